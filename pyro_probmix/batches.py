@@ -1,0 +1,215 @@
+"""The batch of any distribution: roll it along one dimension, or expand it."""
+
+from __future__ import annotations
+
+__all__ = ["expand_batch", "floating_tensor", "roll_batch", "roll_tensor"]
+
+import copy
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from types import FunctionType, MethodType
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+import torch.distributions as td
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from torch import Tensor
+from torch.distributions.transforms import AffineTransform, Transform
+
+# Constructor arguments of which exactly one may be given. The first is preferred where a distribution holds several.
+_ALTERNATIVES = (
+    ("logits", "probs"),
+    ("gate_logits", "gate"),
+    ("scale_tril", "covariance_matrix", "precision_matrix"),
+)
+_MISSING = object()
+
+
+@functools.singledispatch
+def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution:
+    r"""Return ``p`` with its batch rolled along one dimension: row *b* becomes row *b* - ``shift``, as in ``torch.roll``.
+
+    Works for any distribution that can be rebuilt from its constructor's arguments, and through wrappers, mixtures and
+    pools. Another type joins by ``@roll_batch.register``, a function of the same arguments.
+
+    Args:
+        p: a distribution with batch shape ``[..., B, ...]``.
+        shift: number of rows to roll by.
+        dim: the batch dimension, negative and counted from the right of the batch shape. Where ``p`` has no such
+            dimension, or one of size 1, its rows are all alike and it is returned as it is.
+
+    Raises:
+        TypeError: if the distribution cannot be rebuilt. The error names its type.
+
+    Example:
+        >>> import torch, pyro.distributions as dist
+        >>> from pyro_probmix.families import roll_batch
+        >>> p = dist.Normal(torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), 1.0).to_event(1)
+        >>> roll_batch(p, 1).mean
+        tensor([[4., 5.],
+                [0., 1.],
+                [2., 3.]])
+    """
+    if not _varies(p.batch_shape, dim):
+        return p
+    arguments = _constructor_arguments(p)
+    for name, value in arguments.items():
+        if isinstance(value, td.Distribution):
+            arguments[name] = roll_batch(value, shift, dim)
+        elif isinstance(value, Tensor):
+            event_dim = _event_dim(p, name)
+            shape = p.batch_shape + value.shape[value.dim() - event_dim :]
+            if torch.broadcast_shapes(value.shape, shape) != shape:
+                raise _cannot_roll(p, f"its {name} has shape {tuple(value.shape)}, which does not fit its batch")
+            arguments[name] = roll_tensor(value.expand(shape), shift, dim, event_dim)
+    rolled: td.Distribution = type(p)(**arguments)
+    if rolled.batch_shape != p.batch_shape or rolled.event_shape != p.event_shape:
+        raise _cannot_roll(p, "rebuilding it from its arguments changes its shape")
+    return rolled
+
+
+def roll_tensor(x: Tensor, shift: int, dim: int, event_dim: int = 0) -> Tensor:
+    """Roll a tensor along batch dimension ``dim``, its last ``event_dim`` dimensions being no batch dimensions."""
+    return x.roll(shift, dim - event_dim) if _varies(x.shape, dim - event_dim) else x
+
+
+def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribution:
+    """Expand any distribution; unlike ``ExpandedDistribution.expand``, never in place."""
+    batch_shape = torch.Size(batch_shape)
+    if p.batch_shape == batch_shape:
+        return p
+    if isinstance(p, ExpandedDistribution):
+        return ExpandedDistribution(p.base_dist, batch_shape)
+    try:
+        return p.expand(batch_shape)
+    except NotImplementedError:
+        return ExpandedDistribution(p, batch_shape)
+
+
+def floating_tensor(p: td.Distribution) -> Tensor:
+    """Return some floating-point tensor of a distribution, whose dtype and device its densities have."""
+    tensors = list(_tensors(p, set()))
+    floating = [x for x in tensors if x.is_floating_point()]
+    return floating[0] if floating else torch.empty((), device=tensors[0].device if tensors else None)
+
+
+def _varies(shape: Sequence[int], dim: int) -> bool:
+    return -dim <= len(shape) and shape[dim] != 1
+
+
+def _cannot_roll(p: td.Distribution, why: str) -> TypeError:
+    name = type(p).__name__
+    return TypeError(
+        f"The rows of a {name} cannot be exchanged: {why}. "
+        f"Try pyro_probmix.families.roll_batch.register({name}) for a function (p, shift, dim) that does so."
+    )
+
+
+def _constructor_arguments(p: td.Distribution) -> dict[str, Any]:
+    parameters = inspect.signature(type(p).__init__).parameters
+    arguments: dict[str, Any] = {}
+    for name, parameter in list(parameters.items())[1:]:  # the first one is self
+        group = next((names for names in _ALTERNATIVES if name in names), (name,))
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name != _given(p, group, parameters):
+            continue
+        value = p.__dict__.get("_validate_args") if name == "validate_args" else getattr(p, name, _MISSING)
+        if value is not _MISSING:
+            arguments[name] = value
+        elif parameter.default is parameter.empty:
+            raise _cannot_roll(p, f"its constructor's argument {name!r} cannot be read back from it")
+    return arguments
+
+
+def _given(p: td.Distribution, group: Sequence[str], parameters: Any) -> str:
+    """Which of several alternative arguments the distribution was made from (the others are derived lazily)."""
+    names = [name for name in group if name in parameters]
+    held = vars(getattr(p, "_categorical", p))  # one-hot and multinomial distributions keep theirs in a Categorical
+    present = [name for name in names if name in held]
+    original = [name for name in present if held[name] is held.get("_param")]
+    return [*original, *present, *names][0]
+
+
+def _event_dim(p: td.Distribution, name: str) -> int:
+    constraint = p.arg_constraints.get(name)
+    return 0 if constraint is None or td.constraints.is_dependent(constraint) else constraint.event_dim
+
+
+def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that a distribution or transform holds, except a module's parameters and what transforms cache."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    parts: list[Any] = []
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, (list, tuple)):
+        parts = list(thing)
+    elif isinstance(thing, functools.partial):
+        parts = [thing.func, *thing.args, *thing.keywords.values()]
+    elif isinstance(thing, FunctionType):
+        parts = list(inspect.getclosurevars(thing).nonlocals.values())
+    elif isinstance(thing, MethodType):
+        parts = [thing.__self__]
+    elif isinstance(thing, (td.Distribution, Transform)):
+        parts = [value for name, value in vars(thing).items() if not name.startswith("_cached")]
+    for part in parts:
+        yield from _tensors(part, seen)
+
+
+@roll_batch.register(dist.Delta)
+def _roll_delta(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    points, log_density = roll_tensor(p.v, shift, dim, p.event_dim), roll_tensor(p.log_density, shift, dim)
+    return dist.Delta(points, log_density, p.event_dim, validate_args=p.__dict__.get("_validate_args"))
+
+
+@roll_batch.register(td.Independent)
+def _roll_independent(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    n = p.reinterpreted_batch_ndims
+    return dist.Independent(roll_batch(p.base_dist, shift, dim - n), n)
+
+
+@roll_batch.register(MaskedDistribution)
+def _roll_masked(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    mask = p._mask if isinstance(p._mask, bool) else roll_tensor(p._mask, shift, dim)
+    return MaskedDistribution(roll_batch(p.base_dist, shift, dim), mask)
+
+
+@roll_batch.register(ExpandedDistribution)
+def _roll_expanded(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    return ExpandedDistribution(roll_batch(p.base_dist, shift, dim), p.batch_shape)
+
+
+@roll_batch.register(td.MixtureSameFamily)
+def _roll_mixture(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    components = roll_batch(p.component_distribution, shift, dim - 1)  # whose last batch dimension is the component
+    return dist.MixtureSameFamily(roll_batch(p.mixture_distribution, shift, dim), components)
+
+
+@roll_batch.register(td.TransformedDistribution)
+def _roll_transformed(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    transforms = [roll_transform(t, shift, dim, len(p.event_shape)) for t in p.transforms]
+    if any(t is None for t in transforms):
+        if type(p).arg_constraints:  # a named family, such as Gumbel or Weibull, follows from its parameters
+            generic: td.Distribution = roll_batch.dispatch(object)(p, shift, dim)
+            return generic
+        raise _cannot_roll(p, "one of its transforms differs from row to row")
+    rolled = copy.copy(p)  # keeps the type, whatever its constructor takes
+    extra = len(p.base_dist.batch_shape) - len(p.batch_shape)
+    rolled.base_dist = roll_batch(p.base_dist, shift, dim - extra)
+    rolled.transforms = transforms
+    return rolled
+
+
+def roll_transform(transform: Transform, shift: int, dim: int, event_dim: int) -> Transform | None:
+    """Return the transform of the rolled rows: itself where all rows share it, None where it cannot be rolled."""
+    row_dim = dim - event_dim
+    if not any(_varies(x.shape, row_dim) for x in _tensors(transform, set())):
+        return transform
+    if type(transform) is not AffineTransform:
+        return None
+    loc, scale = (
+        roll_tensor(x, shift, row_dim) if isinstance(x, Tensor) else x for x in (transform.loc, transform.scale)
+    )
+    return AffineTransform(loc, scale, event_dim=transform.event_dim)

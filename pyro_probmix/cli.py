@@ -1,0 +1,160 @@
+"""The `probmix` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pyro_probmix.experiments.config import EXPERIMENTS, Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with its arguments; returns 0, 1 after a user's mistake, or 130 after Ctrl-C."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        action: Callable[[argparse.Namespace], None] = arguments.action
+        action(arguments)
+    except ValueError as error:
+        print(f"probmix: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("probmix: stopped; what was finished is in the run's folder.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="probmix", description="Probabilistic mixup: run and compare its methods.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="experiments, data sets, methods, graphs and criteria")
+    listing.set_defaults(action=_list)
+    run = commands.add_parser("run", help="train and measure methods on an experiment")
+    run.set_defaults(action=_run)
+    run.add_argument("experiment", metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
+    add = run.add_argument
+    add("--dataset", metavar="NAME", help="uci: a data set's name; table: a scikit-learn set, or a CSV or Parquet file")
+    add("--target", metavar="COLUMN", help="target column of a file; several separated by commas")
+    add("--task", choices=("regression", "classification"), help="what a table is for (default: the target decides)")
+    add("--method", action="append", metavar="NAME", help="a method, or several separated by commas (default: all)")
+    add("--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7")
+    add("--epochs", type=int, help="passes over the training rows")
+    add("--alpha", type=float, help="both shapes of the Beta law of the weight (default 0.1)")
+    add("--beta", type=float, help="spread of the label kernels")
+    add("--graph", metavar="NAME", help="one graph for all methods that have one")
+    add("--criterion", metavar="NAME", help="expected (default) or log-expected")
+    add("--particles", type=int, metavar="K", help="draws of the weight for each edge (default 1)")
+    add("--device", help="auto (default), cpu or cuda")
+    add("--data-dir", metavar="FOLDER", help="folder with the data sets (default: $PROBMIX_DATA, else download once)")
+    add("--out", metavar="FOLDER", help="folder for the results (default: runs/EXPERIMENT-DATASET-TIME)")
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from pyro_probmix.experiments.runner import CRITERIA, GRAPHS
+    from pyro_probmix.experiments.table import EMBEDDED
+    from pyro_probmix.experiments.uci import UCI_DATASETS
+    from pyro_probmix.models import METHODS
+
+    print("experiments: " + ", ".join(EXPERIMENTS))
+    print("uci data sets: " + ", ".join(UCI_DATASETS))
+    print("table data sets: " + ", ".join(EMBEDDED) + ", or a CSV or Parquet file")
+    print("graphs: " + ", ".join(GRAPHS))
+    print("criteria: " + ", ".join(CRITERIA))
+    print(f"methods:\n  {'name':<16}{'fused site':<12}{'graph':<10}{'pool':<12}embedding")
+    for name, method in METHODS.items():
+        pool = method.pool if method.site else "-"
+        embedding = f"Gaussian, {method.variance} variance network" if method.variance else "point"
+        print(f"  {name:<16}{method.site or '-':<12}{method.graph or '-':<10}{pool:<12}{embedding}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    config = _config(arguments)
+    from pyro_probmix.experiments.figures import draw_figures
+    from pyro_probmix.experiments.problem import load_problem
+    from pyro_probmix.experiments.results import RunFolder, summary
+    from pyro_probmix.experiments.runner import check_config, choose_device, run
+
+    check_config(config)
+    choose_device(config.device)
+    problem = load_problem(config)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    label = config.dataset.rsplit("/", 1)[-1]
+    name = config.experiment if label == config.experiment else f"{config.experiment}-{label}"
+    folder = RunFolder(arguments.out or f"runs/{name}-{stamp}")
+    with _Progress(config) as progress:
+        fitted = run(config, problem, folder, progress.epoch)
+    print(_printed(summary(folder.results), config))
+    draw_figures(config, problem, fitted, folder)
+    print(f"results and figures: {folder.path}")
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    if arguments.experiment not in EXPERIMENTS:
+        raise ValueError(
+            f"unknown experiment {arguments.experiment!r}, expected one of {', '.join(EXPERIMENTS)}. Try probmix list."
+        )
+    names = ("dataset", "target", "task", "epochs", "alpha", "beta", "graph", "criterion", "particles", "device", "data_dir")
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if arguments.method:
+        given["methods"] = tuple(name.strip() for names in arguments.method for name in names.split(","))
+    if arguments.splits:
+        given["splits"] = _numbers(arguments.splits)
+    if arguments.experiment.startswith("toy") and "dataset" in given:
+        raise ValueError(f"{arguments.experiment} draws its own data, --dataset has no meaning for it. Try probmix run table.")
+    return replace(EXPERIMENTS[arguments.experiment], **given)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """0 to N - 1 for "N", the numbers themselves for "0,3,7"."""
+    try:
+        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        numbers = ()
+    if "," not in text and numbers:
+        numbers = tuple(range(numbers[0]))
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"--seeds or --splits got {text!r}, expected how many, or different numbers. Try 10, or 0,3,7.")
+    return numbers
+
+
+class _Progress:
+    """A bar over the epochs of all methods, with the best validation NLL, mean over splits, and the time left."""
+
+    def __init__(self, config: Config) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=config.epochs * len(config.methods), unit="epoch", mininterval=0.5, dynamic_ncols=True)
+        self._shown = 0.0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def epoch(self, method: str, epoch: int, best: Tensor) -> None:
+        """Shows an epoch; looks at the NLL, which waits for the device, only when the bar is drawn anew."""
+        if self._bar.update():
+            self._bar.set_description(method, refresh=False)
+            self._bar.set_postfix_str(f"best validation NLL {float(best.mean()):.3f}", refresh=False)
+
+
+def _printed(table: Any, config: Config) -> str:
+    """The summary as aligned text, mean ± standard deviation over the splits."""
+    metrics = [name for name in ("nll", "rmse", "accuracy", "nll (plug-in)", "rmse (plug-in)") if ("mean", name) in table]
+    title = f"{config.dataset}: {len(config.splits)} splits, mean ± standard deviation"
+    lines = [title, f"{'':<16}" + "".join(f"{name:>18}" for name in metrics)]
+    for method, row in table.iterrows():
+        cells = (f"{row['mean', name]:.3f} ± {row['std', name]:.3f}" if row["mean", name] == row["mean", name] else "-" for name in metrics)
+        lines.append(f"{method:<16}" + "".join(f"{cell:>18}" for cell in cells))
+    return "\n".join(lines)

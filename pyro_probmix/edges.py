@@ -1,0 +1,210 @@
+"""What a sampling graph is, and its edges as a Pyro distribution."""
+
+from __future__ import annotations
+
+__all__ = ["EdgeDistribution", "Graph"]
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+
+class Graph(ABC):
+    r"""A weighted, directed graph over the rows of a data set, to draw edges :math:`(i, j) \sim \mathcal{G}` from.
+
+    An edge has probability :math:`w_{ij} = p(i)\, p(j \mid i)`, and the weights sum to one: *i* is the anchor, *j* its
+    partner. A graph of one's own defines :meth:`partners` and :meth:`log_partner_prob`. Several replicas, each with
+    rows of its own, make one batched graph: ``batch_shape`` is then ``(R,)``, and tensors of rows end in ``[R, E]``
+    (``[E]`` is shared by all replicas).
+
+    Args:
+        num_nodes: the number n of rows (of each replica).
+        batch_shape: ``()``, or ``(R,)`` for R replicas.
+        device: where edges are drawn; the graph's tensors are there.
+        minibatch: what the rows of a shuffled minibatch are to :meth:`edges`. ``"pairs"``: its halves are the edges
+            (right where any two rows are an edge of equal weight); ``"anchors"``: its first half are the anchors (right
+            where every row is an anchor equally often); ``"ignored"``: the rows do not matter.
+        anchor_probs: p(i), shape ``[n]``, float64; ``None`` for the uniform law.
+
+    Raises:
+        ValueError: if there is no row.
+
+    References:
+        El-Laham et al., 2025, eq. (12) and section 5.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        *,
+        batch_shape: Sequence[int] = (),
+        device: torch.device | str = "cpu",
+        minibatch: Literal["pairs", "anchors", "ignored"] = "anchors",
+        anchor_probs: Tensor | None = None,
+    ) -> None:
+        if num_nodes < 1:
+            raise ValueError(f"A graph needs at least one row, got {num_nodes}. Try passing data with rows.")
+        self.num_nodes = num_nodes
+        self.batch_shape = torch.Size(batch_shape)
+        self.device = torch.device(device)
+        self.minibatch = minibatch
+        self._anchor_probs = anchor_probs
+        self._anchor_cdf = None if anchor_probs is None else anchor_probs.cumsum(0)
+        # Beside rows of shape [..., R, E], this picks each replica's own table.
+        self._replica = torch.arange(self.batch_shape[0], device=device).unsqueeze(-1) if self.batch_shape else None
+
+    @abstractmethod
+    def partners(self, anchors: Tensor) -> Tensor:
+        """Draw a partner j ~ p(j | i) for each anchor i, a LongTensor ``[..., E]`` (``[..., R, E]`` when batched)."""
+
+    @abstractmethod
+    def log_partner_prob(self, i: Tensor, j: Tensor) -> Tensor:
+        """Return log p(j | i) elementwise, -inf where (i, j) is no edge."""
+
+    def log_anchor_prob(self, i: Tensor) -> Tensor:
+        """Return log p(i) elementwise."""
+        if self._anchor_probs is None:
+            return torch.full(i.shape, -math.log(self.num_nodes), device=i.device)
+        return self._anchor_probs[i].log().to(torch.get_default_dtype())
+
+    def anchors(self, shape: Sequence[int]) -> Tensor:
+        """Draw independent anchors i ~ p(i)."""
+        if self._anchor_cdf is None:
+            return torch.randint(self.num_nodes, tuple(shape), device=self.device)
+        # The first running sum above the level: a row of weight zero adds nothing to the sum and is never the first.
+        level = torch.rand(tuple(shape), dtype=torch.float64, device=self.device) * self._anchor_cdf[-1]
+        return torch.searchsorted(self._anchor_cdf, level, right=True)
+
+    def edges(self, rows: Tensor | None = None) -> EdgeDistribution:
+        """Return the law of the graph's edges, or of a shuffled minibatch's edges given its rows.
+
+        Args:
+            rows: ``None`` for independent edges: batch shape ``()``, or ``(R, 1)`` when the graph is batched. Or the
+                rows of a minibatch, LongTensor ``[B]`` or ``[R, B]`` with even B: batch shape ``(E,)`` or ``(R, E)``,
+                E = B/2.
+
+        Raises:
+            TypeError: if the rows are no integers.
+            ValueError: if B is odd, or the rows fit neither the graph's rows, nor its replicas, nor its device.
+        """
+        if rows is None:
+            return EdgeDistribution(self, (*self.batch_shape, 1) if self.batch_shape else ())
+        if not isinstance(rows, Tensor) or rows.dtype not in (torch.int64, torch.int32):
+            kind = rows.dtype if isinstance(rows, Tensor) else type(rows).__name__
+            raise TypeError(f"rows must be a tensor of row numbers, got {kind}. Try torch.arange(n) or a LongTensor.")
+        if rows.dim() == 0 or rows.shape[-1] % 2 or rows.shape[-1] == 0:
+            size = rows.shape[-1] if rows.dim() else "a single number"
+            raise ValueError(f"A minibatch must hold an even number of rows, got {size}. Try dropping one row.")
+        if self.minibatch != "pairs" and rows.device.type != self.device.type:
+            raise ValueError(f"The rows are on {rows.device}, the graph on {self.device}. Try graph.to(rows.device).")
+        try:
+            replicas = torch.broadcast_shapes(rows.shape[:-1], self.batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"rows of shape {list(rows.shape)} do not fit a graph with {self.batch_shape[0]} replicas. "
+                f"Try rows of shape [B] or [{self.batch_shape[0]}, B]."
+            ) from None
+        # The two halves, each [..., E].
+        first, second = rows.long().expand(*replicas, rows.shape[-1]).chunk(2, dim=-1)
+        if self.minibatch == "ignored":
+            return EdgeDistribution(self, first.shape)
+        return EdgeDistribution(self, first.shape, first, second if self.minibatch == "pairs" else None)
+
+    def _take(self, table: Tensor, i: Tensor) -> Tensor:
+        # Rows [..., E] in one table [n, ...], or rows [..., R, E] in the replicas' tables [R, n, ...].
+        return table[i] if self._replica is None else table[self._replica, i]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the graph with its tensors on ``device``."""
+        moved = copy.copy(self)
+        moved.device = torch.device(device)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
+
+
+class EdgeDistribution(TorchDistribution):
+    r"""Edges (i, j) of a graph as a Pyro distribution over pairs of row numbers, event shape ``(2,)``.
+
+    .. math:: \log p(i, j) = \log w_{ij} = \log p(i) + \log p(j \mid i),
+
+    without the term of what is given: log p(j | i) with the anchors given, zero at the pair with both given. Pairs that
+    are no edges have log-probability -inf. Made by :meth:`Graph.edges`.
+
+    Args:
+        graph: the graph.
+        batch_shape: the shape of independent edges.
+        anchors: LongTensor that expands to ``batch_shape``, or ``None``.
+        partners: LongTensor that expands to ``batch_shape``, or ``None``; only beside anchors.
+        validate_args: whether to check that rows lie in 0, ..., n-1 (which waits for the device).
+
+    Raises:
+        ValueError: if a row number lies outside the graph.
+    """
+
+    has_rsample = False
+    has_enumerate_support = False
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (an attribute of torch's base class)
+
+    def __init__(
+        self,
+        graph: Graph,
+        batch_shape: Sequence[int] = (),
+        anchors: Tensor | None = None,
+        partners: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.graph = graph
+        self.anchors = None if anchors is None else anchors.expand(batch_shape)
+        self.partners = None if partners is None else partners.expand(batch_shape)
+        super().__init__(torch.Size(batch_shape), torch.Size([2]), validate_args=validate_args)
+        if self._validate_args:
+            for rows in (anchors, partners):
+                outside = None if rows is None else rows[(rows < 0) | (rows >= graph.num_nodes)]
+                if outside is not None and len(outside):
+                    raise ValueError(
+                        f"rows must lie in 0, ..., {graph.num_nodes - 1} for a graph of {graph.num_nodes} rows, "
+                        f"got {outside[0]}. Try a graph over the rows that are batched."
+                    )
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.integer_interval(0, self.graph.num_nodes - 1), 1)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> EdgeDistribution:
+        # Rows were checked when they came: no second look, and no wait for the device.
+        expanded = EdgeDistribution(self.graph, batch_shape, self.anchors, self.partners, validate_args=False)
+        expanded._validate_args = self._validate_args
+        return expanded
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = (*sample_shape, *self.batch_shape)
+        i = self.graph.anchors(shape) if self.anchors is None else self.anchors.expand(shape)
+        j = self.graph.partners(i) if self.partners is None else self.partners.expand(shape)
+        return torch.stack([i, j], dim=-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        pair = value.expand(*shape, 2)
+        inside = ((pair >= 0) & (pair < self.graph.num_nodes)).all(dim=-1)
+        # Rows that do not exist look up row 0 or n-1 instead, and are masked at the end.
+        i, j = pair.long().clamp(0, self.graph.num_nodes - 1).unbind(dim=-1)
+        if self.partners is None:
+            log_prob = self.graph.log_partner_prob(i, j)
+        else:
+            log_prob = torch.zeros(shape, device=value.device).masked_fill(j != self.partners, -math.inf)
+        if self.anchors is None:
+            log_prob = log_prob + self.graph.log_anchor_prob(i)
+        else:
+            log_prob = log_prob.masked_fill(i != self.anchors, -math.inf)
+        return log_prob.masked_fill(~inside, -math.inf)

@@ -1,0 +1,1 @@
+"""Data sets, runners, the result store, reports and figures of the experiments."""

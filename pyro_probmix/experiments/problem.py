@@ -1,0 +1,143 @@
+"""An experiment's data, standardised and stacked over its splits, ready to train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.data import Split, Standardizer, Table, train_validation_split
+from pyro_probmix.experiments.table import load_table, random_split
+from pyro_probmix.experiments.toy import toy_classification, toy_regression
+from pyro_probmix.experiments.uci import load_uci
+
+__all__ = ["Part", "Problem", "load_problem"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of all replicas: x [R, n, d], standardised; y [R, n, d_y], standardised, or classes [R, n]."""
+
+    x: Tensor
+    y: Tensor
+
+    def to(self, device: torch.device) -> Part:
+        """The same rows on a device."""
+        return Part(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """R splits of a task, each with its own scaling.
+
+    Attributes:
+        train, validation, test: the rows.
+        loc, scale: mean and standard deviation of the targets of the training rows, [R, 1, d_y], in their units; 0 and
+            1 for classes.
+        x_scaler: the scaling of the features.
+        classes: names of the classes, none for regression.
+        names: what the replicas are called, for example "split 3".
+        num_outputs: d_y, or the number of classes.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    loc: Tensor
+    scale: Tensor
+    x_scaler: Standardizer
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    num_outputs: int
+
+    def to(self, device: torch.device) -> Problem:
+        """The same problem on a device."""
+        parts = (self.train.to(device), self.validation.to(device), self.test.to(device))
+        return Problem(
+            *parts,
+            self.loc.to(device),
+            self.scale.to(device),
+            self.x_scaler,
+            self.classes,
+            self.names,
+            self.num_outputs,
+        )
+
+
+def load_problem(config: Config) -> Problem:
+    """Loads the data of a configuration and deals them into its splits.
+
+    Raises:
+        ValueError: for an unknown experiment, data set or split, or data that are not sound; the sentence says which.
+    """
+    unit = "split" if config.experiment == "uci" else "seed"
+    names = tuple(f"{unit} {k}" for k in config.splits)
+    return _stacked(
+        [_tables(config, k) for k in config.splits] if config.experiment.startswith("toy") else _dealt(config), names
+    )
+
+
+def _tables(config: Config, seed: int) -> tuple[Table, Table, Split]:
+    """A draw of a toy law: training table, test table, and the rows of each."""
+    draw = toy_regression if config.experiment == "toy-regression" else toy_classification
+    train, test = draw(seed)
+    rows, held_out = train_validation_split(len(train.x), seed=seed)
+    return train, test, Split(rows, held_out, np.arange(len(test.x)))
+
+
+def _dealt(config: Config) -> list[tuple[Table, Table, Split]]:
+    """A table, dealt into its published splits or by the seeds."""
+    if config.experiment == "uci":
+        table, published = load_uci(config.dataset, config.data_dir)
+        missing = [k for k in config.splits if not 0 <= k < len(published)]
+        if missing:
+            raise ValueError(
+                f"{config.dataset} has the splits 0 to {len(published) - 1}, not {missing[0]}. "
+                f"Try --splits {len(published)}."
+            )
+        return [(table, table, published[k]) for k in config.splits]
+    table = load_table(config.dataset, config.target, config.task)  # type: ignore[arg-type] # checked where it is loaded
+    return [(table, table, random_split(len(table.x), k)) for k in config.splits]
+
+
+def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) -> Problem:
+    table = dealt[0][0]
+    x = [np.stack([source.x[rows] for source, rows in part]) for part in _parts(dealt)]
+    y = [np.stack([source.y[rows] for source, rows in part]) for part in _parts(dealt)]
+    x_scaler = Standardizer.fit(x[0])
+    x = [x_scaler.transform(part) for part in x]
+    if table.task == "classification":
+        missing = sorted(set(range(len(table.classes))) - set(np.unique(y[0])))
+        if missing:
+            raise ValueError(
+                f"{table.name}: no split has class {table.classes[missing[0]]!r} among its training rows. Try more rows of it."
+            )
+        loc, scale = np.zeros((len(dealt), 1, 1)), np.ones((len(dealt), 1, 1))
+        targets = [torch.as_tensor(part) for part in y]
+    else:
+        y = [part.reshape(*part.shape[:2], -1) for part in y]
+        y_scaler = Standardizer.fit(y[0])
+        loc, scale = y_scaler.mean, y_scaler.scale
+        targets = [torch.as_tensor(y_scaler.transform(part), dtype=torch.float32) for part in y]
+    parts = [Part(torch.as_tensor(a, dtype=torch.float32), b) for a, b in zip(x, targets, strict=True)]
+    return Problem(
+        *parts,
+        loc=torch.as_tensor(loc, dtype=torch.float32),
+        scale=torch.as_tensor(scale, dtype=torch.float32),
+        x_scaler=x_scaler,
+        classes=table.classes,
+        names=names,
+        num_outputs=len(table.classes) or targets[0].shape[-1],
+    )
+
+
+def _parts(dealt: list[tuple[Table, Table, Split]]) -> list[list[tuple[Table, np.ndarray]]]:
+    """For train, validation and test: table and rows of each replica."""
+    return [
+        [(train, split.train) for train, _, split in dealt],
+        [(train, split.validation) for train, _, split in dealt],
+        [(test, split.test) for _, test, split in dealt],
+    ]

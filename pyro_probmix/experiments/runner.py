@@ -1,0 +1,162 @@
+"""Runs an experiment: each method trains all splits together, is measured on the test rows and written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.measures import measure
+from pyro_probmix.experiments.problem import Problem
+from pyro_probmix.experiments.results import RunFolder
+from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
+from pyro_probmix.inference import (
+    Criterion,
+    ExpectedLogLikelihood,
+    Fit,
+    LogExpectedLikelihood,
+    fit,
+)
+from pyro_probmix.models import METHODS, Categorical, ConditionalDensity, Gaussian, ProbMix, build_density, initialise
+
+__all__ = ["CRITERIA", "GRAPHS", "FittedMethod", "check_config", "choose_device", "run"]
+
+#: Name -> the graph over the training rows of a problem.
+GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
+    "complete": lambda problem, config: CompleteGraph(problem.train.x.shape[1]),
+    "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x, config.neighbors),
+    "same-class": lambda problem, config: SameClassGraph(problem.train.y),
+    "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
+}
+#: Name -> the criterion with so many particles.
+CRITERIA: dict[str, Callable[[int], Criterion]] = {
+    "expected": ExpectedLogLikelihood,
+    "log-expected": LogExpectedLikelihood,
+}
+
+
+@dataclass(frozen=True)
+class FittedMethod:
+    """A method's trained density and how its training went."""
+
+    density: ConditionalDensity
+    fit: Fit
+
+
+def run(
+    config: Config,
+    problem: Problem,
+    folder: RunFolder,
+    on_epoch: Callable[[str, int, Tensor], None] | None = None,
+) -> dict[str, FittedMethod]:
+    """Trains and measures the methods of a configuration one after the other, and writes each one's numbers at once.
+
+    Args:
+        config: what to run.
+        problem: its data, see :func:`load_problem`.
+        folder: where to write.
+        on_epoch: called with the method, the epoch and the best validation NLL so far, [R], on the standardised target.
+
+    Returns:
+        the trained densities by method.
+    """
+    check_config(config)
+    device = choose_device(config.device)
+    folder.write_config(config, str(device))
+    problem = problem.to(device)
+    fitted = {}
+    for name in config.methods:
+        started = time.perf_counter()
+        fitted[name] = _fit_method(name, config, problem, on_epoch)
+        values = measure(fitted[name].density, problem, config.num_samples, config.seed)
+        values["validation nll"] = fitted[name].fit.best_nll.tolist()
+        values["best epoch"] = [float(epoch) for epoch in fitted[name].fit.best_epoch.tolist()]
+        values["seconds"] = [(time.perf_counter() - started) / len(config.splits)] * len(config.splits)
+        folder.add(config, name, values)
+    return fitted
+
+
+def check_config(config: Config) -> None:
+    """Raises ValueError for a name that is not there or a number out of range."""
+    for option, names, known in (
+        ("method", config.methods, METHODS),
+        ("graph", (config.graph,) if config.graph else (), GRAPHS),
+        ("criterion", (config.criterion,), CRITERIA),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try --{option} {next(iter(known))}."
+                )
+    if not config.alpha > 0:
+        raise ValueError(f"alpha is {config.alpha}, expected a value above 0. Try --alpha 0.1.")
+    if not config.beta >= 0:
+        raise ValueError(f"beta is {config.beta}, expected a value of at least 0. Try --beta 0.")
+    for option, count in (("epochs", config.epochs), ("particles", config.particles), ("neighbors", config.neighbors)):
+        if count < 1:
+            raise ValueError(
+                f"{option} is {count}, expected at least 1. Try --{option} {5 if option == 'neighbors' else 1}."
+            )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises:
+        ValueError: for another name, or "cuda" where there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}, expected auto, cpu or cuda. Try --device auto.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA device here. Try --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _fit_method(
+    name: str, config: Config, problem: Problem, on_epoch: Callable[[str, int, Tensor], None] | None
+) -> FittedMethod:
+    method = METHODS[name]
+    classes = bool(problem.classes)
+    density = build_density(
+        method,
+        num_features=problem.train.x.shape[-1],
+        likelihood=Categorical if classes else Gaussian,
+        num_outputs=problem.num_outputs,
+        widths=config.widths,
+        mixing_layer=config.mixing_layer,
+        activation=config.activation,
+        dropout=config.dropout,
+        replicas=len(config.splits),
+    )
+    initialise(density, [config.seed * 1_000_003 + split for split in config.splits])
+    density.to(problem.train.x.device)
+    graph = None if method.graph is None else GRAPHS[config.graph or method.graph](problem, config)
+    degenerate = classes and config.beta == 0
+    process = ProbMix(
+        density,
+        at=method.site,
+        graph=graph,
+        alpha=config.alpha,
+        beta=config.beta,
+        pool=method.pool,
+        labels=config.labels or ("expected" if degenerate else "sample"),  # type: ignore[arg-type] # checked by ProbMix
+        batch_size=config.batch_size,
+    ).to(problem.train.x.device)
+    result = fit(
+        process,
+        problem.train.x,
+        problem.train.y,
+        epochs=config.epochs,
+        validation=(problem.validation.x, problem.validation.y),
+        learning_rate=config.learning_rate,
+        criterion=CRITERIA[config.criterion](config.particles),
+        num_samples=config.validation_samples,
+        seed=config.seed,
+        names=problem.names,
+        on_epoch=None if on_epoch is None else lambda epoch, best: on_epoch(name, epoch, best),
+    )
+    return FittedMethod(density, result)

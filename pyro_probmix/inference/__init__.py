@@ -1,0 +1,16 @@
+"""Criteria, trainer and prediction."""
+
+from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
+from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_likelihood, predict
+from pyro_probmix.inference.training import Fit, fit
+
+__all__ = [
+    "Criterion",
+    "ExpectedLogLikelihood",
+    "Fit",
+    "LogExpectedLikelihood",
+    "PredictiveMixture",
+    "fit",
+    "negative_log_likelihood",
+    "predict",
+]

@@ -1,0 +1,229 @@
+"""The two criteria: the expected log-likelihood and the log-expected likelihood of a fused model."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled, torch_item
+from pyro.poutine.guide import GuideMessenger
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from pyro.util import check_model_guide_match
+from torch import Tensor
+
+__all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
+
+
+class Criterion(ELBO):  # type: ignore[misc] # Pyro's ELBO is untyped
+    """What is maximised; the two criteria differ in one method, :meth:`average`.
+
+    Args:
+        num_particles: K, draws of the weight and the perturbed labels for each edge. The network is evaluated once for
+            all of them, as far as it lies upstream of the fused site.
+        num_embeddings: S, draws of a fused embedding for each weight; they approximate the integral of eq. (21) inside
+            the logarithm.
+        max_plate_nesting: how many plates deep the model is; read off the model, run once, if left out and needed.
+    """
+
+    def __init__(
+        self, num_particles: int = 1, num_embeddings: int = 1, max_plate_nesting: int | float = math.inf
+    ) -> None:
+        for name, count in (("num_particles", num_particles), ("num_embeddings", num_embeddings)):
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{type(self).__name__} got {name}={count!r}, expected a positive integer. Try {name}=1.")
+        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
+        self.num_embeddings = num_embeddings
+
+    @abstractmethod
+    def average(self, log_prob: Tensor) -> Tensor:
+        """Averages log-likelihoods of shape [S, K, *plates] over the draws; to shape [*plates]."""
+
+    def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
+        """The summands of the objective, in nats, each in the shape of its plates, scaled for subsampling."""
+        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        responses: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        terms: list[Tensor] = []
+        for name, site in model_trace.nodes.items():
+            if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic", False):
+                continue
+            if site["is_observed"]:
+                responses.setdefault(tuple(frame.name for frame in site["cond_indep_stack"]), []).append(site)
+            elif not site["infer"].get("drawn_from_prior", False):
+                terms.append(self._latent_term(name, site, guide_trace) / self.num_particles)
+        for name, site in guide_trace.nodes.items():
+            if site["type"] == "sample" and name not in model_trace.nodes:  # auxiliary to the guide
+                terms.append(-_log_prob(site) / self.num_particles)
+        for sites in responses.values():
+            log_prob = sum(_unscaled_log_prob(site) for site in sites)
+            assert isinstance(log_prob, Tensor)
+            terms.append(scale_and_mask(self.average(self._leading_draws(log_prob)), sites[0]["scale"]))
+        return terms
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Minus the estimated criterion, in nats, summed over rows (scaled to all rows) and replicas."""
+        total = sum(term.sum() for term in self.terms(model, guide, *args, **kwargs))
+        assert isinstance(total, Tensor)
+        return -total
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss as a float, for ``SVI.evaluate_loss``."""
+        with torch.no_grad():
+            return float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss as a float, its gradients added to those of the parameters, for ``SVI.step``."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()  # type: ignore[no-untyped-call] # torch
+        return float(torch_item(loss))
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
+        if self.num_particles == self.num_embeddings == 1:
+            return _one_run(model, guide, args, kwargs)
+        if self.max_plate_nesting == math.inf:
+            self._guess_max_plate_nesting(model, guide, args, kwargs)
+        with _Draws(self.num_particles, self.num_embeddings, int(self.max_plate_nesting)):
+            return _one_run(model, guide, args, kwargs)
+
+    def _latent_term(self, name: str, site: dict[str, Any], guide_trace: poutine.Trace) -> Tensor:
+        """log p - log q of a latent that another guide than the prior draws."""
+        if name not in guide_trace.nodes:
+            raise ValueError(
+                f"latent site {name!r} of the model is not in the guide, expected every latent there. "
+                f"Try PriorGuide(model, guide), or Pyro's TraceEnum_ELBO if {name!r} is enumerated."
+            )
+        guided = guide_trace.nodes[name]
+        log_q = _log_prob(guided)
+        if log_q.requires_grad and not guided["fn"].has_rsample:
+            raise ValueError(
+                f"site {name!r} of the guide is not reparameterised, and this criterion has no score-function term for its "
+                "gradient. Try Trace_ELBO, or a reparameterised guide."
+            )
+        return _log_prob(site) - log_q
+
+    def _leading_draws(self, log_prob: Tensor) -> Tensor:
+        """[S, K, *plates] from the shape that broadcasting left; a response that no draw reaches gets S = K = 1."""
+        if self.num_particles == self.num_embeddings == 1:
+            return log_prob[None, None]
+        missing = int(self.max_plate_nesting) + 2 - log_prob.dim()
+        return log_prob[(None,) * missing] if missing > 0 else log_prob
+
+
+class ExpectedLogLikelihood(Criterion):
+    r"""The expected log-likelihood, a mean over particles of logarithms.
+
+    .. math::
+        \hat\ell = \sum_b \frac1K \sum_{k=1}^K \log \frac1S \sum_{s=1}^S p_\theta(\tilde y_b^{(k)} \mid z_b^{(k, s)})
+
+    For a fused response there is no :math:`z`, and the inner mean falls away. At S = 1 this is ``Trace_ELBO``'s estimate
+    for a guide that draws the latents from their prior.
+
+    References:
+        El-Laham et al. (2025), eq. (15), (16), (21).
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix import ExpectedLogLikelihood, ProbMix
+        >>> from pyro_probmix.models import METHODS, Gaussian, build_density
+        >>> density = build_density(METHODS["M-ProbMix"], num_features=2, likelihood=Gaussian, widths=(8, 4))
+        >>> model = ProbMix(density, at="z", alpha=0.1)
+        >>> loss = ExpectedLogLikelihood(num_particles=4, num_embeddings=8)(model, model.guide)
+        >>> loss(torch.randn(10, 2), torch.randn(10, 1)).shape
+        torch.Size([])
+    """
+
+    def average(self, log_prob: Tensor) -> Tensor:
+        return _log_mean_exp(log_prob, (0,)).mean(0)
+
+
+class LogExpectedLikelihood(Criterion):
+    r"""The log-expected likelihood, the logarithm of a mean over particles, and over edges if asked.
+
+    .. math::
+        \hat\ell^{\mathrm{up}} = \sum_b \log \frac1{KS} \sum_{k, s} p_\theta(\tilde y_b^{(k)} \mid z_b^{(k, s)})
+        \quad\text{or}\quad
+        B \log \frac1{BKS} \sum_{b, k, s} p_\theta(\tilde y_b^{(k)} \mid z_b^{(k, s)})
+
+    for ``scope="edge"`` and ``scope="graph"``; the scale from subsampling stays outside the logarithm. At K = S = 1 the
+    gradient for ``scope="edge"`` is that of :class:`ExpectedLogLikelihood`.
+
+    Args:
+        scope: whether the mean over edges is outside (``"edge"``) or inside (``"graph"``, eq. 32) of the logarithm. The
+            edges are those of the plate at dim=-1.
+
+    References:
+        El-Laham et al. (2025), Appendix B, eq. (31) to (34).
+    """
+
+    def __init__(
+        self,
+        num_particles: int = 1,
+        num_embeddings: int = 1,
+        max_plate_nesting: int | float = math.inf,
+        scope: Literal["edge", "graph"] = "edge",
+    ) -> None:
+        super().__init__(num_particles, num_embeddings, max_plate_nesting)
+        if scope not in ("edge", "graph"):
+            raise ValueError(f"LogExpectedLikelihood got scope={scope!r}, expected 'edge' or 'graph'. Try scope='edge'.")
+        self.scope = scope
+
+    def average(self, log_prob: Tensor) -> Tensor:
+        if self.scope == "edge":
+            return _log_mean_exp(log_prob, (0, 1))
+        edges = log_prob.shape[-1]
+        return edges * _log_mean_exp(log_prob, (0, 1, -1))[..., None]
+
+
+class _Draws(Messenger):
+    """Draws each latent K times, and each fused embedding S times for each of these, in dims left of all plates.
+
+    A plate around the model would do the same to the edges, and so evaluate the network K times.
+    """
+
+    def __init__(self, num_particles: int, num_embeddings: int, max_plate_nesting: int) -> None:
+        super().__init__()
+        self.num_particles, self.num_embeddings, self.nesting = num_particles, num_embeddings, max_plate_nesting
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg) or msg["infer"].get("shared", False):
+            return
+        shape = msg["fn"].batch_shape[-self.nesting :] if self.nesting else torch.Size()
+        draws = (self.num_embeddings,) if msg["infer"].get("embedding", False) else ()
+        msg["fn"] = msg["fn"].expand((*draws, self.num_particles, *(1,) * (self.nesting - len(shape)), *shape))
+
+
+def _one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
+    unwrapped = poutine.unwrap(guide)
+    if isinstance(unwrapped, GuideMessenger):
+        guide(*args, **kwargs)
+        traces: tuple[poutine.Trace, poutine.Trace] = unwrapped.get_traces()
+        return traces
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+    if is_validation_enabled():
+        check_model_guide_match(model_trace, guide_trace)
+    return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+
+
+def _unscaled_log_prob(site: dict[str, Any]) -> Tensor:
+    log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+    return log_prob
+
+
+def _log_prob(site: dict[str, Any]) -> Tensor:
+    log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
+    return log_prob
+
+
+def _log_mean_exp(log_prob: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The logarithm of the mean of exp over dims, which are dropped."""
+    count = math.prod(log_prob.shape[d] for d in dims)
+    return log_prob.logsumexp(dims) - math.log(count) if count > 1 else log_prob.sum(dims)

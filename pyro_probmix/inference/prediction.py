@@ -1,0 +1,194 @@
+"""The posterior predictive as a distribution: a mixture over draws of the embedding and over the members of an ensemble."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import constraints
+
+__all__ = ["PredictiveMixture", "negative_log_likelihood", "predict"]
+
+Embedding = Literal["sample", "mean"]
+
+
+class PredictiveMixture(TorchDistribution):
+    r"""The equally weighted mixture over the leading batch dims of a density, in the units of the response.
+
+    .. math::
+        p(y \mid x) = \frac1M \sum_{m=1}^M \frac1c\, p_m\!\left(\frac{y - a}{c} \,\Big|\, x\right)
+
+    Args:
+        components: a distribution with batch shape [*mixed, *batch].
+        num_mixed: number of leading batch dims that are mixed over.
+        loc, scale: a and c, of the standardised response; they broadcast with [*batch, *event].
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = False
+
+    def __init__(
+        self, components: TorchDistribution, num_mixed: int, loc: Tensor | float = 0.0, scale: Tensor | float = 1.0
+    ) -> None:
+        self.components, self.num_mixed = components, num_mixed
+        self.rescaled = not (isinstance(loc, float) and isinstance(scale, float) and (loc, scale) == (0.0, 1.0))
+        self.loc, self.scale = loc, scale
+        super().__init__(components.batch_shape[num_mixed:], components.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """The real line after rescaling, else the support of the components."""
+        return constraints.independent(constraints.real, len(self.event_shape)) if self.rescaled else self.components.support
+
+    @property
+    def num_components(self) -> int:
+        """M, the number of densities that are mixed."""
+        return math.prod(self.components.batch_shape[: self.num_mixed])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The logarithm of the mean density, never the mean of logarithms; shape [..., *batch]."""
+        if self.rescaled:
+            value = (value - self.loc) / self.scale
+        # Leading sample dims of the value go to the left of the mixed ones.
+        lead = value.dim() - len(self.batch_shape) - len(self.event_shape)
+        if lead > 0:
+            value = value[(slice(None),) * lead + (None,) * self.num_mixed]
+        log_prob = self.components.log_prob(value)
+        dims = tuple(range(-len(self.batch_shape) - self.num_mixed, -len(self.batch_shape)))
+        mixed: Tensor = log_prob.logsumexp(dims) - math.log(self.num_components)
+        if self.rescaled:
+            log_scale = torch.as_tensor(self.scale, dtype=mixed.dtype, device=mixed.device).log()
+            shape = (*self.batch_shape, *self.event_shape)
+            mixed = mixed - log_scale.expand(shape).sum(tuple(range(-len(self.event_shape), 0)) or ())
+        return mixed
+
+    def _moment(self, per_component: Tensor) -> Tensor:
+        return per_component.mean(tuple(range(self.num_mixed)))
+
+    @property
+    def mean(self) -> Tensor:
+        """Shape [*batch, *event]."""
+        return self.loc + self.scale * self._moment(self.components.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """Within plus between the components; shape [*batch, *event]."""
+        mean, axes = self.components.mean, tuple(range(self.num_mixed))
+        between = mean.var(axes, correction=0)
+        return torch.as_tensor(self.scale) ** 2 * (self._moment(self.components.variance) + between)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """The distribution function of each one of the responses; shape [*batch, *event]."""
+        marginals = self.components
+        while isinstance(marginals, dist.Independent):
+            marginals = marginals.base_dist
+        return self._moment(marginals.cdf((value - self.loc) / self.scale if self.rescaled else value))
+
+    @property
+    def probs(self) -> Tensor:
+        """Class probabilities [*batch, classes], where the components have them."""
+        return self._moment(self.components.probs)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draws a component, then from it; shape [*sample_shape, *batch, *event]."""
+        draws = self.components.sample(torch.Size(sample_shape))
+        lead = len(sample_shape)
+        draws = draws.flatten(lead, lead + self.num_mixed - 1).movedim(lead, -1)
+        shape = draws.shape[: lead + len(self.batch_shape)]
+        chosen = torch.randint(self.num_components, shape, device=draws.device)
+        index = chosen.reshape(*shape, *(1,) * (len(self.event_shape) + 1))
+        draws = draws.gather(-1, index.expand(*draws.shape[:-1], 1)).squeeze(-1)
+        return self.loc + self.scale * draws if self.rescaled else draws
+
+
+class _DrawEmbeddings(Messenger):
+    """Draws the embedding S times in a new leading dim, or passes its mean on."""
+
+    def __init__(self, at: str, embedding: Embedding, num_samples: int) -> None:
+        super().__init__()
+        self.at, self.embedding, self.num_samples = at, embedding, num_samples
+        self.drawn = False
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] != self.at or msg["is_observed"]:
+            return
+        if self.embedding == "mean":
+            msg["value"] = msg["fn"].mean
+        else:
+            msg["fn"] = msg["fn"].expand((self.num_samples, *msg["fn"].batch_shape))
+            self.drawn = True
+
+
+def predict(
+    density: Callable[..., Any],
+    x: Tensor,
+    *,
+    embedding: Embedding = "sample",
+    num_samples: int = 100,
+    ensemble: bool = False,
+    loc: Tensor | float = 0.0,
+    scale: Tensor | float = 1.0,
+    at: str = "z",
+    response: str = "y",
+) -> PredictiveMixture:
+    r"""The posterior predictive density of the response, :math:`p(y \mid x) = \int p(y \mid z)\, q(z \mid x)\, dz`.
+
+    Args:
+        density: a Pyro model ``density(x)``, for example a :class:`ConditionalDensity`; not the fused one.
+        x: inputs, shaped as the density takes them.
+        embedding: ``"sample"`` is the mixture over ``num_samples`` draws of a drawn embedding; ``"mean"`` passes the
+            embedding's mean on.
+        num_samples: S.
+        ensemble: whether to mix over the replicas, as the members of an ensemble, too.
+        loc, scale: mean and standard deviation of the response before it was standardised, in its units; they
+            broadcast with [*batch, *event].
+        at, response: names of the sites.
+
+    Returns:
+        a distribution with batch shape [N], or [R, N] with replicas that are no ensemble.
+
+    Raises:
+        ValueError: if ``embedding`` is neither, or the density has no such response.
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix import predict
+        >>> from pyro_probmix.models import METHODS, Gaussian, build_density
+        >>> density = build_density(METHODS["M-ProbMix"], num_features=3, likelihood=Gaussian, replicas=5)
+        >>> predict(density, torch.zeros(7, 3)).mean.shape
+        torch.Size([5, 7, 1])
+        >>> predict(density, torch.zeros(7, 3), ensemble=True).mean.shape
+        torch.Size([7, 1])
+    """
+    if embedding not in ("sample", "mean"):
+        raise ValueError(f"predict got embedding={embedding!r}, expected 'sample' or 'mean'. Try embedding='sample'.")
+    draws = _DrawEmbeddings(at, embedding, num_samples)
+    with poutine.block(), poutine.trace() as tracer, draws:
+        density(x)
+    site = tracer.trace.nodes.get(response)
+    if site is None:
+        sites = ", ".join(repr(name) for name in tracer.trace.stochastic_nodes)
+        raise ValueError(f"predict found no site {response!r}, the model has {sites}. Try one of these as `response`.")
+    fn = site["fn"]
+    if not draws.drawn:
+        fn = fn.expand((1, *fn.batch_shape))
+    return PredictiveMixture(fn, 2 if ensemble else 1, loc, scale)
+
+
+@torch.no_grad()
+def negative_log_likelihood(density: Callable[..., Any], x: Tensor, y: Tensor, **prediction: Any) -> Tensor:
+    """Minus the mean log predictive density over rows, in nats; shape [], with replicas [R].
+
+    Args:
+        density: as in :func:`predict`.
+        x, y: N rows, shared or [R, N, ...].
+        prediction: arguments of :func:`predict`.
+    """
+    return -predict(density, x, **prediction).log_prob(y).mean(-1)

@@ -1,0 +1,302 @@
+"""Label kernels: the vicinal law of the label of two fused rows."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BiasedBernoulliKernel",
+    "BiasedCategoricalKernel",
+    "DiracKernel",
+    "ExpectedLikelihood",
+    "GaussianKernel",
+    "Kernel",
+    "default_kernel",
+    "expected_log_prob",
+    "register_expected_log_prob",
+]
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent
+
+from pyro_probmix.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
+from pyro_probmix.pooling import LinearPool, linear_pool, log_linear_pool
+
+
+class Kernel(ABC):
+    r"""A density :math:`s_\beta(\tilde y \mid y)` around a label, pooled for the labels of two fused rows.
+
+    References:
+        El-Laham et al., 2025, eq. (14) and section 5.
+    """
+
+    @abstractmethod
+    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+        r"""Return the law of the perturbed label, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
+
+        Args:
+            y: own labels :math:`y_i`, ``[..., B, *event]``.
+            partner: the partners' labels :math:`y_j`, of the same shape.
+            weight: weight of the own label, ``[..., B]``, in [0, 1].
+            event_dim: number of event dimensions of a label, 0 for classes.
+        """
+
+
+class GaussianKernel(Kernel):
+    r"""The isotropic Gaussian :math:`\mathcal{N}(\tilde y \mid y, \beta I)` of a real label, pooled log-linearly.
+
+    .. math:: g^y_\lambda = \mathcal{N}(\lambda y_i + (1 - \lambda) y_j,\; \beta I)
+
+    Where :math:`\beta = 0` the law is the point :math:`\lambda y_i + (1 - \lambda) y_j`.
+
+    Args:
+        beta: the variance, at least 0, in squared units of the label; a tensor broadcasts over the batch (``[R, 1]``: one
+            value a replica), belongs on the labels' device and may hold zeros.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite.
+
+    References:
+        El-Laham et al., 2025, section 5 and eq. (54).
+
+    Example:
+        >>> law = GaussianKernel(0.01).pooled(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.75]), event_dim=0)
+        >>> law.mean.tolist()
+        [1.5]
+    """
+
+    def __init__(self, beta: float | Tensor) -> None:
+        self.beta = _checked_beta(beta)
+
+    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+        labels = [dist.Delta(label.to(torch.result_type(label, weight)), event_dim=event_dim) for label in (y, partner)]
+        # Equal variances: the pool is the pool of the points, with the same variance around it.
+        point = log_linear_pool(labels[0], labels[1], weight)
+        if not isinstance(self.beta, Tensor):
+            if self.beta == 0:
+                return point
+            return dist.Normal(point.mean, torch.full_like(point.mean, math.sqrt(self.beta))).to_event(event_dim)
+        scale = _trailing(self.beta, event_dim).to(point.mean).sqrt()
+        return _NormalOrPoint(point.mean, scale).to_event(event_dim)
+
+
+class BiasedCategoricalKernel(Kernel):
+    r"""The biased one-hot law :math:`P(\tilde y = k) \propto 1[y = k] + \beta` of a class, pooled log-linearly.
+
+    Where :math:`\beta = 0`, log-linear pooling of two different labels has no normaliser, and the law is the linear pool
+    :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}` of Assumption 4.2. It is not the limit of small beta, in
+    which the label with the larger weight takes all.
+
+    Args:
+        beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
+            labels' device and may hold zeros.
+        num_classes: the number of classes.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or if a label is no class.
+
+    References:
+        El-Laham et al., 2025, section 5, eq. (60) and Assumption 4.2.
+
+    Example:
+        >>> kernel = BiasedCategoricalKernel(0.0, num_classes=3)
+        >>> kernel.pooled(torch.tensor([2]), torch.tensor([0]), torch.tensor([0.75]), event_dim=0).probs.tolist()
+        [[0.25, 0.0, 0.75]]
+    """
+
+    def __init__(self, beta: float | Tensor, num_classes: int) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}. Try the largest class number plus one.")
+        self.beta = _checked_beta(beta)
+        self.num_classes = num_classes
+
+    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+        _check_labels(y, self.num_classes, "Try num_classes of the largest class number plus one.")
+        weight = _trailing(weight, event_dim)  # [..., B, *event]
+        # One-hot labels, [..., B, *event, K].
+        classes = torch.arange(self.num_classes, device=y.device)
+        own, other = ((label.unsqueeze(-1) == classes).to(weight.dtype) for label in (y, partner))
+
+        def biased(bias: float | Tensor) -> Tensor:
+            laws = [dist.Categorical(logits=(hot + bias).log()) for hot in (own, other)]
+            return _tensor_of(log_linear_pool(laws[0], laws[1], weight), "logits")
+
+        def unbiased() -> Tensor:
+            share = weight.unsqueeze(-1)
+            probs = share * own + (1 - share) * other
+            # Without an infinite slope where a class has no probability.
+            return torch.where(probs > 0, torch.where(probs > 0, probs, 1.0).log(), -math.inf)
+
+        return dist.Categorical(logits=_by_beta(self.beta, event_dim + 1, biased, unbiased)).to_event(event_dim)
+
+
+class BiasedBernoulliKernel(Kernel):
+    r"""The biased law :math:`P(1) \propto y + \beta`, :math:`P(0) \propto 1 - y + \beta` of a binary label.
+
+    It is :class:`BiasedCategoricalKernel` with two classes, for labels in {0., 1.}: pooled log-linearly where
+    :math:`\beta > 0`, and the linear pool of Assumption 4.2 where :math:`\beta = 0`.
+
+    Args:
+        beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
+            labels' device and may hold zeros.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or if a label is neither 0 nor 1.
+
+    References:
+        El-Laham et al., 2025, section 5 and Assumption 4.2.
+
+    Example:
+        >>> kernel = BiasedBernoulliKernel(0.0)
+        >>> kernel.pooled(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([0.75]), event_dim=0).probs.tolist()
+        [0.75]
+    """
+
+    def __init__(self, beta: float | Tensor) -> None:
+        self.beta = _checked_beta(beta)
+
+    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+        _check_labels(y, 2, "Try labels 0. and 1.")
+        weight = _trailing(weight, event_dim)  # [..., B, *event]
+        own, other = y.to(weight.dtype), partner.to(weight.dtype)
+
+        def biased(bias: float | Tensor) -> Tensor:
+            laws = [dist.Bernoulli(logits=(label + bias).log() - (1 - label + bias).log()) for label in (own, other)]
+            return _tensor_of(log_linear_pool(laws[0], laws[1], weight), "probs")
+
+        def unbiased() -> Tensor:
+            return weight * own + (1 - weight) * other
+
+        return dist.Bernoulli(probs=_by_beta(self.beta, event_dim, biased, unbiased)).to_event(event_dim)
+
+
+class DiracKernel(Kernel):
+    r"""The point mass at the label, pooled linearly: :math:`g^y_\lambda = \lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}`.
+
+    For labels of any support, such as counts, positive or bounded ones, where a convex combination of two labels may be
+    no label.
+
+    References:
+        El-Laham et al., 2025, Assumption 4.2.
+
+    Example:
+        >>> law = DiracKernel().pooled(torch.tensor([3.0]), torch.tensor([8.0]), torch.tensor([1.0]), event_dim=0)
+        >>> law.sample().tolist()
+        [3.0]
+    """
+
+    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+        return linear_pool(dist.Delta(y, event_dim=event_dim), dist.Delta(partner, event_dim=event_dim), weight)
+
+
+def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
+    """Return the kernel that follows from the support of the response's density.
+
+    Real responses get a :class:`GaussianKernel`, binary ones a :class:`BiasedBernoulliKernel`, classes a
+    :class:`BiasedCategoricalKernel`, and all others a :class:`DiracKernel`.
+
+    Args:
+        p: the density of the response.
+        beta: the kernel's spread, at least 0; a tensor broadcasts over the batch.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or positive where the support has no kernel with a spread.
+
+    References:
+        El-Laham et al., 2025, section 5.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> type(default_kernel(dist.Normal(torch.zeros(3), 1.0).to_event(1), 0.01)).__name__
+        'GaussianKernel'
+        >>> type(default_kernel(dist.Poisson(torch.ones(3)))).__name__
+        'DiracKernel'
+    """
+    support = p.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.real:
+        return GaussianKernel(beta)
+    if support is constraints.boolean:
+        return BiasedBernoulliKernel(beta)
+    member = _member(p)
+    if isinstance(member, Categorical):
+        return BiasedCategoricalKernel(beta, member.param_shape[-1])
+    beta = _checked_beta(beta)
+    # A tensor is looked at where arguments are validated, since that waits for the device.
+    if (dist.is_validation_enabled() and bool((beta > 0).any())) if isinstance(beta, Tensor) else beta > 0:
+        raise ValueError(
+            f"beta={beta} has no meaning for the labels of a {type(member).__name__}, whose support is {support}. "
+            "Try beta=0, or a kernel of your own."
+        )
+    return DiracKernel()
+
+
+class _NormalOrPoint(dist.Normal):
+    """A normal law whose scale may be zero in places: there it is a point, with the log-density 0 of a Delta."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.nonnegative}  # noqa: RUF012 (torch's attribute)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        is_point = self.scale == 0
+        spread = torch.where(is_point, 1.0, self.scale)
+        log_density: Tensor = dist.Normal(self.loc, spread, validate_args=False).log_prob(value)
+        return torch.where(is_point, torch.where(value == self.loc, 0.0, -math.inf), log_density)
+
+
+def _checked_beta(beta: float | Tensor) -> float | Tensor:
+    if isinstance(beta, Tensor):
+        # Looking at values waits for the device, so it is done where Pyro validates arguments.
+        if dist.is_validation_enabled() and not bool(((beta >= 0) & torch.isfinite(beta)).all()):
+            raise ValueError(f"beta must not be negative, got values from {beta.min():g}. Try beta=0.")
+        return beta
+    try:
+        beta = float(beta)
+    except (TypeError, ValueError):
+        raise TypeError(f"beta must be a number or a tensor, got {type(beta).__name__}. Try torch.tensor(beta).") from None
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta must not be negative, and finite, got {beta}. Try beta=0.")
+    return beta
+
+
+def _check_labels(y: Tensor, num_classes: int, advice: str) -> None:
+    if dist.is_validation_enabled():
+        outside = y[~((y >= 0) & (y < num_classes) & (y == y.round()))]
+        if len(outside):
+            raise ValueError(f"Labels must be 0, ..., {num_classes - 1}, got {outside[0].item():g}. {advice}")
+
+
+def _trailing(values: Tensor, dims: int) -> Tensor:
+    """Append dimensions of size one."""
+    return values.reshape(values.shape + (1,) * dims)
+
+
+def _by_beta(
+    beta: float | Tensor, dims: int, biased: Callable[[float | Tensor], Tensor], unbiased: Callable[[], Tensor]
+) -> Tensor:
+    if not isinstance(beta, Tensor):
+        return biased(beta) if beta > 0 else unbiased()
+    beta = _trailing(beta, dims)
+    # Where beta is zero, one stands in for it: the unused branch must be finite to have a gradient of zero.
+    return torch.where(beta > 0, biased(torch.where(beta > 0, beta, 1.0)), unbiased())
+
+
+def _member(p: Distribution) -> Distribution:
+    while not isinstance(p, Categorical):
+        if isinstance(p, Independent | MaskedDistribution | ExpandedDistribution):
+            p = p.base_dist
+        elif isinstance(p, LinearPool):
+            p = p.members[0]
+        else:
+            break
+    return p

@@ -1,0 +1,36 @@
+"""Networks, density heads, the generative process and the named methods."""
+
+from pyro_probmix.models.density import ConditionalDensity
+from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
+from pyro_probmix.models.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gamma,
+    Gaussian,
+    HomoscedasticGaussian,
+    Likelihood,
+    Poisson,
+)
+from pyro_probmix.models.methods import METHODS, Method, build_density
+from pyro_probmix.models.networks import MLP, Linear, initialise
+from pyro_probmix.models.process import ProbMix
+
+__all__ = [
+    "METHODS",
+    "MLP",
+    "Bernoulli",
+    "Categorical",
+    "ConditionalDensity",
+    "Gamma",
+    "Gaussian",
+    "GaussianEmbedding",
+    "HomoscedasticGaussian",
+    "Likelihood",
+    "Linear",
+    "Method",
+    "Poisson",
+    "PointEmbedding",
+    "ProbMix",
+    "build_density",
+    "initialise",
+]

@@ -1,0 +1,77 @@
+"""A conditional density p(y|x) as a Pyro model: the sites x, z and y at which a mixup method may fuse."""
+
+from __future__ import annotations
+
+import weakref
+
+import pyro
+from pyro.poutine.runtime import _PYRO_STACK, effectful
+from torch import Tensor, nn
+
+__all__ = ["ConditionalDensity", "expose_parameters"]
+
+
+class ConditionalDensity(nn.Module):
+    r"""The Pyro model :math:`x \to h \to z \to y`, whose rows lie in the plate ``"data"`` at dim=-1.
+
+    The sites are ``"x"``, the input, deterministic; ``"z"``, the embedding, deterministic or drawn; and ``"y"``, the response.
+
+    Args:
+        encoder: from [..., B, d_x] to the hidden features h, [..., B, d_z]; any module.
+        embedding: from x and h to z, with the site ``"z"`` inside; a :class:`PointEmbedding` or :class:`GaussianEmbedding`.
+        decoder: from z to the features of the likelihood; any module.
+        likelihood: from features to a density of the response; a :class:`Likelihood` or any module that returns one.
+        replicas: number R of independent copies in the plate ``"replica"`` at dim=-2; all parts must be batched over them.
+        event_dim: number of rightmost dims of x that are one row's; 1 for tables.
+
+    Shape:
+        x [B, d_x], with replicas also [R, B, d_x]; y [B, d_y], or [B] for classes, likewise.
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.models import ConditionalDensity, Gaussian, PointEmbedding
+        >>> density = ConditionalDensity(torch.nn.Linear(3, 8), PointEmbedding(), torch.nn.ReLU(), Gaussian(8))
+        >>> density(torch.zeros(5, 3)).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        embedding: nn.Module,
+        decoder: nn.Module,
+        likelihood: nn.Module,
+        *,
+        replicas: int | None = None,
+        event_dim: int = 1,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.embedding, self.decoder, self.likelihood = encoder, embedding, decoder, likelihood
+        self.replicas = replicas
+        self.event_dim = event_dim
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        expose_parameters(self)
+        if self.replicas is None:
+            return self._rows(x, y)
+        with pyro.plate("replica", self.replicas, dim=-2):
+            return self._rows(x, y)
+
+    def _rows(self, x: Tensor, y: Tensor | None) -> Tensor:
+        with pyro.plate("data", x.shape[-1 - self.event_dim], dim=-1):
+            x = pyro.deterministic("x", x, event_dim=self.event_dim)
+            z = self.embedding(x, self.encoder(x))
+            response: Tensor = pyro.sample("y", self.likelihood(self.decoder(z)), obs=y)
+            return response
+
+
+def expose_parameters(module: nn.Module) -> None:
+    """Shows the module's own parameters to ``SVI.step``, which collects them by a trace of ``param`` statements.
+
+    Nothing is copied into the global parameter store, where two models with like names would share values. Outside of
+    ``SVI.step`` this does nothing.
+    """
+    if any(getattr(handler, "param_only", False) for handler in _PYRO_STACK):
+        for name, parameter in module.named_parameters():
+            parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined] # as Pyro marks its own
+            effectful(type="param")(lambda *_, value=parameter, **__: value)(name, name=name)

@@ -1,0 +1,53 @@
+"""The density of an embedding, q(z|x): a point, or a diagonal Gaussian."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_probmix.models.networks import Linear
+
+__all__ = ["GaussianEmbedding", "PointEmbedding"]
+
+
+class PointEmbedding(nn.Module):
+    """The encoder's output itself, as the deterministic site ``"z"``."""
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        z: Tensor = pyro.deterministic("z", hidden, event_dim=1)
+        return z
+
+
+class GaussianEmbedding(nn.Module):
+    r"""A diagonal Gaussian around the encoder's output, drawn at the sample site ``"z"``.
+
+    .. math::
+        q(z \mid x) = \mathcal{N}\bigl(z \mid h(x), \operatorname{diag} \sigma^2(x)\bigr),
+        \qquad \sigma(x) = \sigma_0 + \operatorname{softplus}(A s(x) + a)
+
+    Args:
+        width: width of the embedding.
+        variance: the network s before the last affine map of the scale. None shares the encoder, s = h.
+        replicas: number of independent copies, see :class:`Linear`.
+
+    References:
+        El-Laham et al. (2025), eq. (24).
+    """
+
+    FLOOR = 1e-3
+    #: a = -3 starts the scale near 0.05, small against activations of order one, so that the signal comes through.
+    INITIAL_BIAS = -3.0
+
+    def __init__(self, width: int, variance: nn.Module | None = None, replicas: int | None = None) -> None:
+        super().__init__()
+        self.variance = variance
+        in_features = width if variance is None else int(variance.out_features)  # type: ignore[arg-type] # any module's
+        self.scale = Linear(in_features, width, replicas)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        raw = self.scale(hidden if self.variance is None else self.variance(x))
+        scale = nn.functional.softplus(raw + self.INITIAL_BIAS) + self.FLOOR
+        z: Tensor = pyro.sample("z", dist.Normal(hidden, scale).to_event(1))
+        return z if torch.is_tensor(z) else torch.as_tensor(z)

@@ -1,0 +1,97 @@
+"""Density heads: from features to the density of the response, p(y|x)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_probmix.models.networks import Linear
+
+__all__ = ["Bernoulli", "Categorical", "Gamma", "Gaussian", "HomoscedasticGaussian", "Likelihood", "Poisson"]
+
+#: Floor of scales, rates and concentrations, in units of the (standardised) response.
+FLOOR = 1e-3
+
+
+class Likelihood(nn.Module):
+    """Base of the density heads: an affine map of the features, then the map from its output to a density.
+
+    Args:
+        in_features: width of the features.
+        num_outputs: number d_y of responses, or of classes for :class:`Categorical`.
+        replicas: number of independent copies, see :class:`Linear`.
+
+    Shape:
+        features [..., B, in_features] to a density with batch shape [..., B] and event shape [d_y], or [] for classes.
+    """
+
+    #: Parameters of the density for each output.
+    parameters_per_output = 1
+
+    def __init__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+        self.linear = Linear(in_features, num_outputs * self.parameters_per_output, replicas)
+
+    @abstractmethod
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        """The density whose unconstrained parameters are ``raw``, [..., B, d_y * parameters_per_output]."""
+
+    def forward(self, features: Tensor) -> dist.TorchDistribution:
+        return self.density(self.linear(features))
+
+
+class Gaussian(Likelihood):
+    r"""Heteroscedastic Gaussian, :math:`\mathcal{N}(\mu(x), \sigma^2(x))`, a softplus with a floor for the scale."""
+
+    parameters_per_output = 2
+
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        loc, scale = raw.chunk(2, -1)
+        return dist.Normal(loc, softplus(scale) + FLOOR).to_event(1)
+
+
+class HomoscedasticGaussian(Likelihood):
+    r"""Gaussian with one learnt scale for each output, :math:`\mathcal{N}(\mu(x), \sigma^2)`."""
+
+    def __init__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> None:
+        super().__init__(in_features, num_outputs, replicas)
+        self.raw_scale = nn.Parameter(torch.zeros(*(() if replicas is None else (replicas, 1)), num_outputs))
+
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(raw, softplus(self.raw_scale) + FLOOR).to_event(1)
+
+
+class Categorical(Likelihood):
+    r"""Classes 0 to ``num_outputs`` - 1, with logits from the features."""
+
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        return dist.Categorical(logits=raw)
+
+
+class Bernoulli(Likelihood):
+    """Binary responses in {0., 1.}, with logits from the features."""
+
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        return dist.Bernoulli(logits=raw).to_event(1)
+
+
+class Poisson(Likelihood):
+    """Counts, with rates from a softplus of the features."""
+
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        return dist.Poisson(softplus(raw) + FLOOR).to_event(1)
+
+
+class Gamma(Likelihood):
+    """Positive responses, with concentration and rate from a softplus of the features."""
+
+    parameters_per_output = 2
+
+    def density(self, raw: Tensor) -> dist.TorchDistribution:
+        concentration, rate = (softplus(raw) + FLOOR).chunk(2, -1)
+        return dist.Gamma(concentration, rate).to_event(1)

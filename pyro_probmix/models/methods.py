@@ -1,0 +1,100 @@
+"""The named methods as data: each is a choice of where to fuse, over which graph, with which embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from pyro_probmix.handlers import Pool
+from pyro_probmix.models.density import ConditionalDensity
+from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
+from pyro_probmix.models.networks import MLP
+
+__all__ = ["METHODS", "Method", "build_density"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What tells a method from the others.
+
+    Attributes:
+        site: where to fuse, ``"x"``, ``"z"`` or ``"y"``; None fuses nothing.
+        graph: the graph whose edges are fused, a name in ``GRAPHS``; None where nothing is fused.
+        pool: how to fuse.
+        variance: None for a point embedding; for a Gaussian one, whether its variance network shares the encoder
+            or is separate (the first layer is then halved, to keep the size comparable).
+    """
+
+    site: Literal["x", "z", "y"] | None = None
+    graph: str | None = None
+    pool: Pool = "log-linear"
+    variance: Literal["shared", "separate"] | None = None
+
+
+#: The methods of the paper's tables, in their order. A line here is all that a new one needs.
+METHODS: dict[str, Method] = {
+    "ERM": Method(),
+    "Mix": Method("x", "complete"),
+    "LocMix": Method("x", "nearest"),
+    "M-Mix": Method("z", "complete"),
+    "LocM-Mix": Method("z", "nearest"),
+    "ProbMix": Method("y", "complete"),
+    "LocProbMix": Method("y", "nearest"),
+    "M-ProbMix": Method("z", "complete", variance="shared"),
+    "LocM-ProbMix": Method("z", "nearest", variance="shared"),
+    "M-ProbMix*": Method("z", "complete", variance="separate"),
+    "LocM-ProbMix*": Method("z", "nearest", variance="separate"),
+}
+
+
+def build_density(
+    method: Method,
+    *,
+    num_features: int,
+    likelihood: Callable[[int, int, int | None], nn.Module],
+    num_outputs: int = 1,
+    widths: Sequence[int] = (128, 32),
+    mixing_layer: int = 1,
+    activation: str | Callable[[], nn.Module] = "relu",
+    dropout: float = 0.0,
+    replicas: int | None = None,
+) -> ConditionalDensity:
+    """A fully connected density p(y|x) for a method: layers up to the embedding, the embedding, the others, the head.
+
+    Args:
+        method: for example ``METHODS["M-ProbMix"]``.
+        num_features: d_x.
+        likelihood: the head, made with (in_features, num_outputs, replicas); for example :class:`Gaussian`.
+        num_outputs: d_y, or the number of classes.
+        widths: widths of the hidden layers.
+        mixing_layer: the hidden layer, counted from 1, whose activations are the embedding.
+        activation, dropout: see :class:`MLP`.
+        replicas: number of independent copies.
+
+    Raises:
+        ValueError: for a mixing layer that is not there.
+
+    Example:
+        >>> from pyro_probmix.models import METHODS, Gaussian, build_density
+        >>> density = build_density(METHODS["M-ProbMix*"], num_features=8, likelihood=Gaussian)
+        >>> density.decoder.out_features
+        32
+    """
+    if not 1 <= mixing_layer <= len(widths):
+        raise ValueError(
+            f"build_density got mixing_layer={mixing_layer}, expected 1 to {len(widths)}, a layer of {tuple(widths)}. Try 1."
+        )
+    encoder_widths, decoder_widths = list(widths[:mixing_layer]), list(widths[mixing_layer:])
+    variance = None
+    if method.variance == "separate":
+        encoder_widths[-1] = max(1, encoder_widths[-1] // 2)
+        variance = MLP(num_features, encoder_widths[-1:], activation=activation, replicas=replicas)
+    encoder = MLP(num_features, encoder_widths, activation=activation, dropout=dropout, replicas=replicas)
+    width = encoder.out_features
+    embedding = PointEmbedding() if method.variance is None else GaussianEmbedding(width, variance, replicas)
+    decoder = MLP(width, decoder_widths, activation=activation, dropout=dropout, replicas=replicas)
+    head = likelihood(decoder.out_features, num_outputs, replicas)
+    return ConditionalDensity(encoder, embedding, decoder, head, replicas=replicas)

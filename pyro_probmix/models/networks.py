@@ -1,0 +1,136 @@
+"""Networks batched over replicas: R independent copies whose stacked weights train together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "MLP", "Linear", "initialise"]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+
+
+class Linear(nn.Module):
+    r"""An affine map of the last dimension, :math:`x W_r + b_r` in replica :math:`r`.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        replicas: number R of independent copies, stacked as ``weight`` [R, in, out] and ``bias`` [R, 1, out]; None makes a
+            single one, [in, out] and [out].
+
+    Shape:
+        [..., B, in] to [..., B, out]; with replicas [..., R, B, in], or [B, in] shared by them, to [..., R, B, out].
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.models import Linear
+        >>> Linear(3, 2, replicas=5)(torch.zeros(7, 3)).shape
+        torch.Size([5, 7, 2])
+    """
+
+    def __init__(self, in_features: int, out_features: int, replicas: int | None = None) -> None:
+        super().__init__()
+        stack = () if replicas is None else (replicas,)
+        self.weight = nn.Parameter(torch.empty(*stack, in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(*stack, *(() if replicas is None else (1,)), out_features))
+        for replica in range(replicas or 1):
+            self.initialise(replica, None)
+
+    @torch.no_grad()
+    def initialise(self, replica: int, generator: torch.Generator | None) -> None:
+        """Draws the weights of one replica, uniform within 1/sqrt(in_features) of zero as in ``torch.nn.Linear``."""
+        bound = 1 / math.sqrt(self.weight.shape[-2])
+        for parameter in (self.weight, self.bias):
+            drawn = torch.rand(parameter.shape[1:] if self.weight.dim() == 3 else parameter.shape, generator=generator)
+            target = parameter[replica] if self.weight.dim() == 3 else parameter
+            target.copy_((2 * drawn - 1) * bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return nn.functional.linear(x, self.weight.T, self.bias)
+        if x.dim() == 2:
+            x = x.expand(self.weight.shape[0], -1, -1)
+        if x.dim() == 3:
+            return torch.baddbmm(self.bias, x, self.weight)
+        # Draws to the left of the replicas become rows: one product per replica, no copies of the weights.
+        draws = x.shape[:-3]
+        rows = x.movedim(-3, 0).flatten(1, -2)
+        return torch.baddbmm(self.bias, rows, self.weight).unflatten(1, (*draws, x.shape[-2])).movedim(0, -3)
+
+
+class MLP(nn.Module):
+    """Affine maps, each followed by an activation and dropout.
+
+    Args:
+        in_features: width of the input.
+        widths: widths of the layers; none makes the identity.
+        activation: a name in ``ACTIVATIONS``, or something that makes a module.
+        dropout: probability of dropping a unit after each activation, in [0, 1).
+        replicas: number of independent copies, see :class:`Linear`.
+
+    Raises:
+        ValueError: for an unknown activation, a width below 1, or a dropout outside [0, 1).
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.models import MLP
+        >>> MLP(3, (16, 4), activation="tanh")(torch.zeros(7, 3)).shape
+        torch.Size([7, 4])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        widths: Sequence[int],
+        *,
+        activation: str | Callable[[], nn.Module] = "relu",
+        dropout: float = 0.0,
+        replicas: int | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(activation, str) and activation not in ACTIVATIONS:
+            raise ValueError(f"MLP got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try 'relu'.")
+        if min(widths, default=1) < 1:
+            raise ValueError(f"MLP got widths={tuple(widths)}, expected positive integers. Try widths=(128, 32).")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"MLP got dropout={dropout}, expected a probability in [0, 1). Try dropout=0.1.")
+        make = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+        layers: list[nn.Module] = []
+        for width in widths:
+            layers += [Linear(in_features, width, replicas), make()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            in_features = width
+        self.out_features = in_features
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+def initialise(module: nn.Module, seeds: Sequence[int]) -> None:
+    """Draws the initial weights of each replica from a generator of its own, so that they depend on its seed alone.
+
+    Args:
+        module: a module whose submodules have a method ``initialise(replica, generator)``; others are left as they are.
+        seeds: one seed for each replica.
+    """
+    for replica, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        for child in module.modules():
+            draw: Any = getattr(child, "initialise", None)
+            if draw is not None:
+                draw(replica, generator)

@@ -1,0 +1,214 @@
+"""The generative process: an edge of a graph over the data, a weight, a fused density, perturbed labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from pyro_probmix.graphs import CompleteGraph, Graph
+from pyro_probmix.handlers import FuseMessenger, Labels, Pool
+from pyro_probmix.guides import PriorGuide
+from pyro_probmix.kernels import Kernel
+from pyro_probmix.models.density import expose_parameters
+
+__all__ = ["ProbMix", "shuffled_rows"]
+
+
+class ProbMix(nn.Module):
+    r"""ProbMix as a Pyro model of a whole data set, with a guide that draws its latents from their prior.
+
+    .. math::
+        (i, j) \sim \mathcal{G}, \quad \lambda \sim \mathrm{Beta}(\alpha, \alpha), \quad
+        \tilde y \sim g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j)), \quad
+        \tilde y \sim g_\lambda(p_\theta(\cdot \mid x_i), p_\theta(\cdot \mid x_j))
+
+    at the sample sites ``"edge"``, ``"lambda"``, the fused one and the response. A step evaluates the density at B rows, the
+    two ends of B/2 edges; each edge counts twice, seen from both ends with a weight of its own.
+
+    Args:
+        density: a Pyro model ``density(x, y)`` with a plate of rows at dim=-1, for example a :class:`ConditionalDensity`.
+        at: the site to fuse at, ``"x"`` (mixup), ``"z"`` (at an embedding) or ``"y"`` (at the response) of a
+            :class:`ConditionalDensity`; None fuses nothing, which is maximum likelihood (ERM).
+        graph: the graph over the n rows; None is the complete one.
+        alpha: both shapes of the Beta law of the weight, above 0; with replicas also a tensor [R].
+        beta: spread of the label kernels, at least 0; with replicas also a tensor [R].
+        pool: ``"log-linear"`` or ``"linear"``.
+        kernel, labels: see :func:`~pyro_probmix.fuse`.
+        batch_size: B, rows of a step, even; None takes all n (and one twice, if n is odd).
+
+    Shape:
+        x [n, ...] and y [n, ...]; with replicas also [R, n, ...], the rows of each replica.
+
+    Raises:
+        ValueError: for alpha <= 0, beta < 0, an odd batch size, or data that do not fit the graph.
+
+    References:
+        El-Laham et al. (2025), eq. (11) to (14), (20) to (22).
+
+    Example:
+        >>> import pyro, torch
+        >>> from pyro_probmix import ProbMix
+        >>> from pyro_probmix.models import METHODS, Gaussian, build_density
+        >>> _ = pyro.set_rng_seed(0)
+        >>> density = build_density(METHODS["M-ProbMix"], num_features=1, likelihood=Gaussian, widths=(16, 8))
+        >>> model = ProbMix(density, at="z", alpha=0.1)
+        >>> svi = pyro.infer.SVI(model, model.guide, pyro.optim.Adam({"lr": 0.01}), pyro.infer.Trace_ELBO())
+        >>> x = torch.linspace(-1, 1, 40)[:, None]
+        >>> losses = [svi.step(x, x**3) for _ in range(200)]
+        >>> losses[-1] < losses[0]
+        True
+    """
+
+    def __init__(
+        self,
+        density: nn.Module,
+        *,
+        at: str | None,
+        graph: Graph | None = None,
+        alpha: float | Tensor = 0.1,
+        beta: float | Tensor = 0.0,
+        pool: Pool = "log-linear",
+        kernel: Kernel | None = None,
+        labels: Labels = "sample",
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.density = density
+        self.at = at
+        self.graph = graph
+        self.replicas: int | None = getattr(density, "replicas", None)
+        if batch_size is not None and (batch_size < 2 or batch_size % 2):
+            raise ValueError(
+                f"ProbMix got batch_size={batch_size}, expected an even number of rows, two halves that are each other's "
+                "partners. Try 32."
+            )
+        self.batch_size = batch_size
+        alpha = self._per_replica("alpha", alpha)
+        beta = self._per_replica("beta", beta)
+        if not bool((alpha > 0).all()):
+            raise ValueError(f"ProbMix got alpha={alpha.tolist()}, expected values above 0. Try alpha=0.1.")
+        if not bool((beta >= 0).all()):
+            raise ValueError(f"ProbMix got beta={beta.tolist()}, expected values of at least 0. Try beta=0.0.")
+        self.register_buffer("alpha", alpha, persistent=False)
+        self.register_buffer("beta", beta, persistent=False)
+        # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
+        self._scalar_beta = float(beta) if beta.dim() == 0 else None
+        self._fusion: dict[str, Any] = {"pool": pool, "kernel": kernel, "labels": labels}
+
+    def _per_replica(self, name: str, value: float | Tensor) -> Tensor:
+        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        if value.dim() == 0:
+            return value
+        if value.shape != (self.replicas,):
+            raise ValueError(
+                f"ProbMix got {name} of shape {tuple(value.shape)}, expected a number or one for each replica, "
+                f"({self.replicas},). Try {name}=0.1."
+            )
+        return value[:, None]
+
+    @property
+    def guide(self) -> PriorGuide:
+        """Draws the edges, weights and embeddings from their prior."""
+        return PriorGuide(self)
+
+    def forward(self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None) -> Any:
+        """Runs the process on the data set.
+
+        Args:
+            x, y: all rows, see above.
+            rows: a shuffled minibatch, indices [B], with replicas [R, B]; the edges are then those of these rows
+                (see :meth:`~pyro_probmix.graphs.Graph.edges`), which varies less than independent draws. None draws
+                B/2 edges independently, or B rows if nothing is fused.
+        """
+        expose_parameters(self)
+        n = self.num_rows(x, y)
+        batch_size = n + n % 2 if self.batch_size is None else self.batch_size
+        if self.at is None:
+            if rows is None:
+                rows = shuffled_rows(n, batch_size, self.replicas, x.device)
+            return self._run(x, y, rows, n, None)
+        edge = self._draw_edges(n, batch_size // 2, rows)
+        return self._run(x, y, edge.movedim(-1, -2).flatten(-2), n, self._handler())
+
+    def _handler(self) -> FuseMessenger:
+        assert self.at is not None
+        weight = dist.Beta(self.alpha, self.alpha)
+        beta = self.beta if self._scalar_beta is None else self._scalar_beta
+        return FuseMessenger(self.at, weight=weight, beta=beta, **self._fusion)
+
+    def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
+        graph = CompleteGraph(n) if self.graph is None else self.graph
+        edges = graph.edges(rows)
+        num_edges = num_edges if rows is None else rows.shape[-1] // 2
+        if self.replicas is None:
+            with pyro.plate("pairs", num_edges, dim=-1):
+                edge: Tensor = pyro.sample("edge", edges, infer={"shared": True})
+        else:
+            with pyro.plate("replica", self.replicas, dim=-2), pyro.plate("pairs", num_edges, dim=-1):
+                edge = pyro.sample("edge", edges, infer={"shared": True})
+        return edge
+
+    def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:
+        x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
+        with _ScaleRows(n / rows.shape[-1]):
+            if handler is None:
+                return self.density(x_rows, y_rows)
+            with handler:
+                return self.density(x_rows, y_rows)
+
+    def _own_rows(self, data: Tensor) -> bool:
+        """Whether the data are [R, n, ...], the rows of each replica, not [n, ...], shared by them."""
+        nodes = None if self.graph is None else self.graph.num_nodes
+        return self.replicas is not None and data.shape[0] == self.replicas and nodes in (None, *data.shape[1:2])
+
+    def num_rows(self, x: Tensor, y: Tensor | None = None) -> int:
+        """n, after a check that x, y and the graph agree on it."""
+        n = x.shape[1] if self._own_rows(x) else x.shape[0]
+        if self.graph is not None and n != self.graph.num_nodes:
+            raise ValueError(
+                f"ProbMix got x with {n} rows, expected the {self.graph.num_nodes} of its graph. "
+                "Try a graph over the rows of x."
+            )
+        if y is not None and (y.shape[1] if self._own_rows(y) else y.shape[0]) != n:
+            raise ValueError(f"ProbMix got x of shape {tuple(x.shape)} and y of {tuple(y.shape)}, expected as many rows.")
+        return n
+
+    def _take(self, data: Tensor, rows: Tensor) -> Tensor:
+        if not self._own_rows(data):
+            return data[rows]
+        return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
+
+
+class _ScaleRows(Messenger):
+    """Scales the sites of the rows' plate from a minibatch to the data set; global latents are not scaled."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if any(frame.vectorized and frame.dim == -1 for frame in msg["cond_indep_stack"]):
+            msg["scale"] = msg["scale"] * self.scale
+
+
+def shuffled_rows(num_rows: int, batch_size: int, replicas: int | None, device: torch.device) -> Tensor:
+    """The first rows of a random order of all, for each replica; from the start again where more are asked for.
+
+    Args:
+        num_rows: n.
+        batch_size: number of indices to return.
+        replicas: R, or None.
+        device: where to draw them.
+
+    Returns:
+        indices [batch_size], with replicas [R, batch_size].
+    """
+    keys = torch.rand(*(() if replicas is None else (replicas,)), num_rows, device=device)
+    order = keys.argsort(-1)
+    repeats = -(-batch_size // num_rows)
+    return torch.cat([order] * repeats, -1)[..., :batch_size]

@@ -1,0 +1,31 @@
+"""What every test starts from: one thread, figures without a display, a seeded generator, an empty parameter store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+os.environ["MPLBACKEND"] = "Agg"  # read by matplotlib when it is first imported, also by a test's child process
+
+import pyro
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        no_gpu = pytest.mark.skip(reason="needs a CUDA device, and torch finds none")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(no_gpu)
+
+
+@pytest.fixture(autouse=True)
+def fresh_state() -> Iterator[None]:
+    """Seed torch's generator, and let no test see another's parameters."""
+    torch.manual_seed(0)
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
