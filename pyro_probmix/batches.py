@@ -29,7 +29,7 @@ _MISSING = object()
 
 @functools.singledispatch
 def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution:
-    r"""Return ``p`` with its batch rolled along one dimension: row *b* becomes row *b* - ``shift``, as in ``torch.roll``.
+    """Return ``p`` with its batch rolled: row *b* becomes row *b* - ``shift``, as by ``torch.roll``.
 
     Works for any distribution that can be rebuilt from its constructor's arguments, and through wrappers, mixtures and
     pools. Another type joins by ``@roll_batch.register``, a function of the same arguments.
@@ -83,7 +83,8 @@ def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribut
     if isinstance(p, ExpandedDistribution):
         return ExpandedDistribution(p.base_dist, batch_shape)
     try:
-        return p.expand(batch_shape)
+        expanded: td.Distribution = p.expand(batch_shape)
+        return expanded
     except NotImplementedError:
         return ExpandedDistribution(p, batch_shape)
 
@@ -190,7 +191,8 @@ def _roll_mixture(p: Any, shift: int, dim: int = -1) -> td.Distribution:
 @roll_batch.register(td.TransformedDistribution)
 def _roll_transformed(p: Any, shift: int, dim: int = -1) -> td.Distribution:
     transforms = [roll_transform(t, shift, dim, len(p.event_shape)) for t in p.transforms]
-    if any(t is None for t in transforms):
+    own = [value for value in vars(p).values() if isinstance(value, Tensor)]
+    if None in transforms or any(_varies(x.shape, dim - len(p.event_shape)) for x in own):
         if type(p).arg_constraints:  # a named family, such as Gumbel or Weibull, follows from its parameters
             generic: td.Distribution = roll_batch.dispatch(object)(p, shift, dim)
             return generic

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 
@@ -105,8 +106,8 @@ class Graph(ABC):
         if self.minibatch != "pairs" and rows.device.type != self.device.type:
             raise ValueError(f"The rows are on {rows.device}, the graph on {self.device}. Try graph.to(rows.device).")
         try:
-            replicas = torch.broadcast_shapes(rows.shape[:-1], self.batch_shape)
-        except RuntimeError:
+            replicas = broadcast_shape(rows.shape[:-1], self.batch_shape)
+        except ValueError:
             raise ValueError(
                 f"rows of shape {list(rows.shape)} do not fit a graph with {self.batch_shape[0]} replicas. "
                 f"Try rows of shape [B] or [{self.batch_shape[0]}, B]."
@@ -148,6 +149,18 @@ class EdgeDistribution(TorchDistribution):
 
     Raises:
         ValueError: if a row number lies outside the graph.
+
+    Example:
+        >>> import pyro
+        >>> from pyro_probmix.graphs import WeightedGraph
+        >>> graph = WeightedGraph(torch.tensor([[0.0, 3.0], [1.0, 0.0]]))
+        >>> _ = torch.manual_seed(0)
+        >>> with pyro.plate("pairs", 4):
+        ...     edges = pyro.sample("edge", graph.edges())
+        >>> tuple(edges.shape)
+        (4, 2)
+        >>> graph.edges().log_prob(torch.tensor([0, 1])).exp()
+        tensor(0.7500)
     """
 
     has_rsample = False
@@ -194,7 +207,7 @@ class EdgeDistribution(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        shape = broadcast_shape(value.shape[:-1], self.batch_shape)
         pair = value.expand(*shape, 2)
         inside = ((pair >= 0) & (pair < self.graph.num_nodes)).all(dim=-1)
         # Rows that do not exist look up row 0 or n-1 instead, and are masked at the end.

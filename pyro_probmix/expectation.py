@@ -11,11 +11,12 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistribution
-from pyro.distributions.util import scale_and_mask, sum_rightmost
+from pyro.distributions.util import broadcast_shape, scale_and_mask, sum_rightmost
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MultivariateNormal, Normal
 
-from pyro_probmix.pooling import LinearPool
+from pyro_probmix.batches import expand_batch
+from pyro_probmix.linear import LinearPool
 
 Rule = Callable[[Any, Any], Tensor]
 
@@ -71,17 +72,14 @@ def expected_log_prob(p: Distribution, labels: Distribution) -> Tensor:
     for p_class, labels_class, rule in reversed(_RULES):
         if isinstance(p, p_class) and isinstance(labels, labels_class):
             return rule(p, labels)
-    raise TypeError(
-        f"E[log p] has no closed form for p of type {type(p).__name__} and labels of type {type(labels).__name__}. "
-        "Try labels='sample', or register_expected_log_prob."
-    )
+    raise _no_closed_form(p, labels)
 
 
 class ExpectedLikelihood(TorchDistribution):
     r"""A density whose score is its expected log-density over random labels, whatever value is observed.
 
-    It stands for ``p`` at an observed site: ``log_prob(value)`` is :func:`expected_log_prob`; samples, shapes and support
-    are those of ``p``.
+    It stands for ``p`` at an observed site: ``log_prob(value)`` is :func:`expected_log_prob`; samples, shapes and
+    support are those of ``p``.
 
     Args:
         p: the density.
@@ -106,28 +104,25 @@ class ExpectedLikelihood(TorchDistribution):
 
     def __init__(self, p: Distribution, labels: Distribution, validate_args: bool | None = None) -> None:
         try:
-            fits = torch.broadcast_shapes(p.batch_shape, labels.batch_shape) == torch.Size(p.batch_shape)
-        except RuntimeError:
+            fits = broadcast_shape(p.batch_shape, labels.batch_shape) == tuple(p.batch_shape)
+        except ValueError:
             fits = False
         if not fits or p.event_shape != labels.event_shape:
             raise ValueError(
-                f"Labels with batch shape {list(labels.batch_shape)} and event shape {list(labels.event_shape)} do not fit "
-                f"a density with {list(p.batch_shape)} and {list(p.event_shape)}. Try labels of the density's shape."
+                f"Labels with batch shape {list(labels.batch_shape)} and event shape {list(labels.event_shape)} "
+                f"do not fit a density with {list(p.batch_shape)} and {list(p.event_shape)}. Try labels of its shape."
             )
         self.p = p
         self.labels = labels
+        self.has_rsample = bool(p.has_rsample)
         super().__init__(torch.Size(p.batch_shape), p.event_shape, validate_args=validate_args)
 
-    @property
-    def has_rsample(self) -> bool:
-        return bool(self.p.has_rsample)
-
     @constraints.dependent_property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> Any:
         return self.p.support
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> ExpectedLikelihood:
-        return ExpectedLikelihood(self.p.expand(torch.Size(batch_shape)), self.labels, self._validate_args)
+        return ExpectedLikelihood(expand_batch(self.p, batch_shape), self.labels, self._validate_args)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self.p.sample(torch.Size(sample_shape))
@@ -141,6 +136,7 @@ class ExpectedLikelihood(TorchDistribution):
 
 @register_expected_log_prob(Distribution, Categorical)
 def _any_under_classes(p: Distribution, labels: Categorical) -> Tensor:
+    labels = labels.expand(broadcast_shape(p.batch_shape, labels.batch_shape))
     values = labels.enumerate_support(expand=False)  # [K, 1, ..., 1]
     return _weighted(labels.probs.movedim(-1, 0), p.log_prob(values)).sum(0)
 
@@ -158,15 +154,26 @@ def _cross_entropy(p: Categorical, labels: Categorical) -> Tensor:
 
 @register_expected_log_prob(Normal, Normal)
 def _gaussian(p: Normal, labels: Normal) -> Tensor:
-    return p.log_prob(labels.mean) - labels.variance / (2 * p.variance)
+    at_mean: Tensor = p.log_prob(labels.mean)
+    return at_mean - labels.variance / (2 * p.variance)
 
 
 @register_expected_log_prob(Independent, Independent)
-def _independent(p: Independent, labels: Independent) -> Tensor:
-    dims = p.reinterpreted_batch_ndims
-    if isinstance(p.base_dist, MultivariateNormal) or labels.reinterpreted_batch_ndims != dims:
-        raise TypeError
-    return sum_rightmost(expected_log_prob(p.base_dist, labels.base_dist), dims)
+def _independent(p: Independent[Any], labels: Independent[Any]) -> Tensor:
+    if p.reinterpreted_batch_ndims != labels.reinterpreted_batch_ndims:
+        raise _no_closed_form(p, labels)
+    expected: Tensor = sum_rightmost(expected_log_prob(p.base_dist, labels.base_dist), p.reinterpreted_batch_ndims)
+    return expected
+
+
+@register_expected_log_prob(MultivariateNormal, Independent)
+def _multivariate_gaussian(p: MultivariateNormal, labels: Independent[Any]) -> Tensor:
+    if not isinstance(labels.base_dist, Normal):
+        raise _no_closed_form(p, labels)
+    # E[(y - mu)' P (y - mu)] is the form at the mean plus tr(P V), with V diagonal.
+    trace = (p.precision_matrix.diagonal(dim1=-2, dim2=-1) * labels.variance).sum(-1)
+    at_mean: Tensor = p.log_prob(labels.mean)
+    return at_mean - trace / 2
 
 
 @register_expected_log_prob(Distribution, dist.Delta)
@@ -176,20 +183,29 @@ def _at_a_point(p: Distribution, labels: dist.Delta) -> Tensor:
 
 @register_expected_log_prob(Distribution, LinearPool)
 def _over_members(p: Distribution, labels: LinearPool) -> Tensor:
-    raise NotImplementedError
+    expected = [expected_log_prob(p, member) for member in labels.members]
+    return _weighted(labels.weights, torch.stack(expected, dim=-1)).sum(-1)
 
 
 @register_expected_log_prob(MaskedDistribution, Distribution)
 def _masked(p: MaskedDistribution, labels: Distribution) -> Tensor:
-    return scale_and_mask(expected_log_prob(p.base_dist, labels), mask=p._mask)
+    expected: Tensor = scale_and_mask(expected_log_prob(p.base_dist, labels), mask=p._mask)
+    return expected
 
 
 @register_expected_log_prob(ExpandedDistribution, Distribution)
 def _expanded(p: ExpandedDistribution, labels: Distribution) -> Tensor:
     expected = expected_log_prob(p.base_dist, labels)
-    return expected.expand(torch.broadcast_shapes(expected.shape, p.batch_shape))
+    return expected.expand(broadcast_shape(expected.shape, p.batch_shape))
 
 
 def _weighted(weight: Tensor, log_prob: Tensor) -> Tensor:
     # What has no weight does not count, even at log 0.
     return weight * torch.where(weight > 0, log_prob, 0.0)
+
+
+def _no_closed_form(p: Distribution, labels: Distribution) -> TypeError:
+    return TypeError(
+        f"E[log p] has no closed form for p of type {type(p).__name__} and labels of type {type(labels).__name__}. "
+        "Try labels='sample', or register_expected_log_prob."
+    )

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.distributions.util import broadcast_shape
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
@@ -55,8 +56,7 @@ class CompleteGraph(Graph):
         return torch.randint(self.num_nodes, anchors.shape, device=anchors.device)
 
     def log_partner_prob(self, i: Tensor, j: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(i.shape, j.shape)
-        return torch.full(shape, -math.log(self.num_nodes), device=i.device)
+        return torch.full(broadcast_shape(i.shape, j.shape), -math.log(self.num_nodes), device=i.device)
 
 
 class NearestNeighborGraph(Graph):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.poutine.guide import GuideMessenger
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 
 __all__ = ["PriorGuide"]
@@ -20,7 +21,7 @@ class PriorGuide(GuideMessenger):
     :math:`\mathbb{E}_{\lambda, z}[\log p(\tilde y \mid \lambda, z)]`, the expected log-likelihood. Model and guide are one
     run of the model, so that the network is evaluated once.
 
-    Sites that the model enumerates stay with the model.
+    Sites that the model enumerates stay with the model; ``TraceEnum_ELBO`` takes the guide :meth:`standalone`.
 
     Args:
         model: the model, for example a fused one.
@@ -50,10 +51,40 @@ class PriorGuide(GuideMessenger):
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override] # as in Pyro
         if self.guide is not None:
-            self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
+            with _OutOfSight():
+                self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
         with self:
             self.model(*args, **kwargs)
         return {name: site["value"] for name, site in self.trace.nodes.items() if site["type"] == "sample"}
+
+    def standalone(self) -> Callable[..., None]:
+        """The same guide as a plain function that runs the model for itself, for losses that enumerate.
+
+        Raises:
+            ValueError: when called, if a latent other than ``"lambda"`` and ``"edge"`` would be drawn downstream of an
+                enumerated one, on whose value it may depend.
+        """
+
+        def guide(*args: Any, **kwargs: Any) -> None:
+            enumerated: list[str] = []
+
+            def stays_with_the_model(msg: Any) -> bool:
+                if msg["type"] != "sample" or site_is_subsample(msg):
+                    return False
+                if msg["infer"].get("enumerate") is not None:
+                    enumerated.append(msg["name"])
+                    return True
+                if enumerated and msg["infer"].get("drawn_from_prior") and msg["name"] not in ("lambda", "edge"):
+                    raise ValueError(
+                        f"site {msg['name']!r} would be drawn downstream of {enumerated[0]!r}, which is enumerated, expected "
+                        f"it independent of that. Try a guide of your own for {msg['name']!r}."
+                    )
+                return bool(msg["is_observed"])
+
+            with poutine.block(hide_fn=stays_with_the_model):
+                self(*args, **kwargs)
+
+        return guide
 
     def get_posterior(self, name: str, prior: Any) -> Any:
         return prior
@@ -65,7 +96,7 @@ class PriorGuide(GuideMessenger):
                 msg["value"] = guided["value"]
         elif not msg["is_observed"]:
             if guided is not None:
-                msg["infer"]["prior"] = msg["fn"]
+                msg["infer"] = {**guided["infer"], "prior": msg["fn"]}
                 msg["fn"], msg["value"], msg["done"] = guided["fn"], guided["value"], True
             elif msg["infer"].get("enumerate") is None:
                 msg["infer"]["prior"] = msg["fn"]
@@ -83,3 +114,14 @@ class PriorGuide(GuideMessenger):
                 guide_trace.add_node(name, **site)
             model_trace.nodes[name] = {**site, "fn": prior}
         return model_trace, guide_trace
+
+
+class _OutOfSight(Messenger):
+    """Hides a guide's sites from traces outside, which meet them once, when the model reaches them."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["infer"] |= {"_do_not_trace": True, "was_auxiliary": msg["infer"].get("is_auxiliary", False), "is_auxiliary": True}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        msg["infer"]["is_auxiliary"] = msg["infer"].pop("was_auxiliary")
+        del msg["infer"]["_do_not_trace"]

@@ -15,6 +15,7 @@ from torch.distributions import Distribution, constraints
 
 from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
 from pyro_probmix.pooling import pool_rows
+from pyro_probmix.weights import Beta
 
 __all__ = ["FuseMessenger", "Fused", "fuse"]
 
@@ -258,6 +259,8 @@ def fuse(
 
 
 def _checked_weight(weight: Weight) -> Weight:
+    if isinstance(weight, torch.distributions.Beta):
+        return Beta(weight.concentration1, weight.concentration0)
     if isinstance(weight, Distribution):
         support = weight.support
         while isinstance(support, constraints.independent):

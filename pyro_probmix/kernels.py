@@ -16,7 +16,7 @@ __all__ = [
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
 from pyro_probmix.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
-from pyro_probmix.pooling import LinearPool, linear_pool, log_linear_pool
+from pyro_probmix.linear import LinearPool
+from pyro_probmix.pooling import linear_pool
+from pyro_probmix.spread import by_beta, checked_beta, trailing
 
 
 class Kernel(ABC):
@@ -38,7 +40,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
-        r"""Return the law of the perturbed label, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
+        r"""Return the perturbed label's law, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
 
         Args:
             y: own labels :math:`y_i`, ``[..., B, *event]``.
@@ -56,43 +58,44 @@ class GaussianKernel(Kernel):
     Where :math:`\beta = 0` the law is the point :math:`\lambda y_i + (1 - \lambda) y_j`.
 
     Args:
-        beta: the variance, at least 0, in squared units of the label; a tensor broadcasts over the batch (``[R, 1]``: one
-            value a replica), belongs on the labels' device and may hold zeros.
+        beta: the variance, at least 0, in squared units of the label; a tensor broadcasts over the batch (``[R, 1]``:
+            one value a replica), belongs on the labels' device and may hold zeros.
 
     Raises:
         TypeError: if beta is no number or tensor.
         ValueError: if beta is negative or not finite.
 
     References:
-        El-Laham et al., 2025, section 5 and eq. (54).
+        El-Laham et al., 2025, section 5; eq. (54) with equal variances.
 
     Example:
-        >>> law = GaussianKernel(0.01).pooled(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.75]), event_dim=0)
-        >>> law.mean.tolist()
+        >>> kernel = GaussianKernel(0.01)
+        >>> kernel.pooled(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.75]), event_dim=0).mean.tolist()
         [1.5]
     """
 
     def __init__(self, beta: float | Tensor) -> None:
-        self.beta = _checked_beta(beta)
+        self.beta = checked_beta(beta)
 
     def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
-        labels = [dist.Delta(label.to(torch.result_type(label, weight)), event_dim=event_dim) for label in (y, partner)]
-        # Equal variances: the pool is the pool of the points, with the same variance around it.
-        point = log_linear_pool(labels[0], labels[1], weight)
-        if not isinstance(self.beta, Tensor):
-            if self.beta == 0:
-                return point
-            return dist.Normal(point.mean, torch.full_like(point.mean, math.sqrt(self.beta))).to_event(event_dim)
-        scale = _trailing(self.beta, event_dim).to(point.mean).sqrt()
-        return _NormalOrPoint(point.mean, scale).to_event(event_dim)
+        mean = _mixed(y, partner, trailing(weight, event_dim))
+        if isinstance(self.beta, Tensor):
+            return _events(_NormalOrPoint(mean, trailing(self.beta, event_dim).to(mean).sqrt()), event_dim)
+        if self.beta == 0:
+            return dist.Delta(mean, event_dim=event_dim)
+        return _events(dist.Normal(mean, torch.full_like(mean, math.sqrt(self.beta))), event_dim)
 
 
 class BiasedCategoricalKernel(Kernel):
     r"""The biased one-hot law :math:`P(\tilde y = k) \propto 1[y = k] + \beta` of a class, pooled log-linearly.
 
-    Where :math:`\beta = 0`, log-linear pooling of two different labels has no normaliser, and the law is the linear pool
-    :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}` of Assumption 4.2. It is not the limit of small beta, in
-    which the label with the larger weight takes all.
+    .. math::
+        P(\tilde y = k \mid y_i, y_j, \lambda) \propto (1 + 1 / \beta)^{m_k}, \qquad
+        m_k = \lambda\, 1[y_i = k] + (1 - \lambda)\, 1[y_j = k]
+
+    Where :math:`\beta = 0`, log-linear pooling of two different labels has no normaliser, and the law is the linear
+    pool :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}` of Assumption 4.2. It is not the limit of small beta,
+    in which the label with the larger weight takes all.
 
     Args:
         beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
@@ -108,34 +111,31 @@ class BiasedCategoricalKernel(Kernel):
 
     Example:
         >>> kernel = BiasedCategoricalKernel(0.0, num_classes=3)
-        >>> kernel.pooled(torch.tensor([2]), torch.tensor([0]), torch.tensor([0.75]), event_dim=0).probs.tolist()
-        [[0.25, 0.0, 0.75]]
+        >>> kernel.pooled(torch.tensor([2]), torch.tensor([0]), torch.tensor([0.75]), event_dim=0).probs
+        tensor([[0.2500, 0.0000, 0.7500]])
     """
 
     def __init__(self, beta: float | Tensor, num_classes: int) -> None:
         if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}. Try the largest class number plus one.")
-        self.beta = _checked_beta(beta)
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}. Try the largest class plus one.")
+        self.beta = checked_beta(beta)
         self.num_classes = num_classes
 
     def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
-        _check_labels(y, self.num_classes, "Try num_classes of the largest class number plus one.")
-        weight = _trailing(weight, event_dim)  # [..., B, *event]
-        # One-hot labels, [..., B, *event, K].
+        _check_labels(y, self.num_classes, "Try num_classes of the largest class plus one.")
+        # Mixed one-hot labels, [..., B, *event, K].
         classes = torch.arange(self.num_classes, device=y.device)
-        own, other = ((label.unsqueeze(-1) == classes).to(weight.dtype) for label in (y, partner))
+        own, other = (label.unsqueeze(-1) == classes for label in (y, partner))
+        mixed = _mixed(own, other, trailing(weight, event_dim + 1))
 
-        def biased(bias: float | Tensor) -> Tensor:
-            laws = [dist.Categorical(logits=(hot + bias).log()) for hot in (own, other)]
-            return _tensor_of(log_linear_pool(laws[0], laws[1], weight), "logits")
+        def biased(beta: float | Tensor) -> Tensor:
+            return mixed * _log_odds(beta)
 
         def unbiased() -> Tensor:
-            share = weight.unsqueeze(-1)
-            probs = share * own + (1 - share) * other
             # Without an infinite slope where a class has no probability.
-            return torch.where(probs > 0, torch.where(probs > 0, probs, 1.0).log(), -math.inf)
+            return torch.where(mixed > 0, torch.where(mixed > 0, mixed, 1.0).log(), -math.inf)
 
-        return dist.Categorical(logits=_by_beta(self.beta, event_dim + 1, biased, unbiased)).to_event(event_dim)
+        return _events(dist.Categorical(logits=by_beta(self.beta, event_dim + 1, biased, unbiased)), event_dim)
 
 
 class BiasedBernoulliKernel(Kernel):
@@ -162,25 +162,20 @@ class BiasedBernoulliKernel(Kernel):
     """
 
     def __init__(self, beta: float | Tensor) -> None:
-        self.beta = _checked_beta(beta)
+        self.beta = checked_beta(beta)
 
     def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
         _check_labels(y, 2, "Try labels 0. and 1.")
-        weight = _trailing(weight, event_dim)  # [..., B, *event]
-        own, other = y.to(weight.dtype), partner.to(weight.dtype)
+        mixed = _mixed(y, partner, trailing(weight, event_dim))
 
-        def biased(bias: float | Tensor) -> Tensor:
-            laws = [dist.Bernoulli(logits=(label + bias).log() - (1 - label + bias).log()) for label in (own, other)]
-            return _tensor_of(log_linear_pool(laws[0], laws[1], weight), "probs")
+        def biased(beta: float | Tensor) -> Tensor:
+            return torch.sigmoid((2 * mixed - 1) * _log_odds(beta))
 
-        def unbiased() -> Tensor:
-            return weight * own + (1 - weight) * other
-
-        return dist.Bernoulli(probs=_by_beta(self.beta, event_dim, biased, unbiased)).to_event(event_dim)
+        return _events(dist.Bernoulli(probs=by_beta(self.beta, event_dim, biased, lambda: mixed)), event_dim)
 
 
 class DiracKernel(Kernel):
-    r"""The point mass at the label, pooled linearly: :math:`g^y_\lambda = \lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}`.
+    r"""The point mass at the label, pooled linearly: :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}`.
 
     For labels of any support, such as counts, positive or bounded ones, where a convex combination of two labels may be
     no label.
@@ -232,7 +227,7 @@ def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
     member = _member(p)
     if isinstance(member, Categorical):
         return BiasedCategoricalKernel(beta, member.param_shape[-1])
-    beta = _checked_beta(beta)
+    beta = checked_beta(beta)
     # A tensor is looked at where arguments are validated, since that waits for the device.
     if (dist.is_validation_enabled() and bool((beta > 0).any())) if isinstance(beta, Tensor) else beta > 0:
         raise ValueError(
@@ -254,41 +249,29 @@ class _NormalOrPoint(dist.Normal):
         return torch.where(is_point, torch.where(value == self.loc, 0.0, -math.inf), log_density)
 
 
-def _checked_beta(beta: float | Tensor) -> float | Tensor:
-    if isinstance(beta, Tensor):
-        # Looking at values waits for the device, so it is done where Pyro validates arguments.
-        if dist.is_validation_enabled() and not bool(((beta >= 0) & torch.isfinite(beta)).all()):
-            raise ValueError(f"beta must not be negative, got values from {beta.min():g}. Try beta=0.")
-        return beta
-    try:
-        beta = float(beta)
-    except (TypeError, ValueError):
-        raise TypeError(f"beta must be a number or a tensor, got {type(beta).__name__}. Try torch.tensor(beta).") from None
-    if not 0 <= beta < math.inf:
-        raise ValueError(f"beta must not be negative, and finite, got {beta}. Try beta=0.")
-    return beta
-
-
 def _check_labels(y: Tensor, num_classes: int, advice: str) -> None:
     if dist.is_validation_enabled():
-        outside = y[~((y >= 0) & (y < num_classes) & (y == y.round()))]
+        outside = y[~((y >= 0) & (y < num_classes) & (y == y.long()))]
         if len(outside):
             raise ValueError(f"Labels must be 0, ..., {num_classes - 1}, got {outside[0].item():g}. {advice}")
 
 
-def _trailing(values: Tensor, dims: int) -> Tensor:
-    """Append dimensions of size one."""
-    return values.reshape(values.shape + (1,) * dims)
+def _mixed(y: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    """The convex combination of two labels, exact at both ends and where they are equal."""
+    dtype = torch.result_type(y, weight)
+    return torch.lerp(partner.to(dtype), y.to(dtype), weight.to(dtype))
 
 
-def _by_beta(
-    beta: float | Tensor, dims: int, biased: Callable[[float | Tensor], Tensor], unbiased: Callable[[], Tensor]
-) -> Tensor:
-    if not isinstance(beta, Tensor):
-        return biased(beta) if beta > 0 else unbiased()
-    beta = _trailing(beta, dims)
-    # Where beta is zero, one stands in for it: the unused branch must be finite to have a gradient of zero.
-    return torch.where(beta > 0, biased(torch.where(beta > 0, beta, 1.0)), unbiased())
+def _log_odds(beta: float | Tensor) -> float | Tensor:
+    """The log of (1 + beta) / beta, of a label's own class to another."""
+    if isinstance(beta, Tensor):
+        return beta.log1p() - beta.log()
+    return math.log1p(beta) - math.log(beta)
+
+
+def _events(p: Any, event_dim: int) -> Distribution:
+    law: Distribution = p.to_event(event_dim)
+    return law
 
 
 def _member(p: Distribution) -> Distribution:

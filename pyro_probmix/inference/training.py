@@ -103,7 +103,6 @@ def fit(
     device = replicas.parameters[0].device
     x, y = x.to(device), y.to(device)
     held_out = None if validation is None else (validation[0].to(device), validation[1].to(device))
-    _check_data(model, x, y)
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
@@ -112,6 +111,7 @@ def fit(
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     with _own_random_state(seed, device), pyro.validation_enabled(False):
+        _check_data(model, x, y)
         for epoch in range(epochs):
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
             model.train()
@@ -218,7 +218,7 @@ def _check_data(model: ProbMix, x: Tensor, y: Tensor) -> None:
             f"fit got responses of shape {tuple(y.shape)}, expected [..., {model.num_rows(x)}"
             f"{''.join(f', {size}' for size in fn.event_shape)}], a row for each of x. Try y.reshape or num_outputs."
         )
-    if not bool(fn.support.check(y).all()):
+    if not bool(fn.support.check(y).all() and y.isfinite().all()):
         raise ValueError(
             f"fit got responses outside of the support of {type(model.density.likelihood).__name__}, expected "
             f"{fn.support}, finite. Try another likelihood, or another scale of the response."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
+from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from pyro_probmix.handlers import FuseMessenger, Labels, Pool
 from pyro_probmix.guides import PriorGuide
 from pyro_probmix.kernels import Kernel
 from pyro_probmix.models.density import expose_parameters
+from pyro_probmix.weights import Beta
 
 __all__ = ["ProbMix", "shuffled_rows"]
 
@@ -99,6 +101,8 @@ class ProbMix(nn.Module):
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
         self._fusion: dict[str, Any] = {"pool": pool, "kernel": kernel, "labels": labels}
+        if at is not None:
+            self._handler()  # refuses options that are not there now, not at the first step
 
     def _per_replica(self, name: str, value: float | Tensor) -> Tensor:
         value = torch.as_tensor(value, dtype=torch.get_default_dtype())
@@ -137,7 +141,7 @@ class ProbMix(nn.Module):
 
     def _handler(self) -> FuseMessenger:
         assert self.at is not None
-        weight = dist.Beta(self.alpha, self.alpha)
+        weight = Beta(self.alpha, self.alpha)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
         return FuseMessenger(self.at, weight=weight, beta=beta, **self._fusion)
 
@@ -145,12 +149,11 @@ class ProbMix(nn.Module):
         graph = CompleteGraph(n) if self.graph is None else self.graph
         edges = graph.edges(rows)
         num_edges = num_edges if rows is None else rows.shape[-1] // 2
-        if self.replicas is None:
-            with pyro.plate("pairs", num_edges, dim=-1):
-                edge: Tensor = pyro.sample("edge", edges, infer={"shared": True})
-        else:
-            with pyro.plate("replica", self.replicas, dim=-2), pyro.plate("pairs", num_edges, dim=-1):
-                edge = pyro.sample("edge", edges, infer={"shared": True})
+        # The density declares the plate of the replicas; a second declaration of it would be a second site of that name.
+        replicas = nullcontext() if self.replicas is None else IndepMessenger("replica", self.replicas, -2)
+        with replicas, pyro.plate("pairs", num_edges, dim=-1):
+            shape = (num_edges,) if self.replicas is None else (self.replicas, num_edges)
+            edge: Tensor = pyro.sample("edge", edges.expand(shape), infer={"shared": True})
         return edge
 
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:

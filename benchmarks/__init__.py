@@ -1,0 +1,1 @@
+"""Side-by-side timings of one training step: ours, plain PyTorch and NumPyro. See bench.py."""

@@ -1,0 +1,44 @@
+"""The engines: each trains the models of a case in its own way, by the same mathematics."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from benchmarks.cases import Case, Draws, Problem
+
+__all__ = ["ENGINES", "Engine", "load"]
+
+# Name in the results -> where its class is. A class is imported when it is asked for, since an engine may need a library
+# that is not there, and since what is imported counts in the memory that is measured.
+ENGINES = {
+    "torch-loop": "torch_loop.TorchLoop",
+    "torch-batched": "torch_batched.TorchBatched",
+    "numpyro": "numpyro_scan.NumPyroScan",
+    "ours-eager": "ours_eager.OursEager",
+}
+
+
+class Engine(Protocol):
+    """Trains R models from given initial weights; made from (case, problem, "float32" or "float64")."""
+
+    def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None: ...
+
+    def train(self, steps: int) -> None:
+        """Runs training steps with random numbers of its own, and waits until they are done."""
+
+    def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Each model's loss on the first minibatch, [R], and the gradients of their sum, named and shaped as the weights."""
+
+
+def load(name: str) -> type[Engine]:
+    """The class of an engine.
+
+    Raises:
+        ImportError: if a library that it needs is not installed.
+    """
+    module, _, cls = ENGINES[name].partition(".")
+    engine: type[Engine] = getattr(import_module(f"benchmarks.engines.{module}"), cls)
+    return engine

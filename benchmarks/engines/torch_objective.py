@@ -1,0 +1,77 @@
+"""The mathematics in plain PyTorch, for one model or for many stacked ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from benchmarks.cases import ALPHA, EMBEDDING, FLOOR, INITIAL_BIAS, Case
+
+__all__ = ["Sampler", "losses"]
+
+
+class Sampler:
+    """Draws the random numbers that a method needs, lambda [..., B] and noise [..., B, width]."""
+
+    def __init__(self, case: Case, *replicas: int) -> None:
+        self.shape = (*replicas, case.batch_size)
+        self.fuses = case.method not in ("ERM", "M-sampled")
+        self.embeds = case.method.startswith("M-")
+        self.law = torch.distributions.Beta(torch.tensor(ALPHA), torch.tensor(ALPHA), validate_args=False)
+
+    def __call__(self) -> tuple[Tensor | None, Tensor | None]:
+        weight = self.law.sample(self.shape) if self.fuses else None
+        return weight, torch.randn(*self.shape, EMBEDDING) if self.embeds else None
+
+
+def losses(
+    method: str,
+    layers: Mapping[str, Callable[[Tensor], Tensor]],
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor | None,
+    noise: Tensor | None,
+) -> Tensor:
+    """The loss of each model, minus the mean log-likelihood of its B rows: x [..., B, d_x] to [...].
+
+    Args:
+        method: one of ``METHODS``.
+        layers: the affine maps of the network, by name.
+        x, y: the rows; row b + B/2 (mod B) is row b's partner.
+        weight: lambda for each row, [..., B].
+        noise: standard normal, [..., B, width of the embedding].
+    """
+    half = x.shape[-2] // 2
+    own = None if weight is None else torch.cat([weight[..., :half], 1 - weight[..., half:]], -1)[..., None]
+
+    def mix(value: Tensor) -> Tensor:
+        assert own is not None
+        return torch.lerp(value.roll(half, -2), value, own)
+
+    if method == "Mix":
+        x = mix(x)
+    z = layers["encoder"](x).relu()
+    if method.startswith("M-"):
+        assert noise is not None
+        scale = softplus(layers["scale"](z) + INITIAL_BIAS) + FLOOR
+        if method == "M-ProbMix":
+            # The log-linear pool of two Gaussians: precision and precision times mean are mixed.
+            precision = scale**-2
+            pooled = mix(precision)
+            z = mix(precision * z) / pooled + noise * pooled.rsqrt()
+        else:
+            z = z + noise * scale
+    loc, raw = layers["head"](layers["decoder"](z).relu()).chunk(2, -1)
+    scale = softplus(raw) + FLOOR
+    if method == "ProbMix":
+        precision = scale**-2
+        pooled = mix(precision)
+        loc, scale = mix(precision * loc) / pooled, pooled.rsqrt()
+    if own is not None:
+        y = mix(y)
+    log_prob = -0.5 * ((y - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
+    return -log_prob.mean((-2, -1))

@@ -1,0 +1,200 @@
+"""Adaptive integration of a batch of one-dimensional densities, differentiable in their parameters."""
+
+from __future__ import annotations
+
+__all__ = ["LineMap", "Quadrature"]
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_NODES = 5  # Gauss-Legendre nodes in each cell
+_PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
+_BACKGROUND = 64  # cells to start from
+_ROUNDS, _SPLITS = 12, 12  # rounds of bisection, and the cells bisected in each
+_NEWTON = 5  # steps to invert the distribution function within a cell, from linear interpolation
+
+
+class LineMap:
+    r"""A map from the real line onto an interval, half-line or line, under which power tails become exponential.
+
+    With bounds :math:`a, b`, the coordinate *v* stands for :math:`u = c + s \sinh v` and
+
+    .. math:: x = u, \quad x = a + e^u, \quad x = b - e^{-u}, \quad\text{or}\quad x = a + (b - a)\,\sigma(u).
+
+    Args:
+        lower, upper: bounds of the support, tensors that broadcast with the batch, or None; gradients pass through.
+        centre, spread: a point and a length, batch-shaped, roughly where and how wide the density is.
+    """
+
+    def __init__(self, lower: Tensor | None, upper: Tensor | None, centre: Tensor, spread: Tensor) -> None:
+        self.lower, self.upper = lower, upper
+        info = torch.finfo(centre.dtype)
+        self._eps = info.eps
+        if lower is None and upper is None:
+            self.centre, self.spread = centre, spread
+            self.limit = torch.full_like(centre, 0.4 * math.log(info.max))  # squares of x stay finite
+        else:
+            on_line = self._to_line(centre)
+            self.centre, self.spread = on_line.nan_to_num(0.0, 0.0, 0.0).detach(), torch.ones_like(on_line)
+            self.limit = torch.full_like(on_line, math.asinh(0.35 * math.log(info.max)))  # x and 1/x stay finite
+
+    def to_v(self, x: Tensor) -> Tensor:
+        """Return the coordinate of a point of the support, within the limits."""
+        v = torch.asinh((self._to_line(x) - self.centre) / self.spread)
+        return torch.minimum(torch.maximum(v, -self.limit), self.limit)
+
+    def to_x(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the point at a coordinate, and log dx/dv."""
+        u = self.centre + self.spread * torch.sinh(v)
+        log_slope = self.spread.log() + v.abs() + torch.log1p(torch.exp(-2 * v.abs())) - math.log(2)
+        if self.lower is None:
+            return (u, log_slope) if self.upper is None else (self.upper - torch.exp(-u), log_slope - u)
+        if self.upper is None:
+            return self.lower + torch.exp(u), log_slope + u
+        width = self.upper - self.lower
+        fraction = torch.sigmoid(u).clamp(torch.finfo(u.dtype).tiny, 1 - self._eps)
+        return self.lower + width * fraction, log_slope + width.log() + F.logsigmoid(u) + F.logsigmoid(-u)
+
+    def _to_line(self, x: Tensor) -> Tensor:
+        if self.lower is None:
+            return x if self.upper is None else -torch.log(self.upper - x)
+        if self.upper is None:
+            return torch.log(x - self.lower)
+        return torch.log(x - self.lower) - torch.log(self.upper - x)
+
+
+class Quadrature:
+    r"""Normalising constant, moments, distribution function and quantiles of an unnormalised density.
+
+    The line is cut into cells, bisected where the mass is, and each cell gets Gauss-Legendre nodes. Cells and nodes are
+    chosen without gradient; what is integrated over them has the gradient of the density.
+
+    Args:
+        log_density: maps points ``[n, *batch_shape]`` to the unnormalised log-density, -inf outside the support.
+        line: the map of the support, its tensors of the shape of the batch.
+        landmarks: points ``[m, *batch_shape]`` to cut at: kinks, and where the density may be narrow. Points outside
+            the support do no harm.
+    """
+
+    def __init__(self, log_density: Callable[[Tensor], Tensor], line: LineMap, landmarks: Tensor) -> None:
+        self._log_density, self._line = log_density, line
+        with torch.no_grad():
+            self._edges = self._cut(landmarks)
+            nodes, widths = _gauss_legendre(self._edges[:-1], self._edges[1:], dim=1)
+            nodes, widths = nodes.flatten(0, 1), widths.flatten(0, 1)
+            scores = self._score(nodes)
+            best = scores.max(0)
+            self._mode = nodes.gather(0, best.indices.unsqueeze(0))[0]
+            # A density this small counts for nothing, but its logarithm may have slopes that overflow.
+            self._floor = best.values + 0.3 * math.log(torch.finfo(nodes.dtype).tiny)
+            self._ends = torch.stack([scores[0], scores[-1]]), torch.stack([nodes[0], nodes[-1]])
+            self._points = self._line.to_x(nodes)[0]
+        log_masses = self._score_with_gradient(nodes) + widths.log()
+        self.log_normalizer = log_masses.logsumexp(0)
+        self._masses = (log_masses - self.log_normalizer).exp()
+        levels = self._masses.unflatten(0, (-1, _NODES)).sum(1).cumsum(0)
+        self._levels = torch.cat([torch.zeros_like(levels[:1]), levels])
+
+    def mean(self) -> Tensor:
+        """Return the mean, NaN where its integral does not converge."""
+        mean = (self._masses * self._points).sum(0)
+        return torch.where(self._converges(1), mean, torch.nan)
+
+    def variance(self) -> Tensor:
+        """Return the variance, infinite where its integral does not converge, NaN where the mean's does not."""
+        mean = self.mean()
+        variance = (self._masses * (self._points - mean).square()).sum(0)
+        return torch.where(self._converges(2), variance, torch.where(mean.isnan(), torch.nan, torch.inf))
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """Return the mass below points ``[*sample_shape, *batch_shape]``."""
+        return self._mass_below(self._line.to_v(x))
+
+    def icdf(self, level: Tensor) -> Tensor:
+        """Return the points below which the mass ``[*sample_shape, *batch_shape]`` lies, without gradient."""
+        with torch.no_grad():
+            cell = _find(self._levels, level)
+            left, right = _take(self._edges, cell), _take(self._edges, cell + 1)
+            below, above = _take(self._levels, cell), _take(self._levels, cell + 1)
+            tiny = torch.finfo(level.dtype).tiny
+            v = left + (right - left) * ((level - below) / (above - below).clamp(min=tiny)).clamp(0, 1)
+            for _ in range(_NEWTON):
+                slope = (self._score_with_gradient(v) - self.log_normalizer).exp().clamp(min=tiny)
+                v = v - (self._mass_below(v, cell) - level) / slope
+                v = torch.minimum(torch.maximum(v, left), right)
+            return self._line.to_x(v)[0]
+
+    def _mass_below(self, v: Tensor, cell: Tensor | None = None) -> Tensor:
+        if cell is None:
+            cell = _find(self._edges, v.detach())
+        nodes, widths = _gauss_legendre(_take(self._edges, cell), v)
+        return _take(self._levels, cell) + (
+            (self._score_with_gradient(nodes) - self.log_normalizer).exp() * widths
+        ).sum(0)
+
+    def _score(self, v: Tensor) -> Tensor:
+        """Log-density in the coordinate v, before normalising."""
+        x, log_slope = self._line.to_x(v)
+        score = self._log_density(x) + log_slope
+        return torch.where(score.isnan(), -torch.inf, score)
+
+    def _score_with_gradient(self, v: Tensor) -> Tensor:
+        """The score, with a gradient where the density is not negligible."""
+        with torch.no_grad():
+            score = self._score(v)
+            keep = score > self._floor
+        if not torch.is_grad_enabled():
+            return score
+        return torch.where(keep, self._score(torch.where(keep, v, self._mode)), score)
+
+    def _converges(self, power: int) -> Tensor:
+        """Whether the integral of x^power has died out at both ends of the line."""
+        with torch.no_grad():
+            scores, nodes = self._ends
+            ends = scores - self.log_normalizer + power * self._line.to_x(nodes)[0].abs().log()
+            inside = (self._masses * self._points.abs().pow(power)).sum(0).log()
+            return (ends - inside < 0.5 * math.log(torch.finfo(ends.dtype).eps)).all(0)
+
+    def _cut(self, landmarks: Tensor) -> Tensor:
+        """Sorted edges of the cells: a background that widens outwards, the landmarks, bisections where the mass is."""
+        limit = self._line.limit
+        step = torch.linspace(-1, 1, _BACKGROUND + 1, dtype=limit.dtype, device=limit.device)
+        rate = 1 + torch.log1p(limit)
+        background = limit * torch.sinh(rate * step.reshape(-1, *(1,) * limit.dim())) / torch.sinh(rate)
+        marks = self._line.to_v(landmarks).nan_to_num(0.0)
+        edges = torch.cat([background, marks]).sort(0).values
+        scores = self._score(edges)
+        for _ in range(_ROUNDS):
+            error = torch.maximum(scores[1:], scores[:-1]) + _NODES * (edges[1:] - edges[:-1]).log()
+            worst = error.topk(_SPLITS, 0).indices  # a rule of n nodes errs by a high power of the width
+            halves = (edges.gather(0, worst) + edges.gather(0, worst + 1)) / 2
+            edges, order = torch.cat([edges, halves]).sort(0)
+            scores = torch.cat([scores, self._score(halves)]).gather(0, order)
+        return edges
+
+
+def _gauss_legendre(left: Tensor, right: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+    """Nodes of intervals in a new dimension ``dim``, and their weights."""
+    half = (right - left) / 2
+    nodes = [left + half * (1 + float(place)) for place in _PLACES]
+    return torch.stack(nodes, dim), torch.stack([half * float(weight) for weight in _WEIGHTS], dim)
+
+
+def _find(edges: Tensor, value: Tensor) -> Tensor:
+    """Index of the cell between edges ``[c + 1, *batch]`` that holds each value ``[*sample, *batch]``."""
+    return (_align(edges[1:-1], value) <= value).sum(0)
+
+
+def _take(edges: Tensor, index: Tensor) -> Tensor:
+    """Entries of ``[c + 1, *batch]`` at an index ``[*sample, *batch]``."""
+    return _align(edges, index).expand(-1, *index.shape).gather(0, index.unsqueeze(0))[0]
+
+
+def _align(edges: Tensor, value: Tensor) -> Tensor:
+    """Insert the sample dimensions of ``[*sample, *batch]`` into ``[c, *batch]``."""
+    return edges.reshape(edges.shape[0], *(1,) * (value.dim() - edges.dim() + 1), *edges.shape[1:])

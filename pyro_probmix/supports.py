@@ -1,0 +1,75 @@
+"""Where a distribution has its mass: bounds of supports, their union, and densities that are zero outside."""
+
+from __future__ import annotations
+
+__all__ = ["AnyOf", "bounds", "is_fixed", "supported_log_prob"]
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributions as td
+from torch import Tensor
+from torch.distributions import constraints
+
+Bound = float | Tensor | None
+
+
+class AnyOf(constraints.Constraint):
+    """The union of several supports."""
+
+    def __init__(self, supports: Sequence[Any]) -> None:
+        self.supports = tuple(supports)
+        self.is_discrete = self.supports[0].is_discrete
+        self.event_dim = self.supports[0].event_dim
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Return where the value is in any of the supports."""
+        inside: Tensor = self.supports[0].check(value)
+        for support in self.supports[1:]:
+            inside = inside | support.check(value)
+        return inside
+
+
+def bounds(support: Any) -> tuple[Bound, Bound]:
+    """Return the lower and upper bound of one coordinate, None where there is none."""
+    support = _coordinate(support)
+    if isinstance(support, constraints.MixtureSameFamilyConstraint):
+        # torch takes the intersection of the components' supports for the mixture's.
+        low, high = bounds(support.base_constraint)
+        return (
+            low.amax(-1) if isinstance(low, Tensor) and low.dim() else low,
+            high.amin(-1) if isinstance(high, Tensor) and high.dim() else high,
+        )
+    return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+
+
+def is_fixed(support: Any) -> bool:
+    """Return whether the support depends on no parameter of the distribution."""
+    return not isinstance(support, AnyOf) and not any(isinstance(bound, Tensor) for bound in bounds(support))
+
+
+def supported_log_prob(p: td.Distribution, value: Tensor) -> Tensor:
+    """Return ``p.log_prob(value)``, minus infinity outside a support that depends on parameters.
+
+    Most families give NaN there, or raise. Outside, a point of the support takes the value's place, so that gradients
+    are finite.
+    """
+    support: Any = p.support
+    low, high = bounds(support)
+    if not (isinstance(low, Tensor) or isinstance(high, Tensor)):
+        return p.log_prob(value)
+    point: Any
+    if low is not None and high is not None:
+        point = low if support.is_discrete else (low + high) / 2
+    else:
+        point = low + 1 if low is not None else high - 1  # type: ignore[operator]  # one of them is a tensor
+    safe = torch.where(_coordinate(support).check(value), value, torch.as_tensor(point).to(value))
+    return torch.where(support.check(value), p.log_prob(safe), -torch.inf)
+
+
+def _coordinate(support: Any) -> Any:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support

@@ -1,0 +1,158 @@
+"""The command: what it runs, what it leaves behind, what it says of mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from pyro_probmix.cli import main
+from pyro_probmix.models import METHODS, Method
+
+COLUMNS = ["experiment", "dataset", "network", "method", "setting", "split", "metric", "value"]
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list_names_everything(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for name in [*METHODS, "toy-regression", "uci", "table", "yacht", "diabetes", "nearest", "log-expected"]:
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "figures", "metrics"),
+    [
+        (["toy-regression"], {"bands.png", "scores.png", "training.png"}, {"nll", "rmse"}),
+        (["toy-classification", "--beta", "0"], {"regions.png", "scores.png", "training.png"}, {"nll", "accuracy"}),
+        (["table", "--dataset", "diabetes", "--graph", "label-kernel"], {"scores.png", "training.png"}, {"nll", "rmse"}),
+        (["table", "--dataset", "iris", "--graph", "same-class"], {"scores.png", "training.png"}, {"nll", "accuracy"}),
+        (["table", "--dataset", "linnerud", "--criterion", "log-expected", "--particles", "2"], set(), {"nll", "rmse"}),
+    ],
+)
+def test_run_leaves_tidy_results(capsys, tmp_path, arguments, figures, metrics):
+    out = tmp_path / "run"
+    methods = "ERM,LocMix,ProbMix,M-ProbMix"
+    code, printed, err = run(capsys, "run", *arguments, "--method", methods, "--seeds", 2, "--epochs", 2, "--out", out)
+    assert code == 0, err
+    assert all(name in printed for name in methods.split(","))
+    results = pd.read_parquet(out / "results.parquet")
+    assert list(results.columns) == COLUMNS
+    assert set(results["method"]) == set(methods.split(","))
+    assert metrics <= set(results["metric"]) and {"nll (plug-in)", "best epoch", "validation nll"} <= set(results["metric"])
+    scores = results[results["metric"].isin(metrics)]
+    assert len(scores) == 4 * 2 * len(metrics) and scores["value"].map(pd.notna).all()
+    config = json.loads((out / "config.json").read_text())
+    assert config["alpha"] == 0.1 and config["epochs"] == 2 and config["splits"] == [0, 1]
+    assert config["versions"]["torch"] == torch.__version__ and config["seed"] == 0
+    assert figures <= {path.name for path in (out / "figures").iterdir()}
+
+
+def test_same_run_twice_gives_the_same_numbers(capsys, tmp_path):
+    frames = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        run(capsys, "run", "toy-regression", "--method", "M-ProbMix", "--seeds", 2, "--epochs", 3, "--out", out)
+        frame = pd.read_parquet(out / "results.parquet")
+        frames.append(frame[frame["metric"] != "seconds"])
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_a_users_method_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "LinProbMix", Method("y", "nearest", pool="linear"))
+    code, out, err = run(
+        capsys, "run", "toy-regression", "--method", "LinProbMix", "--seeds", 2, "--epochs", 2, "--out", tmp_path / "run"
+    )
+    assert code == 0 and "LinProbMix" in out, err
+
+
+def test_csv_with_a_target(capsys, tmp_path):
+    table = pd.DataFrame({"a": range(40), "b": [k % 5 for k in range(40)], "constant": 1.0})
+    table["outcome"] = table["a"] * 0.5 + table["b"]
+    path = tmp_path / "data.csv"
+    table.to_csv(path, index=False)
+    arguments = ["--target", "outcome", "--method", "ProbMix", "--seeds", 2, "--epochs", 2]
+    code, out, err = run(capsys, "run", "table", "--dataset", path, *arguments, "--out", tmp_path / "run")
+    assert code == 0 and "ProbMix" in out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["poker"], "unknown experiment 'poker'"),
+        (["toy-regression", "--method", "SuperMix"], "unknown method 'SuperMix'"),
+        (["toy-regression", "--graph", "ring"], "unknown graph 'ring'"),
+        (["toy-regression", "--criterion", "best"], "unknown criterion 'best'"),
+        (["toy-regression", "--alpha", "0"], "alpha is 0.0, expected a value above 0"),
+        (["toy-regression", "--beta", "-1"], "beta is -1.0, expected a value of at least 0"),
+        (["toy-regression", "--epochs", "0"], "epochs is 0, expected at least 1"),
+        (["toy-regression", "--particles", "0"], "particles is 0, expected at least 1"),
+        (["toy-regression", "--device", "tpu"], "unknown device 'tpu'"),
+        (["toy-regression", "--seeds", "none"], "--seeds or --splits got 'none'"),
+        (["toy-regression", "--dataset", "yacht"], "draws its own data"),
+        (["table", "--dataset", "nowhere.csv"], "nowhere.csv"),
+        (["table", "--dataset", "poker"], "poker"),
+        (["uci", "--dataset", "poker"], "poker"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_nothing_is_written(capsys, tmp_path, arguments, sentence):
+    out = tmp_path / "run"
+    code, _, err = run(capsys, "run", *arguments, "--out", out)
+    assert code == 1
+    assert sentence in err and "Traceback" not in err and err.count("\n") == 1
+    assert "Try" in err
+    assert not out.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_that_is_not_there(capsys, tmp_path):
+    code, _, err = run(capsys, "run", "toy-regression", "--device", "cuda", "--out", tmp_path / "run")
+    assert code == 1 and "no CUDA device" in err and not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "run", "toy-regression", "--out", tmp_path / "file" / "run")
+    assert code == 1 and "cannot be written to" in err and "Try another --out" in err
+
+
+def test_a_folder_that_holds_a_run_is_left_as_it_is(capsys, tmp_path):
+    arguments = ["run", "toy-regression", "--method", "ERM", "--seeds", "1", "--epochs", "1", "--out", tmp_path / "run"]
+    assert run(capsys, *arguments)[0] == 0
+    before = (tmp_path / "run" / "results.parquet").read_bytes()
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and "holds a run already" in err
+    assert (tmp_path / "run" / "results.parquet").read_bytes() == before
+
+
+def test_ctrl_c_leaves_what_was_finished(tmp_path):
+    """Interrupted in its second method, a run leaves the first one's results whole."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
+    arguments = ["run", "toy-regression", "--method", "ERM,ProbMix", "--seeds", "2", "--epochs", "400", "--out", str(out)]
+    process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 90
+    while not (out / "results.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; what was finished is in the run's folder" in err and "Traceback" not in err
+    results = pd.read_parquet(out / "results.parquet")
+    assert set(results["method"]) == {"ERM"}
+    assert not [path for path in out.rglob(".partial*")]
+
+
+def test_help_needs_no_torch():
+    code = "import sys\nfrom pyro_probmix.cli import _parser\n_parser().format_help()\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,392 @@
+"""The fuse handler against brute force, composed with what Pyro users compose."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoDelta, AutoNormal
+
+from pyro_probmix import PriorGuide, fuse
+
+WEIGHT = 0.3
+#: Row b's own weight, for a batch of 4 rows.
+OWN = torch.tensor([WEIGHT, WEIGHT, 1 - WEIGHT, 1 - WEIGHT], dtype=torch.float64)
+
+
+def swap(t):
+    return torch.roll(t, len(t) // 2, 0)
+
+
+def pooled_normal(loc, scale, own=OWN):
+    """Eq. (54), spelt out."""
+    precision = own / scale**2 + (1 - own) / swap(scale) ** 2
+    mean = (own * loc / scale**2 + (1 - own) * swap(loc) / swap(scale) ** 2) / precision
+    return torch.distributions.Normal(mean, precision.rsqrt())
+
+
+@pytest.fixture
+def rows():
+    torch.manual_seed(3)
+    return torch.randn(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+
+
+def regression(x, y=None, slope=1.5):
+    with pyro.plate("data", len(x)):
+        return pyro.sample("y", dist.Normal(slope * x, (0.3 * x).exp()), obs=y)
+
+
+def observed_log_prob(trace, name="y"):
+    trace.compute_log_prob()
+    return trace.nodes[name]["log_prob"]
+
+
+def test_response_is_fused_and_its_labels_mixed(rows):
+    x, y = rows
+    trace = poutine.trace(fuse(regression, at="y", weight=WEIGHT)).get_trace(x, y)
+    expected = pooled_normal(1.5 * x, (0.3 * x).exp()).log_prob(OWN * y + (1 - OWN) * swap(y))
+    torch.testing.assert_close(observed_log_prob(trace), expected)
+
+
+def test_handler_works_as_a_context(rows):
+    x, y = rows
+    with poutine.trace() as tracer, fuse(at="y", weight=WEIGHT):
+        regression(x, y)
+    reference = poutine.trace(fuse(regression, at="y", weight=WEIGHT)).get_trace(x, y)
+    torch.testing.assert_close(observed_log_prob(tracer.trace), observed_log_prob(reference))
+
+
+def test_both_halves_are_edges_of_the_same_law(rows):
+    """Row b and its partner see one edge from both ends: with a common lambda their weights add to one."""
+    x, y = rows
+    trace = poutine.trace(fuse(regression, at="y", weight=torch.tensor(0.2, dtype=x.dtype))).get_trace(x, y)
+    fn = trace.nodes["y"]["fn"]
+    torch.testing.assert_close(fn.mean[:2], fn.mean[2:])
+
+
+def test_weight_is_drawn_in_the_plates_of_the_site(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("replica", 3, dim=-2), pyro.plate("data", 4, dim=-1):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    trace = poutine.trace(fuse(model, at="y", weight=dist.Beta(0.5, 0.5))).get_trace(x, y)
+    assert trace.nodes["lambda"]["value"].shape == (3, 4)
+    assert [f.name for f in trace.nodes["lambda"]["cond_indep_stack"]] == [
+        f.name for f in trace.nodes["y"]["cond_indep_stack"]
+    ]
+
+
+def test_rows_may_lie_in_another_plate_than_the_last(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", 4, dim=-2), pyro.plate("outputs", 2, dim=-1):
+            pyro.sample("y", dist.Normal(x[:, None], 1.0), obs=y[:, None].expand(4, 2))
+
+    trace = poutine.trace(fuse(model, at="y", weight=WEIGHT, plate="data")).get_trace(x, y)
+    expected = pooled_normal(x, torch.ones_like(x)).log_prob(OWN * y + (1 - OWN) * swap(y))
+    torch.testing.assert_close(observed_log_prob(trace), expected[:, None].expand(4, 2))
+
+
+def test_embedding_is_fused_and_downstream_labels_mixed(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, (0.2 * x).exp()))
+            pyro.sample("y", dist.Normal(z.tanh(), 0.5), obs=y)
+
+    trace = poutine.trace(fuse(model, at="z", weight=WEIGHT)).get_trace(x, y)
+    expected = pooled_normal(x, (0.2 * x).exp())
+    torch.testing.assert_close(trace.nodes["z"]["fn"].loc, expected.loc)
+    torch.testing.assert_close(trace.nodes["z"]["fn"].scale, expected.scale)
+    torch.testing.assert_close(trace.nodes["y"]["value"], OWN * y + (1 - OWN) * swap(y))
+
+
+def test_deterministic_site_is_mixed(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            h = pyro.deterministic("h", torch.stack([x, x**2], -1), event_dim=1)
+            pyro.sample("y", dist.Normal(h.sum(-1), 0.5), obs=y)
+
+    trace = poutine.trace(fuse(model, at="h", weight=WEIGHT)).get_trace(x, y)
+    h = torch.stack([x, x**2], -1)
+    torch.testing.assert_close(trace.nodes["h"]["value"], OWN[:, None] * h + (1 - OWN[:, None]) * swap(h))
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_weights_at_the_ends_give_one_of_the_rows(rows, end):
+    x, y = rows
+    x.requires_grad_()
+    trace = poutine.trace(fuse(regression, at="y", weight=end)).get_trace(x, y)
+    anchors = torch.cat([x[:2], x[:2]]) if end == 1.0 else torch.cat([x[2:], x[2:]])
+    labels = torch.cat([y[:2], y[:2]]) if end == 1.0 else torch.cat([y[2:], y[2:]])
+    expected = torch.distributions.Normal(1.5 * anchors, (0.3 * anchors).exp()).log_prob(labels)
+    log_prob = observed_log_prob(trace)
+    torch.testing.assert_close(log_prob, expected)
+    (gradient,) = torch.autograd.grad(log_prob.sum(), x)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), x)[0])
+
+
+def test_gaussian_kernel_draws_labels_around_the_mixed_ones(rows):
+    x, y = rows
+    beta, draws = 0.04, 4000
+    torch.manual_seed(0)
+    noise = torch.stack(
+        [
+            poutine.trace(fuse(regression, at="y", weight=WEIGHT, beta=beta)).get_trace(x, y).nodes["y"]["value"]
+            for _ in range(draws)
+        ]
+    ) - (OWN * y + (1 - OWN) * swap(y))
+    assert abs(noise.mean()) < 4 * math.sqrt(beta / noise.numel())
+    assert abs(noise.var() - beta) < 4 * beta * math.sqrt(2 / noise.numel())
+
+
+def test_expected_labels_are_the_closed_form(rows):
+    x, y = rows
+    beta = 0.04
+    trace = poutine.trace(fuse(regression, at="y", weight=WEIGHT, beta=beta, labels="expected")).get_trace(x, y)
+    pooled = pooled_normal(1.5 * x, (0.3 * x).exp())
+    expected = pooled.log_prob(OWN * y + (1 - OWN) * swap(y)) - beta / (2 * pooled.variance)
+    torch.testing.assert_close(observed_log_prob(trace), expected)
+
+
+def test_poisson_regression_draws_one_of_the_two_labels(rows):
+    x, _ = rows
+    y = torch.tensor([0.0, 3.0, 5.0, 1.0], dtype=torch.float64)
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Poisson(x.exp()), obs=y)
+
+    torch.manual_seed(0)
+    fused = fuse(model, at="y", weight=WEIGHT)
+    traces = [poutine.trace(fused).get_trace(x, y) for _ in range(2000)]
+    rate = (OWN * x + (1 - OWN) * swap(x)).exp()  # the log-linear pool of Poissons
+    torch.testing.assert_close(traces[0].nodes["y"]["fn"].rate, rate)
+    own = torch.stack([t.nodes["y"]["value"] == y for t in traces]).double().mean(0)
+    other = torch.stack([t.nodes["y"]["value"] == swap(y) for t in traces]).double().mean(0)
+    assert torch.all((own - OWN).abs() < 4 * (OWN * (1 - OWN) / 2000).sqrt())
+    torch.testing.assert_close(own + other, torch.ones_like(own))
+
+
+def bayesian_network(x, y=None):
+    """A network with priors on its weights."""
+    w1 = pyro.sample("w1", dist.Normal(torch.zeros(1, 8), 1.0).to_event(2))
+    w2 = pyro.sample("w2", dist.Normal(torch.zeros(8, 1), 1.0).to_event(2))
+    scale = pyro.sample("scale", dist.LogNormal(-1.0, 0.5))
+    with pyro.plate("data", len(x)):
+        return pyro.sample("y", dist.Normal(((x @ w1).tanh() @ w2)[:, 0], scale), obs=y)
+
+
+def test_bayesian_network_is_fused_unchanged_and_trained_by_svi():
+    pyro.set_rng_seed(0)
+    x = torch.linspace(-2, 2, 32)[torch.randperm(32), None]
+    y = x[:, 0].tanh()  # near to linear, where fusing responses biases little
+    fused = fuse(bayesian_network, at="y", weight=dist.Beta(0.2, 0.2))
+    guide = PriorGuide(fused, AutoNormal(bayesian_network, init_scale=0.05))
+    svi = SVI(fused, guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
+    losses = [svi.step(x, y) for _ in range(400)]
+    assert sum(losses[-50:]) < 0.7 * sum(losses[:50])
+    predictive = Predictive(bayesian_network, guide=guide.guide, num_samples=100)(x)
+    assert (predictive["y"].mean(0) - y).square().mean() < 0.3 * y.var()
+
+
+def test_bayesian_network_loss_matches_brute_force(rows):
+    """Trace_ELBO of the fused network: the fused log-likelihood minus the KL divergence, at given weights."""
+    x, y = rows
+    pyro.set_rng_seed(1)
+    x = x[:, None].float()
+    y = y.float()
+    own = OWN.float()
+    fused = fuse(bayesian_network, at="y", weight=WEIGHT)
+    guide = PriorGuide(fused, AutoDelta(bayesian_network))
+    loss = Trace_ELBO().loss(fused, guide, x, y)
+    v = guide.guide(x, y)
+    loc = ((x @ v["w1"]).tanh() @ v["w2"])[:, 0]
+    likelihood = pooled_normal(loc, v["scale"].expand(4), own).log_prob(own * y + (1 - own) * swap(y)).sum()
+    prior = dist.Normal(0, 1).log_prob(v["w1"]).sum() + dist.Normal(0, 1).log_prob(v["w2"]).sum()
+    prior = prior + dist.LogNormal(-1.0, 0.5).log_prob(v["scale"])
+    assert loss == pytest.approx(-(likelihood + prior).item(), rel=1e-5)
+
+
+def test_global_enumerated_latent_is_shared_by_both_rows(rows):
+    x, y = rows
+    slopes = torch.tensor([-1.0, 0.5, 2.0], dtype=x.dtype)
+    probs = torch.tensor([0.2, 0.5, 0.3], dtype=x.dtype)
+
+    @config_enumerate
+    def model(x, y):
+        k = pyro.sample("k", dist.Categorical(probs))
+        regression(x, y, slopes[k])
+
+    fused = fuse(model, at="y", weight=WEIGHT)
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
+    labels = OWN * y + (1 - OWN) * swap(y)
+    each = torch.stack([pooled_normal(s * x, (0.3 * x).exp()).log_prob(labels).sum() for s in slopes])
+    assert loss == pytest.approx(-(probs.log() + each).logsumexp(0).item())
+
+
+def test_enumeration_with_a_drawn_weight(rows):
+    """The drawn weight comes from its prior in the guide, the enumerated latent stays with the model."""
+    x, y = rows
+    slopes = torch.tensor([-1.0, 2.0], dtype=x.dtype)
+
+    @config_enumerate
+    def model(x, y):
+        k = pyro.sample("k", dist.Bernoulli(torch.tensor(0.3, dtype=x.dtype)))
+        regression(x, y, slopes[k.long()])
+
+    fused = fuse(model, at="y", weight=dist.Beta(torch.tensor(2.0, dtype=x.dtype), 2.0))
+    torch.manual_seed(0)
+    drawn = poutine.trace(PriorGuide(fused).standalone()).get_trace(x, y).nodes["lambda"]["value"]
+    torch.manual_seed(0)
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
+    own = torch.cat([drawn[:2], 1 - drawn[2:]])
+    labels = own * y + (1 - own) * swap(y)
+    each = torch.stack([pooled_normal(s * x, (0.3 * x).exp(), own).log_prob(labels).sum() for s in slopes])
+    probs = torch.tensor([0.7, 0.3], dtype=x.dtype)
+    assert loss == pytest.approx(-(probs.log() + each).logsumexp(0).item())
+
+
+def test_a_fused_embedding_downstream_of_an_enumerated_latent_needs_a_guide_of_its_own(rows):
+    x, y = rows
+
+    @config_enumerate
+    def model(x, y):
+        k = pyro.sample("k", dist.Bernoulli(0.3))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x + k, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    fused = fuse(model, at="z", weight=WEIGHT)
+    with pytest.raises(ValueError, match=r"'z' would be drawn downstream of 'k'.*Try"):
+        TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
+
+
+def test_sampled_latent_of_a_row_goes_with_its_row(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            shift = pyro.sample("shift", dist.Normal(torch.zeros_like(x), 1.0))
+            pyro.sample("y", dist.Normal(x + shift, (0.3 * x).exp()), obs=y)
+
+    torch.manual_seed(0)
+    trace = poutine.trace(fuse(model, at="y", weight=WEIGHT)).get_trace(x, y)
+    shift = trace.nodes["shift"]["value"]
+    expected = pooled_normal(x + shift, (0.3 * x).exp()).log_prob(OWN * y + (1 - OWN) * swap(y))
+    torch.testing.assert_close(observed_log_prob(trace), expected)
+
+
+@pytest.mark.parametrize("enumerate_", ["parallel", "sequential"])
+def test_enumerated_latent_of_a_row_upstream_is_refused(rows, enumerate_):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Bernoulli(0.5), infer={"enumerate": enumerate_})
+            pyro.sample("y", dist.Normal(x + k, 1.0), obs=y)
+
+    fused = fuse(model, at="y", weight=WEIGHT)
+    with pytest.raises(ValueError, match=r"'k' upstream is enumerated in each row.*Try"):
+        TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
+
+
+def test_predictive_on_a_fused_model(rows):
+    x, _ = rows
+    torch.manual_seed(0)
+    draws = Predictive(fuse(regression, at="y", weight=WEIGHT), num_samples=4000)(x)["y"]
+    expected = pooled_normal(1.5 * x, (0.3 * x).exp())
+    assert torch.all((draws.mean(0).reshape(-1) - expected.mean).abs() < 4 * expected.stddev / math.sqrt(4000))
+
+
+def test_vectorised_particles_of_a_fused_model(rows):
+    x, y = rows
+
+    def model(x, y):
+        slope = pyro.sample("slope", dist.Normal(torch.tensor(1.0, dtype=x.dtype), 0.5))
+        regression(x, y, slope)
+
+    fused = fuse(model, at="y", weight=WEIGHT)
+    torch.manual_seed(0)
+    loss = Trace_ELBO(num_particles=20_000, vectorize_particles=True).loss(fused, PriorGuide(fused), x, y)
+    torch.manual_seed(1)
+    slopes = dist.Normal(1.0, 0.5).sample((20_000,)).double()
+    labels = OWN * y + (1 - OWN) * swap(y)
+    each = torch.stack([pooled_normal(s * x, (0.3 * x).exp()).log_prob(labels).sum() for s in slopes[:2000]])
+    error = each.std() / math.sqrt(2000)
+    assert abs(-loss - each.mean()) < 4 * error
+
+
+def test_parameters_of_a_fused_module_are_seen():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(1, 1)
+
+        def forward(self, x, y=None):
+            with pyro.plate("data", len(x)):
+                return pyro.sample("y", dist.Normal(self.linear(x)[:, 0], 1.0), obs=y)
+
+    fused = fuse(Model(), at="y", weight=dist.Beta(0.5, 0.5))
+    loss = Trace_ELBO()(fused, PriorGuide(fused))
+    assert len(list(loss.parameters())) == 2
+    loss(torch.randn(6, 1), torch.randn(6)).backward()
+    assert all(p.grad is not None for p in fused.parameters())
+
+
+def no_plate(x, y=None):
+    return pyro.sample("y", dist.Normal(x, 1.0).to_event(1), obs=y)
+
+
+def heavy_tailed(x, y=None):
+    with pyro.plate("data", len(x)):
+        return pyro.sample("y", dist.MultivariateStudentT(3.0, x[:, None].expand(-1, 2), torch.eye(2)))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "n", "sentence"),
+    [
+        (regression, {"at": "z"}, 4, r"at='z'.*no such sample site.*'y'.*Try"),
+        (regression, {"at": "y"}, 5, r"'y' has an odd batch of 5 rows.*Try"),
+        (no_plate, {"at": "y"}, 4, r"'y' is in the plates none.*Try"),
+        (regression, {"at": "y", "plate": "rows"}, 4, r"expected the plate 'rows'.*Try"),
+    ],
+)
+def test_errors_name_the_site(model, options, n, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fuse(model, weight=0.5, **options)(torch.zeros(n), torch.zeros(n))
+
+
+def test_density_that_cannot_be_pooled_is_named():
+    with pytest.raises((TypeError, ValueError), match="'y' cannot be fused"):
+        fuse(heavy_tailed, at="y", weight=0.5)(torch.zeros(4))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5, torch.tensor([0.2, 2.0]), dist.Gamma(1.0, 1.0), dist.Normal(0.0, 1.0)])
+def test_weights_outside_the_unit_interval_are_refused(weight):
+    with pytest.raises(ValueError, match=r"fuse got .*Try"):
+        fuse(regression, at="y", weight=weight)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match="expected 'log-linear' or 'linear'"):
+        fuse(regression, at="y", weight=0.5, pool="quadratic")
+    with pytest.raises(ValueError, match="expected 'sample' or 'expected'"):
+        fuse(regression, at="y", weight=0.5, labels="none")
+
+
+def test_conditioning_outside_is_refused_where_labels_would_stay_unperturbed(rows):
+    x, y = rows
+    with pytest.raises(ValueError, match=r"observed outside fuse.*Try fuse\(poutine.condition"):
+        poutine.condition(fuse(regression, at="y", weight=WEIGHT), {"y": y})(x)
+    trace = poutine.trace(fuse(poutine.condition(regression, {"y": y}), at="y", weight=WEIGHT)).get_trace(x)
+    torch.testing.assert_close(trace.nodes["y"]["value"], OWN * y + (1 - OWN) * swap(y))

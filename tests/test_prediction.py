@@ -1,0 +1,140 @@
+"""The posterior predictive: a proper mixture, in the units of the response."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy.special import roots_hermitenorm
+
+from pyro_probmix import METHODS, predict
+from pyro_probmix.inference import PredictiveMixture, negative_log_likelihood
+from pyro_probmix.models import Bernoulli, Categorical, Gamma, Gaussian, HomoscedasticGaussian, Poisson, build_density
+
+N, FEATURES = 7, 2
+X = torch.linspace(-1, 1, N * FEATURES).reshape(N, FEATURES)
+
+
+def density(name="M-ProbMix", likelihood=Gaussian, outputs=1, replicas=None):
+    return build_density(
+        METHODS[name], num_features=FEATURES, likelihood=likelihood, num_outputs=outputs, widths=(1, 4), replicas=replicas
+    )
+
+
+def test_mixture_over_draws_is_the_integral_over_the_embedding():
+    """One-dimensional embedding: 20,000 draws against Gauss-Hermite quadrature of eq. (21) at one row."""
+    model = density().double()
+    with torch.no_grad():
+        model.embedding.scale.bias.fill_(3.0)  # a wide embedding, so that the integral matters
+    x, y = X.double(), torch.full((N, 1), 0.3, dtype=torch.float64)
+    with torch.no_grad(), pyro.poutine.trace() as tracer:
+        model(x)
+    q = tracer.trace.nodes["z"]["fn"].base_dist
+    node, weight = (torch.as_tensor(a) for a in roots_hermitenorm(100))
+    z = q.loc + q.scale * node[:, None, None]
+    log_prob = model.likelihood(model.decoder(z)).log_prob(y)
+    exact = (log_prob + (weight / weight.sum()).log()[:, None]).logsumexp(0)
+    draws = 20_000
+    error = ((log_prob - exact).exp().sub(1).square() * (weight / weight.sum())[:, None]).sum(0).sqrt() / math.sqrt(draws)
+    with torch.no_grad():
+        estimate = predict(model, x, num_samples=draws).log_prob(y)
+    assert ((estimate - exact).abs() < 4 * error + 1e-9).all()
+
+
+def test_mean_embedding_is_plugged_in():
+    model = density()
+    with torch.no_grad():
+        predictive = predict(model, X, embedding="mean")
+        expected = model.likelihood(model.decoder(model.encoder(X)))
+    torch.testing.assert_close(predictive.mean, expected.mean)
+
+
+def components(batch=(5, N)):
+    torch.manual_seed(0)
+    return dist.Normal(torch.randn(*batch, 1), torch.rand(*batch, 1) + 0.5).to_event(1)
+
+
+def reference(parts, loc=0.0, scale=1.0):
+    """torch's own mixture, its components last."""
+    moved = torch.distributions.Normal((loc + scale * parts.mean)[..., 0].T, (scale * parts.variance.sqrt())[..., 0].T)
+    return torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(len(parts.mean))), moved)
+
+
+@pytest.mark.parametrize(("loc", "scale"), [(0.0, 1.0), (3.0, 2.5)])
+def test_mixture_agrees_with_torch(loc, scale):
+    parts = components()
+    mixture, expected = PredictiveMixture(parts, 1, loc, scale), reference(parts, loc, scale)
+    y = torch.randn(N, 1) * 2 + loc
+    torch.testing.assert_close(mixture.log_prob(y), expected.log_prob(y[:, 0]))
+    torch.testing.assert_close(mixture.mean[:, 0], expected.mean)
+    torch.testing.assert_close(mixture.variance[:, 0], expected.variance)
+    torch.testing.assert_close(mixture.cdf(y)[:, 0], expected.cdf(y[:, 0]))
+    torch.manual_seed(1)
+    draws = mixture.sample((40_000,))
+    assert draws.shape == (40_000, N, 1)
+    error = expected.variance.sqrt() / math.sqrt(40_000)
+    assert ((draws.mean(0)[:, 0] - expected.mean).abs() < 4 * error).all()
+    many = torch.randn(3, N, 1)
+    torch.testing.assert_close(mixture.log_prob(many), torch.stack([mixture.log_prob(v) for v in many]))
+
+
+def test_log_of_the_mean_not_the_mean_of_the_logs():
+    parts = components()
+    y = torch.randn(N, 1)
+    mixed = PredictiveMixture(parts, 1).log_prob(y)
+    assert (mixed > parts.log_prob(y).mean(0)).all()
+    torch.testing.assert_close(mixed, parts.log_prob(y).exp().mean(0).log())
+
+
+def test_units_of_several_responses():
+    """Standardised densities integrate to one in the units of the responses too."""
+    parts = dist.Normal(torch.randn(4, N, 2), torch.rand(4, N, 2) + 0.5).to_event(1)
+    loc, scale = torch.tensor([10.0, -3.0]), torch.tensor([5.0, 0.2])
+    y = loc + scale * torch.randn(N, 2)
+    mixture = PredictiveMixture(parts, 1, loc, scale)
+    expected = PredictiveMixture(parts, 1).log_prob((y - loc) / scale) - scale.log().sum()
+    torch.testing.assert_close(mixture.log_prob(y), expected)
+    torch.testing.assert_close(mixture.mean, loc + scale * parts.mean.mean(0))
+
+
+@torch.no_grad()
+def test_ensemble_mixes_replicas():
+    model = density("ProbMix", replicas=3)
+    each, together = predict(model, X), predict(model, X, ensemble=True)
+    y = torch.randn(N, 1)
+    assert each.batch_shape == (3, N) and together.batch_shape == (N,)
+    torch.testing.assert_close(together.log_prob(y), each.log_prob(y).exp().mean(0).log())
+    drawn = predict(density(replicas=3), X, num_samples=10, ensemble=True)
+    assert drawn.num_components == 30 and drawn.batch_shape == (N,)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("likelihood", "outputs", "y"),
+    [
+        (Gaussian, 2, torch.randn(N, 2)),
+        (HomoscedasticGaussian, 1, torch.randn(N, 1)),
+        (Categorical, 3, torch.arange(N) % 3),
+        (Bernoulli, 2, (torch.rand(N, 2) > 0.5).float()),
+        (Poisson, 1, torch.arange(N).float()[:, None]),
+        (Gamma, 2, torch.rand(N, 2) + 0.1),
+    ],
+)
+def test_every_likelihood_predicts(likelihood, outputs, y):
+    model = density(likelihood=likelihood, outputs=outputs, replicas=2)
+    predictive = predict(model, X, num_samples=6)
+    assert predictive.log_prob(y).shape == (2, N)
+    assert predictive.sample((4,)).shape == (4, 2, *y.shape)
+    assert predictive.support.check(predictive.sample()).all()
+    nll = negative_log_likelihood(model, X, y, num_samples=6)
+    assert nll.shape == (2,) and nll.isfinite().all()
+    if likelihood is Categorical:
+        torch.testing.assert_close(predictive.probs.sum(-1), torch.ones(2, N))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"embedding='median'.*Try"):
+        predict(density(), X, embedding="median")
+    with pytest.raises(ValueError, match=r"no site 'target'.*'y'.*Try"):
+        predict(density(), X, response="target")

@@ -1,0 +1,275 @@
+"""The trainer: replicas that never touch, best epochs, mishaps, and fits that leave no traces outside their model."""
+
+import copy
+
+import pyro
+import pytest
+import torch
+from pyro.poutine.messenger import Messenger
+
+from pyro_probmix import ExpectedLogLikelihood, METHODS, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
+from pyro_probmix.models import Categorical, Gaussian, Poisson, build_density, initialise
+
+N, FEATURES, R = 24, 2, 3
+
+
+def data(replicas=R, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(replicas, N, FEATURES, generator=g)
+    return x, x.sum(-1, keepdim=True).sin() + 0.1 * torch.randn(replicas, N, 1, generator=g)
+
+
+def process(name, replicas=R, x=None, batch_size=8, dtype=torch.float32, **options):
+    method = METHODS[name]
+    density = build_density(method, num_features=FEATURES, likelihood=Gaussian, widths=(8, 4), replicas=replicas)
+    initialise(density, range(replicas or 1))
+    graph = None if method.graph != "nearest" else NearestNeighborGraph(data(replicas)[0] if x is None else x, 3)
+    return ProbMix(density.to(dtype), at=method.site, graph=graph, batch_size=batch_size, **options).to(dtype)
+
+
+class GivenNoise(Messenger):
+    """Gives the weights, and the embeddings' noise, instead of drawing them."""
+
+    def __init__(self, lam, eps):
+        super().__init__()
+        self.lam, self.eps = lam, eps
+
+    def _pyro_sample(self, msg):
+        if msg["name"] == "lambda":
+            msg["value"] = self.lam
+        if msg["name"] == "edge" and msg["value"] is None:
+            msg["value"] = self.edge
+        if msg["name"] == "z" and not msg["is_observed"]:
+            base = msg["fn"].base_dist
+            msg["value"] = base.loc + base.scale * self.eps
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_replicas_together_are_fits_alone_step_by_step(name):
+    x, y = (t.double() for t in data())
+    together = process(name, x=x, dtype=torch.float64)
+    alone = []
+    for r in range(R):
+        single = process(name, 1, x[r : r + 1], dtype=torch.float64)
+        with torch.no_grad():
+            for p, stacked in zip(single.parameters(), together.parameters(), strict=True):
+                p.copy_(stacked[r : r + 1])
+        alone.append(single)
+    models = [together, *alone]
+    optimizers = [torch.optim.Adam(m.parameters(), lr=0.01) for m in models]
+    width = together.density.encoder.out_features
+    for step in range(5):
+        torch.manual_seed(step)
+        rows = torch.rand(R, N).argsort(-1)[:, :8]
+        lam, eps = torch.rand(R, 8, dtype=torch.float64), torch.randn(R, 8, width, dtype=torch.float64)
+        partners = None if together.graph is None else together.graph.edges(rows).sample()
+        for k, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+            own = slice(None) if k == 0 else slice(k - 1, k)
+            noise = GivenNoise(lam[own], eps[own])
+            noise.edge = None if partners is None else partners[own]
+            optimizer.zero_grad()
+            with noise:
+                terms = ExpectedLogLikelihood().terms(model, model.guide, x[own], y[own], rows[own])
+            (-sum(t.sum() for t in terms)).backward()
+            optimizer.step()
+        for r in range(R):
+            for p, stacked in zip(alone[r].parameters(), together.parameters(), strict=True):
+                torch.testing.assert_close(stacked[r : r + 1], p, rtol=1e-9, atol=1e-11)
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["ERM", "ProbMix", "M-ProbMix", "LocM-ProbMix"])
+def test_a_replica_at_nan_changes_no_other_and_is_named(name):
+    x, y = data()
+    healthy, ill = process(name, batch_size=8), process(name, batch_size=8)
+    options = {"epochs": 6, "validation": (x, y), "names": ["split 4", "split 5", "split 6"], "clip_norm": 10.0}
+    rates = torch.tensor([0.01, 0.01, 0.01])
+    expected = fit(healthy, x, y, learning_rate=rates, **options)
+    with torch.no_grad():
+        ill.density.likelihood.linear.weight[1] = torch.nan
+    with pytest.warns(RuntimeWarning, match=r"not finite for split 5 in epoch 1 .*Try"):
+        result = fit(ill, x, y, learning_rate=rates, **options)
+    assert result.diverged == ("split 5",)
+    assert expected.diverged == ()
+    for key, value in weights(ill).items():
+        for r in (0, 2):
+            torch.testing.assert_close(value[r], weights(healthy)[key][r], rtol=0, atol=0)
+    torch.testing.assert_close(result.validation_nll[:, ::2], expected.validation_nll[:, ::2], rtol=0, atol=0)
+
+
+def test_a_replica_that_diverges_later_keeps_its_best_weights():
+    x, y = data()
+    model = process("ERM")
+    with pytest.warns(RuntimeWarning, match=r"not finite for replica 1 in epoch \d+ \(kept the weights of epoch [1-9]"):
+        result = fit(
+            model,
+            x,
+            y,
+            epochs=12,
+            validation=(x, y),
+            learning_rate=torch.tensor([0.01, 1.0, 0.01]),
+            schedule=lambda epoch: torch.tensor([1e-30, 1e-30 if epoch < 5 else 1e30, 1e-30]) if epoch != 11 else 1.0,
+        )
+    assert result.diverged == ("replica 1",)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_learning_rates_of_each_replica():
+    """A rate for each replica gives what a fit of all with that rate gives in that replica."""
+    x, y = data()
+    rates = torch.tensor([0.001, 0.01, 0.03])
+    mixed = process("ProbMix")
+    fit(mixed, x, y, epochs=5, learning_rate=rates)
+    for r, rate in enumerate(rates.tolist()):
+        same = process("ProbMix")
+        fit(same, x, y, epochs=5, learning_rate=rate)
+        for key, value in weights(same).items():
+            torch.testing.assert_close(weights(mixed)[key][r], value[r], rtol=2e-4, atol=2e-6)
+
+
+def test_vectors_of_alpha_and_beta_train():
+    x, y = data()
+    model = process("M-ProbMix", alpha=torch.tensor([0.01, 0.1, 1.0]), beta=torch.tensor([0.0, 0.01, 0.1]))
+    result = fit(model, x, y, epochs=30, validation=(x, y), learning_rate=0.01)
+    assert result.diverged == () and (result.validation_nll[-1] < result.validation_nll[0]).all()
+
+
+def test_gradients_are_clipped_in_each_replica():
+    x, y = data()
+    y[1] *= 1000  # one replica's gradients are far larger
+    model = process("ERM")
+    before = weights(model)
+    fit(model, x, y, epochs=1, optimizer=torch.optim.SGD, learning_rate=1.0, clip_norm=1e-3)
+    steps = 3
+    for r in range(R):
+        moved = sum((weights(model)[key][r] - before[key][r]).square().sum() for key in before).sqrt()
+        assert 1e-4 < moved < steps * 1e-3 * 1.01
+
+
+def test_best_epoch_of_each_replica_is_kept():
+    x, y = data()
+    seen = []
+    model = process("M-Mix")
+    result = fit(model, x, y, epochs=25, validation=data(seed=1), learning_rate=0.05,
+                 on_epoch=lambda epoch, best: seen.append(weights(model)))  # fmt: skip
+    best = result.validation_nll.argmin(0)
+    assert (result.best_epoch == best + 1).all() and len(set(best.tolist())) > 1
+    torch.testing.assert_close(result.best_nll, result.validation_nll.min(0).values)
+    for key, value in weights(model).items():
+        for r in range(R):
+            torch.testing.assert_close(value[r], seen[best[r]][key][r], rtol=0, atol=0)
+
+
+def test_patience_stops_each_replica_on_its_own():
+    x, y = data()
+    model = process("ERM")
+    result = fit(model, x, y, epochs=500, validation=data(seed=1), learning_rate=0.05, patience=5)
+    assert len(result.validation_nll) < 500
+    assert len(result.validation_nll) == result.best_epoch.max() + 5
+
+
+def test_a_schedule_scales_the_rate():
+    x, y = data()
+    halved, half = process("ProbMix"), process("ProbMix")
+    fit(halved, x, y, epochs=4, learning_rate=0.02, schedule=lambda epoch: 0.5)
+    fit(half, x, y, epochs=4, learning_rate=0.01)
+    for key, value in weights(half).items():
+        torch.testing.assert_close(weights(halved)[key], value, rtol=1e-5, atol=1e-7)
+
+
+def test_fits_leave_each_other_alone():
+    """Two models in one process, and one fitted twice with one seed, give what they give alone."""
+    x, y = data()
+    start_a, start_b = process("ProbMix"), process("M-ProbMix")
+    first = copy.deepcopy(start_a)
+    fit(first, x, y, epochs=5, learning_rate=0.01, seed=3)
+    other = copy.deepcopy(start_b)
+    fit(other, x, y, epochs=5, learning_rate=0.01, seed=3)
+    again = copy.deepcopy(start_a)
+    state = torch.get_rng_state()
+    fit(again, x, y, epochs=5, learning_rate=0.01, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not list(pyro.get_param_store().keys())
+    for key, value in weights(first).items():
+        assert torch.equal(value, weights(again)[key])
+    assert any(not torch.equal(v, weights(start_b)[k]) for k, v in weights(other).items())
+
+
+def test_without_replicas():
+    x, y = data(1)
+    model = process("M-ProbMix", replicas=None, batch_size=None)
+    result = fit(model, x[0], y[0], epochs=60, validation=(x[0], y[0]), learning_rate=0.02)
+    assert result.best_nll.shape == (1,)
+    assert result.validation_nll[-10:].mean() < result.validation_nll[:10].mean()
+
+
+@pytest.mark.parametrize("criterion", [LogExpectedLikelihood(2, 3), ExpectedLogLikelihood(2)])
+def test_criteria_train(criterion):
+    x, y = data()
+    result = fit(process("M-ProbMix"), x, y, epochs=60, learning_rate=0.01, criterion=criterion)
+    assert (result.train_loss[-20:].mean(0) < result.train_loss[:5].mean(0)).all()
+
+
+def test_an_odd_number_of_rows_trains():
+    x, y = data()
+    for batch_size in (None, 8):
+        result = fit(process("ProbMix", batch_size=batch_size), x[:, 1:], y[:, 1:], epochs=2)
+        assert result.train_loss.isfinite().all()
+
+
+def counts(likelihood):
+    density = build_density(METHODS["ProbMix"], num_features=FEATURES, likelihood=likelihood, num_outputs=1, replicas=R)
+    return ProbMix(density, at="y", batch_size=8)
+
+
+def test_what_does_not_fit_is_refused_before_training():
+    x, y = data()
+    model = process("ProbMix")
+    bad_x, bad_y = x.clone(), y.clone()
+    bad_x[0, 3, 1], bad_y[1, 2, 0] = torch.nan, torch.inf
+    cases = [
+        ((bad_x, y), {}, "NaN or infinite"),
+        ((x, bad_y), {}, "outside of the support"),
+        ((x, y[..., 0]), {}, r"responses of shape .* expected"),
+        ((x, y), {"epochs": 0}, r"epochs=0, expected a value above 0"),
+        ((x, y), {"learning_rate": -0.1}, "expected values above 0"),
+        ((x, y), {"learning_rate": torch.ones(2)}, r"learning rates of shape \(2,\)"),
+        ((x, y), {"patience": 3}, "patience but no validation rows"),
+        ((x, y), {"names": ["a"]}, "1 names, expected one for each of the 3"),
+        ((x, y), {"clip_norm": 0.0}, "clip_norm=0.0"),
+    ]
+    for args, options, sentence in cases:
+        with pytest.raises(ValueError, match=sentence):
+            fit(model, *args, **{"epochs": 1, **options})
+    with pytest.raises(ValueError, match="outside of the support of Poisson"):
+        fit(counts(Poisson), x, y, epochs=1)
+    with pytest.raises(ValueError, match="outside of the support of Categorical"):
+        fit(counts(lambda i, o, r: Categorical(i, 3, r)), x, torch.full((R, N), 7), epochs=1)
+    unstacked = process("ProbMix")
+    unstacked.density.likelihood.register_parameter("extra", torch.nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ValueError, match=r"'density.likelihood.extra' has the shape \(1,\).*Try"):
+        fit(unstacked, x, y, epochs=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", METHODS)
+def test_no_synchronisation_on_cuda(name):
+    x, y = (t.cuda() for t in data())
+    model = process(name, x=x.cpu()).cuda()
+    if model.graph is not None:
+        model.graph = model.graph.to(x.device)
+    fit(model, x, y, epochs=1)  # warms up kernels and caches
+    criterion, optimizer = ExpectedLogLikelihood(), torch.optim.Adam(model.parameters())
+    rows = torch.rand(R, N, device="cuda").argsort(-1)[:, :8]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pyro.validation_enabled(False):
+            for _ in range(3):
+                loss = -sum(t.sum() for t in criterion.terms(model, model.guide, x, y, rows))
+                loss.backward()
+                optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
