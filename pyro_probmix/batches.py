@@ -168,7 +168,8 @@ def _roll_delta(p: Any, shift: int, dim: int = -1) -> td.Distribution:
 @roll_batch.register(td.Independent)
 def _roll_independent(p: Any, shift: int, dim: int = -1) -> td.Distribution:
     n = p.reinterpreted_batch_ndims
-    return dist.Independent(roll_batch(p.base_dist, shift, dim - n), n)
+    rolled: td.Distribution = dist.Independent(roll_batch(p.base_dist, shift, dim - n), n)
+    return rolled
 
 
 @roll_batch.register(MaskedDistribution)
@@ -185,7 +186,8 @@ def _roll_expanded(p: Any, shift: int, dim: int = -1) -> td.Distribution:
 @roll_batch.register(td.MixtureSameFamily)
 def _roll_mixture(p: Any, shift: int, dim: int = -1) -> td.Distribution:
     components = roll_batch(p.component_distribution, shift, dim - 1)  # whose last batch dimension is the component
-    return dist.MixtureSameFamily(roll_batch(p.mixture_distribution, shift, dim), components)
+    rolled: td.Distribution = dist.MixtureSameFamily(roll_batch(p.mixture_distribution, shift, dim), components)
+    return rolled
 
 
 @roll_batch.register(td.TransformedDistribution)
@@ -197,7 +199,7 @@ def _roll_transformed(p: Any, shift: int, dim: int = -1) -> td.Distribution:
             generic: td.Distribution = roll_batch.dispatch(object)(p, shift, dim)
             return generic
         raise _cannot_roll(p, "one of its transforms differs from row to row")
-    rolled = copy.copy(p)  # keeps the type, whatever its constructor takes
+    rolled: td.TransformedDistribution = copy.copy(p)  # keeps the type, whatever its constructor takes
     extra = len(p.base_dist.batch_shape) - len(p.batch_shape)
     rolled.base_dist = roll_batch(p.base_dist, shift, dim - extra)
     rolled.transforms = transforms

@@ -218,7 +218,7 @@ def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
         'DiracKernel'
     """
     support = p.support
-    while isinstance(support, constraints.independent):
+    while isinstance(support, constraints.independent | constraints.MixtureSameFamilyConstraint):
         support = support.base_constraint
     if support is constraints.real:
         return GaussianKernel(beta)
@@ -228,10 +228,13 @@ def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
     if isinstance(member, Categorical):
         return BiasedCategoricalKernel(beta, member.param_shape[-1])
     beta = checked_beta(beta)
-    # A tensor is looked at where arguments are validated, since that waits for the device.
-    if (dist.is_validation_enabled() and bool((beta > 0).any())) if isinstance(beta, Tensor) else beta > 0:
+    positive = beta > 0
+    if isinstance(positive, Tensor):  # looked at where arguments are validated, since that waits for the device
+        positive = dist.is_validation_enabled() and bool(positive.any())
+    if positive:
+        shown = beta.tolist() if isinstance(beta, Tensor) else beta
         raise ValueError(
-            f"beta={beta} has no meaning for the labels of a {type(member).__name__}, whose support is {support}. "
+            f"beta={shown} has no meaning for the labels of a {type(member).__name__}, whose support is {support}. "
             "Try beta=0, or a kernel of your own."
         )
     return DiracKernel()

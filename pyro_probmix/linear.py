@@ -11,6 +11,7 @@ import torch
 import torch.distributions as td
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.batches import expand_batch, floating_tensor, roll_batch, roll_tensor
@@ -64,10 +65,10 @@ class LinearPool(TorchDistribution):
                 "LinearPool got a masked member, whose log_prob of zero where it is masked is no density. "
                 "Try to mask the pool."
             )
-        batch_shape = torch.broadcast_shapes(weights.shape[:-1], *(p.batch_shape for p in members))
+        batch_shape = broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members))
         self.members = tuple(expand_batch(p, batch_shape) for p in members)
         self.weights = weights.expand((*batch_shape, -1))
-        super().__init__(batch_shape, event_shape, validate_args=validate_args)
+        super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LinearPool:
         """Return the pool with its batch expanded."""
@@ -168,11 +169,11 @@ class LinearPool(TorchDistribution):
 
 
 def simplex_weights(members: Sequence[td.Distribution], weights: Sequence[float | Tensor]) -> Tensor:
-    """Stack one weight per member in the last dimension, in the dtype and on the device of the members' densities."""
+    """Stack the weights, or that of the first of two members and its complement, as a tensor like the members'."""
     like = floating_tensor(members[0])
     own = [w.to(like) if isinstance(w, Tensor) else like.new_full((), w) for w in weights]
-    if len(own) == 2:
-        own[1] = 1 - own[0]  # in the members' precision
+    if len(own) == 1:
+        own.append(1 - own[0])
     return torch.stack(torch.broadcast_tensors(*own), -1)
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.batches import roll_tensor, roll_transform
@@ -54,11 +55,11 @@ def checked_members(p: td.Distribution, q: td.Distribution | Sequence[td.Distrib
 
 
 def checked_weights(weight: float | Tensor, members: Members, count: int) -> Weights:
-    """One weight per member: a float each, or a tensor each that broadcasts with the batch."""
+    """The weight of the first of two members, or of each of more, which broadcasts with the batch."""
     if count == 2 and not isinstance(weight, Tensor):
         if not 0 <= weight <= 1:
             raise ValueError(f"A pool got the weight {weight}, expected a value in [0, 1]. Try 0.5.")
-        return float(weight), 1.0 - float(weight)
+        return (float(weight),)
     w = torch.as_tensor(weight)
     w = w if w.is_floating_point() else w.to(torch.get_default_dtype())
     shape = w.shape if count == 2 else w.shape[:-1]
@@ -73,7 +74,7 @@ def checked_weights(weight: float | Tensor, members: Members, count: int) -> Wei
             raise ValueError(f"A pool got the weights {w}, expected values in [0, 1]. Try draws from a Beta.")
         if count > 2 and not bool(((w.sum(-1) - 1).abs() < 1e-5).all()):
             raise ValueError(f"A pool got weights that sum to {w.sum(-1)}, expected 1. Try weights.softmax(-1).")
-    return (w, 1 - w) if count == 2 else w.unbind(-1)
+    return (w,) if count == 2 else w.unbind(-1)
 
 
 def same_kind(members: Sequence[Any]) -> Family | type | None:
@@ -131,8 +132,8 @@ def check_supports(members: Sequence[Any], roll: Roll | None) -> None:
 
 def _broadcast(*shapes: Sequence[int]) -> bool:
     try:
-        torch.broadcast_shapes(*shapes)
-    except RuntimeError:
+        broadcast_shape(*shapes)
+    except ValueError:
         return False
     return True
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributions as td
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.batches import floating_tensor, roll_batch, roll_tensor
@@ -62,7 +63,7 @@ class NumericalPool(TorchDistribution):
                     "Try the linear pool, or register_family for an exponential family."
                 )
         self.members = tuple(members)
-        batch_shape = torch.broadcast_shapes(weights.shape[:-1], *(p.batch_shape for p in members))
+        batch_shape = torch.Size(broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members)))
         self.weights = weights.expand((*batch_shape, -1))
         self._support, lower, upper = self._intersection()
         points, spreads = zip(*(_landmarks(p) for p in members), strict=True)

@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.batches import expand_batch, roll_batch, roll_tensor
@@ -152,10 +153,8 @@ def pool_rows(
 
 
 def _log_linear(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
-    batch_shape = torch.broadcast_shapes(*(p.batch_shape for p in members))
-    members = tuple(_stripped(p) for p in members)
-    pooled = _log_linear_node(members, weights, roll)
-    return expand_batch(pooled, torch.broadcast_shapes(batch_shape, pooled.batch_shape))
+    pooled = _log_linear_node(tuple(_stripped(p) for p in members), weights, roll)
+    return _expand_over(pooled, members)
 
 
 def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
@@ -172,7 +171,10 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
         base = _log_linear_bases(members, weights, roll)
         return MaskedDistribution(base, _pooled_mask(members, weights, roll))
     if isinstance(p, td.TransformedDistribution) and share_transforms(members, roll):
-        return dist.TransformedDistribution(_log_linear_bases(members, weights, roll), p.transforms)
+        transformed: td.Distribution = dist.TransformedDistribution(
+            _log_linear_bases(members, weights, roll), p.transforms
+        )
+        return transformed
     if roll is not None:
         members = (p, roll_batch(p, *roll))
     return NumericalPool(members, simplex_weights(members, weights), validate_args=p.__dict__.get("_validate_args"))
@@ -218,7 +220,7 @@ def _linear(members: Members, weights: Weights) -> td.Distribution:
     if same_kind(inner) is MaskedDistribution:
         base = _linear(tuple(p.base_dist for p in inner), weights)
         pooled = MaskedDistribution(base, _pooled_mask(inner, weights, None))
-        return expand_batch(pooled, torch.broadcast_shapes(pooled.batch_shape, *(p.batch_shape for p in members)))
+        return _expand_over(pooled, members)
     while same_kind(inner) in (td.Independent, MaskedDistribution):
         inner = tuple(_stripped(p.base_dist) for p in inner)
     return LinearPool(members, simplex_weights(members, weights))
@@ -244,6 +246,13 @@ def _over(weight: float | Tensor, extra: int) -> float | Tensor:
     if not isinstance(weight, Tensor) or extra == 0 or weight.dim() == 0:
         return weight
     return weight.reshape(weight.shape + (1,) * extra)
+
+
+def _expand_over(pooled: td.Distribution, members: Members) -> td.Distribution:
+    """Expand a pool of stripped members to the batch that the members had."""
+    if all(p.batch_shape == pooled.batch_shape for p in members):
+        return pooled
+    return expand_batch(pooled, broadcast_shape(pooled.batch_shape, *(p.batch_shape for p in members)))
 
 
 def _stripped(p: td.Distribution) -> td.Distribution:

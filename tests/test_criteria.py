@@ -197,7 +197,7 @@ def test_a_guide_of_the_user_adds_its_divergence(table):
     def model(x, y):
         slope = pyro.sample("slope", dist.Normal(torch.zeros(2, dtype=x.dtype), 1.0).to_event(1))
         with pyro.plate("data", len(x)):
-            pyro.sample("y", dist.Normal(x @ slope, 0.5), obs=y[:, 0])
+            pyro.sample("y", dist.Normal((x * slope).sum(-1), 0.5), obs=y[:, 0])
 
     def guide(x, y):
         loc = torch.tensor([0.3, -0.2], dtype=x.dtype)

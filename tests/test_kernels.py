@@ -324,6 +324,10 @@ def ones(*shape: int) -> Tensor:
         (lambda: dist.Normal(ones(3, 2), 1.0).to_event(1), GaussianKernel),
         (lambda: dist.MultivariateNormal(ones(3, 2), torch.eye(2)), GaussianKernel),
         (lambda: dist.StudentT(4.0, ones(3), 1.0), GaussianKernel),
+        (
+            lambda: dist.MixtureSameFamily(dist.Categorical(logits=ones(3, 2)), dist.Normal(ones(3, 2), 1.0)),
+            GaussianKernel,
+        ),
         (lambda: dist.Normal(ones(3, 2), 1.0).to_event(1).mask(torch.tensor([True, False, True])), GaussianKernel),
         (lambda: log_linear_pool(dist.Normal(ones(3), 1.0), dist.Normal(ones(3), 2.0), 0.5), GaussianKernel),
         (lambda: linear_pool(dist.Normal(ones(3), 1.0), dist.Normal(ones(3), 2.0), 0.5), GaussianKernel),
