@@ -59,11 +59,7 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
         if isinstance(value, td.Distribution):
             arguments[name] = roll_batch(value, shift, dim)
         elif isinstance(value, Tensor):
-            event_dim = _event_dim(p, name)
-            shape = p.batch_shape + value.shape[value.dim() - event_dim :]
-            if torch.broadcast_shapes(value.shape, shape) != shape:
-                raise _cannot_roll(p, f"its {name} has shape {tuple(value.shape)}, which does not fit its batch")
-            arguments[name] = roll_tensor(value.expand(shape), shift, dim, event_dim)
+            arguments[name] = roll_tensor(value, shift, dim, _event_dim(p, name, value))
     rolled: td.Distribution = type(p)(**arguments)
     if rolled.batch_shape != p.batch_shape or rolled.event_shape != p.event_shape:
         raise _cannot_roll(p, "rebuilding it from its arguments changes its shape")
@@ -132,9 +128,19 @@ def _given(p: td.Distribution, group: Sequence[str], parameters: Any) -> str:
     return [*original, *present, *names][0]
 
 
-def _event_dim(p: td.Distribution, name: str) -> int:
+def _event_dim(p: td.Distribution, name: str, value: Tensor) -> int:
+    """How many of a parameter's last dimensions are not of the batch; some classes' constraints do not tell."""
     constraint = p.arg_constraints.get(name)
-    return 0 if constraint is None or td.constraints.is_dependent(constraint) else constraint.event_dim
+    declared = 0 if constraint is None or td.constraints.is_dependent(constraint) else constraint.event_dim
+    for event_dim in (declared, value.dim() - len(p.batch_shape)):
+        own = value.shape[: value.dim() - event_dim]
+        if event_dim >= 0 and len(own) <= len(p.batch_shape) and _fits(own, p.batch_shape):
+            return event_dim
+    raise _cannot_roll(p, f"its {name} has shape {tuple(value.shape)}, which does not fit its batch")
+
+
+def _fits(shape: Sequence[int], batch_shape: Sequence[int]) -> bool:
+    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(batch_shape), strict=False))
 
 
 def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
@@ -154,7 +160,7 @@ def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
     elif isinstance(thing, MethodType):
         parts = [thing.__self__]
     elif isinstance(thing, (td.Distribution, Transform)):
-        parts = [value for name, value in vars(thing).items() if not name.startswith("_cached")]
+        parts = [value for name, value in vars(thing).items() if "cache" not in name]
     for part in parts:
         yield from _tensors(part, seen)
 
@@ -192,9 +198,10 @@ def _roll_mixture(p: Any, shift: int, dim: int = -1) -> td.Distribution:
 
 @roll_batch.register(td.TransformedDistribution)
 def _roll_transformed(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    transforms = [roll_transform(t, shift, dim, len(p.event_shape)) for t in p.transforms]
+    rolled_transforms = [roll_transform(t, shift, dim, len(p.event_shape)) for t in p.transforms]
+    transforms = [t for t in rolled_transforms if t is not None]
     own = [value for value in vars(p).values() if isinstance(value, Tensor)]
-    if None in transforms or any(_varies(x.shape, dim - len(p.event_shape)) for x in own):
+    if len(transforms) < len(p.transforms) or any(_varies(x.shape, dim - len(p.event_shape)) for x in own):
         if type(p).arg_constraints:  # a named family, such as Gumbel or Weibull, follows from its parameters
             generic: td.Distribution = roll_batch.dispatch(object)(p, shift, dim)
             return generic

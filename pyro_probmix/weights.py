@@ -34,7 +34,7 @@ class Beta(dist.Beta):  # type: ignore[misc] # Pyro's distributions are untyped
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch_shape], inside of (0, 1)."""
-        shape = torch.broadcast_shapes(self.concentration1.shape, self.concentration0.shape)
+        shape = self.batch_shape
         concentration = torch.stack([self.concentration1.expand(shape), self.concentration0.expand(shape)])
         concentration = concentration.reshape(2, *(1,) * len(sample_shape), *shape).expand(2, *sample_shape, *shape)
         log_uniform = -torch.empty_like(concentration).exponential_()

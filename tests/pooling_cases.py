@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,22 @@ class Case:
         """Log of the total mass of densities at :meth:`grid`, shape ``[N, 2]``."""
         return torch.logsumexp(log_density + self.log_measure.unsqueeze(-1), 0)
 
-    def values(self, count: int = 7) -> Tensor:
-        """Points of the support that carry mass under every member, ``[count, 1, *event_shape]``."""
-        scores = sum(self.member(k)[0].log_prob(self.grid()).amin(-1) for k in range(3)) + 3 * self.log_measure
-        best = scores.topk(min(60, len(scores))).indices.sort().values
-        return self.grid()[best[:: max(1, len(best) // count)][:count]]
+    def common(self) -> Tensor:
+        """A few points ``[n, 1, *event_shape]`` that carry mass under every member, or that some find impossible."""
+        scores = torch.stack([self.member(k)[0].log_prob(self.grid()).amin(-1) for k in range(3)]).sum(0)
+        best = (scores + 3 * self.log_measure).topk(min(60, len(scores))).indices.sort().values
+        return self.grid()[best[:: max(1, len(best) // 7)]]
+
+    def log_pool(self, weights: Sequence[Tensor], members: Sequence[Any], value: Tensor) -> Tensor:
+        """The log-linear pool by brute force: the product of powers over its sum."""
+        return power_product(weights, members, value) - self.log_total(power_product(weights, members, self.grid()))
+
+
+def power_product(weights: Sequence[Tensor], members: Sequence[Any], value: Tensor) -> Tensor:
+    scores = [p.log_prob(value) for p in members]
+    impossible = torch.stack([s == -math.inf for s in scores]).any(0)
+    total = sum(w * s.masked_fill(impossible, 0.0) for w, s in zip(weights, scores, strict=True))
+    return total.masked_fill(impossible, -math.inf)
 
 
 def t(*values: Any) -> Tensor:

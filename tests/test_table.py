@@ -201,7 +201,7 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no file .*wien, and no embedded data set of that name\. Try .*wine"):
+    with pytest.raises(ValueError, match=r"no file .*wien, and no embedded data set of that name\. Try .*wine"):
         load_table(tmp_path / "wien")
 
 

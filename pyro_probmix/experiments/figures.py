@@ -50,15 +50,24 @@ def _panels(fitted: dict[str, FittedMethod], draw: Callable[[Axes, FittedMethod]
     for ax, (name, method) in zip(axes.flat, fitted.items(), strict=False):
         draw(ax, method)
         ax.set_title(name)
-    for ax in axes.flat[len(fitted) :]:
-        ax.axis("off")
     for ax in axes[:, 0]:
         ax.set_ylabel(y)
-    for column in range(axes.shape[1]):
-        axes[min(rows - 1, (len(fitted) - 1 - column) // axes.shape[1]), column].set_xlabel(x)
+    for ax in _lowest(axes, len(fitted)):
+        ax.set_xlabel(x)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
+
+
+def _lowest(axes: np.ndarray, used: int) -> list[Axes]:
+    """Takes away the panels past the used ones, and labels the ticks of the lowest that is left in each column."""
+    for ax in axes.flat[used:]:
+        ax.axis("off")
+    columns = axes.shape[1]
+    lowest = [axes[(used - 1 - column) // columns, column] for column in range(min(used, columns))]
+    for ax in lowest:
+        ax.tick_params(labelbottom=True)
+    return lowest
 
 
 @torch.no_grad()
@@ -153,8 +162,7 @@ def _training(fitted: dict[str, FittedMethod]) -> Figure:
         ax.plot(epochs, middle, color=BLUE, lw=1)
         ax.set_title(name, fontsize=10)
         ax.grid(alpha=0.3)
-    for ax in axes.flat[len(fitted) :]:
-        ax.axis("off")
+    _lowest(axes, len(fitted))
     if len(finite):
         margin = 0.05 * (np.quantile(finite, 0.98) - finite.min() + 1e-6)
         axes[0, 0].set_ylim(finite.min() - margin, np.quantile(finite, 0.98) + margin)

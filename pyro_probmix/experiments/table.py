@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SKLEARN_DATASETS", "load_table", "random_split"]
+__all__ = ["EMBEDDED", "load_table", "random_split"]
 
 import os
 import warnings
@@ -17,7 +17,7 @@ from sklearn import datasets
 
 from pyro_probmix.experiments.data import Split, Table, Task
 
-SKLEARN_DATASETS = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
+EMBEDDED = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 
 # The kinds of values, as pandas names them; what is in neither (dates, bytes, text among numbers) is not understood.
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
@@ -35,9 +35,8 @@ def load_table(source: str | os.PathLike[str], target: str | None = None, task: 
             classified, and a target of numbers regressed, also where the numbers are few.
 
     Raises:
-        ValueError: If the file cannot be read as a table, a column is missing or named twice, or `Table` refuses the
-            values.
-        OSError: If there is no such file, or it may not be read.
+        ValueError: If there is no such file, it cannot be read as a table, a column is missing or named twice, or
+            `Table` refuses the values.
 
     Example:
         >>> load_table("diabetes").x.shape
@@ -48,7 +47,7 @@ def load_table(source: str | os.PathLike[str], target: str | None = None, task: 
         ('Weight', 'Waist', 'Pulse')
     """
     name = str(source)
-    if name in SKLEARN_DATASETS:
+    if name in EMBEDDED:
         frame, targets = _embedded(name)
     else:
         name = Path(source).name
@@ -95,9 +94,9 @@ def _embedded(name: str) -> tuple[pd.DataFrame, list[str]]:
 def _read(path: Path) -> pd.DataFrame:
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if not path.exists():
-        raise FileNotFoundError(
+        raise ValueError(
             f"no file {path}, and no embedded data set of that name. Try the path of a .csv or .parquet file, "
-            f"or one of {', '.join(SKLEARN_DATASETS)}."
+            f"or one of {', '.join(EMBEDDED)}."
         )
     if path.is_dir():
         raise ValueError(f"{path} is a folder. Try the path of a .csv or .parquet file in it.")

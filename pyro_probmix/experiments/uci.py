@@ -48,8 +48,8 @@ def load_uci(name: str, data_dir: str | os.PathLike[str] | None = None) -> tuple
         The table, `x` of shape `[n, d]` and `y` of shape `[n]`, and for each split its rows.
 
     Raises:
-        ValueError: If there is no such data set, or a file is not the published one.
-        OSError: If files are missing from `data_dir`, cannot be downloaded, or the cache folder cannot be written.
+        ValueError: If there is no such data set, or its files are missing from `data_dir`, are not the published ones,
+            or can be neither downloaded nor kept.
 
     References:
         Hernandez-Lobato and Adams, 2015 (the splits); El-Laham et al., 2025, section 6.2.
@@ -86,7 +86,7 @@ def _in_folder(store: pooch.Pooch, name: str, folder: Path) -> dict[str, Path]:
     places = [folder / "uci" / name, folder / name]
     place = next((place for place in places if place.is_dir()), None)
     if place is None:
-        raise FileNotFoundError(
+        raise ValueError(
             f"the data folder holds no {name}: neither {places[0]} nor {places[1]} is a folder. "
             "Try another --data-dir (or PROBMIX_DATA), or leave it out to download the files."
         )
@@ -94,7 +94,7 @@ def _in_folder(store: pooch.Pooch, name: str, folder: Path) -> dict[str, Path]:
         try:
             found = sha256((place / file).read_bytes()).hexdigest()
         except OSError as error:
-            raise OSError(
+            raise ValueError(
                 f"cannot read {place / file}: {error.strerror}. Try copying the folder again, or leaving out "
                 "--data-dir (and PROBMIX_DATA) to download the files."
             ) from None
@@ -125,12 +125,12 @@ def _fetched(store: pooch.Pooch, key: str) -> str:
         return str(store.fetch(key))
     except requests.RequestException as error:
         reason = type(error).__name__ if error.response is None else f"status {error.response.status_code}"
-        raise ConnectionError(
+        raise ValueError(
             f"cannot download {store.get_url(key)} ({reason}), and {store.abspath} does not hold the published file "
             f"yet. Try again with a network, or {by_hand}."
         ) from None
     except OSError as error:
-        raise OSError(
+        raise ValueError(
             f"cannot write to the cache folder {store.abspath}: {error.strerror}. Try making it writable, or {by_hand}."
         ) from None
     except ValueError:

@@ -97,14 +97,18 @@ class PredictiveMixture(TorchDistribution):
         return self._moment(self.components.probs)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """Draws a component, then from it; shape [*sample_shape, *batch, *event]."""
-        draws = self.components.sample(torch.Size(sample_shape))
-        lead = len(sample_shape)
-        draws = draws.flatten(lead, lead + self.num_mixed - 1).movedim(lead, -1)
-        shape = draws.shape[: lead + len(self.batch_shape)]
-        chosen = torch.randint(self.num_components, shape, device=draws.device)
-        index = chosen.reshape(*shape, *(1,) * (len(self.event_shape) + 1))
-        draws = draws.gather(-1, index.expand(*draws.shape[:-1], 1)).squeeze(-1)
+        """Draws of shape [*sample_shape, *batch, *event].
+
+        Each follows the mixture; M draws of one call come from the M components in a random order, one from each, as
+        posterior predictive draws do, so that they spread more evenly than independent ones.
+        """
+        count = math.prod(sample_shape)
+        draws = self.components.sample(torch.Size((-(-count // self.num_components),)))
+        draws = draws.flatten(1, self.num_mixed)  # [sets, M, *batch, *event]
+        keys = torch.rand(draws.shape[: 2 + len(self.batch_shape)], device=draws.device)
+        order = keys.argsort(1).reshape(*keys.shape, *(1,) * len(self.event_shape))
+        draws = draws.gather(1, order.expand_as(draws)).flatten(0, 1)[:count]
+        draws = draws.reshape(*sample_shape, *draws.shape[1:])
         return self.loc + self.scale * draws if self.rescaled else draws
 
 
