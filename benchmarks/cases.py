@@ -17,7 +17,6 @@ __all__ = [
     "Case",
     "Draws",
     "Problem",
-    "layer_sizes",
     "make_draws",
     "make_problem",
 ]
@@ -54,6 +53,22 @@ class Case:
         return f"{self.method}, R={self.replicas}, B={self.batch_size}"
 
     @property
+    def fuses(self) -> bool:
+        """Whether rows are fused with partners, so that a weight lambda is drawn."""
+        return self.method not in ("ERM", "M-sampled")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the embedding is a Gaussian that is drawn from."""
+        return self.method.startswith("M-")
+
+    @property
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """(in, out) of each affine map of the network, MLP 8-128-32 with a Gaussian head."""
+        sizes = {"encoder": (FEATURES, EMBEDDING), "decoder": (EMBEDDING, HIDDEN), "head": (HIDDEN, 2)}
+        return sizes | {"scale": (EMBEDDING, EMBEDDING)} if self.embeds else sizes
+
+    @property
     def steps_per_block(self) -> int:
         """Steps timed together: some tens of milliseconds, so that neither the clock nor one interruption decides."""
         return max(3, min(100, 15_000 // (self.replicas * self.batch_size + 100)))
@@ -75,12 +90,6 @@ class Problem(NamedTuple):
     weights: dict[str, Array]  # "<layer>.weight" [R, in, out] and "<layer>.bias" [R, 1, out]
 
 
-def layer_sizes(method: str) -> dict[str, tuple[int, int]]:
-    """(in, out) of each affine map of the network, MLP 8-128-32 with a Gaussian head."""
-    sizes = {"encoder": (FEATURES, EMBEDDING), "decoder": (EMBEDDING, HIDDEN), "head": (HIDDEN, 2)}
-    return sizes | {"scale": (EMBEDDING, EMBEDDING)} if method.startswith("M-") else sizes
-
-
 def make_problem(case: Case, seed: int = 0, minibatches: int = 50) -> Problem:
     """Draws a regression problem, its minibatches and the initial weights of the networks."""
     rng = np.random.default_rng(seed)
@@ -88,7 +97,7 @@ def make_problem(case: Case, seed: int = 0, minibatches: int = 50) -> Problem:
     y = np.sin(x.sum(-1, keepdims=True)) + 0.1 * rng.standard_normal((case.replicas, case.num_rows, 1))
     rows = rng.random((minibatches, case.replicas, case.num_rows)).argsort(-1)[..., : case.batch_size]
     weights = {}
-    for layer, (fan_in, fan_out) in layer_sizes(case.method).items():
+    for layer, (fan_in, fan_out) in case.layers.items():
         bound = fan_in**-0.5
         weights[f"{layer}.weight"] = rng.uniform(-bound, bound, (case.replicas, fan_in, fan_out))
         weights[f"{layer}.bias"] = rng.uniform(-bound, bound, (case.replicas, 1, fan_out))

@@ -38,7 +38,7 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
         p: a distribution with batch shape ``[..., B, ...]``.
         shift: number of rows to roll by.
         dim: the batch dimension, negative and counted from the right of the batch shape. Where ``p`` has no such
-            dimension, or one of size 1, its rows are all alike and it is returned as it is.
+            dimension, or one of size 1, its rows are all alike and nothing changes.
 
     Raises:
         TypeError: if the distribution cannot be rebuilt. The error names its type.

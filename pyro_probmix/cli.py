@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         action: Callable[[argparse.Namespace], None] = arguments.action
         action(arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"probmix: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", metavar="COLUMN", help="target column of a file; several separated by commas")
     add("--task", choices=("regression", "classification"), help="what a table is for (default: the target decides)")
     add("--method", action="append", metavar="NAME", help="a method, or several separated by commas (default: all)")
-    add("--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7")
+    add(
+        "--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7"
+    )
     add("--epochs", type=int, help="passes over the training rows")
     add("--alpha", type=float, help="both shapes of the Beta law of the weight (default 0.1)")
     add("--beta", type=float, help="spread of the label kernels")
@@ -82,17 +84,18 @@ def _run(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.figures import draw_figures
     from pyro_probmix.experiments.problem import load_problem
     from pyro_probmix.experiments.results import RunFolder, summary
-    from pyro_probmix.experiments.runner import check_config, choose_device, run
+    from pyro_probmix.experiments.runner import build_graphs, check_config, choose_device, run
 
     check_config(config)
     choose_device(config.device)
     problem = load_problem(config)
+    graphs = build_graphs(config, problem)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     label = config.dataset.rsplit("/", 1)[-1]
     name = config.experiment if label == config.experiment else f"{config.experiment}-{label}"
     folder = RunFolder(arguments.out or f"runs/{name}-{stamp}")
     with _Progress(config) as progress:
-        fitted = run(config, problem, folder, progress.epoch)
+        fitted = run(config, problem, graphs, folder, progress.epoch)
     print(_printed(summary(folder.results), config))
     draw_figures(config, problem, fitted, folder)
     print(f"results and figures: {folder.path}")
@@ -103,14 +106,28 @@ def _config(arguments: argparse.Namespace) -> Config:
         raise ValueError(
             f"unknown experiment {arguments.experiment!r}, expected one of {', '.join(EXPERIMENTS)}. Try probmix list."
         )
-    names = ("dataset", "target", "task", "epochs", "alpha", "beta", "graph", "criterion", "particles", "device", "data_dir")
+    names = (
+        "dataset",
+        "target",
+        "task",
+        "epochs",
+        "alpha",
+        "beta",
+        "graph",
+        "criterion",
+        "particles",
+        "device",
+        "data_dir",
+    )
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.method:
         given["methods"] = tuple(name.strip() for names in arguments.method for name in names.split(","))
     if arguments.splits:
         given["splits"] = _numbers(arguments.splits)
     if arguments.experiment.startswith("toy") and "dataset" in given:
-        raise ValueError(f"{arguments.experiment} draws its own data, --dataset has no meaning for it. Try probmix run table.")
+        raise ValueError(
+            f"{arguments.experiment} draws its own data, --dataset has no meaning for it. Try probmix run table."
+        )
     return replace(EXPERIMENTS[arguments.experiment], **given)
 
 
@@ -123,7 +140,9 @@ def _numbers(text: str) -> tuple[int, ...]:
     if "," not in text and numbers:
         numbers = tuple(range(numbers[0]))
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ValueError(f"--seeds or --splits got {text!r}, expected how many, or different numbers. Try 10, or 0,3,7.")
+        raise ValueError(
+            f"--seeds or --splits got {text!r}, expected how many, or different numbers. Try 10, or 0,3,7."
+        )
     return numbers
 
 
@@ -151,10 +170,20 @@ class _Progress:
 
 def _printed(table: Any, config: Config) -> str:
     """The summary as aligned text, mean ± standard deviation over the splits."""
-    metrics = [name for name in ("nll", "rmse", "accuracy", "nll (plug-in)", "rmse (plug-in)") if ("mean", name) in table]
-    title = f"{config.dataset}: {len(config.splits)} splits, mean ± standard deviation"
-    lines = [title, f"{'':<16}" + "".join(f"{name:>18}" for name in metrics)]
+    metrics = [
+        name for name in ("nll", "rmse", "accuracy", "nll (plug-in)", "rmse (plug-in)") if ("mean", name) in table
+    ]
+    lines = [
+        f"{config.dataset}: {len(config.splits)} splits, mean ± standard deviation",
+        f"{'':<16}" + "".join(f"{name:>20}" for name in metrics),
+    ]
     for method, row in table.iterrows():
-        cells = (f"{row['mean', name]:.3f} ± {row['std', name]:.3f}" if row["mean", name] == row["mean", name] else "-" for name in metrics)
-        lines.append(f"{method:<16}" + "".join(f"{cell:>18}" for cell in cells))
+        cells = (_cell(row["mean", name], row["std", name]) for name in metrics)
+        lines.append(f"{method:<16}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
+
+
+def _cell(mean: float, deviation: float) -> str:
+    if mean != mean:  # the method has no such number
+        return "-"
+    return f"{mean:.3f}" if deviation != deviation else f"{mean:.3f} ± {deviation:.3f}"

@@ -114,6 +114,10 @@ def _constructor(p: td.Distribution, standard: type[Any]) -> type[Any]:
     return own if own.__init__ is standard.__init__ else standard
 
 
+def _validates(p: td.Distribution) -> bool:
+    return bool(p.__dict__.get("_validate_args", td.Distribution._validate_args))
+
+
 def _normal(p: Any) -> Naturals:
     precision = p.scale.square().reciprocal()
     return p.loc * precision, precision
@@ -126,7 +130,10 @@ def _from_normal(p: Any, weighted: Tensor, precision: Tensor) -> dict[str, Any]:
 def _from_multivariate_normal(p: Any, weighted: Tensor, precision: Tensor) -> dict[str, Any]:
     # With J the exchange of rows and P = U U' for the upper triangular U = J chol(J P J) J, the covariance's own factor
     # is the lower triangular inverse of U'.
-    upper = torch.linalg.cholesky(precision.flip(-2, -1)).flip(-2, -1)
+    factor, _ = torch.linalg.cholesky_ex(
+        precision.flip(-2, -1), check_errors=_validates(p)
+    )  # the check waits for a GPU
+    upper = factor.flip(-2, -1)
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
     scale_tril = torch.linalg.solve_triangular(upper.mT, identity, upper=False)
     loc = scale_tril @ (scale_tril.mT @ weighted.unsqueeze(-1))
@@ -140,7 +147,7 @@ def _log_probs(p: Any) -> Naturals:
 
 def _from_log_probs(p: Any, logits: Tensor, impossible: Tensor) -> dict[str, Any]:
     excluded = impossible > 0
-    if p.__dict__.get("_validate_args", td.Distribution._validate_args) and bool(excluded.all(-1).any()):
+    if _validates(p) and bool(excluded.all(-1).any()):
         raise ValueError(
             f"Members of type {type(p).__name__} that share no class of positive probability have no log-linear pool. "
             "Try finite logits, or the linear pool."

@@ -55,7 +55,8 @@ class PriorGuide(GuideMessenger):
                 self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
         with self:
             self.model(*args, **kwargs)
-        return {name: site["value"] for name, site in self.trace.nodes.items() if site["type"] == "sample"}
+        sites: dict[str, Any] = dict(self.trace.nodes.items())
+        return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
 
     def standalone(self) -> Callable[..., None]:
         """The same guide as a plain function that runs the model for itself, for losses that enumerate.
@@ -90,7 +91,7 @@ class PriorGuide(GuideMessenger):
         return prior
 
     def _pyro_sample(self, msg: Any) -> None:
-        guided = self._guided.nodes.get(msg["name"])
+        guided: Any = self._guided.nodes.get(msg["name"])
         if site_is_subsample(msg):
             if guided is not None:
                 msg["value"] = guided["value"]
@@ -106,13 +107,14 @@ class PriorGuide(GuideMessenger):
         """The traces of model and guide from the last call, as ``Trace_ELBO`` and its kin ask for them."""
         model_trace = prune_subsample_sites(self.trace)
         guide_trace = prune_subsample_sites(self._guided).copy()
-        for name, site in list(model_trace.nodes.items()):
+        sites: dict[str, Any] = dict(model_trace.nodes.items())
+        for name, site in sites.items():
             prior = site["infer"].get("prior") if site["type"] == "sample" else None
             if prior is None:
                 continue
             if name not in guide_trace.nodes:
                 guide_trace.add_node(name, **site)
-            model_trace.nodes[name] = {**site, "fn": prior}
+            model_trace.nodes[name] = site | {"fn": prior}
         return model_trace, guide_trace
 
 
@@ -120,7 +122,11 @@ class _OutOfSight(Messenger):
     """Hides a guide's sites from traces outside, which meet them once, when the model reaches them."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        msg["infer"] |= {"_do_not_trace": True, "was_auxiliary": msg["infer"].get("is_auxiliary", False), "is_auxiliary": True}
+        msg["infer"] |= {
+            "_do_not_trace": True,
+            "was_auxiliary": msg["infer"].get("is_auxiliary", False),
+            "is_auxiliary": True,
+        }
 
     def _pyro_post_sample(self, msg: Any) -> None:
         msg["infer"]["is_auxiliary"] = msg["infer"].pop("was_auxiliary")

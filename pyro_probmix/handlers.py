@@ -67,15 +67,14 @@ class FuseMessenger(Messenger):
         super().__enter__()
         return self
 
-    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> bool | None:
-        suppressed: bool | None = super().__exit__(exc_type, exc_value, traceback)
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
         met, seen = self._rows is not None, ", ".join(repr(s) for s in self._seen) or "none"
         self._forget()
         if exc_type is None and not met:
             raise ValueError(
                 f"fuse(at={self.at!r}) met no such sample site; the model has the sites {seen}. Try one of these as `at`."
             )
-        return suppressed
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -112,7 +111,7 @@ class FuseMessenger(Messenger):
         rows = self._row_frame(msg)
         self._refuse_enumerated_rows(msg, rows)
         self._rows = rows
-        self._own_weight = weight = self._draw_weight(rows, msg["fn"])
+        self._own_weight = weight = self._draw_weight(rows)
         try:
             fused = pool_rows(msg["fn"], weight, shift=rows.size // 2, dim=rows.dim, pool=self.pool)
         except TypeError as error:
@@ -152,10 +151,11 @@ class FuseMessenger(Messenger):
                     f"infer={{'enumerate': None}} for {site['name']!r}, or marginalise it in closed form."
                 )
 
-    def _draw_weight(self, rows: Any, fn: Any) -> Tensor:
+    def _draw_weight(self, rows: Any) -> Tensor:
         """Row b's own weight: lambda in the first half of the rows, 1 - lambda in the second."""
         if isinstance(self.weight, Distribution):
-            drawn: Tensor = pyro.sample("lambda", self.weight)
+            law: Any = self.weight
+            drawn: Tensor = pyro.sample("lambda", law)
         else:
             drawn = torch.as_tensor(self.weight)
         first_half = torch.arange(rows.size, device=drawn.device) < rows.size // 2
@@ -271,7 +271,9 @@ def _checked_weight(weight: Weight) -> Weight:
                 "Try dist.Beta(alpha, alpha)."
             )
     elif not bool(((torch.as_tensor(weight) >= 0) & (torch.as_tensor(weight) <= 1)).all()):
-        raise ValueError(f"fuse got the weight {weight}, expected values in [0, 1]. Try dist.Beta(alpha, alpha) or 0.5.")
+        raise ValueError(
+            f"fuse got the weight {weight}, expected values in [0, 1]. Try dist.Beta(alpha, alpha) or 0.5."
+        )
     return weight
 
 
@@ -279,4 +281,5 @@ def _point(fused: Any) -> Tensor:
     """The point that carries the whole mass of a (masked) Delta."""
     while not isinstance(fused, dist.Delta):
         fused = fused.base_dist
-    return fused.v
+    point: Tensor = fused.v
+    return point

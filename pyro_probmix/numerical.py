@@ -18,7 +18,7 @@ from torch import Tensor
 from pyro_probmix.batches import floating_tensor, roll_batch, roll_tensor
 from pyro_probmix.linear import LinearPool
 from pyro_probmix.quadrature import LineMap, Quadrature
-from pyro_probmix.supports import bounds, is_fixed, supported_log_prob
+from pyro_probmix.supports import bounds, interior_point, is_fixed, supported_log_prob
 
 _OFFSETS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # landmarks of a density, in its own spread about its own centre
 
@@ -71,7 +71,9 @@ class NumericalPool(TorchDistribution):
         widths = torch.cat([_spread_over(x, batch_shape) for x in spreads]).detach()
         line = LineMap(lower, upper, marks.mean(0), widths.mean(0))
         around = torch.cat([marks + offset * widths for offset in _OFFSETS])
-        self._quadrature = Quadrature(partial(_score, self.members, self.weights), line, around)
+        anchors = [_inside(p, _spread_over(x, batch_shape)[0].detach()) for p, x in zip(members, points, strict=True)]
+        self._score = partial(_score, self.members, self.weights, anchors)
+        self._quadrature = Quadrature(self._score, line, around)
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
         if self._validate_args and not bool(self._quadrature.log_normalizer.isfinite().all()):
             raise ValueError(
@@ -82,7 +84,12 @@ class NumericalPool(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> NumericalPool:
         """Return the pool with its batch expanded."""
         new: NumericalPool = type(self).__new__(type(self)) if _instance is None else _instance
-        new.members, new._support, new._quadrature = self.members, self._support, self._quadrature
+        new.members, new._support, new._score, new._quadrature = (
+            self.members,
+            self._support,
+            self._score,
+            self._quadrature,
+        )
         new.weights = self.weights.expand((*batch_shape, -1))
         super(NumericalPool, new).__init__(torch.Size(batch_shape), torch.Size(), validate_args=False)
         new._validate_args = self._validate_args
@@ -97,7 +104,7 @@ class NumericalPool(TorchDistribution):
         """Return the normalised log-density, shape ``sample_shape + batch_shape``."""
         if self._validate_args:
             self._validate_sample(value)
-        return _score(self.members, self.weights, value) - self._quadrature.log_normalizer
+        return self._score(self._full(value)) - self._quadrature.log_normalizer
 
     def cdf(self, value: Tensor) -> Tensor:
         """Return the distribution function."""
@@ -119,7 +126,7 @@ class NumericalPool(TorchDistribution):
             return draw
         # F(y; theta) stays at the level: dy/dtheta = -(dF/dtheta) / p(y)
         below = self._quadrature.cdf(draw)
-        density = (_score(self.members, self.weights, draw) - like).exp().detach()
+        density = (self._score(draw) - like).exp().detach()
         return draw - (below - below.detach()) / density.clamp(min=torch.finfo(like.dtype).tiny)
 
     @property
@@ -168,14 +175,19 @@ class NumericalPool(TorchDistribution):
         return stacked.amax(0) if free < 0 else stacked.amin(0)
 
 
-def _score(members: Sequence[td.Distribution], weights: Tensor, value: Tensor) -> Tensor:
-    """Weighted sum of the members' log-densities; one of no weight may be infinite."""
+def _score(members: Sequence[td.Distribution], weights: Tensor, anchors: Sequence[Tensor], value: Tensor) -> Tensor:
+    """Weighted sum of the members' log-densities; one of no weight is read at a harmless point of its own."""
     total: Tensor | float = 0.0
-    for p, weight in zip(members, weights.unbind(-1), strict=True):
-        score = supported_log_prob(p, value)
-        total = total + weight * score.masked_fill((weight == 0) & ~score.isfinite(), 0.0)
+    for p, weight, anchor in zip(members, weights.unbind(-1), anchors, strict=True):
+        total = total + weight * supported_log_prob(p, torch.where(weight == 0, anchor, value))
     assert isinstance(total, Tensor)
     return total
+
+
+def _inside(p: td.Distribution, point: Tensor) -> Tensor:
+    """The point, or another one where it is not in the support."""
+    support: Any = p.support
+    return torch.where(support.check(point), point, interior_point(support))
 
 
 def _landmarks(p: Any) -> tuple[Tensor, Tensor]:

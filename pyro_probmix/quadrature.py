@@ -91,7 +91,7 @@ class Quadrature:
             best = scores.max(0)
             self._mode = nodes.gather(0, best.indices.unsqueeze(0))[0]
             # A density this small counts for nothing, but its logarithm may have slopes that overflow.
-            self._floor = best.values + 0.3 * math.log(torch.finfo(nodes.dtype).tiny)
+            self._floor = best.values + 2 * math.log(torch.finfo(nodes.dtype).eps)
             self._ends = torch.stack([scores[0], scores[-1]]), torch.stack([nodes[0], nodes[-1]])
             self._points = self._line.to_x(nodes)[0]
         log_masses = self._score_with_gradient(nodes) + widths.log()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AnyOf", "bounds", "is_fixed", "supported_log_prob"]
+__all__ = ["AnyOf", "bounds", "interior_point", "is_fixed", "supported_log_prob"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -60,13 +60,18 @@ def supported_log_prob(p: td.Distribution, value: Tensor) -> Tensor:
     low, high = bounds(support)
     if not (isinstance(low, Tensor) or isinstance(high, Tensor)):
         return p.log_prob(value)
-    point: Any
-    if low is not None and high is not None:
-        point = low if support.is_discrete else (low + high) / 2
-    else:
-        point = low + 1 if low is not None else high - 1  # type: ignore[operator]  # one of them is a tensor
-    safe = torch.where(_coordinate(support).check(value), value, torch.as_tensor(point).to(value))
+    safe = torch.where(_coordinate(support).check(value), value, interior_point(support))
     return torch.where(support.check(value), p.log_prob(safe), -torch.inf)
+
+
+def interior_point(support: Any) -> float | Tensor:
+    """Return a point within the bounds of one coordinate."""
+    low, high = bounds(support)
+    if low is not None and high is not None:
+        return low if support.is_discrete else (low + high) / 2
+    if low is not None:
+        return low + 1
+    return 0.0 if high is None else high - 1
 
 
 def _coordinate(support: Any) -> Any:

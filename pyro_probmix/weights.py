@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Beta(dist.Beta):  # type: ignore[misc] # Pyro's distributions are untyped
+class Beta(dist.Beta):
     r"""The Beta law, :math:`p(\lambda) \propto \lambda^{a - 1} (1 - \lambda)^{b - 1}`, drawn in log space.
 
     With :math:`G_a \sim \mathrm{Gamma}(a)`, :math:`\lambda = G_a / (G_a + G_b)` and
@@ -32,7 +32,7 @@ class Beta(dist.Beta):  # type: ignore[misc] # Pyro's distributions are untyped
         True
     """
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch_shape], inside of (0, 1)."""
         shape = self.batch_shape
         concentration = torch.stack([self.concentration1.expand(shape), self.concentration0.expand(shape)])

@@ -170,7 +170,9 @@ def test_minibatches_estimate_n_times_the_risk(table):
             labels = lam * y[:, None] + (1 - lam) * y[None]
             risk -= weight * dist.Normal(loc, precision.rsqrt()).log_prob(labels).mean()
         # 2000 replicas of the same weights are as many independent minibatches.
-        many = build_density(METHODS["ProbMix"], num_features=2, likelihood=Gaussian, widths=(6, 4), replicas=2000).double()
+        many = build_density(
+            METHODS["ProbMix"], num_features=2, likelihood=Gaussian, widths=(6, 4), replicas=2000
+        ).double()
         for p, stacked in zip(model.density.parameters(), many.parameters(), strict=True):
             stacked.copy_(p.expand_as(stacked) if p.dim() > 1 else p[None, None].expand_as(stacked))
         batched = ProbMix(many, at="y", alpha=0.5, batch_size=2).double()

@@ -10,12 +10,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 import torch.distributions as td
-from pooling_cases import CLOSED, EVERY, REAL, Case, t
 from pyro.distributions import transforms
 from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistributionMixin
 
 from pyro_probmix.families import find_family, register_family, roll_batch
 from pyro_probmix.pooling import log_linear_pool
+from tests.pooling_cases import CLOSED, EVERY, REAL, Case, t
 
 ids = [case.name for case in CLOSED]
 
@@ -208,12 +208,11 @@ def test_rolled_rows_have_the_rolled_log_density(name: str, dim: int) -> None:
     rolled = roll_batch(p, 1, dim)
     assert rolled.batch_shape == p.batch_shape and rolled.event_shape == p.event_shape
     value = p.sample()
-    if -dim > len(p.batch_shape):
-        assert rolled is p  # no such dimension: the rows along it are all alike
-    else:
-        moved = value.roll(1, dim - len(p.event_shape))
-        torch.testing.assert_close(rolled.log_prob(moved), p.log_prob(value).roll(1, dim), rtol=1e-6, atol=1e-9)
-        assert rolled.sample().shape == value.shape
+    there = -dim <= len(p.batch_shape)  # without the dimension, the rows along it are all alike
+    moved = value.roll(1, dim - len(p.event_shape)) if there else value
+    expected = p.log_prob(value).roll(1, dim) if there else p.log_prob(value)
+    torch.testing.assert_close(rolled.log_prob(moved), expected, rtol=1e-6, atol=1e-9)
+    assert rolled.sample().shape == value.shape
 
 
 @pytest.mark.parametrize("case", EVERY, ids=[case.name for case in EVERY])

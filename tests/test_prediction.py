@@ -18,7 +18,12 @@ X = torch.linspace(-1, 1, N * FEATURES).reshape(N, FEATURES)
 
 def density(name="M-ProbMix", likelihood=Gaussian, outputs=1, replicas=None):
     return build_density(
-        METHODS[name], num_features=FEATURES, likelihood=likelihood, num_outputs=outputs, widths=(1, 4), replicas=replicas
+        METHODS[name],
+        num_features=FEATURES,
+        likelihood=likelihood,
+        num_outputs=outputs,
+        widths=(1, 4),
+        replicas=replicas,
     )
 
 
@@ -36,7 +41,9 @@ def test_mixture_over_draws_is_the_integral_over_the_embedding():
     log_prob = model.likelihood(model.decoder(z)).log_prob(y)
     exact = (log_prob + (weight / weight.sum()).log()[:, None]).logsumexp(0)
     draws = 20_000
-    error = ((log_prob - exact).exp().sub(1).square() * (weight / weight.sum())[:, None]).sum(0).sqrt() / math.sqrt(draws)
+    error = ((log_prob - exact).exp().sub(1).square() * (weight / weight.sum())[:, None]).sum(0).sqrt() / math.sqrt(
+        draws
+    )
     with torch.no_grad():
         estimate = predict(model, x, num_samples=draws).log_prob(y)
     assert ((estimate - exact).abs() < 4 * error + 1e-9).all()

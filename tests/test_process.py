@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 
-from pyro_probmix import ExpectedLogLikelihood, METHODS, NearestNeighborGraph, PriorGuide, ProbMix, fuse
+from pyro_probmix import METHODS, ExpectedLogLikelihood, NearestNeighborGraph, PriorGuide, ProbMix, fuse
 from pyro_probmix.models import Categorical, ConditionalDensity, Gaussian, Linear, PointEmbedding, build_density
 
 N, FEATURES = 20, 2
@@ -87,7 +87,9 @@ def test_particles_do_not_evaluate_what_lies_upstream(name, table):
     model = process(name, table, replicas=3, batch_size=8)
     criterion = ExpectedLogLikelihood(num_particles=5, num_embeddings=2, max_plate_nesting=2)
     rows = {"encoder": [], "head": []}
-    model.density.encoder.register_forward_hook(lambda m, args, out: rows["encoder"].append(args[0].numel() // FEATURES))
+    model.density.encoder.register_forward_hook(
+        lambda m, args, out: rows["encoder"].append(args[0].numel() // FEATURES)
+    )
     model.density.likelihood.register_forward_hook(lambda m, args, out: rows["head"].append(args[0].numel() // 4))
     criterion(model, model.guide)(*table)
     once = 3 * 8

@@ -108,7 +108,11 @@ def test_4_7_a_homoscedastic_gaussian_embedding_is_manifold_mixup(x, same_scale)
         with pyro.plate("data", ROWS):
             h = encoder(x)
             scale = 0.3 if same_scale else (0.3 * h).exp()
-            z = pyro.sample("z", dist.Normal(h, scale).to_event(1)) if gaussian else pyro.deterministic("z", h, event_dim=1)
+            z = (
+                pyro.sample("z", dist.Normal(h, scale).to_event(1))
+                if gaussian
+                else pyro.deterministic("z", h, event_dim=1)
+            )
             pyro.sample("y", dist.Normal(decoder(z), 0.5).to_event(1), obs=y)
 
     results = []

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyro.poutine.messenger import Messenger
 
-from pyro_probmix import ExpectedLogLikelihood, METHODS, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
+from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
 from pyro_probmix.models import Categorical, Gaussian, Poisson, build_density, initialise
 
 N, FEATURES, R = 24, 2, 3

@@ -10,7 +10,9 @@ from pyro_probmix.weights import Beta
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("a", "b"), [(1e-5, 1e-5), (1e-3, 1e-3), (0.01, 0.01), (0.1, 0.1), (1.0, 1.0), (2.0, 5.0), (1e6, 1e6)])
+@pytest.mark.parametrize(
+    ("a", "b"), [(1e-5, 1e-5), (1e-3, 1e-3), (0.01, 0.01), (0.1, 0.1), (1.0, 1.0), (2.0, 5.0), (1e6, 1e6)]
+)
 def test_draws_follow_the_law(a, b, dtype):
     draws, law = 200_000, stats.beta(a, b)
     x = Beta(torch.tensor(a, dtype=dtype), torch.tensor(b, dtype=dtype)).sample((draws,))

@@ -11,8 +11,8 @@ from benchmarks.cases import Case, Draws, Problem
 
 __all__ = ["ENGINES", "Engine", "load"]
 
-# Name in the results -> where its class is. A class is imported when it is asked for, since an engine may need a library
-# that is not there, and since what is imported counts in the memory that is measured.
+# Name in the results -> where its class is. It is imported when it is asked for: an engine may need a library that is not
+# there.
 ENGINES = {
     "torch-loop": "torch_loop.TorchLoop",
     "torch-batched": "torch_batched.TorchBatched",
@@ -30,7 +30,7 @@ class Engine(Protocol):
         """Runs training steps with random numbers of its own, and waits until they are done."""
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Each model's loss on the first minibatch, [R], and the gradients of their sum, named and shaped as the weights."""
+        """Each model's loss on the first minibatch, [R], and its gradients, named and shaped as the weights."""
 
 
 def load(name: str) -> type[Engine]:

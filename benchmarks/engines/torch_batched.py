@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem, layer_sizes
+from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem
 from benchmarks.engines.torch_objective import Sampler, losses
 
 __all__ = ["TorchBatched"]
@@ -19,13 +19,13 @@ class TorchBatched:
     """What one writes by hand for speed, without any library between: weights [R, in, out] and ``baddbmm``."""
 
     def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
-        self.method, dtype = case.method, getattr(torch, precision)
+        self.case, dtype = case, getattr(torch, precision)
         self.x, self.y = (torch.as_tensor(v, dtype=dtype) for v in (problem.x, problem.y))
         self.rows = torch.as_tensor(problem.rows)
         self.models = torch.arange(case.replicas)[:, None]
         self.draw = Sampler(case, case.replicas)
         self.weights = {k: torch.tensor(v, dtype=dtype, requires_grad=True) for k, v in problem.weights.items()}
-        self.layers = {layer: partial(self._affine, layer) for layer in layer_sizes(case.method)}
+        self.layers = {layer: partial(self._affine, layer) for layer in case.layers}
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=LEARNING_RATE, fused=True)
 
     def _affine(self, layer: str, x: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class TorchBatched:
 
     def _losses(self, rows: Tensor, weight: Tensor | None, noise: Tensor | None) -> Tensor:
         x, y = self.x[self.models, rows], self.y[self.models, rows]
-        return losses(self.method, self.layers, x, y, weight, noise)
+        return losses(self.case, self.layers, x, y, weight, noise)
 
     def train(self, steps: int) -> None:
         history = []

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem, layer_sizes
+from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem
 from benchmarks.engines.torch_objective import Sampler, losses
 
 __all__ = ["TorchLoop"]
@@ -19,12 +19,12 @@ class TorchLoop:
     """What one writes without thinking of speed: R modules of ``nn.Linear``, trained in turn."""
 
     def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
-        self.method, dtype = case.method, getattr(torch, precision)
+        self.case, dtype = case, getattr(torch, precision)
         self.x, self.y = (torch.as_tensor(v, dtype=dtype) for v in (problem.x, problem.y))
         self.rows = torch.as_tensor(problem.rows)
         self.draw = Sampler(case)
         self.models = [
-            nn.ModuleDict({name: nn.Linear(*size, dtype=dtype) for name, size in layer_sizes(case.method).items()})
+            nn.ModuleDict({name: nn.Linear(*size, dtype=dtype) for name, size in case.layers.items()})
             for _ in range(case.replicas)
         ]
         for r, model in enumerate(self.models):
@@ -34,7 +34,7 @@ class TorchLoop:
 
     def _loss(self, r: int, rows: Tensor, weight: Tensor | None, noise: Tensor | None) -> Tensor:
         model: Any = self.models[r]
-        return losses(self.method, model, self.x[r][rows], self.y[r][rows], weight, noise)
+        return losses(self.case, model, self.x[r][rows], self.y[r][rows], weight, noise)
 
     def train(self, steps: int) -> None:
         for r, optimizer in enumerate(self.optimizers):

@@ -19,17 +19,16 @@ class Sampler:
 
     def __init__(self, case: Case, *replicas: int) -> None:
         self.shape = (*replicas, case.batch_size)
-        self.fuses = case.method not in ("ERM", "M-sampled")
-        self.embeds = case.method.startswith("M-")
+        self.case = case
         self.law = torch.distributions.Beta(torch.tensor(ALPHA), torch.tensor(ALPHA), validate_args=False)
 
     def __call__(self) -> tuple[Tensor | None, Tensor | None]:
-        weight = self.law.sample(self.shape) if self.fuses else None
-        return weight, torch.randn(*self.shape, EMBEDDING) if self.embeds else None
+        weight = self.law.sample(self.shape) if self.case.fuses else None
+        return weight, torch.randn(*self.shape, EMBEDDING) if self.case.embeds else None
 
 
 def losses(
-    method: str,
+    case: Case,
     layers: Mapping[str, Callable[[Tensor], Tensor]],
     x: Tensor,
     y: Tensor,
@@ -39,26 +38,28 @@ def losses(
     """The loss of each model, minus the mean log-likelihood of its B rows: x [..., B, d_x] to [...].
 
     Args:
-        method: one of ``METHODS``.
+        case: which method.
         layers: the affine maps of the network, by name.
         x, y: the rows; row b + B/2 (mod B) is row b's partner.
         weight: lambda for each row, [..., B].
         noise: standard normal, [..., B, width of the embedding].
     """
     half = x.shape[-2] // 2
-    own = None if weight is None else torch.cat([weight[..., :half], 1 - weight[..., half:]], -1)[..., None]
+    own = None
+    if case.fuses:
+        assert weight is not None
+        own = torch.cat([weight[..., :half], 1 - weight[..., half:]], -1)[..., None]
 
     def mix(value: Tensor) -> Tensor:
-        assert own is not None
         return torch.lerp(value.roll(half, -2), value, own)
 
-    if method == "Mix":
+    if case.method == "Mix":
         x = mix(x)
     z = layers["encoder"](x).relu()
-    if method.startswith("M-"):
+    if case.embeds:
         assert noise is not None
         scale = softplus(layers["scale"](z) + INITIAL_BIAS) + FLOOR
-        if method == "M-ProbMix":
+        if case.method == "M-ProbMix":
             # The log-linear pool of two Gaussians: precision and precision times mean are mixed.
             precision = scale**-2
             pooled = mix(precision)
@@ -67,11 +68,11 @@ def losses(
             z = z + noise * scale
     loc, raw = layers["head"](layers["decoder"](z).relu()).chunk(2, -1)
     scale = softplus(raw) + FLOOR
-    if method == "ProbMix":
+    if case.method == "ProbMix":
         precision = scale**-2
         pooled = mix(precision)
         loc, scale = mix(precision * loc) / pooled, pooled.rsqrt()
-    if own is not None:
+    if case.fuses:
         y = mix(y)
     log_prob = -0.5 * ((y - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
     return -log_prob.mean((-2, -1))

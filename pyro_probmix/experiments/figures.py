@@ -37,7 +37,8 @@ def draw_figures(config: Config, problem: Problem, fitted: dict[str, FittedMetho
 
 def _saved(figure: Figure) -> Callable[[Path], object]:
     def save(path: Path) -> None:
-        FigureCanvasAgg(figure).print_figure(path, dpi=130, format="png")
+        FigureCanvasAgg(figure)  # type: ignore[no-untyped-call] # matplotlib; becomes the figure's canvas
+        figure.savefig(path, dpi=130, format="png")
 
     return save
 
@@ -101,7 +102,9 @@ def _regions(ax: Axes, method: FittedMethod, problem: Problem) -> None:
     scaled = torch.as_tensor(problem.x_scaler.transform(grid), dtype=torch.float32, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        probabilities = torch.cat([predict(method.density, part).probs[0] for part in scaled.split(2000, 1)]).cpu().numpy()
+        probabilities = (
+            torch.cat([predict(method.density, part).probs[0] for part in scaled.split(2000, 1)]).cpu().numpy()
+        )
     rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
     strength = np.clip((probabilities.max(-1, keepdims=True) - 1 / 3) * 1.5, 0.1, 1) * 0.6
     image = 1 - strength * (1 - rgb[probabilities.argmax(-1)])
@@ -142,7 +145,9 @@ def _scores(folder: RunFolder, methods: list[str]) -> Figure:
 def _log_if_wide(ax: Axes, values: np.ndarray) -> None:
     """A logarithmic axis where one bad split would squeeze the others together."""
     finite = values[np.isfinite(values)]
-    if len(finite) and finite.max() - np.median(finite) > 20 * (np.subtract(*np.quantile(finite, [0.75, 0.25])) + 1e-12):
+    if len(finite) and finite.max() - np.median(finite) > 20 * (
+        np.subtract(*np.quantile(finite, [0.75, 0.25])) + 1e-12
+    ):
         ax.set_xscale("symlog", linthresh=max(1e-3, float(np.abs(np.median(finite)))))
 
 
@@ -164,8 +169,9 @@ def _training(fitted: dict[str, FittedMethod]) -> Figure:
         ax.grid(alpha=0.3)
     _lowest(axes, len(fitted))
     if len(finite):
-        margin = 0.05 * (np.quantile(finite, 0.98) - finite.min() + 1e-6)
-        axes[0, 0].set_ylim(finite.min() - margin, np.quantile(finite, 0.98) + margin)
+        low, high = finite.min(), np.quantile(finite, 0.98)  # the first epochs may lie far above
+        margin = max(0.05 * (high - low), 0.05)
+        axes[0, 0].set_ylim(low - margin, high + margin)
     figure.supxlabel("epoch")
     figure.supylabel("validation NLL (standardised target)")
     return figure

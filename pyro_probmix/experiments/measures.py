@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from pyro_probmix.experiments.problem import Problem
-from pyro_probmix.inference import PredictiveMixture, predict
+from pyro_probmix.inference import predict
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
 
 __all__ = ["measure"]
@@ -37,14 +39,14 @@ def _scores(density: ConditionalDensity, problem: Problem, num_samples: int | No
     block = max(1, LARGEST_BLOCK // ((num_samples or 1) * x.shape[0]))
     nll, error = torch.zeros(x.shape[0], device=x.device), torch.zeros(x.shape[0], device=x.device)
     for rows in torch.arange(count, device=x.device).split(block):
-        drawn = {"embedding": "mean"} if num_samples is None else {"num_samples": num_samples}
+        drawn: dict[str, Any] = {"embedding": "mean"} if num_samples is None else {"num_samples": num_samples}
         y = problem.test.y[:, rows]
         if problem.classes:
-            predictive = predict(density, x[:, rows], **drawn)  # type: ignore[arg-type] # a dict of mixed options
+            predictive = predict(density, x[:, rows], **drawn)
             error += (predictive.probs.argmax(-1) != y).sum(-1)
         else:
             y = problem.loc + problem.scale * y
-            predictive = predict(density, x[:, rows], loc=problem.loc, scale=problem.scale, **drawn)  # type: ignore[arg-type]
+            predictive = predict(density, x[:, rows], loc=problem.loc, scale=problem.scale, **drawn)
             error += (predictive.mean - y).square().mean(-1).sum(-1)
         nll -= predictive.log_prob(y).sum(-1)
     if problem.classes:

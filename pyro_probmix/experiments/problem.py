@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,15 +55,13 @@ class Problem:
 
     def to(self, device: torch.device) -> Problem:
         """The same problem on a device."""
-        parts = (self.train.to(device), self.validation.to(device), self.test.to(device))
-        return Problem(
-            *parts,
-            self.loc.to(device),
-            self.scale.to(device),
-            self.x_scaler,
-            self.classes,
-            self.names,
-            self.num_outputs,
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            loc=self.loc.to(device),
+            scale=self.scale.to(device),
         )
 
 
@@ -75,9 +73,8 @@ def load_problem(config: Config) -> Problem:
     """
     unit = "split" if config.experiment == "uci" else "seed"
     names = tuple(f"{unit} {k}" for k in config.splits)
-    return _stacked(
-        [_tables(config, k) for k in config.splits] if config.experiment.startswith("toy") else _dealt(config), names
-    )
+    toy = config.experiment.startswith("toy")
+    return _stacked([_tables(config, k) for k in config.splits] if toy else _dealt(config), names)
 
 
 def _tables(config: Config, seed: int) -> tuple[Table, Table, Split]:
@@ -122,9 +119,13 @@ def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) ->
         y_scaler = Standardizer.fit(y[0])
         loc, scale = y_scaler.mean, y_scaler.scale
         targets = [torch.as_tensor(y_scaler.transform(part), dtype=torch.float32) for part in y]
-    parts = [Part(torch.as_tensor(a, dtype=torch.float32), b) for a, b in zip(x, targets, strict=True)]
+    train, validation, test = (
+        Part(torch.as_tensor(features, dtype=torch.float32), target) for features, target in zip(x, targets, strict=True)
+    )
     return Problem(
-        *parts,
+        train,
+        validation,
+        test,
         loc=torch.as_tensor(loc, dtype=torch.float32),
         scale=torch.as_tensor(scale, dtype=torch.float32),
         x_scaler=x_scaler,

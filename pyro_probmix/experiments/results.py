@@ -85,4 +85,5 @@ class RunFolder:
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over the splits, one row for each method, in the order of the run."""
     grouped = results.groupby(["method", "metric"], sort=False)["value"]
-    return grouped.agg(["mean", "std"]).unstack("metric").reindex(results["method"].unique())
+    table: pd.DataFrame = grouped.agg(["mean", "std"]).unstack("metric")  # type: ignore[assignment] # never a Series here
+    return table.reindex(results["method"].unique())

@@ -23,14 +23,31 @@ from pyro_probmix.inference import (
 )
 from pyro_probmix.models import METHODS, Categorical, ConditionalDensity, Gaussian, ProbMix, build_density, initialise
 
-__all__ = ["CRITERIA", "GRAPHS", "FittedMethod", "check_config", "choose_device", "run"]
+__all__ = ["CRITERIA", "GRAPHS", "FittedMethod", "build_graphs", "check_config", "choose_device", "fit_method", "run"]
+
+
+def _same_class(problem: Problem, config: Config) -> Graph:
+    if not problem.classes:
+        raise ValueError(
+            "the graph 'same-class' was asked for a regression, expected classes. Try --graph label-kernel."
+        )
+    return SameClassGraph(problem.train.y)
+
+
+def _label_kernel(problem: Problem, config: Config) -> Graph:
+    if problem.classes:
+        raise ValueError(
+            "the graph 'label-kernel' was asked for classes, expected a regression. Try --graph same-class."
+        )
+    return LabelKernelGraph(problem.train.y, config.bandwidth)
+
 
 #: Name -> the graph over the training rows of a problem.
 GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
     "complete": lambda problem, config: CompleteGraph(problem.train.x.shape[1]),
     "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x, config.neighbors),
-    "same-class": lambda problem, config: SameClassGraph(problem.train.y),
-    "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
+    "same-class": _same_class,
+    "label-kernel": _label_kernel,
 }
 #: Name -> the criterion with so many particles.
 CRITERIA: dict[str, Callable[[int], Criterion]] = {
@@ -47,9 +64,21 @@ class FittedMethod:
     fit: Fit
 
 
+def build_graphs(config: Config, problem: Problem) -> dict[str, Graph]:
+    """The graphs that a configuration's methods need, each built once; by name.
+
+    Raises:
+        ValueError: if the data have no such graph, for example fewer rows than neighbours.
+    """
+    check_config(config)
+    names = {_graph_name(config, method) for method in config.methods} - {None}
+    return {name: GRAPHS[name](problem, config) for name in names if name is not None}
+
+
 def run(
     config: Config,
     problem: Problem,
+    graphs: dict[str, Graph],
     folder: RunFolder,
     on_epoch: Callable[[str, int, Tensor], None] | None = None,
 ) -> dict[str, FittedMethod]:
@@ -58,26 +87,33 @@ def run(
     Args:
         config: what to run.
         problem: its data, see :func:`load_problem`.
+        graphs: its graphs, see :func:`build_graphs`.
         folder: where to write.
         on_epoch: called with the method, the epoch and the best validation NLL so far, [R], on the standardised target.
 
     Returns:
         the trained densities by method.
     """
-    check_config(config)
     device = choose_device(config.device)
     folder.write_config(config, str(device))
     problem = problem.to(device)
+    graphs = {name: graph.to(device) for name, graph in graphs.items()}
     fitted = {}
     for name in config.methods:
         started = time.perf_counter()
-        fitted[name] = _fit_method(name, config, problem, on_epoch)
+        graph_name = _graph_name(config, name)
+        fitted[name] = fit_method(name, config, problem, None if graph_name is None else graphs[graph_name], on_epoch)
         values = measure(fitted[name].density, problem, config.num_samples, config.seed)
         values["validation nll"] = fitted[name].fit.best_nll.tolist()
         values["best epoch"] = [float(epoch) for epoch in fitted[name].fit.best_epoch.tolist()]
         values["seconds"] = [(time.perf_counter() - started) / len(config.splits)] * len(config.splits)
         folder.add(config, name, values)
     return fitted
+
+
+def _graph_name(config: Config, method: str) -> str | None:
+    own = METHODS[method].graph
+    return None if own is None else config.graph or own
 
 
 def check_config(config: Config) -> None:
@@ -116,9 +152,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _fit_method(
-    name: str, config: Config, problem: Problem, on_epoch: Callable[[str, int, Tensor], None] | None
+def fit_method(
+    name: str,
+    config: Config,
+    problem: Problem,
+    graph: Graph | None,
+    on_epoch: Callable[[str, int, Tensor], None] | None = None,
 ) -> FittedMethod:
+    """Builds the named method's density, its replicas one for each split, and trains it."""
     method = METHODS[name]
     classes = bool(problem.classes)
     density = build_density(
@@ -134,7 +175,6 @@ def _fit_method(
     )
     initialise(density, [config.seed * 1_000_003 + split for split in config.splits])
     density.to(problem.train.x.device)
-    graph = None if method.graph is None else GRAPHS[config.graph or method.graph](problem, config)
     degenerate = classes and config.beta == 0
     process = ProbMix(
         density,

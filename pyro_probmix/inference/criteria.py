@@ -21,7 +21,7 @@ from torch import Tensor
 __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
 
-class Criterion(ELBO):  # type: ignore[misc] # Pyro's ELBO is untyped
+class Criterion(ELBO):
     """What is maximised; the two criteria differ in one method, :meth:`average`.
 
     Args:
@@ -37,8 +37,10 @@ class Criterion(ELBO):  # type: ignore[misc] # Pyro's ELBO is untyped
     ) -> None:
         for name, count in (("num_particles", num_particles), ("num_embeddings", num_embeddings)):
             if not isinstance(count, int) or count < 1:
-                raise ValueError(f"{type(self).__name__} got {name}={count!r}, expected a positive integer. Try {name}=1.")
-        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
+                raise ValueError(
+                    f"{type(self).__name__} got {name}={count!r}, expected a positive integer. Try {name}=1."
+                )
+        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)  # type: ignore[no-untyped-call] # Pyro
         self.num_embeddings = num_embeddings
 
     @abstractmethod
@@ -48,17 +50,19 @@ class Criterion(ELBO):  # type: ignore[misc] # Pyro's ELBO is untyped
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
         """The summands of the objective, in nats, each in the shape of its plates, scaled for subsampling."""
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
-        responses: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        model_sites: dict[str, Any] = dict(model_trace.nodes.items())
+        guide_sites: dict[str, Any] = dict(guide_trace.nodes.items())
+        responses: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         terms: list[Tensor] = []
-        for name, site in model_trace.nodes.items():
+        for name, site in model_sites.items():
             if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic", False):
                 continue
             if site["is_observed"]:
                 responses.setdefault(tuple(frame.name for frame in site["cond_indep_stack"]), []).append(site)
             elif not site["infer"].get("drawn_from_prior", False):
-                terms.append(self._latent_term(name, site, guide_trace) / self.num_particles)
-        for name, site in guide_trace.nodes.items():
-            if site["type"] == "sample" and name not in model_trace.nodes:  # auxiliary to the guide
+                terms.append(self._latent_term(name, site, guide_sites) / self.num_particles)
+        for name, site in guide_sites.items():
+            if site["type"] == "sample" and name not in model_sites:  # auxiliary to the guide
                 terms.append(-_log_prob(site) / self.num_particles)
         for sites in responses.values():
             log_prob = sum(_unscaled_log_prob(site) for site in sites)
@@ -82,25 +86,25 @@ class Criterion(ELBO):  # type: ignore[misc] # Pyro's ELBO is untyped
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a float, its gradients added to those of the parameters, for ``SVI.step``."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward()  # type: ignore[no-untyped-call] # torch
+        loss.backward()
         return float(torch_item(loss))
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
         if self.num_particles == self.num_embeddings == 1:
             return _one_run(model, guide, args, kwargs)
         if self.max_plate_nesting == math.inf:
-            self._guess_max_plate_nesting(model, guide, args, kwargs)
+            self._guess_max_plate_nesting(model, guide, args, kwargs)  # type: ignore[no-untyped-call] # Pyro
         with _Draws(self.num_particles, self.num_embeddings, int(self.max_plate_nesting)):
             return _one_run(model, guide, args, kwargs)
 
-    def _latent_term(self, name: str, site: dict[str, Any], guide_trace: poutine.Trace) -> Tensor:
+    def _latent_term(self, name: str, site: dict[str, Any], guide_sites: dict[str, Any]) -> Tensor:
         """log p - log q of a latent that another guide than the prior draws."""
-        if name not in guide_trace.nodes:
+        if name not in guide_sites:
             raise ValueError(
                 f"latent site {name!r} of the model is not in the guide, expected every latent there. "
                 f"Try PriorGuide(model, guide), or Pyro's TraceEnum_ELBO if {name!r} is enumerated."
             )
-        guided = guide_trace.nodes[name]
+        guided = guide_sites[name]
         log_q = _log_prob(guided)
         if log_q.requires_grad and not guided["fn"].has_rsample:
             raise ValueError(
@@ -172,7 +176,9 @@ class LogExpectedLikelihood(Criterion):
     ) -> None:
         super().__init__(num_particles, num_embeddings, max_plate_nesting)
         if scope not in ("edge", "graph"):
-            raise ValueError(f"LogExpectedLikelihood got scope={scope!r}, expected 'edge' or 'graph'. Try scope='edge'.")
+            raise ValueError(
+                f"LogExpectedLikelihood got scope={scope!r}, expected 'edge' or 'graph'. Try scope='edge'."
+            )
         self.scope = scope
 
     def average(self, log_prob: Tensor) -> Tensor:
@@ -193,7 +199,12 @@ class _Draws(Messenger):
         self.num_particles, self.num_embeddings, self.nesting = num_particles, num_embeddings, max_plate_nesting
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg) or msg["infer"].get("shared", False):
+        if (
+            msg["is_observed"]
+            or msg["value"] is not None
+            or site_is_subsample(msg)
+            or msg["infer"].get("shared", False)
+        ):
             return
         shape = msg["fn"].batch_shape[-self.nesting :] if self.nesting else torch.Size()
         draws = (self.num_embeddings,) if msg["infer"].get("embedding", False) else ()

@@ -45,7 +45,11 @@ class PredictiveMixture(TorchDistribution):
     @property
     def support(self) -> Any:
         """The real line after rescaling, else the support of the components."""
-        return constraints.independent(constraints.real, len(self.event_shape)) if self.rescaled else self.components.support
+        return (
+            constraints.independent(constraints.real, len(self.event_shape))
+            if self.rescaled
+            else self.components.support
+        )
 
     @property
     def num_components(self) -> int:
@@ -176,7 +180,7 @@ def predict(
     draws = _DrawEmbeddings(at, embedding, num_samples)
     with poutine.block(), poutine.trace() as tracer, draws:
         density(x)
-    site = tracer.trace.nodes.get(response)
+    site: Any = tracer.trace.nodes.get(response)
     if site is None:
         sites = ", ".join(repr(name) for name in tracer.trace.stochastic_nodes)
         raise ValueError(f"predict found no site {response!r}, the model has {sites}. Try one of these as `response`.")

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -120,11 +121,11 @@ def fit(
             for rows in order.split(batch_size, -1):
                 steps.zero_grad()
                 terms = criterion.terms(model, model.guide, x, y, rows)
-                (-sum(term.sum() for term in terms) / n).backward()  # in nats a row, eq. (15)
+                torch.stack([-term.sum() / n for term in terms]).sum().backward()  # in nats a row, eq. (15)
                 if clip_norm is not None:
                     replicas.clip(clip_norm)
                 replicas.step(steps, rate)
-                losses.append(-sum(replicas.sum_of_each(term.detach()) for term in terms) / n)
+                losses.append(torch.stack([-replicas.sum_of_each(term.detach()) / n for term in terms]).sum(0))
             train[epoch] = torch.stack(losses).mean(0)
             replicas.finite &= train[epoch].isfinite()
             if held_out is not None:
@@ -211,7 +212,7 @@ def _check_data(model: ProbMix, x: Tensor, y: Tensor) -> None:
     with poutine.block(), poutine.trace() as tracer:
         model.density(few)
     model.train(training)
-    fn = tracer.trace.nodes["y"]["fn"]
+    fn: Any = tracer.trace.nodes["y"]["fn"]
     rows_dim = -1 - fn.event_dim
     if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != model.num_rows(x):
         raise ValueError(

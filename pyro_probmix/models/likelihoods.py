@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -38,10 +39,10 @@ class Likelihood(nn.Module):
         self.linear = Linear(in_features, num_outputs * self.parameters_per_output, replicas)
 
     @abstractmethod
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:  # a Pyro distribution; Pyro annotates `to_event` and its kin as Any
         """The density whose unconstrained parameters are ``raw``, [..., B, d_y * parameters_per_output]."""
 
-    def forward(self, features: Tensor) -> dist.TorchDistribution:
+    def forward(self, features: Tensor) -> Any:
         return self.density(self.linear(features))
 
 
@@ -50,7 +51,7 @@ class Gaussian(Likelihood):
 
     parameters_per_output = 2
 
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:
         loc, scale = raw.chunk(2, -1)
         return dist.Normal(loc, softplus(scale) + FLOOR).to_event(1)
 
@@ -62,28 +63,28 @@ class HomoscedasticGaussian(Likelihood):
         super().__init__(in_features, num_outputs, replicas)
         self.raw_scale = nn.Parameter(torch.zeros(*(() if replicas is None else (replicas, 1)), num_outputs))
 
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:
         return dist.Normal(raw, softplus(self.raw_scale) + FLOOR).to_event(1)
 
 
 class Categorical(Likelihood):
     r"""Classes 0 to ``num_outputs`` - 1, with logits from the features."""
 
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:
         return dist.Categorical(logits=raw)
 
 
 class Bernoulli(Likelihood):
     """Binary responses in {0., 1.}, with logits from the features."""
 
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:
         return dist.Bernoulli(logits=raw).to_event(1)
 
 
 class Poisson(Likelihood):
     """Counts, with rates from a softplus of the features."""
 
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:
         return dist.Poisson(softplus(raw) + FLOOR).to_event(1)
 
 
@@ -92,6 +93,6 @@ class Gamma(Likelihood):
 
     parameters_per_output = 2
 
-    def density(self, raw: Tensor) -> dist.TorchDistribution:
+    def density(self, raw: Tensor) -> Any:
         concentration, rate = (softplus(raw) + FLOOR).chunk(2, -1)
         return dist.Gamma(concentration, rate).to_event(1)

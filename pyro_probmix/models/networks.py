@@ -67,7 +67,8 @@ class Linear(nn.Module):
         # Draws to the left of the replicas become rows: one product per replica, no copies of the weights.
         draws = x.shape[:-3]
         rows = x.movedim(-3, 0).flatten(1, -2)
-        return torch.baddbmm(self.bias, rows, self.weight).unflatten(1, (*draws, x.shape[-2])).movedim(0, -3)
+        out: Tensor = torch.baddbmm(self.bias, rows, self.weight).unflatten(1, (*draws, x.shape[-2])).movedim(0, -3)
+        return out
 
 
 class MLP(nn.Module):
@@ -101,7 +102,9 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(activation, str) and activation not in ACTIVATIONS:
-            raise ValueError(f"MLP got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try 'relu'.")
+            raise ValueError(
+                f"MLP got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try 'relu'."
+            )
         if min(widths, default=1) < 1:
             raise ValueError(f"MLP got widths={tuple(widths)}, expected positive integers. Try widths=(128, 32).")
         if not 0 <= dropout < 1:

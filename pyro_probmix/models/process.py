@@ -12,13 +12,16 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_probmix.graphs import CompleteGraph, Graph
-from pyro_probmix.handlers import FuseMessenger, Labels, Pool
 from pyro_probmix.guides import PriorGuide
+from pyro_probmix.handlers import FuseMessenger, Labels, Pool
 from pyro_probmix.kernels import Kernel
 from pyro_probmix.models.density import expose_parameters
 from pyro_probmix.weights import Beta
 
 __all__ = ["ProbMix", "shuffled_rows"]
+
+#: Marks the edges for the criteria: all particles share them, so that the network is evaluated once for all.
+_SHARED: Any = {"shared": True}
 
 
 class ProbMix(nn.Module):
@@ -65,6 +68,9 @@ class ProbMix(nn.Module):
         >>> losses[-1] < losses[0]
         True
     """
+
+    alpha: Tensor
+    beta: Tensor
 
     def __init__(
         self,
@@ -153,7 +159,7 @@ class ProbMix(nn.Module):
         replicas = nullcontext() if self.replicas is None else IndepMessenger("replica", self.replicas, -2)
         with replicas, pyro.plate("pairs", num_edges, dim=-1):
             shape = (num_edges,) if self.replicas is None else (self.replicas, num_edges)
-            edge: Tensor = pyro.sample("edge", edges.expand(shape), infer={"shared": True})
+            edge: Tensor = pyro.sample("edge", edges.expand(shape), infer=_SHARED)
         return edge
 
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:
@@ -178,7 +184,9 @@ class ProbMix(nn.Module):
                 "Try a graph over the rows of x."
             )
         if y is not None and (y.shape[1] if self._own_rows(y) else y.shape[0]) != n:
-            raise ValueError(f"ProbMix got x of shape {tuple(x.shape)} and y of {tuple(y.shape)}, expected as many rows.")
+            raise ValueError(
+                f"ProbMix got x of shape {tuple(x.shape)} and y of {tuple(y.shape)}, expected as many rows."
+            )
         return n
 
     def _take(self, data: Tensor, rows: Tensor) -> Tensor:
