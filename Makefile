@@ -16,7 +16,7 @@ help:
 
 demo: $(VENV)/.with-demo
 	$(BIN)/probmix run toy-regression --seeds 10
-	$(BIN)/probmix run table --dataset diabetes --seeds 10
+	$(BIN)/probmix run table --dataset diabetes --seeds 10 --epochs 100
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q

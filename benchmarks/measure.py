@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import re
 import time
@@ -110,13 +112,21 @@ def _report_growth(name: str, case: Case, sender: Connection) -> None:
     small = Case(case.method, min(case.replicas, 2), 2, 4)
     engine(small, make_problem(small)).train(2)
     problem = make_problem(case)
+    _forget_garbage()
     before = _memory("VmRSS")
     trained = engine(case, problem)
     trained.train(2)
-    # Compilation is over: what it took at its peak does not count.
-    Path("/proc/self/clear_refs").write_text("5")
+    _forget_garbage()  # what compilation took at its peak does not count
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     trained.train(2)
     sender.send(_memory("VmHWM") - before)
+
+
+def _forget_garbage() -> None:
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _memory(field: str) -> float:

@@ -3,35 +3,62 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it. A name is imported when it is first asked for, so that neither
-# `import pyro_probmix` nor `probmix --help` waits for torch and Pyro.
+# `import pyro_probmix` nor `probmix --help` waits for torch and Pyro. Type checkers read the imports below.
 _HOMES = {
-    "CompleteGraph": "graphs",
-    "LabelKernelGraph": "graphs",
-    "NearestNeighborGraph": "graphs",
-    "SameClassGraph": "graphs",
-    "WeightedGraph": "graphs",
+    "BiasedBernoulliKernel": "kernels",
     "BiasedCategoricalKernel": "kernels",
-    "DiracKernel": "kernels",
-    "GaussianKernel": "kernels",
-    "METHODS": "models.methods",
+    "CompleteGraph": "graphs",
     "ConditionalDensity": "models.density",
+    "DiracKernel": "kernels",
     "ExpectedLogLikelihood": "inference.criteria",
+    "GaussianKernel": "kernels",
+    "LabelKernelGraph": "graphs",
     "LogExpectedLikelihood": "inference.criteria",
+    "METHODS": "models.methods",
     "Method": "models.methods",
+    "NearestNeighborGraph": "graphs",
     "PriorGuide": "guides",
     "ProbMix": "models.process",
+    "SameClassGraph": "graphs",
+    "WeightedGraph": "graphs",
     "build_density": "models.methods",
     "fit": "inference.training",
     "fuse": "handlers",
-    "predict": "inference.prediction",
     "linear_pool": "pooling",
     "log_linear_pool": "pooling",
+    "predict": "inference.prediction",
+    "register_family": "families",
 }
+
+if TYPE_CHECKING:
+    from pyro_probmix.families import register_family as register_family
+    from pyro_probmix.graphs import CompleteGraph as CompleteGraph
+    from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
+    from pyro_probmix.graphs import NearestNeighborGraph as NearestNeighborGraph
+    from pyro_probmix.graphs import SameClassGraph as SameClassGraph
+    from pyro_probmix.graphs import WeightedGraph as WeightedGraph
+    from pyro_probmix.guides import PriorGuide as PriorGuide
+    from pyro_probmix.handlers import fuse as fuse
+    from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
+    from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
+    from pyro_probmix.inference.prediction import predict as predict
+    from pyro_probmix.inference.training import fit as fit
+    from pyro_probmix.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel
+    from pyro_probmix.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
+    from pyro_probmix.kernels import DiracKernel as DiracKernel
+    from pyro_probmix.kernels import GaussianKernel as GaussianKernel
+    from pyro_probmix.models.density import ConditionalDensity as ConditionalDensity
+    from pyro_probmix.models.methods import METHODS as METHODS
+    from pyro_probmix.models.methods import Method as Method
+    from pyro_probmix.models.methods import build_density as build_density
+    from pyro_probmix.models.process import ProbMix as ProbMix
+    from pyro_probmix.pooling import linear_pool as linear_pool
+    from pyro_probmix.pooling import log_linear_pool as log_linear_pool
 
 __all__ = ["__version__", *sorted(_HOMES)]
 

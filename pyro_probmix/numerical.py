@@ -205,7 +205,9 @@ def _landmarks(p: Any) -> tuple[Tensor, Tensor]:
         widths = [x for x in (_read(p, "stddev"), _read(p, "scale")) if x is not None]
         middle = _first_finite([*centres, like.new_zeros(())])
         width = _first_finite([*widths, like.new_ones(())])
-        points = [torch.where(x.isfinite(), x, middle) for x in centres] or [middle]
+        limits = [x for x in bounds(p.support) if x is not None]  # a member of a pool may end within the pool's support
+        ends = [x if isinstance(x, Tensor) else like.new_full((), x) for x in limits]
+        points = [torch.where(x.isfinite(), x, middle) for x in [*centres, *ends]] or [middle]
         parts = [
             torch.stack([x.expand(p.batch_shape) for x in points]),
             torch.stack([width.expand(p.batch_shape) for _ in points]),

@@ -5,12 +5,12 @@ from __future__ import annotations
 __all__ = ["linear_pool", "log_linear_pool", "pool_rows"]
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyro.distributions as dist
 import torch
 import torch.distributions as td
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistributionMixin
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
@@ -33,7 +33,7 @@ from pyro_probmix.numerical import NumericalPool
 
 def log_linear_pool(
     p: td.Distribution, q: td.Distribution | Sequence[td.Distribution], weight: float | Tensor
-) -> td.Distribution:
+) -> TorchDistributionMixin:
     r"""Return the log-linear pool of distributions of one family.
 
     .. math:: g_\lambda(p, q)(y) = \frac{1}{Z}\, p(y)^\lambda\, q(y)^{1 - \lambda}
@@ -71,12 +71,12 @@ def log_linear_pool(
         (tensor(4.), tensor(0.4000))
     """
     members = checked_members(p, q)
-    return _log_linear(members, checked_weights(weight, members, len(members)), None)
+    return cast(TorchDistributionMixin, _log_linear(members, checked_weights(weight, members, len(members)), None))
 
 
 def linear_pool(
     p: td.Distribution, q: td.Distribution | Sequence[td.Distribution], weight: float | Tensor
-) -> td.Distribution:
+) -> TorchDistributionMixin:
     r"""Return the linear pool of distributions of one family, a :class:`~pyro_probmix.linear.LinearPool`.
 
     .. math:: g_\lambda(p, q)(y) = \lambda\, p(y) + (1 - \lambda)\, q(y)
@@ -105,7 +105,7 @@ def linear_pool(
         tensor(2.)
     """
     members = checked_members(p, q)
-    return _linear(members, checked_weights(weight, members, len(members)))
+    return cast(TorchDistributionMixin, _linear(members, checked_weights(weight, members, len(members))))
 
 
 def pool_rows(
@@ -114,7 +114,7 @@ def pool_rows(
     shift: int,
     dim: int = -1,
     pool: Literal["log-linear", "linear"] = "log-linear",
-) -> td.Distribution:
+) -> TorchDistributionMixin:
     """Pool each row of a batch with the row ``shift`` away: ``pool(p, roll_batch(p, shift, dim), weight)``.
 
     Natural parameters are computed once and rolled, which spares the rolled distribution.
@@ -148,8 +148,8 @@ def pool_rows(
         )
     weights = checked_weights(weight, (p,), 2)
     if pool == "log-linear":
-        return _log_linear((p,), weights, Roll(shift, dim))
-    return _linear((p, roll_batch(p, shift, dim)), weights)
+        return cast(TorchDistributionMixin, _log_linear((p,), weights, Roll(shift, dim)))
+    return cast(TorchDistributionMixin, _linear((p, roll_batch(p, shift, dim)), weights))
 
 
 def _log_linear(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["AnyOf", "bounds", "interior_point", "is_fixed", "supported_log_prob"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ class AnyOf(constraints.Constraint):
 def bounds(support: Any) -> tuple[Bound, Bound]:
     """Return the lower and upper bound of one coordinate, None where there is none."""
     support = _coordinate(support)
+    if isinstance(support, AnyOf):
+        lows, highs = zip(*map(bounds, support.supports), strict=True)
+        return _outermost(lows, torch.minimum), _outermost(highs, torch.maximum)
     if isinstance(support, constraints.MixtureSameFamilyConstraint):
         # torch takes the intersection of the components' supports for the mixture's.
         low, high = bounds(support.base_constraint)
@@ -65,13 +69,24 @@ def supported_log_prob(p: td.Distribution, value: Tensor) -> Tensor:
 
 
 def interior_point(support: Any) -> float | Tensor:
-    """Return a point within the bounds of one coordinate."""
+    """Return a point of the support in one coordinate."""
+    if isinstance(support, AnyOf):
+        return interior_point(support.supports[0])
     low, high = bounds(support)
     if low is not None and high is not None:
         return low if support.is_discrete else (low + high) / 2
     if low is not None:
         return low + 1
     return 0.0 if high is None else high - 1
+
+
+def _outermost(limits: Sequence[Bound], extreme: Callable[[Tensor, Tensor], Tensor]) -> Bound:
+    """The most permissive of several bounds, None if one of them is none."""
+    given = [limit for limit in limits if limit is not None]
+    if len(given) < len(limits):
+        return None
+    like = next((limit for limit in given if isinstance(limit, Tensor)), torch.empty(()))
+    return reduce(extreme, [limit if isinstance(limit, Tensor) else like.new_full((), limit) for limit in given])
 
 
 def _coordinate(support: Any) -> Any:

@@ -55,7 +55,7 @@ class Case:
 def power_product(weights: Sequence[Tensor], members: Sequence[Any], value: Tensor) -> Tensor:
     scores = [p.log_prob(value) for p in members]
     impossible = torch.stack([s == -math.inf for s in scores]).any(0)
-    total = sum(w * s.masked_fill(impossible, 0.0) for w, s in zip(weights, scores, strict=True))
+    total = torch.stack([w * s.masked_fill(impossible, 0.0) for w, s in zip(weights, scores, strict=True)]).sum(0)
     return total.masked_fill(impossible, -math.inf)
 
 

@@ -120,7 +120,7 @@ def test_deltas_at_integers_are_refused() -> None:
         log_linear_pool(p, p, 0.5)
 
 
-class Rayleigh(dist.Weibull):
+class Rayleigh(dist.Weibull):  # type: ignore[misc]  # Pyro makes the class at run time
     """A family of a user's own: p(y) proportional to y exp(-y^2 / (2 scale^2))."""
 
     def __init__(self, scale: torch.Tensor) -> None:

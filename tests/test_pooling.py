@@ -48,11 +48,9 @@ def test_a_pool_is_a_density_of_the_members_shape(case: Case, pool: str) -> None
 def test_pooling_a_density_with_itself_returns_it(case: Case, pool: str) -> None:
     p, _ = case.member(0)
     value = case.common()
-    close = {"rtol": 1e-9, "atol": case.tolerance}
-    for weight in (0.3, t(0.2, 0.9)):
-        torch.testing.assert_close(POOLS[pool](p, p, weight).log_prob(value), p.log_prob(value), **close)
-    three = POOLS[pool](p, [p, p], t(0.2, 0.5, 0.3))
-    torch.testing.assert_close(three.log_prob(value), p.log_prob(value), **close)
+    pools = [POOLS[pool](p, p, weight) for weight in (0.3, t(0.2, 0.9))] + [POOLS[pool](p, [p, p], t(0.2, 0.5, 0.3))]
+    for pooled in pools:
+        torch.testing.assert_close(pooled.log_prob(value), p.log_prob(value), rtol=1e-9, atol=case.tolerance)
 
 
 @every_case
@@ -97,9 +95,8 @@ def test_a_pool_of_three_is_that_of_brute_force(case: Case, pool: str) -> None:
         scores = torch.stack([p.log_prob(value) for p in members], -1)
         expected = (weights * scores.exp()).sum(-1).log()
     else:
-        present = [members[k] for k in range(3)]
-        first = case.log_pool(weights[0], present, value)[:, 0]
-        second = case.log_pool(weights[1, 1:], present[1:], value)[:, 1]
+        first = case.log_pool(weights[0].unbind(), members, value)[:, 0]
+        second = case.log_pool(weights[1, 1:].unbind(), members[1:], value)[:, 1]  # the first has no weight there
         expected = torch.stack([first, second], -1)
     pooled = POOLS[pool](members[0], members[1:], weights)
     torch.testing.assert_close(pooled.log_prob(value), expected, rtol=0.0, atol=10 * case.tolerance)
@@ -447,7 +444,7 @@ def test_rows_of_replicas_are_pooled_along_their_own_dimension(dim: int) -> None
 def test_natural_parameters_are_computed_once_for_a_batch_of_rows() -> None:
     calls = []
 
-    class Counted(dist.Exponential):
+    class Counted(dist.Exponential):  # type: ignore[misc]  # Pyro makes the class at run time
         pass
 
     def to_natural(p: Any) -> tuple[torch.Tensor]:
@@ -526,7 +523,7 @@ def test_a_linear_pool_shows_its_members_and_weights() -> None:
     pool = linear_pool(dist.Normal(t(0.0, 1.0), 1.0), dist.Normal(t(2.0), 1.0), 0.25)
     assert isinstance(pool, LinearPool)
     torch.testing.assert_close(pool.weights, t([0.25, 0.75], [0.25, 0.75]))
-    assert [p.loc.tolist() for p in pool.members] == [[0.0, 1.0], [2.0, 2.0]]
+    assert [p.mean.tolist() for p in pool.members] == [[0.0, 1.0], [2.0, 2.0]]
 
 
 def test_the_distribution_function_of_a_linear_pool_has_its_density_as_derivative() -> None:
@@ -709,6 +706,17 @@ def test_supports_that_depend_on_parameters_are_intersected() -> None:
     assert pareto.sample((100,)).min() >= 2
     with pytest.raises(ValueError, match=r"Uniform and Uniform does not exist.*supports overlap"):
         log_linear_pool(dist.Uniform(t(0.0), t(1.0)), dist.Uniform(t(2.0), t(3.0)), 0.5)
+
+
+def test_densities_with_gaps_and_steps_are_pooled() -> None:
+    p = linear_pool(dist.Uniform(t(0.0), 1.0), dist.Uniform(t(2.0), 3.0), 0.25)
+    q = linear_pool(dist.Uniform(t(0.5), 2.5), dist.Uniform(t(0.0), 3.0), 0.5)
+    pool = log_linear_pool(p, q, 0.5)
+    middles = t(0.25, 0.75, 2.25, 2.75)
+    product = (t(0.25, 0.25, 0.75, 0.75) * t(1 / 6, 5 / 12, 5 / 12, 1 / 6)).sqrt()
+    expected = product / (0.5 * product.sum())
+    torch.testing.assert_close(pool.log_prob(middles), expected.log(), rtol=0.0, atol=1e-9)
+    assert (pool.log_prob(t(1.5)) == -math.inf).all()
 
 
 @pytest.mark.parametrize("gap", [1.0, 30.0, 1000.0])

@@ -1,6 +1,7 @@
 """The posterior predictive: a proper mixture, in the units of the response."""
 
 import math
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -35,7 +36,8 @@ def test_mixture_over_draws_is_the_integral_over_the_embedding():
     x, y = X.double(), torch.full((N, 1), 0.3, dtype=torch.float64)
     with torch.no_grad(), pyro.poutine.trace() as tracer:
         model(x)
-    q = tracer.trace.nodes["z"]["fn"].base_dist
+    site: Any = tracer.trace.nodes["z"]
+    q = site["fn"].base_dist
     node, weight = (torch.as_tensor(a) for a in roots_hermitenorm(100))
     z = q.loc + q.scale * node[:, None, None]
     log_prob = model.likelihood(model.decoder(z)).log_prob(y)

@@ -1,6 +1,7 @@
 """The trainer: replicas that never touch, best epochs, mishaps, and fits that leave no traces outside their model."""
 
 import copy
+from typing import Any
 
 import pyro
 import pytest
@@ -30,14 +31,14 @@ def process(name, replicas=R, x=None, batch_size=8, dtype=torch.float32, **optio
 class GivenNoise(Messenger):
     """Gives the weights, and the embeddings' noise, instead of drawing them."""
 
-    def __init__(self, lam, eps):
+    def __init__(self, lam, eps, edge):
         super().__init__()
-        self.lam, self.eps = lam, eps
+        self.lam, self.eps, self.edge = lam, eps, edge
 
     def _pyro_sample(self, msg):
         if msg["name"] == "lambda":
             msg["value"] = self.lam
-        if msg["name"] == "edge" and msg["value"] is None:
+        if msg["name"] == "edge" and self.edge is not None:
             msg["value"] = self.edge
         if msg["name"] == "z" and not msg["is_observed"]:
             base = msg["fn"].base_dist
@@ -65,8 +66,7 @@ def test_replicas_together_are_fits_alone_step_by_step(name):
         partners = None if together.graph is None else together.graph.edges(rows).sample()
         for k, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
             own = slice(None) if k == 0 else slice(k - 1, k)
-            noise = GivenNoise(lam[own], eps[own])
-            noise.edge = None if partners is None else partners[own]
+            noise = GivenNoise(lam[own], eps[own], None if partners is None else partners[own])
             optimizer.zero_grad()
             with noise:
                 terms = ExpectedLogLikelihood().terms(model, model.guide, x[own], y[own], rows[own])
@@ -230,7 +230,7 @@ def test_what_does_not_fit_is_refused_before_training():
     model = process("ProbMix")
     bad_x, bad_y = x.clone(), y.clone()
     bad_x[0, 3, 1], bad_y[1, 2, 0] = torch.nan, torch.inf
-    cases = [
+    cases: list[tuple[tuple[torch.Tensor, torch.Tensor], dict[str, Any], str]] = [
         ((bad_x, y), {}, "NaN or infinite"),
         ((x, bad_y), {}, "outside of the support"),
         ((x, y[..., 0]), {}, r"responses of shape .* expected"),
@@ -273,3 +273,13 @@ def test_no_synchronisation_on_cuda(name):
                 optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", METHODS)
+def test_fit_on_cuda(name):
+    x, y = (t.cuda() for t in data())
+    model = process(name, x=x, alpha=torch.tensor([0.01, 0.1, 1.0])).cuda()
+    rates = torch.tensor([0.01, 0.02, 0.01])
+    result = fit(model, x, y, epochs=60, validation=(x, y), learning_rate=rates, clip_norm=10.0, patience=50)
+    assert (result.validation_nll[-1] < result.validation_nll[0]).all() and result.diverged == ()

@@ -107,25 +107,20 @@ class NumPyroScan:
         jax.block_until_ready((self.state, history))
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        with jax.enable_x64(self.precision == "float64"):
-            weight, noise = (
-                jnp.asarray(v, self.precision).reshape(v.shape[0], 2, v.shape[1] // 2, *v.shape[2:]) for v in draws
-            )
-
+        def total(weights: Any, weight: Any, noise: Any) -> Any:
             def given(site: Any) -> Any:
                 if site["name"] == "z":
                     return site["fn"].mean + jnp.sqrt(site["fn"].variance) * noise
                 return weight if site["name"] == "lambda" else None
 
             model = handlers.substitute(self.model, substitute_fn=given)
-            x, y = self._take(jnp.asarray(self.rows[0]))
+            each = self._losses(weights, *self._take(jnp.asarray(self.rows[0])), model)
+            return each.sum(), each
 
-            def total(weights: Any) -> Any:
-                each = self._losses(weights, x, y, model)
-                return each.sum(), each
-
+        with jax.enable_x64(self.precision == "float64"):
+            paired = [v.reshape(len(v), 2, v.shape[1] // 2, *v.shape[2:]).astype(self.precision) for v in draws]
             weights = self.optimizer.get_params(self.state[0])
-            gradients, each = jax.grad(total, has_aux=True)(weights)
+            gradients, each = jax.jit(jax.grad(total, has_aux=True))(weights, *paired)
         return np.asarray(each), {name: np.asarray(g) for name, g in gradients.items()}
 
 

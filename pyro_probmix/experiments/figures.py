@@ -27,7 +27,10 @@ CLASS_COLOURS = (BLUE, ORANGE, GREEN)
 
 def draw_figures(config: Config, problem: Problem, fitted: dict[str, FittedMethod], folder: RunFolder) -> list[Path]:
     """Draws the figures that fit the experiment into the run's folder, and returns their paths."""
-    drawn = {"scores": lambda: _scores(folder, list(fitted)), "training": lambda: _training(fitted)}
+    drawn: dict[str, Callable[[], Figure]] = {
+        "scores": lambda: _scores(folder, list(fitted)),
+        "training": lambda: _training(fitted),
+    }
     if config.experiment == "toy-regression":
         drawn["bands"] = lambda: _panels(fitted, lambda ax, method: _band(ax, method, problem), "x", "y")
     if config.experiment == "toy-classification":
@@ -37,7 +40,7 @@ def draw_figures(config: Config, problem: Problem, fitted: dict[str, FittedMetho
 
 def _saved(figure: Figure) -> Callable[[Path], object]:
     def save(path: Path) -> None:
-        FigureCanvasAgg(figure)  # type: ignore[no-untyped-call] # matplotlib; becomes the figure's canvas
+        FigureCanvasAgg(figure)  # becomes the figure's canvas, without a display
         figure.savefig(path, dpi=130, format="png")
 
     return save

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyro.distributions as dist
 import torch
@@ -31,7 +31,7 @@ class PredictiveMixture(TorchDistribution):
         loc, scale: a and c, of the standardised response; they broadcast with [*batch, *event].
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = False
 
     def __init__(
@@ -100,7 +100,7 @@ class PredictiveMixture(TorchDistribution):
         """Class probabilities [*batch, classes], where the components have them."""
         return self._moment(self.components.probs)
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch, *event].
 
         Each follows the mixture; M draws of one call come from the M components in a random order, one from each, as
