@@ -10,11 +10,12 @@ from pyro import poutine
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from torch import nn
 
 __all__ = ["PriorGuide"]
 
 
-class PriorGuide(GuideMessenger):
+class PriorGuide(GuideMessenger, nn.Module):
     r"""A guide that draws every latent site from its prior, or from another guide where that one has the site.
 
     With :math:`q(\lambda, z) = p(\lambda)\, p(z \mid \lambda)` the evidence lower bound is
@@ -45,7 +46,9 @@ class PriorGuide(GuideMessenger):
     """
 
     def __init__(self, model: Callable[..., Any], guide: Callable[..., Any] | None = None) -> None:
-        super().__init__(model)
+        nn.Module.__init__(self)
+        GuideMessenger.__init__(self, model)
+        # A guide that is a module is a submodule: `ELBO()(model, guide)` finds its parameters.
         self.guide = guide
         self._guided = poutine.Trace()
 

@@ -223,7 +223,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"num_particles=0.*Try"):
         ExpectedLogLikelihood(num_particles=0)
     with pytest.raises(ValueError, match=r"scope='all'.*Try"):
-        LogExpectedLikelihood(scope="all")
+        LogExpectedLikelihood(scope="all")  # type: ignore[arg-type] # what a type checker refuses, at run time
 
     def model():
         pyro.sample("k", dist.Bernoulli(0.3))

@@ -1,6 +1,7 @@
 """The fuse handler against brute force, composed with what Pyro users compose."""
 
 import math
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -200,6 +201,28 @@ def test_bayesian_network_is_fused_unchanged_and_trained_by_svi():
     assert (predictive["y"].mean(0) - y).square().mean() < 0.3 * y.var()
 
 
+def test_the_guides_parameters_are_seen_by_an_elbo_module():
+    """The default path: the loss as a module, its parameters local to the modules, a torch optimizer."""
+    pyro.set_rng_seed(0)
+    x = torch.linspace(-1, 1, 16)[torch.randperm(16), None]
+    y = x[:, 0]
+    with pyro.settings.context(module_local_params=True):
+        fused = fuse(bayesian_network, at="y", weight=dist.Beta(0.2, 0.2))
+        guide = PriorGuide(fused, AutoNormal(bayesian_network, init_scale=0.05))
+        loss = Trace_ELBO()(fused, guide)
+        guide(x, y)  # the autoguide makes its parameters
+        optimizer = torch.optim.Adam(loss.parameters(), lr=0.02)
+        losses = []
+        for _ in range(200):
+            optimizer.zero_grad()
+            value = loss(x, y)
+            value.backward()
+            optimizer.step()
+            losses.append(value.item())
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+    assert not list(pyro.get_param_store().keys())
+
+
 def test_bayesian_network_loss_matches_brute_force(rows):
     """Trace_ELBO of the fused network: the fused log-likelihood minus the KL divergence, at given weights."""
     x, y = rows
@@ -210,6 +233,7 @@ def test_bayesian_network_loss_matches_brute_force(rows):
     fused = fuse(bayesian_network, at="y", weight=WEIGHT)
     guide = PriorGuide(fused, AutoDelta(bayesian_network))
     loss = Trace_ELBO().loss(fused, guide, x, y)
+    assert guide.guide is not None
     v = guide.guide(x, y)
     loc = ((x @ v["w1"]).tanh() @ v["w2"])[:, 0]
     likelihood = pooled_normal(loc, v["scale"].expand(4), own).log_prob(own * y + (1 - own) * swap(y)).sum()
@@ -247,7 +271,8 @@ def test_enumeration_with_a_drawn_weight(rows):
 
     fused = fuse(model, at="y", weight=dist.Beta(torch.tensor(2.0, dtype=x.dtype), 2.0))
     torch.manual_seed(0)
-    drawn = poutine.trace(PriorGuide(fused).standalone()).get_trace(x, y).nodes["lambda"]["value"]
+    site: Any = poutine.trace(PriorGuide(fused).standalone()).get_trace(x, y).nodes["lambda"]
+    drawn = site["value"]
     torch.manual_seed(0)
     loss = TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
     own = torch.cat([drawn[:2], 1 - drawn[2:]])
@@ -380,9 +405,9 @@ def test_weights_outside_the_unit_interval_are_refused(weight):
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="expected 'log-linear' or 'linear'"):
-        fuse(regression, at="y", weight=0.5, pool="quadratic")
+        fuse(regression, at="y", weight=0.5, pool="quadratic")  # type: ignore[arg-type] # refused at run time
     with pytest.raises(ValueError, match="expected 'sample' or 'expected'"):
-        fuse(regression, at="y", weight=0.5, labels="none")
+        fuse(regression, at="y", weight=0.5, labels="none")  # type: ignore[arg-type] # refused at run time
 
 
 def test_conditioning_outside_is_refused_where_labels_would_stay_unperturbed(rows):

@@ -144,6 +144,6 @@ def test_every_likelihood_predicts(likelihood, outputs, y):
 
 def test_errors():
     with pytest.raises(ValueError, match=r"embedding='median'.*Try"):
-        predict(density(), X, embedding="median")
+        predict(density(), X, embedding="median")  # type: ignore[arg-type] # what a type checker refuses, at run time
     with pytest.raises(ValueError, match=r"no site 'target'.*'y'.*Try"):
         predict(density(), X, response="target")

@@ -1,5 +1,7 @@
 """The generative process: its sites, its edges, how often it looks at the network, what it refuses."""
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -130,9 +132,9 @@ def test_classes(table):
     density = build_density(METHODS["ProbMix"], num_features=FEATURES, likelihood=Categorical, num_outputs=3)
     model = ProbMix(density, at="y", beta=0.01)
     y = torch.arange(N) % 3
-    trace = poutine.trace(model).get_trace(table[0], y)
-    assert trace.nodes["y"]["value"].dtype == torch.long
-    assert trace.nodes["y"]["fn"].event_shape == ()
+    site: Any = poutine.trace(model).get_trace(table[0], y).nodes["y"]
+    assert site["value"].dtype == torch.long
+    assert site["fn"].event_shape == ()
 
 
 def test_alpha_and_beta_of_each_replica(table):

@@ -1,6 +1,7 @@
 """Theorems 4.3 to 4.7 and the limits of alpha, as equalities of log-likelihoods and gradients on networks."""
 
 import math
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -153,7 +154,7 @@ def test_small_alpha_is_maximum_likelihood(method, x):
 def test_large_alpha_is_the_even_pool(method, x):
     y = torch.randn(ROWS, 1, dtype=torch.float64)
     model = process(method, 1e9)
-    site = METHODS[method].site
+    site: Any = METHODS[method].site
     trace = poutine.trace(fuse(model.density, at=site, weight=0.5)).get_trace(x, y)
     trace.compute_log_prob()
     (terms,) = LogExpectedLikelihood().terms(model, model.guide, x, y, torch.arange(ROWS))

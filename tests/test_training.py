@@ -70,7 +70,7 @@ def test_replicas_together_are_fits_alone_step_by_step(name):
             optimizer.zero_grad()
             with noise:
                 terms = ExpectedLogLikelihood().terms(model, model.guide, x[own], y[own], rows[own])
-            (-sum(t.sum() for t in terms)).backward()
+            torch.stack([-t.sum() for t in terms]).sum().backward()
             optimizer.step()
         for r in range(R):
             for p, stacked in zip(alone[r].parameters(), together.parameters(), strict=True):
@@ -85,7 +85,7 @@ def weights(model):
 def test_a_replica_at_nan_changes_no_other_and_is_named(name):
     x, y = data()
     healthy, ill = process(name, batch_size=8), process(name, batch_size=8)
-    options = {"epochs": 6, "validation": (x, y), "names": ["split 4", "split 5", "split 6"], "clip_norm": 10.0}
+    options: Any = {"epochs": 6, "validation": (x, y), "names": ["split 4", "split 5", "split 6"], "clip_norm": 10.0}
     rates = torch.tensor([0.01, 0.01, 0.01])
     expected = fit(healthy, x, y, learning_rate=rates, **options)
     with torch.no_grad():
@@ -268,7 +268,7 @@ def test_no_synchronisation_on_cuda(name):
     try:
         with pyro.validation_enabled(False):
             for _ in range(3):
-                loss = -sum(t.sum() for t in criterion.terms(model, model.guide, x, y, rows))
+                loss = -torch.stack([t.sum() for t in criterion.terms(model, model.guide, x, y, rows)]).sum()
                 loss.backward()
                 optimizer.step()
     finally:

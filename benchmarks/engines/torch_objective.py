@@ -61,7 +61,7 @@ def losses(
         scale = softplus(layers["scale"](z) + INITIAL_BIAS) + FLOOR
         if case.method == "M-ProbMix":
             # The log-linear pool of two Gaussians: precision and precision times mean are mixed.
-            precision = scale**-2
+            precision = scale.reciprocal().square()
             pooled = mix(precision)
             z = mix(precision * z) / pooled + noise * pooled.rsqrt()
         else:
@@ -69,7 +69,7 @@ def losses(
     loc, raw = layers["head"](layers["decoder"](z).relu()).chunk(2, -1)
     scale = softplus(raw) + FLOOR
     if case.method == "ProbMix":
-        precision = scale**-2
+        precision = scale.reciprocal().square()
         pooled = mix(precision)
         loc, scale = mix(precision * loc) / pooled, pooled.rsqrt()
     if case.fuses:

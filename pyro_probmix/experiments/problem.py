@@ -120,7 +120,8 @@ def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) ->
         loc, scale = y_scaler.mean, y_scaler.scale
         targets = [torch.as_tensor(y_scaler.transform(part), dtype=torch.float32) for part in y]
     train, validation, test = (
-        Part(torch.as_tensor(features, dtype=torch.float32), target) for features, target in zip(x, targets, strict=True)
+        Part(torch.as_tensor(features, dtype=torch.float32), target)
+        for features, target in zip(x, targets, strict=True)
     )
     return Problem(
         train,

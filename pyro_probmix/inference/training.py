@@ -202,7 +202,9 @@ def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None,
 @torch.no_grad()
 def _check_data(model: ProbMix, x: Tensor, y: Tensor) -> None:
     if not bool(x.isfinite().all()):
-        raise ValueError("fit got features that are NaN or infinite, expected finite ones. Try to drop or impute those rows.")
+        raise ValueError(
+            "fit got features that are NaN or infinite, expected finite ones. Try to drop or impute those rows."
+        )
     if not isinstance(model.density, ConditionalDensity):
         return
     own = model.density.replicas is not None and x.dim() > 1 + model.density.event_dim
@@ -214,7 +216,11 @@ def _check_data(model: ProbMix, x: Tensor, y: Tensor) -> None:
     model.train(training)
     fn: Any = tracer.trace.nodes["y"]["fn"]
     rows_dim = -1 - fn.event_dim
-    if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != model.num_rows(x):
+    if (
+        y.dim() < -rows_dim
+        or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape
+        or y.shape[rows_dim] != model.num_rows(x)
+    ):
         raise ValueError(
             f"fit got responses of shape {tuple(y.shape)}, expected [..., {model.num_rows(x)}"
             f"{''.join(f', {size}' for size in fn.event_shape)}], a row for each of x. Try y.reshape or num_outputs."
