@@ -34,7 +34,7 @@ def beside_paper(run: Path) -> str:
     for method in ours.index:
         cells = []
         for column in columns:
-            cell = f"{means[column][method]:.2f} ± {deviations[column][method]:.2f}"
+            cell = f"{round(means[column][method], 2) + 0.0:.2f} ± {deviations[column][method]:.2f}"
             cells.append(f"**{cell}**" if means[column][method] == means[column].min() else cell)
         lines.append(f"| {method.replace('*', chr(92) + '*')} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -47,6 +47,10 @@ class FuseMessenger(Messenger):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
         if labels not in ("sample", "expected"):
             raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
+        if kernel is not None and not (isinstance(beta, float | int) and beta == 0):
+            raise ValueError(
+                f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. Try a kernel with that beta."
+            )
         self.at = at
         self.weight = _checked_weight(weight)
         self.pool: Pool = pool

@@ -12,7 +12,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enume
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.optim import ClippedAdam
 
-from pyro_probmix import PriorGuide, fuse
+from pyro_probmix import DiracKernel, PriorGuide, fuse
 
 WEIGHT = 0.3
 #: Row b's own weight, for a batch of 4 rows.
@@ -408,6 +408,14 @@ def test_unknown_options_are_refused():
         fuse(regression, at="y", weight=0.5, pool="quadratic")  # type: ignore[arg-type] # refused at run time
     with pytest.raises(ValueError, match="expected 'sample' or 'expected'"):
         fuse(regression, at="y", weight=0.5, labels="none")  # type: ignore[arg-type] # refused at run time
+
+
+def test_a_kernel_of_the_user_stands_for_beta(rows):
+    x, y = rows
+    with pytest.raises(ValueError, match=r"beta=0.1 beside the kernel DiracKernel.*Try"):
+        fuse(regression, at="y", weight=0.5, beta=0.1, kernel=DiracKernel())
+    site: Any = poutine.trace(fuse(regression, at="y", weight=1.0, kernel=DiracKernel())).get_trace(x, y).nodes["y"]
+    torch.testing.assert_close(site["value"], torch.cat([y[:2], y[:2]]))
 
 
 def test_conditioning_outside_is_refused_where_labels_would_stay_unperturbed(rows):

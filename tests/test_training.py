@@ -9,7 +9,16 @@ import torch
 from pyro.poutine.messenger import Messenger
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
-from pyro_probmix.models import Categorical, Gaussian, Poisson, build_density, initialise
+from pyro_probmix.models import (
+    Bernoulli,
+    Categorical,
+    Gamma,
+    Gaussian,
+    HomoscedasticGaussian,
+    Poisson,
+    build_density,
+    initialise,
+)
 
 N, FEATURES, R = 24, 2, 3
 
@@ -211,6 +220,28 @@ def test_criteria_train(criterion):
     x, y = data()
     result = fit(process("M-ProbMix"), x, y, epochs=60, learning_rate=0.01, criterion=criterion)
     assert (result.train_loss[-20:].mean(0) < result.train_loss[:5].mean(0)).all()
+
+
+@pytest.mark.parametrize("name", ["Mix", "ProbMix", "M-ProbMix"])
+@pytest.mark.parametrize("likelihood", [Gaussian, HomoscedasticGaussian, Categorical, Bernoulli, Poisson, Gamma])
+def test_every_likelihood_trains_at_every_site(name, likelihood):
+    x, _ = data()
+    torch.manual_seed(0)
+    outputs = 3 if likelihood is Categorical else 2
+    responses = {
+        Categorical: torch.randint(3, (R, N)),
+        Bernoulli: torch.rand(R, N, 2).round(),
+        Poisson: torch.poisson(2 * torch.ones(R, N, 2)),
+        Gamma: torch.rand(R, N, 2) + 0.1,
+    }
+    y = responses.get(likelihood, torch.randn(R, N, 2))
+    method = METHODS[name]
+    density = build_density(
+        method, num_features=FEATURES, likelihood=likelihood, num_outputs=outputs, widths=(8, 4), replicas=R
+    )
+    model = ProbMix(density, at=method.site, batch_size=8)
+    result = fit(model, x, y, epochs=40, validation=(x, y), learning_rate=0.01)
+    assert (result.validation_nll[-5:].mean(0) < result.validation_nll[0]).all()
 
 
 def test_an_odd_number_of_rows_trains():
