@@ -49,7 +49,8 @@ class FuseMessenger(Messenger):
             raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
         if kernel is not None and not (isinstance(beta, float | int) and beta == 0):
             raise ValueError(
-                f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. Try a kernel with that beta."
+                f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. "
+                "Try a kernel with that beta."
             )
         self.at = at
         self.weight = _checked_weight(weight)

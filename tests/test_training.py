@@ -240,8 +240,8 @@ def test_every_likelihood_trains_at_every_site(name, likelihood):
         method, num_features=FEATURES, likelihood=likelihood, num_outputs=outputs, widths=(8, 4), replicas=R
     )
     model = ProbMix(density, at=method.site, batch_size=8)
-    result = fit(model, x, y, epochs=40, validation=(x, y), learning_rate=0.01)
-    assert (result.validation_nll[-5:].mean(0) < result.validation_nll[0]).all()
+    result = fit(model, x, y, epochs=10, validation=(x, y), learning_rate=0.03)
+    assert (result.validation_nll[1:].min(0).values < result.validation_nll[0]).all() and result.diverged == ()
 
 
 def test_an_odd_number_of_rows_trains():
