@@ -13,15 +13,15 @@ __all__ = [
 ]
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from pyro.distributions.util import broadcast_shape
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from pyro_probmix.edges import EdgeDistribution, Graph
+from pyro_probmix.neighbors import Search, nearest_others
 from pyro_probmix.weighted_graph import WeightedGraph
 
 
@@ -62,19 +62,24 @@ class CompleteGraph(Graph):
 class NearestNeighborGraph(Graph):
     r"""An edge from every row to each of its K nearest others, :math:`w_{ij} = 1 / (nK)` for :math:`x_j \in C_K(x_i)`.
 
-    Nearest in Euclidean distance, found exactly; a row is not its own neighbour, also where rows are repeated. Takes
-    memory in proportion to nK.
+    Nearest in Euclidean distance; a row is not its own neighbour, also where rows are repeated. Found exactly in tables
+    of at most 50,000 rows or 5 features, and in larger ones through an index that finds nearly all of them
+    (``benchmarks/neighbors.py`` measures how many); the same data give the same graph. Takes memory in proportion to
+    n (K + d).
 
     Args:
         x: the rows' features, ``[n, d]`` or ``[R, n, d]``, standardised by the caller where units differ.
         k: the number K of neighbours.
+        search: ``"auto"``, or ``"exact"`` or ``"approximate"`` at any size.
 
     Raises:
         TypeError: if the features are no numbers.
-        ValueError: if they are not finite or of another shape, if K < 1, or if there are not more than K rows.
+        ValueError: if they are not finite or of another shape, if K < 1, if there are not more than K rows, or if there
+            is no such search.
 
     References:
-        El-Laham et al., 2025, section 5 and eq. (29).
+        El-Laham et al., 2025, section 5 and eq. (29); Malkov and Yashunin, 2020, "Efficient and Robust Approximate Nearest
+        Neighbor Search Using Hierarchical Navigable Small World Graphs".
 
     Example:
         >>> graph = NearestNeighborGraph(torch.tensor([[0.0], [1.0], [3.0]]), k=1)
@@ -82,7 +87,7 @@ class NearestNeighborGraph(Graph):
         [1, 0, 1]
     """
 
-    def __init__(self, x: Any, k: int = 5) -> None:
+    def __init__(self, x: Any, k: int = 5, search: Search = "auto") -> None:
         x = _finite(_copy(x, "x"), "x")
         if x.dim() not in (2, 3):
             raise ValueError(f"x must have shape [n, d] or [R, n, d], got {list(x.shape)}. Try x.reshape(len(x), -1).")
@@ -94,14 +99,11 @@ class NearestNeighborGraph(Graph):
                 f"There are fewer rows than neighbours: {n} rows hold no {k} others beside each row. "
                 f"Try k of at most {n - 1}."
             )
+        if search not in get_args(Search):
+            raise ValueError(f'search must be "auto", "exact" or "approximate", got {search!r}. Try search="auto".')
         super().__init__(n, batch_shape=x.shape[:-2], device=x.device)
-        # Large offsets would cost digits in the distances of the brute-force search.
-        centred = x.double() - x.double().mean(dim=-2, keepdim=True)
-        # Without an argument, kneighbors leaves each row out of its own list.
-        found = [
-            NearestNeighbors(n_neighbors=k).fit(rows).kneighbors(return_distance=False)
-            for rows in centred.reshape(-1, *x.shape[-2:]).cpu().numpy()
-        ]
+        replicas = x.reshape(-1, *x.shape[-2:])
+        found = [nearest_others(rows.double().cpu().numpy(), k, search) for rows in replicas]
         self.neighbors = torch.from_numpy(np.stack(found)).reshape(*self.batch_shape, n, k).to(x.device)
 
     def partners(self, anchors: Tensor) -> Tensor:
