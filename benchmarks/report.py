@@ -60,7 +60,7 @@ def cost_of_fusing(rows: Sequence[Row]) -> str:
 
 def machine() -> dict[str, Any]:
     """What the timings depend on besides the code."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in ("torch", "pyro-ppl", "numpyro", "jax", "jaxlib", "numpy"):
         try:
             versions[name] = importlib.metadata.version(name)

@@ -12,7 +12,7 @@ from benchmarks.engines import ENGINES, load
 from benchmarks.measure import Timing, check_equal, peak_memory, time_in_turns
 from benchmarks.report import Row, comparison, cost_of_fusing, machine, write_json
 
-__all__ = ["run"]
+__all__ = ["make_row", "run"]
 
 FOLDER = Path(__file__).parent
 
@@ -32,23 +32,26 @@ def run(*, quick: bool) -> None:
     for case in HEADLINE:
         timings = _measure(case, names, blocks=5 if quick else 11)
         memory = {name: None if quick else peak_memory(name, case) for name in names}
-        found = [_row(name, case, timing, memory[name]) for name, timing in timings.items()]
+        found = [make_row(name, case, timing, memory[name]) for name, timing in timings.items()]
         rows += found
         busy += [sum(t.wall) / sum(t.processor) for t in timings.values()]
         print(comparison(case, found), flush=True)
+    slowdown = sum(busy) / len(busy)
     if not quick:
         # NumPyro's compiler takes too long for a side show.
         some = [name for name in names if name == "torch-batched" or name.startswith("ours-")]
-        fusing = [_row(n, c, t, None) for c in FUSING for n, t in _measure(c, some, blocks=11).items()]
+        fusing = [make_row(n, c, t, None) for c in FUSING for n, t in _measure(c, some, blocks=11).items()]
         print(cost_of_fusing(fusing), flush=True)
         rows += [row for row in fusing if row["method"] != "M-ProbMix"]
         write_json(FOLDER / "results.json", rows)
-        write_json(FOLDER / "machine.json", machine())
+        write_json(FOLDER / "machine.json", machine() | {"wall_over_processor": slowdown})
     print(
         f"Processor's time on one core, float32, median and interquartile range; the clock on the wall took "
-        f"{sum(busy) / len(busy):.2f} times as long. All engines agreed in loss and gradients. "
+        f"{slowdown:.2f} times as long. All engines agreed in loss and gradients. "
         f"{time.perf_counter() - started:.0f} s in all."
     )
+    if slowdown > 1.2:
+        print("The machine was busy with other things, so the numbers are rough. Try again when it is quiet.")
 
 
 def _installed() -> list[str]:
@@ -69,7 +72,8 @@ def _measure(case: Case, names: list[str], blocks: int) -> dict[str, Timing]:
     return time_in_turns({name: load(name)(case, problem) for name in names}, case.steps_per_block, blocks)
 
 
-def _row(name: str, case: Case, timing: Timing, memory: float | None) -> Row:
+def make_row(name: str, case: Case, timing: Timing, memory: float | None) -> Row:
+    """An engine's timing of a case as a row of the results."""
     return {
         "engine": name,
         "method": case.method,

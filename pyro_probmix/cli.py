@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+#: The options that an experiment has no use for: the toys draw their own data, the UCI sets have their targets.
+_NOT_FOR = {
+    "toy-regression": ("dataset", "target", "task", "data_dir"),
+    "toy-classification": ("dataset", "target", "task", "data_dir"),
+    "uci": ("target", "task"),
+    "table": ("data_dir",),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with its arguments; returns 0, 1 after a user's mistake, or 130 after Ctrl-C."""
@@ -45,7 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", metavar="NAME", help="uci: a data set's name; table: a scikit-learn set, or a CSV or Parquet file")
     add("--target", metavar="COLUMN", help="target column of a file; several separated by commas")
     add("--task", choices=("regression", "classification"), help="what a table is for (default: the target decides)")
-    add("--method", action="append", metavar="NAME", help="a method, or several separated by commas (default: all)")
+    add(
+        "--method",
+        action="append",
+        metavar="NAME",
+        help="a method, or several separated by commas (default: all; for toys and tables all but the starred)",
+    )
     add(
         "--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7"
     )
@@ -84,11 +97,13 @@ def _run(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.figures import draw_figures
     from pyro_probmix.experiments.problem import load_problem
     from pyro_probmix.experiments.results import RunFolder, summary
-    from pyro_probmix.experiments.runner import build_graphs, check_config, choose_device, run
+    from pyro_probmix.experiments.runner import build_graphs, check_config, choose_device, default_methods, resolve, run
 
+    config = replace(config, methods=config.methods or default_methods(config))
     check_config(config)
     choose_device(config.device)
     problem = load_problem(config)
+    config = resolve(config, problem)
     graphs = build_graphs(config, problem)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     label = config.dataset.rsplit("/", 1)[-1]
@@ -124,10 +139,14 @@ def _config(arguments: argparse.Namespace) -> Config:
         given["methods"] = tuple(name.strip() for names in arguments.method for name in names.split(","))
     if arguments.splits:
         given["splits"] = _numbers(arguments.splits)
-    if arguments.experiment.startswith("toy") and "dataset" in given:
+    meaningless = [name for name in _NOT_FOR[arguments.experiment] if name in given]
+    if meaningless:
+        option = "--" + meaningless[0].replace("_", "-")
         raise ValueError(
-            f"{arguments.experiment} draws its own data, --dataset has no meaning for it. Try probmix run table."
+            f"{option} has no meaning for {arguments.experiment}, expected none. Try probmix run table --help."
         )
+    if arguments.experiment == "uci" and "dataset" not in given:
+        raise ValueError("uci needs a data set, none was given. Try --dataset yacht; probmix list names them.")
     return replace(EXPERIMENTS[arguments.experiment], **given)
 
 
@@ -153,7 +172,6 @@ class _Progress:
         from tqdm import tqdm
 
         self._bar = tqdm(total=config.epochs * len(config.methods), unit="epoch", mininterval=0.5, dynamic_ncols=True)
-        self._shown = 0.0
 
     def __enter__(self) -> _Progress:
         return self

@@ -13,8 +13,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from pyro_probmix.batches import floating_tensor
 from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
 from pyro_probmix.pooling import pool_rows
+from pyro_probmix.spread import checked_beta
 from pyro_probmix.weights import Beta
 
 __all__ = ["FuseMessenger", "Fused", "fuse"]
@@ -55,7 +57,7 @@ class FuseMessenger(Messenger):
         self.at = at
         self.weight = _checked_weight(weight)
         self.pool: Pool = pool
-        self.beta = beta
+        self.beta = checked_beta(beta)
         self.kernel = kernel
         self.labels: Labels = labels
         self.plate = plate
@@ -63,7 +65,12 @@ class FuseMessenger(Messenger):
 
     def _forget(self) -> None:
         self._rows: Any = None  # the plate frame of the fused rows, once the site has been met
+        self._plates: frozenset[str] = frozenset()  # of the fused site
+        self._fused_response = False  # whether the fused site is a response itself, whose labels alone are perturbed
         self._own_weight: Tensor | None = None
+        self._perturbed = 0
+        self._left_unperturbed: str | None = None
+        self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
         self._seen: list[str] = []
         self._enumerated: list[dict[str, Any]] = []
 
@@ -75,10 +82,17 @@ class FuseMessenger(Messenger):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
         met, seen = self._rows is not None, ", ".join(repr(s) for s in self._seen) or "none"
+        left = None if self._perturbed or self._replayed else self._left_unperturbed
         self._forget()
         if exc_type is None and not met:
             raise ValueError(
                 f"fuse(at={self.at!r}) met no such sample site; the model has the sites {seen}. Try one of these as `at`."
+            )
+        if exc_type is None and left is not None:
+            # A handler outside this one acts after it, when the labels can no longer be perturbed.
+            raise ValueError(
+                f"site {left!r} was observed outside fuse(at={self.at!r}), expected inside, where its labels are perturbed. "
+                "Try fuse(poutine.condition(model, data), ...)."
             )
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -86,8 +100,9 @@ class FuseMessenger(Messenger):
             return
         if msg["name"] == self.at:
             self._fuse(msg)
-        if self._is_response(msg):
+        if self._is_response(msg) and (not self._fused_response or msg["name"] == self.at):
             self._perturb_labels(msg)
+        msg["infer"]["_mask_at_fuse"] = msg["mask"]
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -96,36 +111,57 @@ class FuseMessenger(Messenger):
         if self._rows is None:
             if msg["infer"].get("_enumerate_dim") is not None or msg["infer"].get("enumerate") == "sequential":
                 self._enumerated.append(msg)
-        elif self._is_response(msg) and not msg["infer"].get("_perturbed"):
-            # Conditioned by a handler outside this one, which acts after it: the labels would stay unperturbed.
-            raise ValueError(
-                f"site {msg['name']!r} was observed outside fuse(at={self.at!r}), expected inside, where its labels are "
-                "perturbed. Try fuse(poutine.condition(model, data), ...)."
-            )
+            return
+        if msg["infer"].get("_perturbed"):
+            if isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]:
+                raise ValueError(
+                    f"site {msg['name']!r} was masked outside fuse(at={self.at!r}), where the partners' rows cannot be "
+                    "masked too, expected inside. Try fuse(poutine.mask(model, mask), ...)."
+                )
+        elif msg["name"] == "lambda" and msg["is_observed"]:
+            self._replayed = True
+        elif self._is_response(msg) and not self._fused_response:
+            self._left_unperturbed = msg["name"]
 
     def _is_response(self, msg: Any) -> bool:
         """Whether the site is an observed one, at or after the fused site, in the plate of the fused rows."""
         return (
             self._rows is not None
             and bool(msg["is_observed"])
+            and msg["name"] != "lambda"
             and not msg["infer"].get("_deterministic", False)
             and any(frame.name == self._rows.name for frame in msg["cond_indep_stack"])
         )
 
     def _fuse(self, msg: Any) -> None:
+        if f"{self.at}_observed" in self._seen:
+            raise ValueError(
+                f"site {self.at!r} has an obs_mask, under which Pyro makes two sites of it, expected one density. "
+                "Try poutine.mask around the site, with any value in the place of the missing ones."
+            )
         rows = self._row_frame(msg)
         self._refuse_enumerated_rows(msg, rows)
         self._rows = rows
-        self._own_weight = weight = self._draw_weight(rows)
+        self._plates = frozenset(frame.name for frame in msg["cond_indep_stack"] if frame.vectorized)
+        deterministic = msg["infer"].get("_deterministic", False)
+        self._fused_response = bool(msg["is_observed"]) and not deterministic
+        self._own_weight = weight = self._draw_weight(rows, msg["fn"])
         try:
             fused = pool_rows(msg["fn"], weight, shift=rows.size // 2, dim=rows.dim, pool=self.pool)
-        except TypeError as error:
-            raise TypeError(f"site {self.at!r} cannot be fused: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"site {self.at!r} cannot be fused: {error}") from error
         msg["fn"] = fused
-        if msg["infer"].get("_deterministic", False):
-            msg["value"] = _point(fused)
-        elif not msg["is_observed"]:
+        self._mask_partners(msg)
+        if deterministic:
+            msg["value"] = _point(self.at, fused)
+        elif not self._fused_response:
             msg["infer"]["embedding"] = True  # the criteria draw several of these for one weight
+
+    def _mask_partners(self, msg: Any) -> None:
+        """A row counts where it and, if that has any weight, its partner are unmasked."""
+        if isinstance(msg["mask"], Tensor) and self._own_weight is not None:
+            mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
+            msg["mask"] = mask & (torch.roll(mask, self._rows.size // 2, self._rows.dim) | (self._own_weight == 1))
 
     def _row_frame(self, msg: Any) -> Any:
         frames = [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
@@ -156,18 +192,33 @@ class FuseMessenger(Messenger):
                     f"infer={{'enumerate': None}} for {site['name']!r}, or marginalise it in closed form."
                 )
 
-    def _draw_weight(self, rows: Any) -> Tensor:
+    def _draw_weight(self, rows: Any, fn: Any) -> Tensor:
         """Row b's own weight: lambda in the first half of the rows, 1 - lambda in the second."""
         if isinstance(self.weight, Distribution):
             law: Any = self.weight
             drawn: Tensor = pyro.sample("lambda", law)
         else:
-            drawn = torch.as_tensor(self.weight)
+            like = floating_tensor(fn)
+            drawn = torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
         first_half = torch.arange(rows.size, device=drawn.device) < rows.size // 2
-        return torch.where(first_half.reshape((-1,) + (1,) * (-1 - rows.dim)), drawn, 1 - drawn)
+        first_half = first_half.reshape((-1,) + (1,) * (-1 - rows.dim))
+        try:
+            torch.broadcast_shapes(drawn.shape, first_half.shape, fn.batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"site {self.at!r} has the batch {tuple(fn.batch_shape)}, the weight of fuse {tuple(drawn.shape)}, expected "
+                "shapes that broadcast. Try a number, or a weight for each replica, [R, 1]."
+            ) from None
+        return torch.where(first_half, drawn, 1 - drawn)
 
     def _perturb_labels(self, msg: Any) -> None:
         fn, y, rows = msg["fn"], msg["value"], self._rows
+        missing = self._plates - {frame.name for frame in msg["cond_indep_stack"]}
+        if missing:
+            raise ValueError(
+                f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {self.at!r}, expected all plates "
+                "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
+            )
         kernel = default_kernel(fn, self.beta) if self.kernel is None else self.kernel
         partner = torch.roll(y, rows.size // 2, rows.dim - fn.event_dim)
         assert self._own_weight is not None
@@ -176,7 +227,10 @@ class FuseMessenger(Messenger):
             msg["fn"] = ExpectedLikelihood(fn, law)
         else:
             msg["value"] = law.sample()
+        if msg["name"] != self.at:
+            self._mask_partners(msg)
         msg["infer"]["_perturbed"] = True
+        self._perturbed += 1
 
 
 class Fused(nn.Module):
@@ -197,8 +251,8 @@ class Fused(nn.Module):
 
 def fuse(
     model: Callable[..., Any] | None = None,
-    at: str = "",
     *,
+    at: str,
     weight: Weight,
     pool: Pool = "log-linear",
     beta: float | Tensor = 0.0,
@@ -215,7 +269,8 @@ def fuse(
         \tilde p(\cdot \mid x_b, x_{b'}) = g_{w_b}\bigl(p(\cdot \mid x_b), p(\cdot \mid x_{b'})\bigr),
         \qquad b' = b + B/2 \pmod B,
 
-    at the site ``at``; every response observed at or after that site gets labels perturbed with the same weight,
+    at the site ``at``. If that is a response, its labels are perturbed with the same weight; else those of every response
+    after it are,
     :math:`\tilde y_b \sim g^y_{w_b}(s_\beta(\cdot \mid y_b), s_\beta(\cdot \mid y_{b'}))`. A latent upstream of the site
     that is global is shared by both rows; one that is sampled in each row goes with its row.
 
@@ -226,11 +281,11 @@ def fuse(
         model: a Pyro model; an ``nn.Module`` gives back a module, with the same parameters. None gives the handler itself,
             for ``with fuse(at="y", weight=0.5): ...``.
         at: name of the site: a sample site, or a ``pyro.deterministic`` one, given its ``event_dim``.
-        weight: the law of lambda on [0, 1], drawn at the sample site ``"lambda"`` in the plates of the fused site, or its
-            value, which broadcasts with these plates.
+        weight: the law of lambda on [0, 1], drawn at the sample site ``"lambda"`` in the plates of the fused site, or
+            its value; either broadcasts with these plates.
         pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
-        beta: spread of the label kernels, at least 0: variance of Gaussian ones, bias of categorical ones; broadcasts
-            with the plates.
+        beta: spread of the label kernels, finite and at least 0: variance of Gaussian ones, bias of categorical ones;
+            broadcasts with the plates.
         kernel: the label kernel; by default it follows from the support of the response.
         labels: ``"sample"`` draws the perturbed labels (eq. 14); ``"expected"`` takes the expectation of the
             log-likelihood over them in closed form (Assumption 4.2).
@@ -264,13 +319,16 @@ def fuse(
 
 
 def _checked_weight(weight: Weight) -> Weight:
+    if isinstance(weight, Beta):
+        return weight
     if isinstance(weight, torch.distributions.Beta):
         return Beta(weight.concentration1, weight.concentration0)
     if isinstance(weight, Distribution):
         support = weight.support
         while isinstance(support, constraints.independent):
             support = support.base_constraint
-        if getattr(support, "lower_bound", None) != 0 or getattr(support, "upper_bound", None) != 1:
+        bounds = [torch.as_tensor(getattr(support, name, torch.nan)) for name in ("lower_bound", "upper_bound")]
+        if not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
             raise ValueError(
                 f"fuse got a weight drawn from {type(weight).__name__} with support {support}, expected the unit interval. "
                 "Try dist.Beta(alpha, alpha)."
@@ -282,9 +340,14 @@ def _checked_weight(weight: Weight) -> Weight:
     return weight
 
 
-def _point(fused: Any) -> Tensor:
+def _point(site: str, fused: Any) -> Tensor:
     """The point that carries the whole mass of a (masked) Delta."""
     while not isinstance(fused, dist.Delta):
+        if not hasattr(fused, "base_dist"):
+            raise ValueError(
+                f"site {site!r} is deterministic, and the {type(fused).__name__} of two points is no point, expected the "
+                "log-linear pool there. Try pool='log-linear'."
+            )
         fused = fused.base_dist
     point: Tensor = fused.v
     return point

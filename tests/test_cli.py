@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -60,6 +61,8 @@ def test_run_leaves_tidy_results(capsys, tmp_path, arguments, figures, metrics):
     assert len(scores) == 4 * 2 * len(metrics) and scores["value"].map(pd.notna).all()
     config = json.loads((out / "config.json").read_text())
     assert config["alpha"] == 0.1 and config["epochs"] == 2 and config["splits"] == [0, 1]
+    assert config["labels"] in ("sample", "expected") and config["beta"] is not None and config["task"]
+    assert config["methods_in_full"]["ProbMix"]["site"] == "y"
     assert config["versions"]["torch"] == torch.__version__ and config["seed"] == 0
     assert figures <= {path.name for path in (out / "figures").iterdir()}
 
@@ -102,6 +105,25 @@ def test_csv_with_a_target(capsys, tmp_path):
     assert code == 0 and "ProbMix" in out, err
 
 
+def test_large_targets_keep_their_digits(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=60)
+    pd.DataFrame({"a": a, "y": 1e8 + rng.normal(size=60)}).to_csv(tmp_path / "big.csv", index=False)
+    arguments = ["--target", "y", "--method", "ERM", "--seeds", 2, "--epochs", 2, "--out", tmp_path / "run"]
+    code, _, err = run(capsys, "run", "table", "--dataset", tmp_path / "big.csv", *arguments)
+    assert code == 0, err
+    results = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    rmse = results[results["metric"] == "rmse"]["value"]
+    assert rmse.between(0.3, 3.0).all()
+
+
+def test_features_that_overflow(capsys, tmp_path):
+    pd.DataFrame({"a": [k * 1e200 for k in range(40)], "y": range(40)}).to_csv(tmp_path / "huge.csv", index=False)
+    arguments = ["--target", "y", "--epochs", 1, "--out", tmp_path / "run"]
+    code, _, err = run(capsys, "run", "table", "--dataset", tmp_path / "huge.csv", *arguments)
+    assert code == 1 and "overflow" in err and "Try" in err and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -109,13 +131,18 @@ def test_csv_with_a_target(capsys, tmp_path):
         (["toy-regression", "--method", "SuperMix"], "unknown method 'SuperMix'"),
         (["toy-regression", "--graph", "ring"], "unknown graph 'ring'"),
         (["toy-regression", "--criterion", "best"], "unknown criterion 'best'"),
-        (["toy-regression", "--alpha", "0"], "alpha is 0.0, expected a value above 0"),
-        (["toy-regression", "--beta", "-1"], "beta is -1.0, expected a value of at least 0"),
+        (["toy-regression", "--alpha", "0"], "alpha is 0.0, expected a finite value above 0"),
+        (["toy-regression", "--beta", "-1"], "beta is -1.0, expected a finite value of at least 0"),
         (["toy-regression", "--epochs", "0"], "epochs is 0, expected at least 1"),
         (["toy-regression", "--particles", "0"], "particles is 0, expected at least 1"),
         (["toy-regression", "--device", "tpu"], "unknown device 'tpu'"),
         (["toy-regression", "--seeds", "none"], "--seeds or --splits got 'none'"),
-        (["toy-regression", "--dataset", "yacht"], "draws its own data"),
+        (["toy-regression", "--dataset", "yacht"], "--dataset has no meaning for toy-regression"),
+        (["toy-classification", "--target", "y"], "--target has no meaning for toy-classification"),
+        (["table", "--data-dir", "x"], "--data-dir has no meaning for table"),
+        (["toy-regression", "--method", "ERM,ERM"], "ERM is asked for twice"),
+        (["toy-regression", "--alpha", "inf"], "alpha is inf, expected a finite value above 0"),
+        (["uci"], "uci needs a data set"),
         (["table", "--dataset", "nowhere.csv"], "nowhere.csv"),
         (["table", "--dataset", "poker"], "poker"),
         (["uci", "--dataset", "poker"], "poker"),

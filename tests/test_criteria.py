@@ -5,12 +5,14 @@ E[log X] = integral over t > 0 of (exp(-t) - E[exp(-t X)]) / t, and the transfor
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import ClippedAdam
 from scipy.special import roots_hermitenorm, roots_jacobi
@@ -237,3 +239,24 @@ def test_errors():
         ExpectedLogLikelihood().differentiable_loss(model, guide)
     with pytest.raises(ValueError, match=r"'k' of the model is not in the guide.*Try"), pytest.warns(UserWarning):
         ExpectedLogLikelihood().differentiable_loss(model, lambda: None)
+
+
+def test_responses_of_different_scales_keep_theirs():
+    def model(x, y):
+        with pyro.plate("data", 2):
+            pyro.sample("a", dist.Normal(x, 1.0), obs=y)
+            with poutine.scale(scale=0.1):
+                pyro.sample("b", dist.Normal(2 * x, 1.0), obs=y)
+
+    losses = [criterion.loss(model, PriorGuide(model), X, Y) for criterion in (Trace_ELBO(), ExpectedLogLikelihood())]
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_graph_scope_refuses_a_mask():
+    def model(x, y):
+        mask: Any = torch.tensor([True, False])
+        with pyro.plate("data", 2), poutine.mask(mask=mask):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=r"'y' is masked.*Try scope='edge'"):
+        LogExpectedLikelihood(scope="graph").loss(model, PriorGuide(model), X, Y)

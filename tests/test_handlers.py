@@ -424,3 +424,100 @@ def test_conditioning_outside_is_refused_where_labels_would_stay_unperturbed(row
         poutine.condition(fuse(regression, at="y", weight=WEIGHT), {"y": y})(x)
     trace = poutine.trace(fuse(poutine.condition(regression, {"y": y}), at="y", weight=WEIGHT)).get_trace(x)
     torch.testing.assert_close(trace.nodes["y"]["value"], OWN * y + (1 - OWN) * swap(y))
+
+
+def test_two_responses_of_which_one_is_fused(rows):
+    """The labels of a response that is not fused stay with its own density, before or after the fused one."""
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("first", dist.Normal(x, 1.0), obs=y)
+            pyro.sample("second", dist.Normal(2 * x, 1.0), obs=y)
+
+    for at, other in (("first", "second"), ("second", "first")):
+        trace = poutine.trace(fuse(model, at=at, weight=WEIGHT)).get_trace(x, y)
+        torch.testing.assert_close(trace.nodes[at]["value"], OWN * y + (1 - OWN) * swap(y))
+        torch.testing.assert_close(trace.nodes[other]["value"], y)
+
+
+def test_a_masked_row_masks_its_partner(rows):
+    x, y = rows
+    mask: Any = torch.tensor([True, True, False, True])
+    results = []
+    for filler in (0.0, 100.0):
+        filled = torch.where(mask, y, filler)
+        trace = poutine.trace(fuse(poutine.mask(regression, mask), at="y", weight=WEIGHT)).get_trace(x, filled)
+        results.append(observed_log_prob(trace))
+    torch.testing.assert_close(results[0], results[1])
+    assert (results[0] != 0).tolist() == [False, True, False, True]
+    with pytest.raises(ValueError, match=r"'y' was masked outside fuse.*Try fuse\(poutine.mask"):
+        poutine.mask(fuse(regression, at="y", weight=WEIGHT), mask)(x, y)
+
+
+def test_an_obs_mask_is_refused(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y, obs_mask=missing)
+
+    missing: Any = torch.tensor([True, True, False, True])
+    with pytest.raises(ValueError, match=r"'y' has an obs_mask.*Try poutine.mask"):
+        fuse(model, at="y", weight=WEIGHT)(x, y)
+
+
+def test_a_response_in_fewer_plates_than_the_fused_site_is_refused(rows):
+    x, y = rows
+
+    def model(x, y):
+        with pyro.plate("data", 4, dim=-1):
+            with pyro.plate("time", 5, dim=-2):
+                z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z.mean(0), 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=r"'y' is not in the plate 'time' of the fused site 'z'.*Try"):
+        fuse(model, at="z", weight=WEIGHT)(x, y)
+
+
+def test_predictive_with_the_prior_guide(rows):
+    x, _ = rows
+
+    def model(x, y=None):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z, 0.1), obs=y)
+
+    fused = fuse(model, at="z", weight=dist.Beta(0.5, 0.5))
+    draws = Predictive(fused, guide=PriorGuide(fused), num_samples=5)(x)
+    assert draws["y"].shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"weight": torch.rand(3)}, r"'y' has the batch \(4,\), the weight of fuse \(3,\).*Try"),
+        ({"weight": 0.5, "beta": -1.0}, r"beta must be finite and not negative.*Try"),
+    ],
+)
+def test_weights_and_spreads_that_do_not_fit(rows, options, sentence):
+    x, y = rows
+    with pytest.raises(ValueError, match=sentence):
+        fuse(regression, at="y", **options)(x, y)
+
+
+def test_a_linear_pool_of_points_is_refused(rows):
+    x, _ = rows
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.deterministic("h", x[:, None], event_dim=1)
+
+    with pytest.raises(ValueError, match=r"'h' is deterministic.*Try pool='log-linear'"):
+        fuse(model, at="h", weight=0.5, pool="linear")(x)
+
+
+def test_a_number_as_weight_keeps_its_digits(rows):
+    x, y = rows
+    trace = poutine.trace(fuse(regression, at="y", weight=0.3)).get_trace(x, y)
+    torch.testing.assert_close(trace.nodes["y"]["value"], OWN * y + (1 - OWN) * swap(y), rtol=1e-14, atol=1e-14)

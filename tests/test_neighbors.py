@@ -44,7 +44,7 @@ def recall(x: Tensor, found: Tensor, sample: int = 1000) -> float:
     k = found.shape[-1]
     exact = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(x.numpy()).kneighbors(x[rows].numpy())[0][:, -1]
     distance = (x[found[rows]] - x[rows, None]).norm(dim=-1)
-    return (distance <= torch.from_numpy(exact)[:, None] + 1e-5).double().mean().item()
+    return float((distance <= torch.from_numpy(exact)[:, None] + 1e-5).double().mean())
 
 
 def assert_others(found: Tensor) -> None:

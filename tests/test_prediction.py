@@ -147,3 +147,34 @@ def test_errors():
         predict(density(), X, embedding="median")  # type: ignore[arg-type] # what a type checker refuses, at run time
     with pytest.raises(ValueError, match=r"no site 'target'.*'y'.*Try"):
         predict(density(), X, response="target")
+    with pytest.raises(ValueError, match=r"num_samples=0.*Try"):
+        predict(density(), X, num_samples=0)
+    with pytest.raises(ValueError, match=r"ensemble=True for a density with the batch \(7,\).*Try"):
+        predict(density(), X, ensemble=True)
+
+    def bayesian(x, y=None):
+        slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(slope * x[:, 0], 1.0), obs=y)
+
+    with pytest.raises(ValueError, match=r"latent site 'slope'.*Try pyro.infer.Predictive"):
+        predict(bayesian, X)
+
+
+def test_units_of_a_scalar_response():
+    """A density without event dims loses log scale once a row, not once a batch."""
+
+    def model(x, y=None):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
+
+    y = torch.randn(N)
+    expected = dist.Normal(3.0 + 2.0 * X[:, 0], 2.0).log_prob(y)
+    torch.testing.assert_close(predict(model, X, loc=3.0, scale=2.0).log_prob(y), expected)
+
+
+def test_no_unit_is_dropped_in_a_prediction():
+    model = build_density(METHODS["ERM"], num_features=FEATURES, likelihood=Gaussian, widths=(16, 8), dropout=0.5)
+    with torch.no_grad():
+        assert torch.equal(predict(model, X).mean, predict(model, X).mean)
+    assert model.training

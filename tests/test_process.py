@@ -172,9 +172,10 @@ def test_data_of_each_replica(table):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"alpha": 0.0}, r"alpha=0.0, expected values above 0.*Try"),
-        ({"alpha": -1.0}, r"alpha=-1.0, expected values above 0.*Try"),
-        ({"beta": -0.1}, r"beta=.*expected values of at least 0.*Try"),
+        ({"alpha": 0.0}, r"alpha=0.0, expected finite values above 0.*Try"),
+        ({"alpha": -1.0}, r"alpha=-1.0, expected finite values above 0.*Try"),
+        ({"beta": -0.1}, r"beta=.*expected finite values of at least 0.*Try"),
+        ({"alpha": float("inf")}, r"alpha=inf, expected finite values.*Try"),
         ({"batch_size": 7}, r"batch_size=7, expected an even number.*Try"),
         ({"alpha": torch.ones(3)}, r"alpha of shape \(3,\), expected a number or one for each replica.*Try"),
         ({"pool": "geometric"}, r"pool='geometric'.*Try"),

@@ -4,8 +4,10 @@ import copy
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 from pyro.poutine.messenger import Messenger
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
@@ -262,8 +264,14 @@ def test_what_does_not_fit_is_refused_before_training():
     bad_x, bad_y = x.clone(), y.clone()
     bad_x[0, 3, 1], bad_y[1, 2, 0] = torch.nan, torch.inf
     cases: list[tuple[tuple[torch.Tensor, torch.Tensor], dict[str, Any], str]] = [
-        ((bad_x, y), {}, "NaN or infinite"),
-        ((x, bad_y), {}, "outside of the support"),
+        ((bad_x, y), {}, "features that are NaN or infinite"),
+        ((x, bad_y), {}, "responses that are NaN or infinite"),
+        ((x, y), {"validation": (bad_x, y)}, r"NaN or infinite \(validation rows\)"),
+        ((x, y), {"validation": (x, y[..., 0])}, "validation rows"),
+        ((x.double(), y), {}, r"features of torch.float64 for weights of torch.float32.*Try"),
+        ((x[..., :1], y), {}, r"the density refuses two of the training rows.*Try num_features"),
+        ((x, y), {"epochs": 1.5}, "epochs=1.5, expected an integer"),
+        ((x, y), {"criterion": Trace_ELBO()}, "criterion Trace_ELBO, expected one of ours.*Try"),
         ((x, y[..., 0]), {}, r"responses of shape .* expected"),
         ((x, y), {"epochs": 0}, r"epochs=0, expected a value above 0"),
         ((x, y), {"learning_rate": -0.1}, "expected values above 0"),
@@ -283,6 +291,34 @@ def test_what_does_not_fit_is_refused_before_training():
     unstacked.density.likelihood.register_parameter("extra", torch.nn.Parameter(torch.zeros(1)))
     with pytest.raises(ValueError, match=r"'density.likelihood.extra' has the shape \(1,\).*Try"):
         fit(unstacked, x, y, epochs=1)
+
+
+def test_arrays_are_refused():
+    x, y = data()
+    with pytest.raises(ValueError, match=r"fit got y of type ndarray, expected a tensor.*Try torch.as_tensor"):
+        fit(process("ERM"), x, y.numpy(), epochs=1)
+
+
+def test_a_density_of_the_users_own_with_other_site_names():
+    """The validation NLL is the mixture over draws at the fused site, whatever its name."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(FEATURES, 2)
+
+        def forward(self, x, y=None):
+            with pyro.plate("rows", len(x)):
+                h = pyro.sample("h", dist.Normal(self.linear(x), 1.0).to_event(1))
+                pyro.sample("outcome", dist.Normal(h.sum(-1), 0.5), obs=y)
+
+    x, y = data(1)
+    model = ProbMix(Model(), at="h", batch_size=8)
+    few, many = (
+        fit(model, x[0], y[0, :, 0], epochs=2, validation=(x[0], y[0, :, 0]), num_samples=s).validation_nll[-1]
+        for s in (1, 200)
+    )
+    assert many < few  # log of a mean of 200 draws, not of one
 
 
 @pytest.mark.gpu

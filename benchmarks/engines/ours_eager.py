@@ -1,8 +1,7 @@
-"""Ours: the process, its guide and the criterion, stepped as ``pyro_probmix.fit`` steps them."""
+"""Ours: the process, its guide and the criterion, run at each step as ``pyro_probmix.fit(compile=False)`` runs them."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pyro
@@ -12,7 +11,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from benchmarks.cases import ALPHA, LEARNING_RATE, Case, Draws, Problem
-from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density, fit
+from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
+from pyro_probmix.inference.adam import FusedStep, fused_adam
+from pyro_probmix.inference.compiled import Gradient, Objective, eager_gradient
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.models import Gaussian
 
@@ -28,7 +29,7 @@ LAYERS = {
 
 
 class OursEager:
-    """The body of the loop in ``fit``, with the optimizer that ``fit`` takes by default, no clipping and one rate."""
+    """The body of the loop in ``fit``, with its default optimizer, no clipping and one rate."""
 
     def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
         # One model has no replica plate, as a user would write it.
@@ -48,37 +49,33 @@ class OursEager:
             parameter.data.copy_(torch.as_tensor(problem.weights[name]).reshape(parameter.shape))
         self.x, self.y = (self._own(torch.as_tensor(v, dtype=dtype)) for v in (problem.x, problem.y))
         self.rows = torch.as_tensor(problem.rows)
-        self.criterion = ExpectedLogLikelihood()
         self.stack = Replicas(self.model, self.replicas)
-        optimizer = inspect.signature(fit).parameters["optimizer"].default
-        self.optimizer = optimizer(self.stack.parameters, lr=LEARNING_RATE)
+        n = self.model.num_rows(self.x, self.y)
+        self.objective = Objective(self.model, ExpectedLogLikelihood(), self.stack, n)
+        self.optimizer = FusedStep(fused_adam(self.stack.parameters, lr=LEARNING_RATE))
 
     def _own(self, value: Tensor) -> Tensor:
         return value[0] if self.replicas is None else value
 
-    def _terms(self, rows: Tensor) -> list[Tensor]:
-        terms: list[Tensor] = self.criterion.terms(self.model, self.model.guide, self.x, self.y, self._own(rows))
-        return terms
+    def _gradient(self) -> Gradient:
+        return eager_gradient(self.objective, self.x, self.y)
 
     def train(self, steps: int) -> None:
-        n, history = self.model.num_rows(self.x, self.y), []
         with pyro.validation_enabled(False):
+            gradient, history = self._gradient(), []
             for t in range(steps):
-                self.optimizer.zero_grad()
-                terms = self._terms(self.rows[t % len(self.rows)])
-                (-sum(term.sum() for term in terms) / n).backward()
+                history.append(gradient(self._own(self.rows[t % len(self.rows)])))
                 self.stack.step(self.optimizer, None)
-                history.append(-sum(self.stack.sum_of_each(term.detach()) for term in terms) / n)
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        n = self.model.num_rows(self.x, self.y)
         with _Given(*(self._own(torch.as_tensor(v, dtype=self.x.dtype)) for v in draws)):
-            terms = self._terms(self.rows[0])
-        each = -sum(self.stack.sum_of_each(term) for term in terms) / n
-        assert isinstance(each, Tensor)
-        gradients = torch.autograd.grad(each.sum(), list(self.weights.values()))
-        stacked = (g if self.replicas is not None else g.reshape(1, *(1,) * (2 - g.dim()), *g.shape) for g in gradients)
-        return each.detach().numpy(), {name: g.numpy() for name, g in zip(self.weights, stacked, strict=True)}
+            each = self._gradient()(self._own(self.rows[0]))
+        gradients = {}
+        for name, parameter in self.weights.items():
+            assert parameter.grad is not None
+            g = parameter.grad.numpy()
+            gradients[name] = g if self.replicas else g.reshape(1, *(1,) * (2 - g.ndim), *g.shape)
+        return each.numpy(), gradients
 
 
 class _Given(Messenger):

@@ -51,6 +51,7 @@ def losses(
         own = torch.cat([weight[..., :half], 1 - weight[..., half:]], -1)[..., None]
 
     def mix(value: Tensor) -> Tensor:
+        assert own is not None
         return torch.lerp(value.roll(half, -2), value, own)
 
     if case.method == "Mix":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyro
 import torch
 
 from pyro_probmix.experiments.problem import Problem
@@ -24,7 +25,9 @@ def measure(density: ConditionalDensity, problem: Problem, num_samples: int, see
     scores stands beside it, as "nll (plug-in)" and so on.
     """
     device = problem.loc.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    # A replica without a finite weight scores NaN, and does not keep the others from being scored.
+    no_validation = pyro.validation_enabled(False)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), no_validation:
         torch.manual_seed(seed)
         values = _scores(density, problem, num_samples)
         if isinstance(density.embedding, GaussianEmbedding):
@@ -41,14 +44,13 @@ def _scores(density: ConditionalDensity, problem: Problem, num_samples: int | No
     for rows in torch.arange(count, device=x.device).split(block):
         drawn: dict[str, Any] = {"embedding": "mean"} if num_samples is None else {"num_samples": num_samples}
         y = problem.test.y[:, rows]
+        predictive = predict(density, x[:, rows], **drawn)
         if problem.classes:
-            predictive = predict(density, x[:, rows], **drawn)
             error += (predictive.probs.argmax(-1) != y).sum(-1)
-        else:
-            y = problem.loc + problem.scale * y
-            predictive = predict(density, x[:, rows], loc=problem.loc, scale=problem.scale, **drawn)
-            error += (predictive.mean - y).square().mean(-1).sum(-1)
+        else:  # in standard units, where digits are not lost, then to the target's own
+            error += ((predictive.mean - y) * problem.scale).square().mean(-1).sum(-1)
         nll -= predictive.log_prob(y).sum(-1)
+    nll = nll / count + problem.scale.log().sum((-1, -2))
     if problem.classes:
-        return {"nll": (nll / count).tolist(), "accuracy": (1 - error / count).tolist()}
-    return {"nll": (nll / count).tolist(), "rmse": (error / count).sqrt().tolist()}
+        return {"nll": nll.tolist(), "accuracy": (1 - error / count).tolist()}
+    return {"nll": nll.tolist(), "rmse": (error / count).sqrt().tolist()}

@@ -104,8 +104,12 @@ def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) ->
     table = dealt[0][0]
     x = [np.stack([source.x[rows] for source, rows in part]) for part in _parts(dealt)]
     y = [np.stack([source.y[rows] for source, rows in part]) for part in _parts(dealt)]
-    x_scaler = Standardizer.fit(x[0])
-    x = [x_scaler.transform(part) for part in x]
+    with np.errstate(over="ignore", invalid="ignore"):
+        x_scaler = Standardizer.fit(x[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = [x_scaler.transform(part) for part in x]
+    if not all(np.isfinite(values).all() for values in (*x, x_scaler.scale)):
+        raise ValueError(f"{table.name}: some features overflow when they are standardised. Try them in other units.")
     if table.task == "classification":
         missing = sorted(set(range(len(table.classes))) - set(np.unique(y[0])))
         if missing:
@@ -117,6 +121,8 @@ def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) ->
     else:
         y = [part.reshape(*part.shape[:2], -1) for part in y]
         y_scaler = Standardizer.fit(y[0])
+        if not np.isfinite(y_scaler.scale).all():
+            raise ValueError(f"{table.name}: the targets overflow when they are standardised. Try them in other units.")
         loc, scale = y_scaler.mean, y_scaler.scale
         targets = [torch.as_tensor(y_scaler.transform(part), dtype=torch.float32) for part in y]
     train, validation, test = (

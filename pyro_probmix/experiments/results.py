@@ -45,11 +45,11 @@ class RunFolder:
             raise ValueError(f"the folder {str(self.path)!r} holds a run already. Try another --out.")
         self._rows: list[dict[str, object]] = []
 
-    def write_config(self, config: Config, device: str) -> None:
-        """Writes ``config.json``: every choice spelt out, the device it ran on, and the versions."""
+    def write_config(self, config: Config, record: dict[str, object]) -> None:
+        """Writes ``config.json``: the configuration, what else is on record, and the versions."""
         packages = ("pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
         versions = {"pyro_probmix": __version__, "python": platform.python_version()}
-        record = {**asdict(config), "ran_on": device, "versions": versions | {name: version(name) for name in packages}}
+        record = {**asdict(config), **record, "versions": versions | {name: version(name) for name in packages}}
         self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
 
     def add(self, config: Config, method: str, values: dict[str, list[float]]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,9 +22,40 @@ from pyro_probmix.inference import (
     LogExpectedLikelihood,
     fit,
 )
-from pyro_probmix.models import METHODS, Categorical, ConditionalDensity, Gaussian, ProbMix, build_density, initialise
+from pyro_probmix.models import (
+    METHODS,
+    Categorical,
+    ConditionalDensity,
+    Gaussian,
+    GaussianEmbedding,
+    ProbMix,
+    build_density,
+    initialise,
+)
+from pyro_probmix.models.likelihoods import FLOOR
 
-__all__ = ["CRITERIA", "GRAPHS", "FittedMethod", "build_graphs", "check_config", "choose_device", "fit_method", "run"]
+__all__ = [
+    "CRITERIA",
+    "GRAPHS",
+    "FittedMethod",
+    "build_graphs",
+    "check_config",
+    "choose_device",
+    "default_methods",
+    "fit_method",
+    "resolve",
+    "run",
+]
+
+
+def _nearest(problem: Problem, config: Config) -> Graph:
+    rows = problem.train.x.shape[1]
+    if rows <= config.neighbors:
+        raise ValueError(
+            f"{rows} training rows are fewer rows than neighbours, {config.neighbors} beside each. "
+            "Try more rows, --graph complete, or --method without the Loc ones."
+        )
+    return NearestNeighborGraph(problem.train.x, config.neighbors)
 
 
 def _same_class(problem: Problem, config: Config) -> Graph:
@@ -45,7 +77,7 @@ def _label_kernel(problem: Problem, config: Config) -> Graph:
 #: Name -> the graph over the training rows of a problem.
 GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
     "complete": lambda problem, config: CompleteGraph(problem.train.x.shape[1]),
-    "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x, config.neighbors),
+    "nearest": _nearest,
     "same-class": _same_class,
     "label-kernel": _label_kernel,
 }
@@ -53,6 +85,20 @@ GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
 CRITERIA: dict[str, Callable[[int], Criterion]] = {
     "expected": ExpectedLogLikelihood,
     "log-expected": LogExpectedLikelihood,
+}
+
+
+#: What no option changes, for the record; see docs/choices.md.
+CHOICES = {
+    "optimizer": "Adam",
+    "likelihood": "heteroscedastic Gaussian, or categorical",
+    "floor of scales": FLOOR,
+    "floor of the embedding's scale": GaussianEmbedding.FLOOR,
+    "start of the embedding's scale, before its softplus": GaussianEmbedding.INITIAL_BIAS,
+    "validation share of the training rows": 0.2,
+    "standardised by": "mean and standard deviation of the rows trained on",
+    "best epoch by": "validation NLL",
+    "embedding": "sample",
 }
 
 
@@ -70,7 +116,6 @@ def build_graphs(config: Config, problem: Problem) -> dict[str, Graph]:
     Raises:
         ValueError: if the data have no such graph, for example fewer rows than neighbours.
     """
-    check_config(config)
     names = {_graph_name(config, method) for method in config.methods} - {None}
     return {name: GRAPHS[name](problem, config) for name in names if name is not None}
 
@@ -95,7 +140,8 @@ def run(
         the trained densities by method.
     """
     device = choose_device(config.device)
-    folder.write_config(config, str(device))
+    methods = {name: {**asdict(METHODS[name]), "graph": _graph_name(config, name)} for name in config.methods}
+    folder.write_config(config, {"ran_on": str(device), "choices": CHOICES, "methods_in_full": methods})
     problem = problem.to(device)
     graphs = {name: graph.to(device) for name, graph in graphs.items()}
     fitted = {}
@@ -111,9 +157,24 @@ def run(
     return fitted
 
 
+def resolve(config: Config, problem: Problem) -> Config:
+    """The configuration with what the data decide filled in: task, beta, and how labels are perturbed."""
+    classes = bool(problem.classes)
+    beta = config.beta if config.beta is not None else 0.01 if classes else 0.0
+    # Log-linear pools of one-hot labels have no normaliser: there, the expectation of Assumption 4.2.
+    labels = config.labels or ("expected" if classes and beta == 0 else "sample")
+    return replace(config, task="classification" if classes else "regression", beta=beta, labels=labels)
+
+
 def _graph_name(config: Config, method: str) -> str | None:
     own = METHODS[method].graph
     return None if own is None else config.graph or own
+
+
+def default_methods(config: Config) -> tuple[str, ...]:
+    """All methods for the UCI sets, those without a separate variance network elsewhere, as in the paper."""
+    starred = config.experiment == "uci"
+    return tuple(name for name, method in METHODS.items() if starred or method.variance != "separate")
 
 
 def check_config(config: Config) -> None:
@@ -128,10 +189,15 @@ def check_config(config: Config) -> None:
                 raise ValueError(
                     f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try --{option} {next(iter(known))}."
                 )
-    if not config.alpha > 0:
-        raise ValueError(f"alpha is {config.alpha}, expected a value above 0. Try --alpha 0.1.")
-    if not config.beta >= 0:
-        raise ValueError(f"beta is {config.beta}, expected a value of at least 0. Try --beta 0.")
+    repeated = [name for name in config.methods if config.methods.count(name) > 1]
+    if repeated:
+        raise ValueError(
+            f"the method {repeated[0]} is asked for twice, expected each once. Try --method {repeated[0]}."
+        )
+    if not 0 < config.alpha < math.inf:
+        raise ValueError(f"alpha is {config.alpha}, expected a finite value above 0. Try --alpha 0.1.")
+    if config.beta is not None and not 0 <= config.beta < math.inf:
+        raise ValueError(f"beta is {config.beta}, expected a finite value of at least 0. Try --beta 0.")
     for option, count in (("epochs", config.epochs), ("particles", config.particles), ("neighbors", config.neighbors)):
         if count < 1:
             raise ValueError(
@@ -175,15 +241,14 @@ def fit_method(
     )
     initialise(density, [config.seed * 1_000_003 + split for split in config.splits])
     density.to(problem.train.x.device)
-    degenerate = classes and config.beta == 0
     process = ProbMix(
         density,
         at=method.site,
         graph=graph,
         alpha=config.alpha,
-        beta=config.beta,
+        beta=config.beta or 0.0,
         pool=method.pool,
-        labels=config.labels or ("expected" if degenerate else "sample"),  # type: ignore[arg-type] # checked by ProbMix
+        labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
         batch_size=config.batch_size,
     ).to(problem.train.x.device)
     result = fit(

@@ -26,10 +26,14 @@ class Criterion(ELBO):
 
     Args:
         num_particles: K, draws of the weight and the perturbed labels for each edge. The network is evaluated once for
-            all of them, as far as it lies upstream of the fused site.
+            all of them, as far as it lies upstream of the fused site. Other latents are drawn K times in a dim left of all
+            plates, as by Pyro's ``vectorize_particles``: a model with some has to broadcast over it.
         num_embeddings: S, draws of a fused embedding for each weight; they approximate the integral of eq. (21) inside
             the logarithm.
         max_plate_nesting: how many plates deep the model is; read off the model, run once, if left out and needed.
+
+    Raises:
+        ValueError: if K or S is no positive integer.
     """
 
     def __init__(
@@ -47,18 +51,23 @@ class Criterion(ELBO):
     def average(self, log_prob: Tensor) -> Tensor:
         """Averages log-likelihoods of shape [S, K, *plates] over the draws; to shape [*plates]."""
 
+    def check(self, sites: list[dict[str, Any]]) -> None:
+        """Raises ValueError if the criterion is not defined for these responses."""
+
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
         """The summands of the objective, in nats, each in the shape of its plates, scaled for subsampling."""
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         model_sites: dict[str, Any] = dict(model_trace.nodes.items())
         guide_sites: dict[str, Any] = dict(guide_trace.nodes.items())
-        responses: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        # Responses of the same rows share the logarithm; another scale (a tempered likelihood, say) is another term.
+        responses: dict[Any, list[dict[str, Any]]] = {}
         terms: list[Tensor] = []
         for name, site in model_sites.items():
             if site["type"] != "sample" or site_is_subsample(site) or site["infer"].get("_deterministic", False):
                 continue
             if site["is_observed"]:
-                responses.setdefault(tuple(frame.name for frame in site["cond_indep_stack"]), []).append(site)
+                scale = site["scale"] if isinstance(site["scale"], float | int) else id(site["scale"])
+                responses.setdefault((*(frame.name for frame in site["cond_indep_stack"]), scale), []).append(site)
             elif not site["infer"].get("drawn_from_prior", False):
                 terms.append(self._latent_term(name, site, guide_sites) / self.num_particles)
         for name, site in guide_sites.items():
@@ -67,6 +76,7 @@ class Criterion(ELBO):
         for sites in responses.values():
             log_prob = sum(_unscaled_log_prob(site) for site in sites)
             assert isinstance(log_prob, Tensor)
+            self.check(sites)
             terms.append(scale_and_mask(self.average(self._leading_draws(log_prob)), sites[0]["scale"]))
         return terms
 
@@ -163,6 +173,9 @@ class LogExpectedLikelihood(Criterion):
         scope: whether the mean over edges is outside (``"edge"``) or inside (``"graph"``, eq. 32) of the logarithm. The
             edges are those of the plate at dim=-1.
 
+    Raises:
+        ValueError: for another scope; when used, with ``scope="graph"`` if a response is masked.
+
     References:
         El-Laham et al. (2025), Appendix B, eq. (31) to (34).
     """
@@ -180,6 +193,14 @@ class LogExpectedLikelihood(Criterion):
                 f"LogExpectedLikelihood got scope={scope!r}, expected 'edge' or 'graph'. Try scope='edge'."
             )
         self.scope = scope
+
+    def check(self, sites: list[dict[str, Any]]) -> None:
+        for site in sites:
+            if self.scope == "graph" and isinstance(site["mask"], Tensor):
+                raise ValueError(
+                    f"site {site['name']!r} is masked, and a mean over edges inside the logarithm has no term for a masked "
+                    "one. Try scope='edge'."
+                )
 
     def average(self, log_prob: Tensor) -> Tensor:
         if self.scope == "edge":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import pyro.distributions as dist
@@ -11,6 +12,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -70,7 +72,8 @@ class PredictiveMixture(TorchDistribution):
         if self.rescaled:
             log_scale = torch.as_tensor(self.scale, dtype=mixed.dtype, device=mixed.device).log()
             shape = (*self.batch_shape, *self.event_shape)
-            mixed = mixed - log_scale.expand(shape).sum(tuple(range(-len(self.event_shape), 0)) or ())
+            log_scale = log_scale.expand(shape)
+            mixed = mixed - (log_scale.flatten(len(self.batch_shape)).sum(-1) if self.event_shape else log_scale)
         return mixed
 
     def _moment(self, per_component: Tensor) -> Tensor:
@@ -134,6 +137,19 @@ class _DrawEmbeddings(Messenger):
             self.drawn = True
 
 
+@contextmanager
+def _evaluating(density: Any) -> Iterator[None]:
+    """Evaluation mode, where the density is a module that has one: no unit is dropped in a prediction."""
+    training = getattr(density, "training", False)
+    if training:
+        density.eval()
+    try:
+        yield
+    finally:
+        if training:
+            density.train()
+
+
 def predict(
     density: Callable[..., Any],
     x: Tensor,
@@ -150,7 +166,7 @@ def predict(
 
     Args:
         density: a Pyro model ``density(x)``, for example a :class:`ConditionalDensity`; not the fused one.
-        x: inputs, shaped as the density takes them.
+        x: inputs, shaped as the density takes them. A module is run in evaluation mode, and left in the mode it was in.
         embedding: ``"sample"`` is the mixture over ``num_samples`` draws of a drawn embedding; ``"mean"`` passes the
             embedding's mean on.
         num_samples: S.
@@ -163,7 +179,8 @@ def predict(
         a distribution with batch shape [N], or [R, N] with replicas that are no ensemble.
 
     Raises:
-        ValueError: if ``embedding`` is neither, or the density has no such response.
+        ValueError: if ``embedding`` is neither, the density has no such response or other latents than the embedding, or
+            an ensemble is asked of a density without replicas.
 
     Example:
         >>> import torch
@@ -177,16 +194,29 @@ def predict(
     """
     if embedding not in ("sample", "mean"):
         raise ValueError(f"predict got embedding={embedding!r}, expected 'sample' or 'mean'. Try embedding='sample'.")
+    if num_samples < 1:
+        raise ValueError(f"predict got num_samples={num_samples}, expected at least 1. Try num_samples=100.")
     draws = _DrawEmbeddings(at, embedding, num_samples)
-    with poutine.block(), poutine.trace() as tracer, draws:
+    with poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
         density(x)
     site: Any = tracer.trace.nodes.get(response)
     if site is None:
         sites = ", ".join(repr(name) for name in tracer.trace.stochastic_nodes)
         raise ValueError(f"predict found no site {response!r}, the model has {sites}. Try one of these as `response`.")
     fn = site["fn"]
+    others = [name for name in prune_subsample_sites(tracer.trace).stochastic_nodes if name not in (at, response)]
+    if others:
+        raise ValueError(
+            f"predict found the latent site {others[0]!r} beside {at!r}, expected none whose prior would be drawn from. "
+            "Try pyro.infer.Predictive with a guide."
+        )
     if not draws.drawn:
         fn = fn.expand((1, *fn.batch_shape))
+    if ensemble and len(fn.batch_shape) < 3:
+        raise ValueError(
+            f"predict got ensemble=True for a density with the batch {tuple(fn.batch_shape[1:])}, expected replicas, [R, N]. "
+            "Try ensemble=False, or build_density(..., replicas=5)."
+        )
     return PredictiveMixture(fn, 2 if ensemble else 1, loc, scale)
 
 

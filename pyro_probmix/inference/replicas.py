@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.inference.adam import FusedStep
+
 __all__ = ["Replicas"]
 
 
@@ -54,17 +56,15 @@ class Replicas:
         """The sum of a term [..., R, B] in each replica, [R]."""
         return term.movedim(-2, 0).flatten(1).sum(1) if self.stacked else term.sum().reshape(1)
 
-    def clip(self, largest: float) -> None:
-        """Scales each replica's gradient so that its norm over all of its parameters is at most ``largest``."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+    def clipped(self, gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
+        """The gradients, each replica's scaled so that its norm over all of its parameters is at most ``largest``."""
         squares = [g.flatten(1 if self.stacked else 0).square().sum(-1).reshape(-1) for g in gradients]
         norm = torch.stack(squares).sum(0).sqrt()
         factor = (largest / (norm + 1e-12)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(self.along(factor, gradient))
+        return [gradient * self.along(factor, gradient) for gradient in gradients]
 
     @torch.no_grad()
-    def step(self, optimizer: torch.optim.Optimizer, rate: Tensor | None) -> None:
+    def step(self, optimizer: torch.optim.Optimizer | FusedStep, rate: Tensor | None) -> None:
         """A step of the optimizer, each replica's scaled by its relative rate [R] in [0, 1]; None is one for all.
 
         The steps of SGD, Adam and their kin are linear in the rate, so scaling the step scales the rate; at 0 a replica rests.
@@ -73,7 +73,8 @@ class Replicas:
         optimizer.step()
         if before is not None and rate is not None:
             for parameter, old in zip(self.parameters, before, strict=True):
-                parameter.lerp_(old, self.along(1 - rate, parameter).expand_as(parameter))
+                rest = self.along(1 - rate, parameter).to(parameter.dtype)
+                parameter.lerp_(old, rest.expand_as(parameter))
 
     @torch.no_grad()
     def keep_best(self, epoch: int, nll: Tensor, patience: int | None) -> None:

@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_probmix.inference.adam import FusedStep, fused_adam
+from pyro_probmix.inference.compiled import Objective, choose_gradient
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.prediction import negative_log_likelihood
 from pyro_probmix.inference.replicas import Replicas
@@ -51,7 +53,7 @@ def fit(
     epochs: int,
     validation: tuple[Tensor, Tensor] | None = None,
     learning_rate: float | Tensor = 1e-3,
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
     clip_norm: float | None = None,
     schedule: Callable[[int], float | Tensor] | None = None,
@@ -60,6 +62,7 @@ def fit(
     seed: int = 0,
     names: Sequence[str] | None = None,
     on_epoch: Callable[[int, Tensor], None] | None = None,
+    compile: bool | Literal["auto"] = "auto",
 ) -> Fit:
     """Trains a process by stochastic gradients, and leaves the weights of each replica's best epoch in it.
 
@@ -72,7 +75,8 @@ def fit(
         epochs: number of passes; each draws a new order of the rows.
         validation: rows (x, y) for the choice of the epoch; without them the last epoch's weights stay.
         learning_rate: of the optimizer; with replicas also a tensor [R].
-        optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...).
+        optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...); by default
+            Adam, fused to one operation.
         criterion: what to maximise; by default the :class:`ExpectedLogLikelihood`.
         clip_norm: largest norm of a replica's gradient, of the loss in nats a row.
         schedule: from the epoch, counted from 0, to a factor of the rate in [0, 1]; a number or [R].
@@ -81,12 +85,16 @@ def fit(
         seed: of all random numbers of this fit.
         names: one for each replica, for reports; by default "replica 0" and so on.
         on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R].
+        compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
+            does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
+            losses and gradients the same up to rounding.
 
     Raises:
-        ValueError: for arguments that do not fit, or responses outside the support of the likelihood.
+        ValueError: for arguments that do not fit, responses outside the support of the likelihood, or ``compile=True``
+            for a model that cannot be compiled.
 
     Warns:
-        RuntimeWarning: names the replicas that diverged.
+        RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile the model.
 
     Example:
         >>> import torch
@@ -98,6 +106,16 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
+    for name, value in (("x", x), ("y", y), *zip(("validation x", "validation y"), validation or (), strict=False)):
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"fit got {name} of type {type(value).__name__}, expected a tensor. Try torch.as_tensor({name})."
+            )
+    if criterion is not None and not isinstance(criterion, Criterion):
+        raise ValueError(
+            f"fit got the criterion {type(criterion).__name__}, expected one of ours. Try ExpectedLogLikelihood(), "
+            f"or pyro.infer.SVI with {type(criterion).__name__}."
+        )
     replicas = Replicas(model, model.replicas, names)
     _check_arguments(epochs, patience, clip_norm, validation)
     rates = _checked_rates(learning_rate, replicas)
@@ -107,30 +125,36 @@ def fit(
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
+    stepper = FusedStep(steps) if optimizer is fused_adam else steps
     n = model.num_rows(x, y)
     batch_size = min(model.batch_size or n + n % 2, n + n % 2)
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
-    with _own_random_state(seed, device), pyro.validation_enabled(False):
-        _check_data(model, x, y)
+    stack = () if model.replicas is None else (model.replicas,)
+    with _own_random_state(seed, device), pyro.validation_enabled(False), pyro.get_param_store().scope():
+        response = _check_data(model, x, y, "training")
+        if held_out is not None:
+            _check_data(model, *held_out, "validation")
+        model.train()
+        example = torch.zeros(*stack, batch_size, dtype=torch.long, device=device)
+        num_steps = epochs * -(-n // batch_size)
+        objective = Objective(model, criterion, replicas, n, clip_norm)
+        gradient = choose_gradient(objective, x, y, example, compile, num_steps)
         for epoch in range(epochs):
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
             model.train()
             order = shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device)
             losses = []
             for rows in order.split(batch_size, -1):
-                steps.zero_grad()
-                terms = criterion.terms(model, model.guide, x, y, rows)
-                torch.stack([-term.sum() / n for term in terms]).sum().backward()  # in nats a row, eq. (15)
-                if clip_norm is not None:
-                    replicas.clip(clip_norm)
-                replicas.step(steps, rate)
-                losses.append(torch.stack([-replicas.sum_of_each(term.detach()) / n for term in terms]).sum(0))
+                losses.append(gradient(rows))
+                replicas.step(stepper, rate)
             train[epoch] = torch.stack(losses).mean(0)
             replicas.finite &= train[epoch].isfinite()
             if held_out is not None:
                 model.eval()
-                scores[epoch] = negative_log_likelihood(model.density, *held_out, num_samples=num_samples)
+                scores[epoch] = negative_log_likelihood(
+                    model.density, *held_out, num_samples=num_samples, at=model.at or "z", response=response
+                )
                 replicas.keep_best(epoch + 1, scores[epoch], patience)
             if on_epoch is not None:
                 on_epoch(epoch + 1, replicas.best_nll)
@@ -192,6 +216,8 @@ def _checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
 
 
 def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None, validation: object) -> None:
+    if not isinstance(epochs, int):
+        raise ValueError(f"fit got epochs={epochs}, expected an integer. Try epochs=100.")
     for name, value in (("epochs", epochs), ("patience", patience), ("clip_norm", clip_norm)):
         if value is not None and not value > 0:
             raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
@@ -200,36 +226,56 @@ def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None,
 
 
 @torch.no_grad()
-def _check_data(model: ProbMix, x: Tensor, y: Tensor) -> None:
-    if not bool(x.isfinite().all()):
-        raise ValueError(
-            "fit got features that are NaN or infinite, expected finite ones. Try to drop or impute those rows."
-        )
-    if not isinstance(model.density, ConditionalDensity):
-        return
-    own = model.density.replicas is not None and x.dim() > 1 + model.density.event_dim
-    few = x[:, :2] if own else x[:2]
+def _check_data(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> str:
+    """Checks x and y against a run of the density on two rows, and returns the name of its response."""
+    wanted = next(model.parameters()).dtype
+    if x.is_floating_point() and x.dtype != wanted:
+        raise ValueError(f"fit got features of {x.dtype} for weights of {wanted} ({rows} rows). Try x.to({wanted}).")
+    for name, values in (("features", x), ("responses", y)):
+        if not bool(values.isfinite().all()):
+            raise ValueError(
+                f"fit got {name} that are NaN or infinite ({rows} rows), expected finite ones. "
+                "Try to drop or impute those rows."
+            )
+    stacked = [model.replicas is not None and v.dim() > 1 and v.shape[0] == model.replicas for v in (x, y)]
+    few_x, few_y = (v[:, :2] if own else v[:2] for v, own in zip((x, y), stacked, strict=True))
     training = model.training
     model.eval()
-    with poutine.block(), poutine.trace() as tracer:
-        model.density(few)
-    model.train(training)
-    fn: Any = tracer.trace.nodes["y"]["fn"]
+    try:
+        with poutine.block(), poutine.trace() as tracer:
+            model.density(few_x, few_y)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the density refuses two of the {rows} rows, x {tuple(few_x.shape)} and y {tuple(few_y.shape)}: "
+            f"{str(error).splitlines()[0]}. Try num_features and num_outputs that fit the data."
+        ) from error
+    finally:
+        model.train(training)
+    sites: dict[str, Any] = dict(tracer.trace.nodes.items())
+    observed = [
+        n
+        for n, s in sites.items()
+        if s["type"] == "sample" and s["is_observed"] and not s["infer"].get("_deterministic")
+    ]
+    if len(observed) != 1:
+        raise ValueError(
+            f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
+        )
+    fn = sites[observed[0]]["fn"]
+    n = x.shape[1] if stacked[0] else x.shape[0]
     rows_dim = -1 - fn.event_dim
-    if (
-        y.dim() < -rows_dim
-        or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape
-        or y.shape[rows_dim] != model.num_rows(x)
-    ):
+    if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != n:
+        wanted_shape = ", ".join(str(size) for size in (n, *fn.event_shape))
         raise ValueError(
-            f"fit got responses of shape {tuple(y.shape)}, expected [..., {model.num_rows(x)}"
-            f"{''.join(f', {size}' for size in fn.event_shape)}], a row for each of x. Try y.reshape or num_outputs."
+            f"fit got responses of shape {tuple(y.shape)}, expected [..., {wanted_shape}], one for each of the {rows} rows. "
+            "Try y.reshape or num_outputs."
         )
-    if not bool(fn.support.check(y).all() and y.isfinite().all()):
+    if isinstance(model.density, ConditionalDensity) and not bool(fn.support.check(y).all()):
         raise ValueError(
-            f"fit got responses outside of the support of {type(model.density.likelihood).__name__}, expected "
-            f"{fn.support}, finite. Try another likelihood, or another scale of the response."
+            f"fit got responses outside of the support of {type(model.density.likelihood).__name__} ({rows} rows), expected "
+            f"{fn.support}. Try another likelihood, or another scale of the response."
         )
+    return observed[0]
 
 
 @contextmanager

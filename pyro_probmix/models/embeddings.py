@@ -29,8 +29,12 @@ class GaussianEmbedding(nn.Module):
 
     Args:
         width: width of the embedding.
-        variance: the network s before the last affine map of the scale. None shares the encoder, s = h.
+        variance: the network s before the last affine map of the scale, any module. None shares the encoder, s = h.
+        variance_width: width of the output of s; needed if that module has no ``out_features``.
         replicas: number of independent copies, see :class:`Linear`.
+
+    Raises:
+        ValueError: if the width of s is not known.
 
     References:
         El-Laham et al. (2025), eq. (24).
@@ -40,10 +44,21 @@ class GaussianEmbedding(nn.Module):
     #: a = -3 starts the scale near 0.05, small against activations of order one, so that the signal comes through.
     INITIAL_BIAS = -3.0
 
-    def __init__(self, width: int, variance: nn.Module | None = None, replicas: int | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        variance: nn.Module | None = None,
+        replicas: int | None = None,
+        variance_width: int | None = None,
+    ) -> None:
         super().__init__()
         self.variance = variance
-        in_features = width if variance is None else int(variance.out_features)  # type: ignore[arg-type] # any module's
+        in_features = width if variance is None else variance_width or getattr(variance, "out_features", None)
+        if not isinstance(in_features, int):
+            raise ValueError(
+                f"GaussianEmbedding got a variance network {type(variance).__name__} of unknown width, expected it said. "
+                "Try variance_width=64."
+            )
         self.scale = Linear(in_features, width, replicas)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:

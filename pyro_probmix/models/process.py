@@ -98,10 +98,10 @@ class ProbMix(nn.Module):
         self.batch_size = batch_size
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
-        if not bool((alpha > 0).all()):
-            raise ValueError(f"ProbMix got alpha={alpha.tolist()}, expected values above 0. Try alpha=0.1.")
-        if not bool((beta >= 0).all()):
-            raise ValueError(f"ProbMix got beta={beta.tolist()}, expected values of at least 0. Try beta=0.0.")
+        if not bool(((alpha > 0) & alpha.isfinite()).all()):
+            raise ValueError(f"ProbMix got alpha={alpha.tolist()}, expected finite values above 0. Try alpha=0.1.")
+        if not bool(((beta >= 0) & beta.isfinite()).all()):
+            raise ValueError(f"ProbMix got beta={beta.tolist()}, expected finite values of at least 0. Try beta=0.0.")
         self.register_buffer("alpha", alpha, persistent=False)
         self.register_buffer("beta", beta, persistent=False)
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
@@ -164,7 +164,7 @@ class ProbMix(nn.Module):
 
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
-        with _ScaleRows(n / rows.shape[-1]):
+        with _ScaleRows(n, rows.shape[-1]):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
@@ -172,8 +172,9 @@ class ProbMix(nn.Module):
 
     def _own_rows(self, data: Tensor) -> bool:
         """Whether the data are [R, n, ...], the rows of each replica, not [n, ...], shared by them."""
-        nodes = None if self.graph is None else self.graph.num_nodes
-        return self.replicas is not None and data.shape[0] == self.replicas and nodes in (None, *data.shape[1:2])
+        if self.replicas is None or data.dim() < 2 or data.shape[0] != self.replicas:
+            return False
+        return self.graph is None or data.shape[1] == self.graph.num_nodes
 
     def num_rows(self, x: Tensor, y: Tensor | None = None) -> int:
         """n, after a check that x, y and the graph agree on it."""
@@ -198,12 +199,12 @@ class ProbMix(nn.Module):
 class _ScaleRows(Messenger):
     """Scales the sites of the rows' plate from a minibatch to the data set; global latents are not scaled."""
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, num_rows: int, batch_size: int) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.batch_size = num_rows / batch_size, batch_size
 
     def _pyro_sample(self, msg: Any) -> None:
-        if any(frame.vectorized and frame.dim == -1 for frame in msg["cond_indep_stack"]):
+        if any(frame.dim == -1 and frame.size == self.batch_size for frame in msg["cond_indep_stack"]):
             msg["scale"] = msg["scale"] * self.scale
 
 

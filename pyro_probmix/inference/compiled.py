@@ -1,0 +1,255 @@
+"""The gradient of a minibatch's loss, eager or compiled: the whole Pyro program, forward and backward, as one graph."""
+
+from __future__ import annotations
+
+__all__ = ["Gradient", "Objective", "choose_gradient", "compiled_gradient", "eager_gradient", "repays"]
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import pyro
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_probmix.inference.criteria import Criterion
+from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.models.process import ProbMix
+
+#: From the rows of a minibatch, [B] or [R, B], to each replica's loss, [R]; leaves its gradient in the parameters.
+Gradient = Callable[[Tensor], Tensor]
+Compile = bool | Literal["auto"]
+
+#: What a compiled step costs once and saves each time, in seconds; see :func:`repays`.
+COMPILE_SECONDS, SAVED_PER_STEP, SAVED_PER_ROW = 25.0, 2e-3, 1e-6
+
+_OPTIONS = {
+    "fallback_random": True,  # the generator, and so the random numbers, of the eager step; it is the faster one, too
+    "size_asserts": False,  # the shapes are those of the tracing throughout a fit
+    "alignment_asserts": False,
+}
+_KEPT = 32
+_compiled: dict[Any, Callable[..., Any]] = {}
+
+
+class Objective(nn.Module):
+    """Each replica's loss of a minibatch, minus its criterion in nats a row, [R]; R = 1 without replicas.
+
+    Args:
+        model: the process.
+        criterion: what is maximised.
+        replicas: the replicas of the process.
+        num_rows: n, rows of the data set, to which the criterion is scaled.
+        clip_norm: largest norm of a replica's gradient; None does not clip.
+    """
+
+    def __init__(
+        self, model: ProbMix, criterion: Criterion, replicas: Replicas, num_rows: int, clip_norm: float | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.criterion, self.replicas = model, criterion, replicas
+        self.num_rows, self.clip_norm = num_rows, clip_norm
+
+    def forward(self, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        terms = self.criterion.terms(self.model, self.model.guide, x, y, rows)
+        return torch.stack([-self.replicas.sum_of_each(term) / self.num_rows for term in terms]).sum(0)
+
+    def gradients(self, losses: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients of the losses, clipped, of those parameters on which they depend."""
+        # The sum has each loss's own gradient in its replica, also where another's is NaN.
+        found = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+        own = {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
+        if self.clip_norm is None:
+            return own
+        return dict(zip(own, self.replicas.clipped(list(own.values()), self.clip_norm), strict=True))
+
+
+def eager_gradient(objective: Objective, x: Tensor, y: Tensor) -> Gradient:
+    """The gradient by running the model at each step."""
+    parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+    def gradient(rows: Tensor) -> Tensor:
+        losses: Tensor = objective(x, y, rows)
+        gradients = objective.gradients(losses, parameters)
+        for name, parameter in parameters.items():
+            parameter.grad = gradients.get(name)
+        return losses.detach()
+
+    return gradient
+
+
+def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) -> Gradient:
+    """The gradient by a compiled graph: the model is run twice, now, and its tensor operations are what is repeated.
+
+    Whatever is no tensor (a number, a flag, a branch taken) stays as it was in that run. Parameters, buffers, data, and
+    tensors that the model takes from elsewhere, such as a graph's neighbours, are read anew at each step. Random numbers
+    are drawn by the same calls in the same order as by :func:`eager_gradient`.
+
+    Args:
+        objective: in the mode (training or not) that is to be compiled.
+        x, y: all rows.
+        rows: an example of the rows of a minibatch.
+
+    Raises:
+        RuntimeError: says why the model cannot be compiled.
+    """
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
+        try:
+            graph, again = _trace(objective, x, y, rows), _trace(objective, x, y, rows)
+            if not graph.repeats(again):
+                raise ValueError(
+                    "its operations or constants change from run to run, so a state outside of torch is in them"
+                )
+            run = _compile(graph, rows)
+        except Exception as error:  # of any kind: the model's own code runs inside of the tracer
+            raise RuntimeError(_first_line(error)) from error
+    parameters = dict(objective.named_parameters())
+    trained, inputs, shape = [parameters[name] for name in graph.trained], graph.inputs, rows.shape
+
+    def gradient(rows: Tensor) -> Tensor:
+        assert rows.shape == shape
+        with torch.no_grad():
+            losses, *gradients = run(*inputs, rows.contiguous())
+        for parameter, own in zip(trained, gradients, strict=True):
+            parameter.grad = own
+        return losses  # type: ignore[no-any-return]
+
+    return gradient
+
+
+def choose_gradient(
+    objective: Objective, x: Tensor, y: Tensor, rows: Tensor, compile: Compile, num_steps: int
+) -> Gradient:
+    """The compiled gradient where it is wanted and can be had, else the eager one.
+
+    Args:
+        objective, x, y, rows: see :func:`compiled_gradient`.
+        compile: True compiles; ``"auto"`` does so on a CPU where it :func:`repays`; False does not.
+        num_steps: how often the gradient will be asked for.
+
+    Raises:
+        ValueError: if ``compile`` is True and the model cannot be compiled, or is none of the three.
+
+    Warns:
+        RuntimeWarning: says why, if ``compile`` is ``"auto"`` and the model cannot be compiled.
+    """
+    if compile not in (True, False, "auto"):
+        raise ValueError(f"fit got compile={compile!r}, expected True, False or 'auto'. Try compile='auto'.")
+    criterion: Any = objective.criterion
+    if criterion.num_particles * criterion.num_embeddings > 1 and criterion.max_plate_nesting == math.inf:
+        model = objective.model  # run once now, where the eager and the compiled step draw the same random numbers
+        criterion._guess_max_plate_nesting(model, model.guide, (x, y, rows), {})
+    if compile is False or (compile == "auto" and (x.is_cuda or not repays(num_steps, objective, rows))):
+        return eager_gradient(objective, x, y)
+    try:
+        return compiled_gradient(objective, x, y, rows)
+    except RuntimeError as error:
+        if compile is True:
+            raise ValueError(
+                f"fit(compile=True) could not compile the step: {error}. Try compile='auto', which then runs it eagerly."
+            ) from error
+        warnings.warn(
+            f"fit runs the step eagerly, since it could not compile it: {error}. Try compile=False to silence this.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return eager_gradient(objective, x, y)
+
+
+def repays(num_steps: int, objective: Objective, rows: Tensor) -> bool:
+    """Whether so many compiled steps save more time than compiling takes when nothing is in the cache.
+
+    A rule, not a timing, so that a fit is compiled in each run of it or in none.
+    """
+    draws = objective.criterion.num_particles * objective.criterion.num_embeddings
+    saved = SAVED_PER_STEP + SAVED_PER_ROW * rows.numel() * draws
+    return bool(num_steps * saved > COMPILE_SECONDS)
+
+
+class _Graph(NamedTuple):
+    """A traced step: a graph from (*inputs, rows) to the losses and the gradients of the trained parameters."""
+
+    module: fx.GraphModule
+    inputs: list[Tensor]
+    lifted: list[Tensor]  # the last of the inputs, those that the model took from elsewhere
+    trained: list[str]
+    key: Any
+
+    def repeats(self, other: _Graph) -> bool:
+        same = all(a is b or torch.equal(a, b) for a, b in zip(self.lifted, other.lifted, strict=True))
+        return self.key == other.key and same
+
+
+def _trace(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) -> _Graph:
+    state: dict[str, Tensor] = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
+    wanted = [name for name, p in objective.named_parameters() if p.requires_grad]
+    trained: list[str] = []
+
+    def losses_and_gradients(*tensors: Tensor) -> list[Tensor]:
+        own = dict(zip(state, tensors, strict=False))
+        losses: Tensor = functional_call(objective, own, tensors[len(state) :])
+        gradients = objective.gradients(losses, {name: own[name] for name in wanted})
+        trained.extend(gradients)
+        return [losses.detach(), *gradients.values()]
+
+    inputs = [*state.values(), x, y]
+    # Fake tensors have no values: a model that looks at one in Python fails here, and is not frozen at what it saw.
+    trace = make_fx(losses_and_gradients, tracing_mode="fake", _allow_non_fake_inputs=True)
+    with pyro.get_param_store().scope():  # where a PyroModule registers its parameters, which are fake for now
+        module = trace(*inputs, rows)
+    lifted, constants = _lift(module, len(inputs))
+    inputs += lifted
+    shapes = tuple((t.shape, t.stride(), t.dtype, t.device) for t in (*inputs, rows))
+    return _Graph(module, inputs, lifted, trained, (module.code, shapes, constants, torch.get_num_threads()))
+
+
+def _lift(module: fx.GraphModule, place: int) -> tuple[list[Tensor], tuple[Any, ...]]:
+    """Makes inputs of the tensors that the graph refers to, except those that the model itself makes from numbers.
+
+    Returns:
+        these tensors, which become the inputs at ``place``, and the values of the others.
+    """
+    lifted: dict[str, tuple[Tensor, fx.Node]] = {}
+    constants: list[Any] = []
+    before_rows = module.graph.find_nodes(op="placeholder")[place]
+    for node in module.graph.find_nodes(op="get_attr"):
+        value = getattr(module, node.target)
+        if all(user.target is torch.ops.aten.lift_fresh_copy.default for user in node.users):
+            constants.append((value.dtype, repr(value.tolist())))
+            continue
+        if node.target not in lifted:
+            with module.graph.inserting_before(before_rows):
+                lifted[node.target] = value, module.graph.placeholder(node.target)
+        node.replace_all_uses_with(lifted[node.target][1])
+        module.graph.erase_node(node)
+    module.recompile()
+    return [value for value, _ in lifted.values()], tuple(constants)
+
+
+def _compile(graph: _Graph, rows: Tensor) -> Callable[..., Any]:
+    """Compiles a graph, or takes it from the graphs compiled last in this process, or from Inductor's cache on disk."""
+    from torch import _inductor
+    from torch._inductor import config
+
+    run = _compiled.pop(graph.key, None)
+    if run is None:
+        example: list[Any] = [t.detach() for t in (*graph.inputs, rows)]
+        with config.patch(_OPTIONS):
+            run = _inductor.standalone_compile(
+                graph.module, example, dynamic_shapes="from_example_inputs", donate_graph_module=True
+            )
+    _compiled[graph.key] = run  # the last again
+    if len(_compiled) > _KEPT:
+        del _compiled[next(iter(_compiled))]
+    return run
+
+
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0].rstrip('.')[:200]}"
