@@ -18,6 +18,7 @@ ENGINES = {
     "torch-batched": "torch_batched.TorchBatched",
     "numpyro": "numpyro_scan.NumPyroScan",
     "ours-eager": "ours_eager.OursEager",
+    "ours-compiled": "ours_compiled.OursCompiled",
 }
 
 

@@ -52,6 +52,7 @@ class OursEager:
         self.stack = Replicas(self.model, self.replicas)
         n = self.model.num_rows(self.x, self.y)
         self.objective = Objective(self.model, ExpectedLogLikelihood(), self.stack, n)
+        self.kept: Gradient | None = None
         self.optimizer = FusedStep(fused_adam(self.stack.parameters, lr=LEARNING_RATE))
 
     def _own(self, value: Tensor) -> Tensor:
@@ -62,13 +63,15 @@ class OursEager:
 
     def train(self, steps: int) -> None:
         with pyro.validation_enabled(False):
-            gradient, history = self._gradient(), []
+            history = []
+            self.kept = self.kept or self._gradient()  # made once, as in a fit
             for t in range(steps):
-                history.append(gradient(self._own(self.rows[t % len(self.rows)])))
+                history.append(self.kept(self._own(self.rows[t % len(self.rows)])))
                 self.stack.step(self.optimizer, None)
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        with _Given(*(self._own(torch.as_tensor(v, dtype=self.x.dtype)) for v in draws)):
+        given = _Given(*(self._own(torch.as_tensor(v, dtype=self.x.dtype)) for v in draws))
+        with pyro.validation_enabled(False), given:
             each = self._gradient()(self._own(self.rows[0]))
         gradients = {}
         for name, parameter in self.weights.items():

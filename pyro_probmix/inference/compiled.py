@@ -96,6 +96,7 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
     Raises:
         RuntimeError: says why the model cannot be compiled.
     """
+    rows = rows.contiguous()  # as each minibatch is handed to the graph, whose strides are fixed
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
         try:

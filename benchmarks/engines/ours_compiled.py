@@ -1,0 +1,15 @@
+"""Ours, compiled: the step that ``pyro_probmix.fit(compile=True)`` repeats."""
+
+from __future__ import annotations
+
+from benchmarks.engines.ours_eager import OursEager
+from pyro_probmix.inference.compiled import Gradient, compiled_gradient
+
+__all__ = ["OursCompiled"]
+
+
+class OursCompiled(OursEager):
+    """The same loop as the eager one's, with the gradient compiled; compiling is not timed."""
+
+    def _gradient(self) -> Gradient:
+        return compiled_gradient(self.objective, self.x, self.y, self._own(self.rows[0]))
