@@ -199,7 +199,7 @@ def test_ctrl_c_leaves_what_was_finished(tmp_path):
         "--seeds",
         "2",
         "--epochs",
-        "400",
+        "1500",
         "--out",
         str(out),
     ]
