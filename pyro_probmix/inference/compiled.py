@@ -117,7 +117,7 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
             losses, *gradients = run(*inputs, rows.contiguous())
         for parameter, own in zip(trained, gradients, strict=True):
             parameter.grad = own
-        return losses  # type: ignore[no-any-return]
+        return losses  # type: ignore[no-any-return] # fx graphs are untyped
 
     return gradient
 
