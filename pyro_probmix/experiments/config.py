@@ -29,11 +29,13 @@ class Config:
 
     Attributes:
         experiment: a name in ``EXPERIMENTS``.
-        dataset: the data set; for ``table`` a scikit-learn set or the path of a file.
+        dataset: the data set; for ``uci`` also several, separated by commas; for ``table`` a scikit-learn set or the
+            path of a file.
         target: the target column of a file, or several, separated by commas.
         task: ``"regression"`` or ``"classification"``; None lets a table decide.
         methods: names in ``METHODS``.
-        splits: the seeds, or numbers of the published splits; they train together.
+        splits: the seeds, or numbers of the published splits.
+        chunk: how many splits train together, and so share a stream of random numbers; None for all.
         epochs: passes over the training rows.
         learning_rate: of Adam.
         batch_size: rows of a step, even; None for all.
@@ -64,6 +66,7 @@ class Config:
     task: str | None = None
     methods: tuple[str, ...] = TABLE_METHODS
     splits: tuple[int, ...] = tuple(range(20))
+    chunk: int | None = None
     epochs: int = 1000
     learning_rate: float = 0.005
     batch_size: int | None = 32

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,16 +27,26 @@ CLASS_COLOURS = (BLUE, ORANGE, GREEN)
 
 
 def draw_figures(config: Config, problem: Problem, fitted: dict[str, FittedMethod], folder: RunFolder) -> list[Path]:
-    """Draws the figures that fit the experiment into the run's folder, and returns their paths."""
-    drawn: dict[str, Callable[[], Figure]] = {
-        "scores": lambda: _scores(folder, list(fitted)),
-        "training": lambda: _training(fitted),
-    }
-    if config.experiment == "toy-regression":
+    """Draws the figures of one data set into the run's folder, and returns their paths.
+
+    Args:
+        config: of the data set.
+        problem: its data.
+        fitted: the trained densities by method; those of a resumed run whose files are gone may be missing.
+        folder: where the run's results are, and the figures go.
+    """
+    results = folder.results
+    several = results["dataset"].nunique() > 1
+    results = results[results["dataset"] == config.dataset]
+    drawn: dict[str, Callable[[], Figure]] = {"scores": lambda: _scores(results, list(config.methods))}
+    if fitted:
+        drawn["training"] = lambda: _training(fitted)
+    if config.experiment == "toy-regression" and fitted:
         drawn["bands"] = lambda: _panels(fitted, lambda ax, method: _band(ax, method, problem), "x", "y")
-    if config.experiment == "toy-classification":
+    if config.experiment == "toy-classification" and fitted:
         drawn["regions"] = lambda: _panels(fitted, lambda ax, method: _regions(ax, method, problem), "$x_1$", "$x_2$")
-    return [folder.figure(name, _saved(make())) for name, make in drawn.items()]
+    prefix = f"{config.dataset}-" if several else ""
+    return [folder.figure(prefix + name, _saved(make())) for name, make in drawn.items()]
 
 
 def _saved(figure: Figure) -> Callable[[Path], object]:
@@ -119,9 +130,8 @@ def _regions(ax: Axes, method: FittedMethod, problem: Problem) -> None:
     ax.set_aspect("equal")
 
 
-def _scores(folder: RunFolder, methods: list[str]) -> Figure:
+def _scores(results: pd.DataFrame, methods: list[str]) -> Figure:
     """Box plots over the splits, a panel for each metric."""
-    results = folder.results
     metrics = [name for name in ("nll", "rmse", "accuracy") if name in set(results["metric"])]
     labels = {"nll": "NLL (nats)", "rmse": "RMSE (units of the target)", "accuracy": "accuracy"}
     figure = Figure(figsize=(11, 1.2 + 0.42 * len(methods)), layout="constrained")

@@ -28,6 +28,10 @@ class Part:
         """The same rows on a device."""
         return Part(self.x.to(device), self.y.to(device))
 
+    def replicas(self, chosen: slice) -> Part:
+        """The rows of some replicas, in memory of their own."""
+        return Part(self.x[chosen].clone(), self.y[chosen].clone())
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -62,6 +66,19 @@ class Problem:
             test=self.test.to(device),
             loc=self.loc.to(device),
             scale=self.scale.to(device),
+        )
+
+    def replicas(self, chosen: slice) -> Problem:
+        """The problem of some of the replicas."""
+        return replace(
+            self,
+            train=self.train.replicas(chosen),
+            validation=self.validation.replicas(chosen),
+            test=self.test.replicas(chosen),
+            loc=self.loc[chosen].clone(),
+            scale=self.scale[chosen].clone(),
+            x_scaler=Standardizer(self.x_scaler.mean[chosen], self.x_scaler.scale[chosen]),
+            names=self.names[chosen],
         )
 
 

@@ -1,8 +1,7 @@
-"""Runs an experiment: each method trains all splits together, is measured on the test rows and written down."""
+"""A method of a configuration: its density, its graph, its training on all of the splits together."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,9 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
-from pyro_probmix.experiments.measures import measure
 from pyro_probmix.experiments.problem import Problem
-from pyro_probmix.experiments.results import RunFolder
 from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
 from pyro_probmix.inference import (
     Criterion,
@@ -21,9 +18,28 @@ from pyro_probmix.inference import (
     LogExpectedLikelihood,
     fit,
 )
-from pyro_probmix.models import METHODS, Categorical, ConditionalDensity, Gaussian, ProbMix, build_density, initialise
+from pyro_probmix.models import (
+    METHODS,
+    Categorical,
+    ConditionalDensity,
+    Gaussian,
+    Method,
+    ProbMix,
+    build_density,
+    initialise,
+)
 
-__all__ = ["CRITERIA", "GRAPHS", "FittedMethod", "build_graphs", "check_config", "choose_device", "fit_method", "run"]
+__all__ = [
+    "CRITERIA",
+    "GRAPHS",
+    "FittedMethod",
+    "build_graphs",
+    "check_config",
+    "choose_device",
+    "fit_method",
+    "graph_name",
+    "method_density",
+]
 
 
 def _same_class(problem: Problem, config: Config) -> Graph:
@@ -71,47 +87,12 @@ def build_graphs(config: Config, problem: Problem) -> dict[str, Graph]:
         ValueError: if the data have no such graph, for example fewer rows than neighbours.
     """
     check_config(config)
-    names = {_graph_name(config, method) for method in config.methods} - {None}
+    names = {graph_name(config, method) for method in config.methods} - {None}
     return {name: GRAPHS[name](problem, config) for name in names if name is not None}
 
 
-def run(
-    config: Config,
-    problem: Problem,
-    graphs: dict[str, Graph],
-    folder: RunFolder,
-    on_epoch: Callable[[str, int, Tensor], None] | None = None,
-) -> dict[str, FittedMethod]:
-    """Trains and measures the methods of a configuration one after the other, and writes each one's numbers at once.
-
-    Args:
-        config: what to run.
-        problem: its data, see :func:`load_problem`.
-        graphs: its graphs, see :func:`build_graphs`.
-        folder: where to write.
-        on_epoch: called with the method, the epoch and the best validation NLL so far, [R], on the standardised target.
-
-    Returns:
-        the trained densities by method.
-    """
-    device = choose_device(config.device)
-    folder.write_config(config, str(device))
-    problem = problem.to(device)
-    graphs = {name: graph.to(device) for name, graph in graphs.items()}
-    fitted = {}
-    for name in config.methods:
-        started = time.perf_counter()
-        graph_name = _graph_name(config, name)
-        fitted[name] = fit_method(name, config, problem, None if graph_name is None else graphs[graph_name], on_epoch)
-        values = measure(fitted[name].density, problem, config.num_samples, config.seed)
-        values["validation nll"] = fitted[name].fit.best_nll.tolist()
-        values["best epoch"] = [float(epoch) for epoch in fitted[name].fit.best_epoch.tolist()]
-        values["seconds"] = [(time.perf_counter() - started) / len(config.splits)] * len(config.splits)
-        folder.add(config, name, values)
-    return fitted
-
-
-def _graph_name(config: Config, method: str) -> str | None:
+def graph_name(config: Config, method: str) -> str | None:
+    """The name of a method's graph under a configuration; None where nothing is fused."""
     own = METHODS[method].graph
     return None if own is None else config.graph or own
 
@@ -132,8 +113,13 @@ def check_config(config: Config) -> None:
         raise ValueError(f"alpha is {config.alpha}, expected a value above 0. Try --alpha 0.1.")
     if not config.beta >= 0:
         raise ValueError(f"beta is {config.beta}, expected a value of at least 0. Try --beta 0.")
-    for option, count in (("epochs", config.epochs), ("particles", config.particles), ("neighbors", config.neighbors)):
-        if count < 1:
+    for option, count in (
+        ("epochs", config.epochs),
+        ("particles", config.particles),
+        ("neighbors", config.neighbors),
+        ("chunk", config.chunk),
+    ):
+        if count is not None and count < 1:
             raise ValueError(
                 f"{option} is {count}, expected at least 1. Try --{option} {5 if option == 'neighbors' else 1}."
             )
@@ -152,20 +138,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def fit_method(
-    name: str,
-    config: Config,
-    problem: Problem,
-    graph: Graph | None,
-    on_epoch: Callable[[str, int, Tensor], None] | None = None,
-) -> FittedMethod:
-    """Builds the named method's density, its replicas one for each split, and trains it."""
-    method = METHODS[name]
-    classes = bool(problem.classes)
-    density = build_density(
+def method_density(method: Method, config: Config, problem: Problem) -> ConditionalDensity:
+    """A method's density, untrained, its replicas one for each split."""
+    return build_density(
         method,
         num_features=problem.train.x.shape[-1],
-        likelihood=Categorical if classes else Gaussian,
+        likelihood=Categorical if problem.classes else Gaussian,
         num_outputs=problem.num_outputs,
         widths=config.widths,
         mixing_layer=config.mixing_layer,
@@ -173,9 +151,29 @@ def fit_method(
         dropout=config.dropout,
         replicas=len(config.splits),
     )
+
+
+def fit_method(
+    method: Method,
+    config: Config,
+    problem: Problem,
+    graph: Graph | None,
+    seed: int,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+) -> FittedMethod:
+    """Trains a method's density on all splits of a configuration together.
+
+    Args:
+        method: what to train.
+        config: how.
+        problem, graph: the data and the method's graph, on the device to train on.
+        seed: of the training noise; a split's initial weights follow from the configuration's seed and its number.
+        on_epoch: see :func:`~pyro_probmix.fit`.
+    """
+    density = method_density(method, config, problem)
     initialise(density, [config.seed * 1_000_003 + split for split in config.splits])
     density.to(problem.train.x.device)
-    degenerate = classes and config.beta == 0
+    degenerate = bool(problem.classes) and config.beta == 0
     process = ProbMix(
         density,
         at=method.site,
@@ -195,8 +193,8 @@ def fit_method(
         learning_rate=config.learning_rate,
         criterion=CRITERIA[config.criterion](config.particles),
         num_samples=config.validation_samples,
-        seed=config.seed,
+        seed=seed,
         names=problem.names,
-        on_epoch=None if on_epoch is None else lambda epoch, best: on_epoch(name, epoch, best),
+        on_epoch=on_epoch,
     )
     return FittedMethod(density, result)
