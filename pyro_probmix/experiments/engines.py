@@ -159,6 +159,19 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
 def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
     import dask
     from distributed import Client, LocalCluster
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc] # joblib is not typed
+        # joblib hears only of the tasks that came back, and would wait for ever for one that Dask has given up.
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            future.add_done_callback(lambda done: callback(done.exception()) if done.exception() else None)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, BaseException):
+                raise out
+            return super().retrieve_result_callback(out)
 
     address = address or dask.config.get("scheduler-address", None)
     try:
@@ -171,7 +184,8 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
     try:
         client.wait_for_workers(1, timeout=60)
         workers = jobs or len(client.ncores())
-        with joblib.parallel_config("dask", client=client, n_jobs=workers, pure=False):
+        joblib.register_parallel_backend("pyro_probmix-dask", Backend)
+        with joblib.parallel_config("pyro_probmix-dask", client=client, n_jobs=workers, pure=False):
             yield Engine(workers, 1, in_process=False)
     finally:
         client.close()

@@ -20,7 +20,7 @@ from pyro_probmix.experiments.runner import choose_device
 
 __all__ = ["WorkersLost", "chunk_size", "run"]
 
-#: So many losses of a worker with no job finished between them, and the sweep gives up.
+#: So many losses of a worker with no job finished between them, the last with one job alone, and that job is given up.
 LARGEST_LOSSES = 3
 
 class WorkersLost(RuntimeError):
@@ -92,20 +92,27 @@ def _outcomes(
             report = None if on_epoch is None else _Report(job, on_epoch)
             yield run_job(job, device, report)
         return
-    losses = 0
+    losses, given_up, reason = 0, [], ""
     while waiting:
+        # A lost worker may take the jobs of others with it. So after two losses in a row, one job runs alone: it either
+        # has the memory to itself, or is the one that kills its worker, and must not keep the others from finishing.
+        alone = losses == LARGEST_LOSSES - 1
+        chosen = list(waiting.values())[: 1 if alone else None]
         try:
-            with closing(engine.map(_Worker(engine.threads), list(waiting.values()))) as values:
+            with closing(engine.map(_Worker(engine.threads), chosen)) as values:
                 for value in values:
                     losses = 0
                     yield value
         except Exception as error:  # each engine has its own exception for a worker that was lost
             losses += 1
             if losses == LARGEST_LOSSES:
-                raise WorkersLost(
-                    f"workers were lost {losses} times in a row, last with {type(error).__name__}: {error} "
-                    "What was finished is in the run's folder. Try fewer --jobs, if memory ran out."
-                ) from error
+                given_up.append(waiting.pop(chosen[0].name).name)
+                losses, reason = 0, f"{type(error).__name__}: {error}"
+    if given_up:
+        raise WorkersLost(
+            f"workers were lost again and again at {', '.join(given_up)}, last with {reason} What was finished is in the "
+            "run's folder. Try fewer --jobs, if memory ran out."
+        )
 
 
 @dataclass(frozen=True)

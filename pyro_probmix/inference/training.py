@@ -15,6 +15,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
+from pyro_probmix.inference.distributed import Ranks
 from pyro_probmix.inference.prediction import negative_log_likelihood
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.models.density import ConditionalDensity
@@ -60,6 +61,7 @@ def fit(
     seed: int = 0,
     names: Sequence[str] | None = None,
     on_epoch: Callable[[int, Tensor], None] | None = None,
+    distributed: bool = False,
 ) -> Fit:
     """Trains a process by stochastic gradients, and leaves the weights of each replica's best epoch in it.
 
@@ -81,6 +83,8 @@ def fit(
         seed: of all random numbers of this fit.
         names: one for each replica, for reports; by default "replica 0" and so on.
         on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R].
+        distributed: whether all processes of torch's default process group train this model together, each on its share
+            of every batch, and end with the same weights; all call ``fit`` with the same data.
 
     Raises:
         ValueError: for arguments that do not fit, or responses outside the support of the likelihood.
@@ -100,6 +104,7 @@ def fit(
     """
     replicas = Replicas(model, model.replicas, names)
     _check_arguments(epochs, patience, clip_norm, validation)
+    ranks = Ranks(distributed, model.batch_size)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     x, y = x.to(device), y.to(device)
@@ -108,29 +113,30 @@ def fit(
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
     n = model.num_rows(x, y)
-    batch_size = min(model.batch_size or n + n % 2, n + n % 2)
+    batch_size = min(model.batch_size or ranks.padded(n), ranks.padded(n))
+    objective = ranks.objective(criterion, model)
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
-    with _own_random_state(seed, device), pyro.validation_enabled(False):
+    with _own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False):
         _check_data(model, x, y)
         for epoch in range(epochs):
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
             model.train()
-            order = shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device)
+            order = ranks.shared(shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device))
             losses = []
             for rows in order.split(batch_size, -1):
                 steps.zero_grad()
-                terms = criterion.terms(model, model.guide, x, y, rows)
+                terms = objective(x, y, ranks.own(rows))
                 torch.stack([-term.sum() / n for term in terms]).sum().backward()  # in nats a row, eq. (15)
                 if clip_norm is not None:
                     replicas.clip(clip_norm)
                 replicas.step(steps, rate)
                 losses.append(torch.stack([-replicas.sum_of_each(term.detach()) / n for term in terms]).sum(0))
-            train[epoch] = torch.stack(losses).mean(0)
+            train[epoch] = ranks.mean(torch.stack(losses).mean(0))
             replicas.finite &= train[epoch].isfinite()
             if held_out is not None:
                 model.eval()
-                scores[epoch] = negative_log_likelihood(model.density, *held_out, num_samples=num_samples)
+                scores[epoch] = ranks.mean(negative_log_likelihood(model.density, *held_out, num_samples=num_samples))
                 replicas.keep_best(epoch + 1, scores[epoch], patience)
             if on_epoch is not None:
                 on_epoch(epoch + 1, replicas.best_nll)
