@@ -146,9 +146,11 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
         if workers > there.get("CPU", 0):
             raise ValueError(f"{workers} jobs at a time were asked of a Ray cluster of {there.get('CPU', 0):.0f} CPUs. "
                              f"Try --jobs {there.get('CPU', 1):.0f}.")
-        arguments = {"num_cpus": 1, "num_gpus": min(1.0, there.get("GPU", 0) / workers)}
+        # Two actors for one worker: for 1 joblib would compute in this process.
+        actors = max(2, workers)
+        arguments = {"num_cpus": workers / actors, "num_gpus": min(1.0, there.get("GPU", 0) / actors)}
         joblib.register_parallel_backend("pyro_probmix-ray", Backend)
-        with joblib.parallel_config("pyro_probmix-ray", n_jobs=workers, ray_remote_args=arguments):
+        with joblib.parallel_config("pyro_probmix-ray", n_jobs=actors, ray_remote_args=arguments):
             yield Engine(workers, 1, in_process=False)
     finally:
         if own:
@@ -172,6 +174,10 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
             if isinstance(out, BaseException):
                 raise out
             return super().retrieve_result_callback(out)
+
+        # One worker, perhaps the last that is left, is a worker still: for 1 joblib would compute in this process.
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
 
     address = address or dask.config.get("scheduler-address", None)
     try:
