@@ -69,10 +69,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for the results (default: runs/EXPERIMENT-DATASET-TIME); a run that was stopped goes on from there",
     )
-    add("--jobs", type=int, metavar="N", help="so many jobs (data set x method) at a time (default 1, or all of a cluster)")
+    add(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="so many jobs (data set x method) at a time (default 1, or all of a cluster)",
+    )
     add("--backend", metavar="NAME", help="local (default), ray or dask")
-    add("--address", metavar="ADDRESS", help="of the Ray or Dask cluster (default: its own settings, else one is started)")
-    add("--chunk", type=int, metavar="R", help="splits to a job (default: all that share a method, or fewer if jobs are many)")
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="of the Ray or Dask cluster (default: its own settings, else one is started)",
+    )
+    add(
+        "--chunk",
+        type=int,
+        metavar="R",
+        help="splits to a job (default: all that share a method, or fewer if jobs are many)",
+    )
     return parser
 
 
@@ -179,8 +193,8 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.experiment == "uci" and "dataset" in given:
         from pyro_probmix.experiments.uci import UCI_DATASETS
 
-        names = UCI_DATASETS if given["dataset"] == "all" else [name.strip() for name in given["dataset"].split(",")]
-        given["dataset"] = ",".join(dict.fromkeys(names))
+        asked = ",".join(UCI_DATASETS) if given["dataset"] == "all" else given["dataset"]
+        given["dataset"] = ",".join(dict.fromkeys(name.strip() for name in asked.split(",")))
     return replace(EXPERIMENTS[arguments.experiment], **given)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from torch import distributed
 
 from tests import two_ranks
 
-pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="PyTorch has no gloo here")
+pytestmark = [
+    pytest.mark.skipif(not distributed.is_gloo_available(), reason="PyTorch has no gloo here"),
+    pytest.mark.timeout(300),  # three processes that import PyTorch, on a machine that may be busy
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,11 +33,16 @@ def left(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "tests.two_ranks"]
     root = Path(__file__).parents[1]
-    ranks = [subprocess.Popen([*command, str(k), str(folder)], cwd=root, stderr=subprocess.PIPE, text=True) for k in (0, 1)]
+    ranks = [
+        subprocess.Popen([*command, str(k), str(folder)], cwd=root, stderr=subprocess.PIPE, text=True) for k in (0, 1)
+    ]
     alone = two_ranks.everything(False)
-    for rank in ranks:
-        _, err = rank.communicate(timeout=100)
-        assert rank.returncode == 0, err
+    try:
+        errors = [rank.communicate(timeout=250)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
     return folder, [torch.load(folder / f"{k}.pt", weights_only=True) for k in (0, 1)], alone
 
 
@@ -61,5 +70,19 @@ def test_a_batch_that_cannot_be_dealt_is_refused(left):
 
 
 def test_fit_outside_of_a_group_is_refused():
-    with pytest.raises(ValueError, match="outside of a process group.*Try torchrun"):
+    with pytest.raises(ValueError, match=r"outside of a process group.*Try torchrun"):
         two_ranks.by_fit("ERM", True)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs_runs_under_torchrun(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
+    script = page.split("```python\n# train.py\n")[1].split("```")[0]
+    (tmp_path / "train.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    command += ["--master-port", "29631", "train.py"]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{paths}"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("validation NLL ") and (tmp_path / "density.pt").exists()

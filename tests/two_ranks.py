@@ -63,7 +63,7 @@ class _LookUp(Messenger):
 def by_loop(name: str, joint: bool) -> dict[str, Tensor]:
     """A user's own loop over the loss as a module, without or with DistributedDataParallel around it."""
     model = Tabled(process(name))
-    loss: nn.Module = ExpectedLogLikelihood()(model, PriorGuide(model))
+    loss: Any = ExpectedLogLikelihood()(model, PriorGuide(model))  # type: ignore[arg-type] # Pyro takes any callable
     ranks = Ranks(joint, BATCH)
     if joint:
         loss = DistributedDataParallel(loss)
@@ -86,7 +86,11 @@ def by_fit(name: str, joint: bool, batch_size: int | None = BATCH, seed: int = 0
     result = fit(
         model, x, y, epochs=4, validation=(x + 0.1, y), learning_rate=0.01, clip_norm=1.0, patience=3, distributed=joint
     )
-    return model.density.state_dict() | {"nll": result.validation_nll, "loss": result.train_loss, "best": result.best_epoch}
+    return model.density.state_dict() | {
+        "nll": result.validation_nll,
+        "loss": result.train_loss,
+        "best": result.best_epoch,
+    }
 
 
 def everything(joint: bool, rank: int = 0) -> dict[str, dict[str, Tensor]]:

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -92,10 +92,8 @@ def _worker_number() -> int:
     if "distributed" in sys.modules:
         from distributed import get_worker
 
-        try:
+        with suppress(ValueError):  # this is no Dask worker
             name = get_worker().name
-        except ValueError:  # this is no Dask worker
-            pass
     number = re.search(r"\d+$", str(name))
     return int(number.group()) if number else 0
 
@@ -144,8 +142,10 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
         there = ray.cluster_resources()
         workers = jobs or max(1, int(there.get("CPU", 1)))
         if workers > there.get("CPU", 0):
-            raise ValueError(f"{workers} jobs at a time were asked of a Ray cluster of {there.get('CPU', 0):.0f} CPUs. "
-                             f"Try --jobs {there.get('CPU', 1):.0f}.")
+            raise ValueError(
+                f"{workers} jobs at a time were asked of a Ray cluster of {there.get('CPU', 0):.0f} CPUs. "
+                f"Try --jobs {there.get('CPU', 1):.0f}."
+            )
         # Two actors for one worker: for 1 joblib would compute in this process.
         actors = max(2, workers)
         arguments = {"num_cpus": workers / actors, "num_gpus": min(1.0, there.get("GPU", 0) / actors)}
@@ -177,12 +177,12 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
 
         # One worker, perhaps the last that is left, is a worker still: for 1 joblib would compute in this process.
         def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, super().effective_n_jobs(n_jobs))
+            return max(2, int(super().effective_n_jobs(n_jobs)))
 
     address = address or dask.config.get("scheduler-address", None)
+    cluster = None if address else LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
     try:
-        cluster = address or LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
-        client = Client(cluster, timeout="10s")
+        client = Client(cluster or address, timeout="10s")
     except (OSError, TimeoutError, ValueError):
         raise ValueError(
             f"there is no Dask scheduler at {address!r}. Try dask scheduler, and --address tcp://HOST:8786."
@@ -195,7 +195,7 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
             yield Engine(workers, 1, in_process=False)
     finally:
         client.close()
-        if not address:
+        if cluster is not None:
             cluster.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ __all__ = ["WorkersLost", "chunk_size", "run"]
 
 #: So many losses of a worker with no job finished between them, the last with one job alone, and that job is given up.
 LARGEST_LOSSES = 3
+
 
 class WorkersLost(RuntimeError):
     """Workers were lost again and again, for example for want of memory."""
@@ -84,7 +85,7 @@ class _Failed:
 
 def _outcomes(
     waiting: dict[str, Job], engine: Engine, on_epoch: Callable[[Job, int, Tensor], None] | None
-) -> Iterator[Finished | _Failed]:
+) -> Generator[Finished | _Failed, None, None]:
     """What becomes of the waiting jobs, until none waits."""
     if engine.in_process:
         for job in list(waiting.values()):

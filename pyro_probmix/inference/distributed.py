@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -69,7 +68,7 @@ class Ranks:
         """This rank's share of a batch [..., B], pairs that are pairs of the batch too."""
         if self.count == 1:
             return rows
-        halves = rows.unflatten(-1, (2, -1))
+        halves = rows.reshape(*rows.shape[:-1], 2, -1)
         return halves.chunk(self.count, -1)[self.index].flatten(-2)
 
     def mean(self, values: Tensor) -> Tensor:
