@@ -210,7 +210,8 @@ def test_each_worker_has_a_device_of_its_own(monkeypatch):
     assert own_device(torch.device("cuda")) == torch.device("cuda")
 
 
-def test_ctrl_c_leaves_finished_jobs_and_no_process(tmp_path):
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_run_that_is_ended_leaves_finished_jobs_and_no_process(tmp_path, ended_by):
     out = tmp_path / "run"
     command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
     arguments = ["run", "toy-regression", "--seeds", "2", "--epochs", "150", "--jobs", "2", "--out", str(out)]
@@ -220,10 +221,14 @@ def test_ctrl_c_leaves_finished_jobs_and_no_process(tmp_path):
     deadline = time.monotonic() + 90
     while not (out / "results.parquet").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
+    if ended_by == signal.SIGINT:
+        os.killpg(process.pid, ended_by)  # as a terminal does, to all processes of the command
+    else:
+        process.kill()
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "stopped; what was finished is in the run's folder" in err and "Traceback" not in err
+    if ended_by == signal.SIGINT:
+        assert process.returncode == 130, err
+        assert "stopped; what was finished is in the run's folder" in err and "Traceback" not in err
     assert 1 <= len(set(numbers(out)["method"])) < 9
     deadline = time.monotonic() + 20
     with pytest.raises(ProcessLookupError):  # the group is empty

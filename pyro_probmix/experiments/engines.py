@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +20,8 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 
 __all__ = ["BACKENDS", "Engine", "check_backend", "connect", "own_device"]
+
+_RAY_HINT = "Try ray start --head --port 6379, and --address HOST:6379."
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -107,16 +113,24 @@ def _local(jobs: int | None, address: str | None) -> Iterator[Engine]:
         return
     assert jobs is not None
     threads = max(1, joblib.cpu_count() // jobs)
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads, initializer=_ignore_interrupts):
+    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads, initializer=_obey_parent):
         try:
             yield Engine(jobs, threads, in_process=False)
         finally:
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to all processes of a terminal; the one that runs the sweep ends the others."""
+def _obey_parent() -> None:
+    """Leaves Ctrl-C, which goes to all processes of a terminal, to the one that runs the sweep, and ends with that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # it was killed, and nobody waits for this job any more
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -128,15 +142,20 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
         # Ray's pool calls back for each result, so they need not wait for the last.
         supports_return_generator = True
 
+    if address and ":" in address:
+        # Ray itself would try for minutes.
+        host, port = address.rsplit("/", 1)[-1].rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, ValueError):
+            raise ValueError(f"there is no Ray cluster at {address!r}. {_RAY_HINT}") from None
     own = not ray.is_initialized()
     if own:
         try:
             ray.init(address or "auto", logging_level="ERROR", log_to_driver=False)
         except ConnectionError:
             if address is not None:
-                raise ValueError(
-                    f"there is no Ray cluster at {address!r}. Try ray start --head, and --address auto."
-                ) from None
+                raise ValueError(f"there is no Ray cluster at {address!r}. {_RAY_HINT}") from None
             ray.init(num_cpus=jobs, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
     try:
         there = ray.cluster_resources()
