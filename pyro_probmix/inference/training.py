@@ -7,18 +7,17 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
+from pyro_probmix.inference.minibatches import check_rows, checked_source, minibatches
 from pyro_probmix.inference.prediction import negative_log_likelihood
 from pyro_probmix.inference.replicas import Replicas
-from pyro_probmix.models.density import ConditionalDensity
-from pyro_probmix.models.process import ProbMix, shuffled_rows
+from pyro_probmix.inference.streaming import RowStream
+from pyro_probmix.models.process import ProbMix
 
 __all__ = ["Fit", "fit"]
 
@@ -45,8 +44,8 @@ class Fit:
 
 def fit(
     model: ProbMix,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | RowStream,
+    y: Tensor | None = None,
     *,
     epochs: int,
     validation: tuple[Tensor, Tensor] | None = None,
@@ -68,7 +67,8 @@ def fit(
 
     Args:
         model: the process; the device of its parameters is where the training runs.
-        x, y: all training rows, as the process takes them.
+        x, y: all training rows, as the process takes them; or x a stream of them, whose blocks are trained on one by one,
+            with edges within a block (see :class:`RowStream`), and no y.
         epochs: number of passes; each draws a new order of the rows.
         validation: rows (x, y) for the choice of the epoch; without them the last epoch's weights stay.
         learning_rate: of the optimizer; with replicas also a tensor [R].
@@ -102,23 +102,21 @@ def fit(
     _check_arguments(epochs, patience, clip_norm, validation)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
-    x, y = x.to(device), y.to(device)
+    source = checked_source(model, x, y, device)
     held_out = None if validation is None else (validation[0].to(device), validation[1].to(device))
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
-    n = model.num_rows(x, y)
-    batch_size = min(model.batch_size or n + n % 2, n + n % 2)
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     with _own_random_state(seed, device), pyro.validation_enabled(False):
-        _check_data(model, x, y)
+        if not isinstance(source, RowStream):
+            check_rows(model, *source)
         for epoch in range(epochs):
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
             model.train()
-            order = shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device)
-            losses = []
-            for rows in order.split(batch_size, -1):
+            losses = _Mean()
+            for x, y, rows, n in minibatches(model, source, seed, epoch, device):
                 steps.zero_grad()
                 terms = criterion.terms(model, model.guide, x, y, rows)
                 torch.stack([-term.sum() / n for term in terms]).sum().backward()  # in nats a row, eq. (15)
@@ -126,7 +124,7 @@ def fit(
                     replicas.clip(clip_norm)
                 replicas.step(steps, rate)
                 losses.append(torch.stack([-replicas.sum_of_each(term.detach()) / n for term in terms]).sum(0))
-            train[epoch] = torch.stack(losses).mean(0)
+            train[epoch] = losses.value()
             replicas.finite &= train[epoch].isfinite()
             if held_out is not None:
                 model.eval()
@@ -142,6 +140,34 @@ def fit(
     else:
         replicas.restore_best()
     return _finished(replicas, train[: epoch + 1], scores[: epoch + 1])
+
+
+class _Mean:
+    """The mean of many tensors, of which few are kept."""
+
+    def __init__(self) -> None:
+        self._values: list[Tensor] = []
+        self._means: list[Tensor] = []
+        self._counts: list[int] = []
+
+    def append(self, value: Tensor) -> None:
+        self._values.append(value)
+        if len(self._values) == 16_384:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._means.append(torch.stack(self._values).mean(0))
+        self._counts.append(len(self._values))
+        self._values.clear()
+
+    def value(self) -> Tensor:
+        """Shaped as one of them."""
+        if self._values:
+            self._fold()
+        total = sum(self._counts)
+        return torch.stack([mean * (count / total) for mean, count in zip(self._means, self._counts, strict=True)]).sum(
+            0
+        )
 
 
 def _finished(replicas: Replicas, train: Tensor, scores: Tensor) -> Fit:
@@ -197,39 +223,6 @@ def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None,
             raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
     if patience is not None and validation is None:
         raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")
-
-
-@torch.no_grad()
-def _check_data(model: ProbMix, x: Tensor, y: Tensor) -> None:
-    if not bool(x.isfinite().all()):
-        raise ValueError(
-            "fit got features that are NaN or infinite, expected finite ones. Try to drop or impute those rows."
-        )
-    if not isinstance(model.density, ConditionalDensity):
-        return
-    own = model.density.replicas is not None and x.dim() > 1 + model.density.event_dim
-    few = x[:, :2] if own else x[:2]
-    training = model.training
-    model.eval()
-    with poutine.block(), poutine.trace() as tracer:
-        model.density(few)
-    model.train(training)
-    fn: Any = tracer.trace.nodes["y"]["fn"]
-    rows_dim = -1 - fn.event_dim
-    if (
-        y.dim() < -rows_dim
-        or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape
-        or y.shape[rows_dim] != model.num_rows(x)
-    ):
-        raise ValueError(
-            f"fit got responses of shape {tuple(y.shape)}, expected [..., {model.num_rows(x)}"
-            f"{''.join(f', {size}' for size in fn.event_shape)}], a row for each of x. Try y.reshape or num_outputs."
-        )
-    if not bool(fn.support.check(y).all() and y.isfinite().all()):
-        raise ValueError(
-            f"fit got responses outside of the support of {type(model.density.likelihood).__name__}, expected "
-            f"{fn.support}, finite. Try another likelihood, or another scale of the response."
-        )
 
 
 @contextmanager
