@@ -21,8 +21,8 @@ class ArrayStream(RowStream):
     Args:
         x: features [N, d]: an array, or anything whose rows ``x[start:stop]`` are one.
         y: targets [N] or [N, d_y], likewise.
-        task, memory_mib, block_rows, chunk_rows, replicas: see :class:`RowStream`. A chunk is at most 256 KiB by default,
-            which reads at nearly the speed of the disk; ``chunk_rows=1`` makes all pairs equally likely.
+        task, memory_mib, block_rows, chunk_rows, replicas: see :class:`RowStream`. A chunk is at most about
+            256 KiB by default, so that a disk is not asked for every row; ``chunk_rows=1`` makes all pairs equally likely.
 
     Raises:
         ValueError: for shapes that do not fit, or options out of range.

@@ -27,6 +27,10 @@ def checked_source(model: ProbMix, x: Tensor | RowStream, y: Tensor | None, devi
             )
         x, y = x.to(device), y.to(device)
         model.num_rows(x, y)  # refuses rows that do not match
+        if not bool(x.isfinite().all()):
+            raise ValueError(
+                "fit got features that are NaN or infinite, expected finite ones. Try to drop or impute those rows."
+            )
         return x, y
     if y is not None:
         raise ValueError("fit got responses beside a stream, which has its own. Try fit(model, stream, epochs=10).")
@@ -51,8 +55,10 @@ def minibatches(
         if isinstance(source, RowStream):
             x, y = x.to(device), y.to(device)
             if model.replicas is not None:  # a block of R rows could be taken for one of R replicas' own
-                x, y = x.expand(model.replicas, *x.shape), y.expand(model.replicas, *y.shape)
+                x, y = x.expand(model.replicas, *x.shape), y[None]
             check_rows(model, x, y)
+            if model.replicas is not None:
+                y = y.expand(model.replicas, *y.shape[1:])
         n = model.num_rows(x, y)
         batch_size = min(model.batch_size or n + n % 2, n + n % 2)
         order = shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device)
@@ -62,10 +68,7 @@ def minibatches(
 
 @torch.no_grad()
 def check_rows(model: ProbMix, x: Tensor, y: Tensor) -> None:
-    if not bool(x.isfinite().all()):
-        raise ValueError(
-            "fit got features that are NaN or infinite, expected finite ones. Try to drop or impute those rows."
-        )
+    """Refuses responses whose shape or values do not fit the likelihood."""
     if not isinstance(model.density, ConditionalDensity):
         return
     own = model.density.replicas is not None and x.dim() > 1 + model.density.event_dim

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pyro_probmix.inference.streaming import MIB, PIECE_ROWS, Piece, RowStream, Task
+from pyro_probmix.inference.streaming import FIXED_MEMORY, MIB, PIECE_ROWS, Piece, RowStream, Task
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -122,7 +122,7 @@ class ParquetStream(RowStream):
 
     def _read_group(self, index: int, places: list[tuple[int, int, int]]) -> Iterator[Piece]:
         k, group = self._groups[index]
-        at_once = max(1, int(0.25 * self.memory_mib * MIB) // COLUMN_BYTES)
+        at_once = max(1, int(0.25 * (self.memory_mib - FIXED_MEMORY) * MIB) // COLUMN_BYTES)
         try:
             with _open(self._paths[k], self._metadata[k]) as file:
                 for low in range(0, len(self.columns), at_once):
@@ -131,6 +131,8 @@ class ParquetStream(RowStream):
                         PIECE_ROWS, row_groups=[group], columns=list(self.columns[columns]), use_threads=False
                     )
                     yield from _overlaps(batches, int(self._starts[index]), columns, self.columns[columns], places)
+                    # What Arrow's allocator keeps for later would add up over the columns.
+                    pa.default_memory_pool().release_unused()
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(self._paths[k], error, f"row group {group} ") from None
 

@@ -6,6 +6,7 @@ __all__ = ["Piece", "RowStream", "Task"]
 
 import copy
 import math
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -22,9 +23,10 @@ Array: TypeAlias = npt.NDArray[np.float64]
 Piece: TypeAlias = tuple[int, int, slice, Array]
 
 MIB = 2**20
-SMALLEST_MEMORY = 16  # MiB: below, what decodes a file is more than what it decodes
+SMALLEST_MEMORY = 32  # MiB
+FIXED_MEMORY = 16  # MiB: code and tables that a reader loads, and small pieces that stay with the process
 CHUNKS_PER_BLOCK = 16  # at least so many places of the source meet in a block
-PIECE_ROWS = 16_384  # are decoded at once
+PIECE_ROWS = 8_192  # are decoded at once
 
 
 class RowStream(ABC):
@@ -50,7 +52,7 @@ class RowStream(ABC):
         row_bytes: bytes of a row in the source.
         task: ``"regression"``, or ``"classification"`` for one integer target.
         memory_mib: MiB that reading, the blocks and the order in which :func:`fit` takes their rows may add to the
-            process; a quarter of it is for decoding.
+            process, at least 32; a quarter of it is for decoding.
         block_rows: m is at most this; None leaves it to the memory.
         chunk_rows: c is at most this; None takes a 16th of a block at most.
         replicas: of the model that will be trained: each takes a block's rows in its own order, which takes memory too.
@@ -114,15 +116,15 @@ class RowStream(ABC):
         self._mean, self._scale = np.zeros(len(self.columns)), np.ones(len(self.columns))
 
     def _largest_block(self, block_rows: int | None) -> int:
-        """The rows whose memory is the bound, less a quarter to decode."""
+        """The rows whose memory is the bound, less what is fixed and a quarter to decode."""
         labels = 8 if self.task == "classification" else 0
         # Two blocks, a place for each row, and for each replica an old order and the keys and copies of a new one.
         row = 2 * (self.dtype.itemsize * len(self.columns) + labels) + 8 + 40 * self.replicas
-        largest = int(0.75 * self.memory_mib * MIB / row)
+        largest = int(0.75 * (self.memory_mib - FIXED_MEMORY) * MIB / row)
         if largest < 2:
             raise ValueError(
                 f"{self.name}: memory_mib={self.memory_mib} holds {largest} rows of {len(self.columns)} columns, expected 2 "
-                f"or more. Try memory_mib={math.ceil(4 * row / MIB)}."
+                f"or more. Try memory_mib={FIXED_MEMORY + math.ceil(4 * row / MIB)}."
             )
         return min(largest, self.num_rows, block_rows or largest)
 
@@ -161,7 +163,10 @@ class RowStream(ABC):
             yield self._block(segments, rng.permutation(high - low))
 
     def _block(self, segments: list[tuple[int, int]], places: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        block = torch.empty(len(places), len(self.columns), dtype=self.dtype)
+        # Pages of its own, which go back to the system with the block: those of malloc may stay with the process.
+        shape = len(places), len(self.columns)
+        pages = mmap.mmap(-1, math.prod(shape) * self.dtype.itemsize)
+        block = torch.frombuffer(pages, dtype=self.dtype).reshape(shape)
         rows = block.numpy()
         largest = torch.finfo(self.dtype).max
         for at, row, columns, values in self._read(segments):
@@ -187,7 +192,7 @@ class RowStream(ABC):
         centred; classes stay as they are.
 
         References:
-            Chan, Golub and LeVeque, 1983, "Algorithms for computing the sample variance", eq. (2.1).
+            Chan, Golub and LeVeque, 1983, "Algorithms for computing the sample variance".
         """
         count, mean, squares = (np.zeros(len(self.columns)) for _ in range(3))
         least, most = np.full(len(self.columns), np.inf), np.full(len(self.columns), -np.inf)
