@@ -190,7 +190,9 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(capsys, tmp_path):
 def test_ctrl_c_leaves_what_was_finished(tmp_path):
     """Interrupted in its second method, a run leaves the first one's results whole."""
     out = tmp_path / "run"
-    command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
+    # A process started in the background inherits a deaf ear to Ctrl-C; a terminal's has none.
+    listen = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{listen}; from pyro_probmix.cli import main; sys.exit(main())"]
     arguments = [
         "run",
         "toy-regression",
