@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", help="auto (default), cpu or cuda")
     add("--data-dir", metavar="FOLDER", help="folder with the data sets (default: $PROBMIX_DATA, else download once)")
     add("--out", metavar="FOLDER", help="folder for the results (default: runs/EXPERIMENT-DATASET-TIME)")
-    report = commands.add_parser("report", help="one page from run folders: tables, claims and figures beside the paper's")
+    report = commands.add_parser(
+        "report", help="one page from run folders: tables, claims and figures beside the paper's"
+    )
     report.set_defaults(action=_report)
     report.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
     report.add_argument("--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)")

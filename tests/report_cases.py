@@ -16,7 +16,9 @@ NINE = METHODS[:9]
 
 def rows(key, metrics):
     """Rows of results for one method: ``key`` is KEYS without the split, ``metrics`` name -> values over the splits."""
-    frame = pd.DataFrame(metrics).rename_axis("split").reset_index().melt("split", var_name="metric", value_name="value")
+    frame = (
+        pd.DataFrame(metrics).rename_axis("split").reset_index().melt("split", var_name="metric", value_name="value")
+    )
     return frame.assign(**dict(zip(KEYS[:-1], key, strict=True)))[[*KEYS, "metric", "value"]]
 
 
@@ -50,7 +52,9 @@ def stocks(tickers=("GME", "GOOG", "NVDA", "RCL"), splits=3, dollars=10.0, seed=
             for method in NINE:
                 nll = paper[network, ticker, "nll", method] * np.exp(0.1 * rng.normal(size=splits))
                 metrics = {"nll": nll + np.log(dollars), "nll (standardised)": nll, "validation nll": nll - 3}
-                metrics["rmse"] = dollars * paper[network, ticker, "rmse", method] * np.exp(0.05 * rng.normal(size=splits))
+                metrics["rmse"] = (
+                    dollars * paper[network, ticker, "rmse", method] * np.exp(0.05 * rng.normal(size=splits))
+                )
                 parts.append(rows(("stocks", ticker, network, method, "fixed"), metrics))
     return pd.concat(parts, ignore_index=True)
 

@@ -6,15 +6,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from pyro_probmix.experiments.report.numbers import (
-    comparison,
-    counts,
-    in_order,
-    published_comparison,
-    rank_agreement,
-    settings_of,
-)
-from pyro_probmix.experiments.report.page import Block, Cell, Row, Table, Text, number, spread
+from pyro_probmix.experiments.report.comparison import comparison, counts, published_comparison, rank_agreement
+from pyro_probmix.experiments.report.numbers import groups, in_order, settings_of
+from pyro_probmix.experiments.report.page import Block, Cell, Row, Table, Text, diverged, number, spread
 from pyro_probmix.experiments.report.paper import METHODS, RMSE_FACTOR, TABLES, paper_tables, published_nll, scale_check
 
 __all__ = ["GOALS", "PUBLISHED_GOAL", "beside_paper", "beside_published", "lowest_count", "place"]
@@ -43,7 +37,7 @@ def beside_paper(results: pd.DataFrame, table: int) -> list[Block]:
     columns = [*shown, *(name for name in methods if name not in shown)]
     rows = [
         row
-        for _, part in compared.groupby(["network", "dataset"], sort=False)
+        for _, part in groups(compared, ["network", "dataset"])
         for row in _group(part, columns, table, settings_of(compared))
     ]
     further = " Further methods stand to the right of the paper's." if len(columns) > len(shown) else ""
@@ -103,12 +97,12 @@ def _best(means: pd.Series, columns: list[str]) -> set[str]:
 def _ours(ours: pd.DataFrame, name: str, best: bool) -> Cell:
     if name not in ours.index:
         return Cell("", kind="" if name in METHODS else "further")
-    cell = ours.loc[name]
-    small = spread(cell["std"])
-    if cell["finite"] < cell["of"]:
-        small += f" ({cell['finite']:.0f} of {cell['of']:.0f})"
-    mark = "✓" if cell["no_worse"] == 1 else ""
-    return Cell(number(cell["mean"]), small, best=best, mark=mark, kind="" if name in METHODS else "further")
+    mean, std, finite, of, no_worse = (
+        float(ours[column][name]) for column in ("mean", "std", "finite", "of", "no_worse")
+    )
+    small = spread(std) + diverged(finite, of)
+    mark = "✓" if no_worse == 1 else ""
+    return Cell(number(mean), small, best=best, mark=mark, kind="" if name in METHODS else "further")
 
 
 def _counted(compared: pd.DataFrame, table: int) -> list[str]:
@@ -119,16 +113,17 @@ def _counted(compared: pd.DataFrame, table: int) -> list[str]:
             f" ({row['rows_further']} with the further methods)" if not set(compared["method"]) <= set(METHODS) else ""
         )
         lines.append(
-            f"Setting {setting}: {row['cells']} of {row['cells_measured']} measured cells are no worse than the paper's, which has "
-            f"{row['cells_in_paper']}{goal}. Our best is no worse than the paper's best in {row['rows']}{further} of "
+            f"Setting {setting}: {row['cells']} of {row['cells_measured']} measured cells are no worse than the paper's, which "
+            f"has {row['cells_in_paper']}{goal}. Our best is no worse than the paper's best in {row['rows']}{further} of "
             f"{row['rows_measured']} measured rows, of {row['rows_in_paper']}."
         )
     ranks = rank_agreement(compared)
-    for setting, part in ranks.groupby("setting", sort=False):
-        each = "; ".join(
-            f"{place(row.dataset, row.network)} {row.correlation:.2f}" for row in part.itertuples(index=False)
+    for (setting,), part in groups(ranks, ["setting"]):
+        names = [place(dataset, network) for dataset, network in zip(part["dataset"], part["network"], strict=True)]
+        each = "; ".join(f"{name} {value:.2f}" for name, value in zip(names, part["correlation"], strict=True))
+        lines.append(
+            f"Setting {setting}: rank correlation (Spearman) of our order of the methods with the paper's: {each}."
         )
-        lines.append(f"Setting {setting}: rank correlation (Spearman) of our order of the methods with the paper's: {each}.")
     return lines
 
 
@@ -151,23 +146,23 @@ def _notes(compared: pd.DataFrame, table: int) -> list[str]:
             for name in RMSE_FACTOR
         )
         notes.append(
-            "† kin8nm and naval: the paper shows RMSE x 100, so ours is multiplied by 100 here; NLL is in the target's own units "
-            "in both. That follows from the paper's numbers: NLL minus the NLL of a constant Gaussian whose width is the RMSE, "
-            f"median over the methods, should be near 0 and is {numbers} (other sets "
+            "† kin8nm and naval: the paper shows RMSE x 100, so ours is multiplied by 100 here; NLL is in the target's own "
+            "units in both. That follows from the paper's numbers: NLL minus the NLL of a constant Gaussian whose width is the "
+            f"RMSE, median over the methods, should be near 0 and is {numbers} (other sets "
             f"{gaps['unscaled'].drop(list(RMSE_FACTOR)).min():+.2f} to {gaps['unscaled'].drop(list(RMSE_FACTOR)).max():+.2f})."
         )
     if table == 2:
         notes.append(
-            "The paper divides each stock's numbers by a power of ten that it does not state, and its NLLs and RMSEs of a row do "
-            "not fit one unit; ours is the NLL of the standardised target where the run has it. Read the order within a row, "
-            "which no unit enters, and take the count of cells with care."
+            "The paper divides each stock's numbers by a power of ten that it does not state, and its NLLs and RMSEs of a row "
+            "do not fit one unit; ours is the NLL of the standardised target where the run has it. Read the order within a row, which "
+            "no unit enters, and take the count of cells with care."
         )
     if table == 4:
         powers = compared.groupby("dataset", sort=False)["power"].first()
         text = ", ".join(f"{name} 10^{power}" for name, power in powers.items())
         notes.append(
-            "The paper divides each stock's numbers by a power of ten that it does not state; ours, in dollars, are multiplied by "
-            f"the one that brings our median over the methods nearest to the paper's ({text}). Read the order within a row, "
+            "The paper divides each stock's numbers by a power of ten that it does not state; ours, in dollars, are multiplied "
+            f"by the one that brings our median over the methods nearest to the paper's ({text}). Read the order within a row, "
             "which no unit enters, and take the count of cells with care."
         )
     return notes
@@ -190,7 +185,10 @@ def beside_published(results: pd.DataFrame) -> list[Block]:
         Row(
             (
                 Cell(str(source), kind="head"),
-                *(Cell(number(value), best=value == lowest[name], kind="paper") for name, value in line.items()),
+                *(
+                    Cell(number(value), best=value == least, kind="paper")
+                    for value, least in zip(line, lowest, strict=True)
+                ),
             ),
             first=k == 0,
         )
@@ -204,12 +202,12 @@ def beside_published(results: pd.DataFrame) -> list[Block]:
             rows.append(Row((Cell(f"ours, {setting}: {label}", kind="head"), *cells), first=k == 0))
         reached, measured = lowest_count(ours, setting)
         notes.append(
-            f"Setting {setting}: the best probabilistic method, ensembles allowed, is at or below the lowest published NLL on {reached} of "
-            f"{measured} measured data sets, of {len(lowest)}; the goal is {PUBLISHED_GOAL}."
+            f"Setting {setting}: the best probabilistic method, ensembles allowed, is at or below the lowest published NLL on "
+            f"{reached} of {measured} measured data sets, of {len(lowest)}; the goal is {PUBLISHED_GOAL}."
         )
     caption = (
-        "NLL published on the same 20 splits, and our lowest mean, with the method that has it. ★ lowest published; ✓ ours at or "
-        "below it. Ours is the lowest of several methods on the test rows, as the paper's best cell is."
+        "NLL published on the same 20 splits, and our lowest mean, with the method that has it. ★ lowest published; ✓ ours at "
+        "or below it. Ours is the lowest of several methods on the test rows, as the paper's best cell is."
     )
     return [Table(("", *table.columns), tuple(rows), caption), *(Text(note) for note in notes)]
 

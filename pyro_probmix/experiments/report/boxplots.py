@@ -81,7 +81,11 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
             if len(outside):
                 end = number(outside.max() if side == "right" else outside.min())
                 every = len(outside) == len(own)
-                note = f"all outside, median {number(float(np.median(own)))}" if every else f"{len(outside)} outside, to {end}"
+                note = (
+                    f"all outside, median {number(float(np.median(own)))}"
+                    if every
+                    else f"{len(outside)} outside, to {end}"
+                )
                 ax.text(
                     x,
                     place - 0.02,

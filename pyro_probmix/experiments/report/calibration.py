@@ -42,7 +42,14 @@ def pit_histograms(counts: dict[str, FloatArray]) -> Figure:
             if height > top:
                 left = k < BARS / 2
                 x, side = (k + 1.2, "left") if left else (k - 0.2, "right")
-                ax.text(x / BARS, 0.98 * top, f"◂ {height:.1f}" if left else f"{height:.1f} ▸", va="top", ha=side, fontsize=8)
+                ax.text(
+                    x / BARS,
+                    0.98 * top,
+                    f"◂ {height:.1f}" if left else f"{height:.1f} ▸",
+                    va="top",
+                    ha=side,
+                    fontsize=8,
+                )
     figure.supxlabel("PIT of the test rows", fontsize=10)
     figure.supylabel("density", fontsize=10)
     return figure
@@ -125,4 +132,14 @@ def _names_above(ax: Axes) -> None:
 
 def _line(ax: Axes, name: str, group: list[str], x: FloatArray, y: FloatArray, marker: str = "") -> None:
     style = style_of(name, place=group.index(name))
-    ax.plot(x, y, color=style.colour, ls=style.line, lw=1.6, marker=marker, ms=4, mfc="white" if style.hatched else None, label=name)
+    ax.plot(
+        x,
+        y,
+        color=style.colour,
+        ls=style.line,
+        lw=1.6,
+        marker=marker,
+        ms=4,
+        mfc="white" if style.hatched else None,
+        label=name,
+    )

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binom
 
+from pyro_probmix.experiments.report.numbers import groups
 from pyro_probmix.experiments.report.reading import KEYS
 
 __all__ = ["PIT_BINS", "band", "calibration_error", "coverage", "density", "is_classes", "pit_counts", "reliability"]
@@ -22,7 +23,7 @@ def is_classes(calibration: pd.DataFrame) -> bool:
     return "correct" in calibration and bool(calibration["correct"].notna().any())
 
 
-def pit_counts(calibration: pd.DataFrame) -> pd.Series:
+def pit_counts(calibration: pd.DataFrame) -> dict[tuple[str, ...], FloatArray]:
     """Counts of the PIT's bins, [100], summed over the splits, by KEYS.
 
     Raises:
@@ -36,13 +37,10 @@ def pit_counts(calibration: pd.DataFrame) -> pd.Series:
             f"expected bins 0 to {PIT_BINS - 1} with counts of at least 0. Try running it anew."
         )
     summed = calibration.groupby([*KEYS, "bin"], sort=False, observed=True)["count"].sum().reset_index()
-    return pd.Series(
-        {
-            key: np.bincount(part["bin"], weights=part["count"], minlength=PIT_BINS)
-            for key, part in summed.groupby(KEYS, sort=False, observed=True)
-        },
-        dtype=object,
-    )
+    return {
+        key: np.bincount(part["bin"], weights=part["count"], minlength=PIT_BINS).astype(float)
+        for key, part in groups(summed, KEYS)
+    }
 
 
 def density(counts: FloatArray, bars: int = 20) -> FloatArray:
@@ -56,7 +54,8 @@ def density(counts: FloatArray, bars: int = 20) -> FloatArray:
         >>> density(np.ones(100), bars=4)
         array([1., 1., 1., 1.])
     """
-    return counts.reshape(bars, -1).sum(1) * bars / counts.sum()
+    heights: FloatArray = counts.reshape(bars, -1).sum(1) * bars / counts.sum()
+    return heights
 
 
 def band(count: float, share: float | FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
@@ -131,4 +130,6 @@ def reliability(calibration: pd.DataFrame) -> pd.DataFrame:
             f"{row['correct']:g} right, with confidence {row['confidence']:g}, expected at most as many right, and confidences "
             "summed over the rows. Try running it anew."
         )
-    return summed.assign(accuracy=summed["correct"] / summed["count"], confidence=summed["confidence"] / summed["count"])
+    return summed.assign(
+        accuracy=summed["correct"] / summed["count"], confidence=summed["confidence"] / summed["count"]
+    )

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Block", "Cell", "Figure", "Page", "Row", "Section", "Table", "Text", "figures_of", "number", "spread"]
+__all__ = [
+    "Block",
+    "Cell",
+    "Figure",
+    "Page",
+    "Row",
+    "Section",
+    "Table",
+    "Text",
+    "diverged",
+    "figures_of",
+    "number",
+    "spread",
+]
 
 
 @dataclass(frozen=True)
@@ -108,3 +121,8 @@ def number(value: float, digits: int = 2) -> str:
 def spread(value: float, digits: int = 2) -> str:
     """A standard deviation or error behind its mean, nothing where there is none."""
     return f"± {number(value, digits)}" if value == value else ""
+
+
+def diverged(finite: float, of: float) -> str:
+    """How many of the splits have a number, where some have none."""
+    return f" ({finite:.0f} of {of:.0f})" if finite < of else ""

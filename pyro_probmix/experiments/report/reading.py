@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Run:
 
     Attributes:
         path: the folder.
+        name: what the report calls it: the folder's name, or its whole path where two have the same.
         results: columns ``COLUMNS``, one row a number.
         config: ``config.json``, or None.
         curves: columns KEYS, split, epoch, train_loss, validation_nll, or None.
@@ -47,6 +48,7 @@ class Run:
     """
 
     path: Path
+    name: str
     results: pd.DataFrame
     config: dict[str, Any] | None = None
     curves: pd.DataFrame | None = None
@@ -81,7 +83,7 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> Runs:
     if not paths:
         raise ValueError("a report needs a run's folder, none was given. Try probmix report runs/uci-yacht.")
     unique = {Path(path).resolve(): Path(path) for path in paths}
-    runs = tuple(read_run(path) for path in unique.values())
+    runs = _named([read_run(path) for path in unique.values()])
     owners: dict[tuple[object, ...], Path] = {}
     for run in runs:
         for cell in run.results[KEYS].drop_duplicates().itertuples(index=False, name=None):
@@ -113,7 +115,24 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     curves = _parquet(folder / "curves.parquet", (*keys, "epoch", "train_loss", "validation_nll"))
     calibration = _parquet(folder / "calibration.parquet", (*keys, "bin", "count"), ("correct", "confidence"))
     figures = {figure.stem: figure for figure in sorted((folder / "figures").glob("*.png"))}
-    return Run(folder, _checked(frame, results), _config(folder / "config.json"), curves, calibration, figures)
+    return Run(
+        folder,
+        folder.resolve().name,
+        _checked(frame, results),
+        _config(folder / "config.json"),
+        curves,
+        calibration,
+        figures,
+    )
+
+
+def _named(runs: list[Run]) -> tuple[Run, ...]:
+    """The runs, those of one folder name told apart by their parents."""
+    names = [run.name for run in runs]
+    return tuple(
+        replace(run, name=run.path.resolve().as_posix().strip("/")) if names.count(run.name) > 1 else run
+        for run in runs
+    )
 
 
 def _checked(frame: pd.DataFrame | None, path: Path) -> pd.DataFrame:
@@ -152,7 +171,12 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
                 f"{str(path)!r}: the column {name!r} is {frame[name].dtype}, expected {_NUMBERS[name]}. "
                 "Try a file that probmix run wrote."
             )
-    return frame[kept]
+    unnamed = [name for name in KEYS if frame[name].isna().any()]
+    if unnamed:
+        raise ValueError(
+            f"{str(path)!r}: some rows have no {unnamed[0]}, expected a name in each. Try a file that probmix run wrote."
+        )
+    return frame[kept].astype(dict.fromkeys(KEYS, str))
 
 
 def _config(path: Path) -> dict[str, Any] | None:
@@ -161,7 +185,9 @@ def _config(path: Path) -> dict[str, Any] | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is not whole JSON ({error}), expected a run's record. Try moving it away.") from None
+        raise ValueError(
+            f"{str(path)!r} is not whole JSON ({error}), expected a run's record. Try moving it away."
+        ) from None
     if not isinstance(config, dict):
         raise ValueError(f"{str(path)!r} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
     return config

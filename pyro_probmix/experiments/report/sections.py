@@ -19,31 +19,24 @@ from pyro_probmix.experiments.report.beside import (
 from pyro_probmix.experiments.report.boxplots import box_plots
 from pyro_probmix.experiments.report.calibration import coverage_curves, pit_histograms, reliability_curves
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
+from pyro_probmix.experiments.report.comparison import comparison, counts, published_comparison
 from pyro_probmix.experiments.report.coverage import calibration_error, is_classes, pit_counts, reliability
 from pyro_probmix.experiments.report.curves import training_curves
 from pyro_probmix.experiments.report.evidence import Evidence, Verdict
 from pyro_probmix.experiments.report.numbers import (
     ablation,
-    comparison,
-    counts,
+    groups,
     in_order,
-    published_comparison,
     settings_of,
     tabulated,
 )
 from pyro_probmix.experiments.report.page import Block, Cell, Figure, Page, Row, Section, Table, Text, number
+from pyro_probmix.experiments.report.paired import paired_tables
 from pyro_probmix.experiments.report.paper import TABLES
 from pyro_probmix.experiments.report.reading import KEYS, Run, Runs
+from pyro_probmix.experiments.report.records import choices_table, claims_table, runs_table
+from pyro_probmix.experiments.report.scores import cost_table, embedding_table, other_scores
 from pyro_probmix.experiments.report.style import png
-from pyro_probmix.experiments.report.tables import (
-    choices_table,
-    claims_table,
-    cost_table,
-    embedding_table,
-    other_scores,
-    paired_tables,
-    runs_table,
-)
 
 __all__ = ["build_page"]
 
@@ -54,15 +47,13 @@ _PLACE = ["experiment", "dataset", "network", "setting"]
 
 def build_page(runs: Runs) -> Page:
     """The whole report of some runs, figures drawn."""
-    order = {name: k for k, name in enumerate(_ORDER)}
-    places = [order.get(name, len(order)) for name in runs.results["experiment"]]
-    results = runs.results.assign(place=places).sort_values("place", kind="stable").drop(columns="place")
+    results = _ordered(runs.results)
     named = tabulated(results)  # what the grids say does not depend on the setting: it counts once, under the first
     found = {
         setting: verdicts(Evidence(results if k == 0 else named, setting))
         for k, setting in enumerate(settings_of(results) or ["fixed"])
     }
-    names = ", ".join(run.path.resolve().name for run in runs.runs)
+    names = ", ".join(run.name for run in runs.runs)
     sections = [
         Section("summary", "Summary", tuple(_summary(results, found))),
         Section("runs", "What was run", tuple(runs_table(runs.runs))),
@@ -72,7 +63,9 @@ def build_page(runs: Runs) -> Page:
         Section("paired", "Paired differences", tuple(paired_tables(results))),
         Section("claims", "The paper's claims", tuple(claims_table(found))),
         Section("scores", "Toys and other data sets", (*other_scores(results), *_toy_figures(runs.runs))),
-        Section("ablation-regression", "Ablation, toy regression: Figures 4 to 13", tuple(_ablation(results, "regression"))),
+        Section(
+            "ablation-regression", "Ablation, toy regression: Figures 4 to 13", tuple(_ablation(results, "regression"))
+        ),
         Section(
             "ablation-classification",
             "Ablation, toy classification: Figures 15 to 24",
@@ -113,10 +106,10 @@ def _summary(results: pd.DataFrame, found: dict[str, list[Verdict]]) -> Iterator
         label = "UCI sets where the best probabilistic method is at or below the lowest published NLL"
         rows.append(Row((Cell(label, kind="head"), *line, Cell("8"), Cell(f"{PUBLISHED_GOAL} of 8"))))
     tally = [Counter(verdict.outcome for verdict in ours) for ours in found.values()]
-    for outcome in ("supported", "contradicted"):
+    for outcome in ("supported", "contradicted", "undecided"):
         line = [Cell(f"{counter[outcome]} of {len(CLAIMS) - counter['not measured']}") for counter in tally]
         rows.append(
-            Row((Cell(f"claims of the paper that are {outcome}", kind="head"), *line, Cell(str(len(CLAIMS))), Cell("–")))
+            Row((Cell(f"the paper's claims: {outcome}", kind="head"), *line, Cell(str(len(CLAIMS))), Cell("–")))
         )
     head = ("", *(f"ours, {setting}: count of measured" for setting in settings), "in the paper", "goal")
     yield Table(head, tuple(rows), "What can be counted; each number is taken up below.", wrap=True)
@@ -137,8 +130,9 @@ def _toy_figures(runs: tuple[Run, ...]) -> Iterator[Block]:
         if not found:
             yield Text(f"{caption.split(':')[0]}: left out, no run left figures/{kind}.png.")
         for run, name in found:
-            own = run.path.resolve().name
-            yield Figure(f"{name}-{own}", run.figures[name].read_bytes(), caption, f"{caption} Run {own}.")
+            yield Figure(
+                _slug(f"{name}-{run.name}"), run.figures[name].read_bytes(), caption, f"{caption} Run {run.name}."
+            )
 
 
 def _ablation(results: pd.DataFrame, task: str) -> Iterator[Block]:
@@ -164,14 +158,16 @@ def _ablation(results: pd.DataFrame, task: str) -> Iterator[Block]:
         panels = {label: scores[m][alpha, beta] for m, label in metrics.items() if (alpha, beta) in scores[m]}
         paper = f"Figure {numbers[alpha, beta]} of the paper: " if (alpha, beta) in numbers else ""
         caption = f"{paper}toy {task}, α = {alpha:g}, β = {beta:g}."
-        yield Figure(f"ablation-{task}-alpha{alpha:g}-beta{beta:g}", png(box_plots(panels)), f"Box plots. {caption}", caption)
+        yield Figure(
+            f"ablation-{task}-alpha{alpha:g}-beta{beta:g}", png(box_plots(panels)), f"Box plots. {caption}", caption
+        )
 
 
 def _training(curves: pd.DataFrame | None) -> Iterator[Block]:
     if curves is None:
         yield Text("Left out: no run left a curves.parquet.")
         return
-    for key, part in tabulated(curves).groupby(_PLACE, sort=False, observed=True):
+    for key, part in groups(tabulated(_ordered(curves)), _PLACE):
         name, title = _named(key)
         caption = f"Training curves, {title}; the axis follows the validation rows."
         yield Figure(f"training-{name}", png(training_curves(part)), caption, caption)
@@ -183,17 +179,25 @@ def _calibration(calibration: pd.DataFrame | None) -> Iterator[Block]:
         return
     yield Text(
         "PIT: the predictive distribution function at the observed target, uniform for a calibrated density. Shaded: the "
-        "pointwise 95 % band of as many independent rows; test rows of different splits overlap, so that it is on the narrow side."
+        "pointwise 95 % band of as many independent rows; test rows of different splits overlap, so it is on the narrow side."
     )
-    chosen = tabulated(calibration)
+    chosen = tabulated(_ordered(calibration))
     errors: dict[tuple[str, ...], dict[str, float]] = {}
-    for key, part in chosen.groupby(_PLACE, sort=False, observed=True):
+    for key, part in groups(chosen, _PLACE):
         name, title = _named(key)
         if is_classes(part):
-            caption = f"Reliability, {title}: accuracy against confidence; below the line, predictions are too confident."
+            caption = (
+                f"Reliability, {title}: accuracy against confidence; below the line, predictions are too confident."
+            )
             yield Figure(f"reliability-{name}", png(reliability_curves(reliability(part))), caption, caption)
             continue
-        counted = {str(k[KEYS.index("method")]): v for k, v in pit_counts(part).items()}
+        counted = {k[KEYS.index("method")]: v for k, v in pit_counts(part).items()}
+        empty = [method for method, own in counted.items() if not own.any()]
+        if empty:
+            yield Text(f"{title}: no test row has a finite predictive under {', '.join(empty)}.")
+        counted = {method: own for method, own in counted.items() if own.any()}
+        if not counted:
+            continue
         errors[key] = {method: calibration_error(own) for method, own in counted.items()}
         caption = f"PIT histograms, {title}."
         yield Figure(f"pit-{name}", png(pit_histograms(counted)), caption, caption)
@@ -212,15 +216,26 @@ def _errors(errors: dict[tuple[str, ...], dict[str, float]]) -> Table:
     for (_, dataset, network, setting), line in errors.items():
         lowest = min(round(value, 3) for value in line.values())
         numbers = [
-            Cell(number(line[name], 3), best=round(line[name], 3) == lowest) if name in line else Cell("") for name in methods
+            Cell(number(line[name], 3), best=round(line[name], 3) == lowest) if name in line else Cell("")
+            for name in methods
         ]
         rows.append(Row((Cell(place(dataset, network), kind="head"), Cell(setting, kind="head"), *numbers)))
     caption = "Calibration error: |coverage - nominal|, mean over the levels. ★ best of its row."
     return Table(("data set", "setting", *methods), tuple(rows), caption, heads=2)
 
 
+def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows by experiment, in the paper's order."""
+    order = {name: k for k, name in enumerate(_ORDER)}
+    places = [order.get(name, len(order)) for name in frame["experiment"]]
+    return frame.assign(place=places).sort_values("place", kind="stable").drop(columns="place")
+
+
 def _named(key: tuple[str, ...]) -> tuple[str, str]:
     """A figure's file name and title from experiment, data set, network and setting."""
     experiment, dataset, network, setting = key
-    name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join((experiment, dataset, network, setting))).strip("-")
-    return name, f"{place(dataset, network)}, {setting}"
+    return _slug("-".join((experiment, dataset, network, setting))), f"{place(dataset, network)}, {setting}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
