@@ -154,8 +154,8 @@ def _notes(compared: pd.DataFrame, table: int) -> list[str]:
     if table == 2:
         notes.append(
             "The paper divides each stock's numbers by a power of ten that it does not state, and its NLLs and RMSEs of a row "
-            "do not fit one unit; ours is the NLL of the standardised target where the run has it. Read the order within a row, which "
-            "no unit enters, and take the count of cells with care."
+            "do not fit one unit; ours is the NLL of the standardised target where the run has it. Read the order in a row, "
+            "which no unit enters, and take the count of cells with care."
         )
     if table == 4:
         powers = compared.groupby("dataset", sort=False)["power"].first()

@@ -40,7 +40,7 @@ def other_scores(results: pd.DataFrame) -> list[Block]:
                     )
                     lines.append(Row((*head, *_scores(part, methods, metric)), first=first))
                     first = False
-    caption = "Scores, mean and standard deviation over the splits or seeds; ★ best of its row; (n of m): n of m splits have a number."
+    caption = "Scores, mean and standard deviation over the splits; ★ best of its row; (n of m): n of m splits have a number."
     return [Table(("data set", "numbers", *methods), tuple(lines), caption, heads=2)]
 
 
