@@ -15,10 +15,10 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep, fused_adam
-from pyro_probmix.inference.compiled import Objective, choose_gradient
+from pyro_probmix.inference.compiled import Objective, choose
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
-from pyro_probmix.inference.prediction import negative_log_likelihood
 from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.process import ProbMix, shuffled_rows
 
@@ -133,13 +133,15 @@ def fit(
     stack = () if model.replicas is None else (model.replicas,)
     with _own_random_state(seed, device), pyro.validation_enabled(False), pyro.get_param_store().scope():
         response = _check_data(model, x, y, "training")
+        evaluation = None
         if held_out is not None:
             _check_data(model, *held_out, "validation")
+            evaluation = Validation(model, *held_out, num_samples, response, seed)
         model.train()
         example = torch.zeros(*stack, batch_size, dtype=torch.long, device=device)
         num_steps = epochs * -(-n // batch_size)
         objective = Objective(model, criterion, replicas, n, clip_norm)
-        gradient = choose_gradient(objective, x, y, example, compile, num_steps)
+        gradient, log_prob = choose(objective, x, y, example, evaluation, compile, num_steps)
         for epoch in range(epochs):
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
             model.train()
@@ -150,11 +152,9 @@ def fit(
                 replicas.step(stepper, rate)
             train[epoch] = torch.stack(losses).mean(0)
             replicas.finite &= train[epoch].isfinite()
-            if held_out is not None:
+            if evaluation is not None and log_prob is not None:
                 model.eval()
-                scores[epoch] = negative_log_likelihood(
-                    model.density, *held_out, num_samples=num_samples, at=model.at or "z", response=response
-                )
+                scores[epoch] = evaluation.nll(log_prob)
                 replicas.keep_best(epoch + 1, scores[epoch], patience)
             if on_epoch is not None:
                 on_epoch(epoch + 1, replicas.best_nll)
@@ -242,7 +242,8 @@ def _check_data(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> str:
     training = model.training
     model.eval()
     try:
-        with poutine.block(), poutine.trace() as tracer:
+        # With draws of its own: training draws the same whatever is checked.
+        with _own_random_state(0, x.device), poutine.block(), poutine.trace() as tracer:
             model.density(few_x, few_y)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
