@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep, fused_adam
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
-from pyro_probmix.inference.compiled import Objective, choose_gradient
+from pyro_probmix.inference.compiled import Objective, choose
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
-from pyro_probmix.inference.prediction import negative_log_likelihood
 from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.process import ProbMix, shuffled_rows
 
@@ -142,20 +142,20 @@ def fit(
     stack = () if model.replicas is None else (model.replicas,)
     with _own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
         response = _check_data(model, x, y, "training")
+        evaluation = None
         if held_out is not None:
             _check_data(model, *held_out, "validation")
+            evaluation = Validation(model, *held_out, num_samples, response, seed)
         model.train()
         example = torch.zeros(*stack, batch_size, dtype=torch.long, device=device)
         num_steps = epochs * -(-n // batch_size)
         objective = Objective(model, criterion, replicas, n, clip_norm)
-        if ranks.joint:
-            if compile is True:
-                raise ValueError(
-                    "fit got compile=True beside distributed=True, expected one of them. Try compile='auto'."
-                )
-            gradient = joint_gradient(objective, x, y, ranks)
+        if not ranks.joint:
+            gradient, log_prob = choose(objective, x, y, example, evaluation, compile, num_steps)
+        elif compile is True:
+            raise ValueError("fit got compile=True beside distributed=True, expected one. Try compile='auto'.")
         else:
-            gradient = choose_gradient(objective, x, y, example, compile, num_steps)
+            gradient, log_prob = joint_gradient(objective, x, y, ranks), evaluation
         state = _State(model, steps, replicas, train, scores)
         settings: dict[str, Any] = {
             "epochs": epochs,
@@ -180,12 +180,9 @@ def fit(
                 replicas.step(stepper, rate)
             train[epoch - 1] = torch.stack(losses).mean(0)
             replicas.finite &= train[epoch - 1].isfinite()
-            if held_out is not None:
+            if evaluation is not None and log_prob is not None:
                 model.eval()
-                nll = negative_log_likelihood(
-                    model.density, *held_out, num_samples=num_samples, at=model.at or "z", response=response
-                )
-                scores[epoch - 1] = ranks.mean(nll)
+                scores[epoch - 1] = ranks.mean(evaluation.nll(log_prob))
                 replicas.keep_best(epoch, scores[epoch - 1], patience)
             if checkpoint is not None and (checkpoint.due or epoch == epochs):
                 checkpoint.write(state.tensors(epoch), epoch, identity)
@@ -340,7 +337,8 @@ def _check_data(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> str:
     training = model.training
     model.eval()
     try:
-        with poutine.block(), poutine.trace() as tracer:
+        # With draws of its own: training draws the same whatever is checked.
+        with _own_random_state(0, x.device), poutine.block(), poutine.trace() as tracer:
             model.density(few_x, few_y)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
