@@ -14,10 +14,14 @@ from pyro_probmix.models.likelihoods import (
 from pyro_probmix.models.methods import METHODS, Method, build_density
 from pyro_probmix.models.networks import MLP, Linear, initialise
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.models.recurrent import LSTM, LSTMLayer
+from pyro_probmix.models.transformer import Attention, Transformer
 
 __all__ = [
+    "LSTM",
     "METHODS",
     "MLP",
+    "Attention",
     "Bernoulli",
     "Categorical",
     "ConditionalDensity",
@@ -25,12 +29,14 @@ __all__ = [
     "Gaussian",
     "GaussianEmbedding",
     "HomoscedasticGaussian",
+    "LSTMLayer",
     "Likelihood",
     "Linear",
     "Method",
     "PointEmbedding",
     "Poisson",
     "ProbMix",
+    "Transformer",
     "build_density",
     "initialise",
 ]
