@@ -68,13 +68,13 @@ def reference_transformer(encoder, r):
         put_norm(layer.norm1, ours.norm, r)
         put_norm(layer.norm2, ours.last_norm, r)
         put_feed_forward(layer, ours.feed_forward, r)
-    for layer, ours in zip(second, encoder.decoder, strict=True):
-        put_attention(layer.self_attn, ours.attention, r)
-        put_attention(layer.multihead_attn, ours.cross, r)
-        put_norm(layer.norm1, ours.norm, r)
-        put_norm(layer.norm2, ours.cross_norm, r)
-        put_norm(layer.norm3, ours.last_norm, r)
-        put_feed_forward(layer, ours.feed_forward, r)
+    for second_layer, ours in zip(second, encoder.decoder, strict=True):
+        put_attention(second_layer.self_attn, ours.attention, r)
+        put_attention(second_layer.multihead_attn, ours.cross, r)
+        put_norm(second_layer.norm1, ours.norm, r)
+        put_norm(second_layer.norm2, ours.cross_norm, r)
+        put_norm(second_layer.norm3, ours.last_norm, r)
+        put_feed_forward(second_layer, ours.feed_forward, r)
 
     def run(x):
         steps = x @ encoder.input.weight[r] + encoder.input.bias[r, 0] + encoder.position
@@ -82,8 +82,8 @@ def reference_transformer(encoder, r):
         for layer in first:
             memory = layer(memory)
         out = steps
-        for layer in second:
-            out = layer(out, memory)
+        for second_layer in second:
+            out = second_layer(out, memory)
         return out.flatten(1) @ encoder.compression.weight[r] + encoder.compression.bias[r, 0]
 
     return run

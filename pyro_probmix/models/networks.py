@@ -117,15 +117,15 @@ def by_replica(function: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor) 
         [..., B, out...], with replicas [..., R, B, out...].
     """
     if weight.dim() == 2:
-        draws = x.shape[:-2]
-        return function(x.flatten(0, -3)).unflatten(0, draws)
+        out = function(x.flatten(0, -3))
+        return out.reshape(*x.shape[:-2], *out.shape[1:])
     if x.dim() == 3:
         x = x.expand(weight.shape[0], -1, -1, -1)
     draws, rows = x.shape[:-4], x.shape[-3]
     if not draws:
         return function(x)
-    out = function(x.movedim(-4, 0).flatten(1, -3)).unflatten(1, (*draws, rows))
-    return out.movedim(0, len(draws))
+    out = function(x.movedim(-4, 0).flatten(1, -3))
+    return out.reshape(len(out), *draws, rows, *out.shape[2:]).movedim(0, len(draws))
 
 
 class MLP(nn.Module):

@@ -41,19 +41,19 @@ class Attention(nn.Module):
         self.output = Linear(width, width, replicas, zero_bias=True)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        keys, values = self._rows(self.key_value, memory).chunk(2, -1)
-        query = self._heads(self._rows(self.query, queries))
+        keys, values = _rows(self.key_value, memory).chunk(2, -1)
+        query = self._heads(_rows(self.query, queries))
         mixed = nn.functional.scaled_dot_product_attention(query, self._heads(keys), self._heads(values))
-        return self._rows(self.output, mixed.transpose(-2, -3).flatten(-2))
+        return _rows(self.output, mixed.transpose(-2, -3).flatten(-2))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3)
+        return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(-2, -3)
 
-    @staticmethod
-    def _rows(linear: Linear, x: Tensor) -> Tensor:
-        """An affine map of each time step, one product for all rows of a replica."""
-        rows: Tensor = linear(x.flatten(-3, -2))
-        return rows.unflatten(-2, x.shape[-3:-1])
+
+def _rows(linear: Linear, x: Tensor) -> Tensor:
+    """An affine map of each time step, one product for all rows of a replica."""
+    rows: Tensor = linear(x.flatten(-3, -2))
+    return rows.reshape(*x.shape[:-1], rows.shape[-1])
 
 
 class _FeedForward(nn.Module):
@@ -62,9 +62,7 @@ class _FeedForward(nn.Module):
         self.first, self.second = Linear(width, hidden, replicas), Linear(hidden, width, replicas)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = self.second(torch.relu(self.first(x.flatten(-3, -2))))
-        out: Tensor = rows.unflatten(-2, x.shape[-3:-1])
-        return out
+        return _rows(self.second, torch.relu(_rows(self.first, x)))
 
 
 class _Layer(nn.Module):
