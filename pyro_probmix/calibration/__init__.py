@@ -1,6 +1,8 @@
 """Calibration checks and recalibration on NumPy arrays, and their way into ArviZ; nothing here imports torch."""
 
+from pyro_probmix.calibration.arviz_data import loo, save_netcdf, to_arviz
 from pyro_probmix.calibration.band import CalibrationCurve
+from pyro_probmix.calibration.checking import CheckReport, bayesian_p_values, check
 from pyro_probmix.calibration.classes import (
     Reliability,
     brier_score,
@@ -8,9 +10,10 @@ from pyro_probmix.calibration.classes import (
     expected_calibration_error,
     reliability,
 )
-from pyro_probmix.calibration.densities import Density, GaussianMixture
+from pyro_probmix.calibration.densities import Density
 from pyro_probmix.calibration.estimate import Estimate, bootstrap_error, mean_over_rows
 from pyro_probmix.calibration.isotonic import IsotonicMap, RemappedDensity, fit_isotonic
+from pyro_probmix.calibration.mixtures import GaussianMixture, ScipyMixture
 from pyro_probmix.calibration.pit import (
     coverage_curve,
     pit_curve,
@@ -31,6 +34,7 @@ from pyro_probmix.calibration.summary import before_and_after, check_density, su
 
 __all__ = [
     "CalibrationCurve",
+    "CheckReport",
     "Density",
     "Estimate",
     "GaussianMixture",
@@ -40,10 +44,13 @@ __all__ = [
     "RemappedDensity",
     "RescaledDensity",
     "ScaleFactor",
+    "ScipyMixture",
     "Temperature",
+    "bayesian_p_values",
     "before_and_after",
     "bootstrap_error",
     "brier_score",
+    "check",
     "check_density",
     "class_log_score",
     "coverage_curve",
@@ -55,12 +62,15 @@ __all__ = [
     "fit_scale",
     "fit_temperature",
     "interval_score",
+    "loo",
     "mean_over_rows",
     "pit_curve",
     "pit_of_draws",
     "randomised_pit",
     "regression_calibration_error",
     "reliability",
+    "save_netcdf",
     "sharpness",
     "summarise",
+    "to_arviz",
 ]

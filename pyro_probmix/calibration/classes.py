@@ -118,7 +118,7 @@ def expected_calibration_error(
 
     Example:
         >>> print(expected_calibration_error([[0.9, 0.1]] * 10, [0] * 8 + [1] * 2))
-        0.1 ± 0.11
+        0.10 ± 0.11
     """
     probabilities, y = class_probabilities(probabilities, y)
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == y

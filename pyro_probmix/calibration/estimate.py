@@ -31,7 +31,11 @@ class Estimate:
     standard_error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ± {self.standard_error:.2g}"
+        """The number to two digits of its standard error."""
+        if not (0 < self.standard_error < math.inf):
+            return f"{self.value:.3g}"
+        decimals = max(0, 1 - math.floor(math.log10(self.standard_error)))
+        return f"{self.value:.{decimals}f} ± {self.standard_error:.{decimals}f}"
 
 
 def mean_over_rows(scores: ArrayLike) -> Estimate:
@@ -45,7 +49,7 @@ def mean_over_rows(scores: ArrayLike) -> Estimate:
 
     Example:
         >>> print(mean_over_rows([1.0, 2.0, 3.0]))
-        2 ± 0.58
+        2.00 ± 0.58
     """
     scores = over_rows("scores", finite("scores", scores))
     if len(scores) == 1:

@@ -101,6 +101,7 @@ def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None
         Kuleshov, Fenner, Ermon (2018). *Accurate uncertainties for deep learning using calibrated regression*, algorithm 1.
 
     Example:
+        >>> from pyro_probmix.calibration import GaussianMixture
         >>> rng = np.random.default_rng(0)
         >>> narrow = GaussianMixture(np.zeros((1, 1000)), 0.5)
         >>> recalibrated = fit_isotonic(narrow, rng.normal(size=1000))(narrow)

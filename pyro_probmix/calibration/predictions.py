@@ -120,6 +120,22 @@ class Predictions:
             return self.densities[target].cdf(self.y[:, target])
         return pit_of_draws(self.pooled(target), self.y[:, target], seed=generator(seed))
 
+    def only(self, target: int) -> Predictions:
+        """The same rows, with one of the responses; without the log-likelihood, which is of all."""
+        return Predictions(
+            y=self.y[:, target],
+            draws=self.draws[..., target],
+            kind=self.kind,
+            densities=None if self.densities is None else self.densities[target : target + 1],
+            probabilities=None if self.probabilities is None else self.probabilities[:, target],
+            x=self.x,
+            rows=self.rows,
+            targets=self.targets[target : target + 1],
+            members=self.members,
+            features=self.features,
+            classes=self.classes or None,
+        )
+
     def pooled(self, target: int) -> NDArray[Any]:
         """The draws of a response from all members, [C * S, N]."""
         return self.draws[..., target].reshape(-1, len(self.y))
@@ -171,4 +187,6 @@ def _named(name: str, values: Sequence[Any] | None, count: int, prefix: str = ""
         return tuple(f"{prefix}{i}" for i in range(count))
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} entries, expected {count}. Try leaving {name} out.")
+    if name != "rows" and len({id(value) if name == "densities" else value for value in values}) < count:
+        raise ValueError(f"{name} has an entry twice, expected different ones. Try numbering them.")
     return tuple(values)

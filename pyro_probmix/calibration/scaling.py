@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 
 from pyro_probmix.calibration.arrays import Floats, of_unit_interval
 from pyro_probmix.calibration.classes import class_log_score, class_probabilities
-from pyro_probmix.calibration.densities import Density, GaussianMixture, observed_rows
+from pyro_probmix.calibration.densities import Density, observed_rows
+from pyro_probmix.calibration.mixtures import GaussianMixture
 
 __all__ = ["RescaledDensity", "ScaleFactor", "Temperature", "fit_scale", "fit_temperature"]
 
@@ -102,8 +103,11 @@ def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
         np.float64(1.9)
     """
     y = observed_rows(density, y)
-    spread = math.sqrt(np.mean(((y - density.mean) / density.std) ** 2))
-    if spread == 0:
+    residuals, std = y - density.mean, density.std
+    spread = (
+        math.sqrt(np.mean((residuals / std) ** 2)) if np.isfinite(std).all() else 1.0
+    )  # a Student's t may have none
+    if not residuals.any():
         raise ValueError("Every observation equals its predicted mean, expected residuals. Try other validation rows.")
     if isinstance(density, GaussianMixture) and len(density.means) == 1:
         return ScaleFactor(spread)

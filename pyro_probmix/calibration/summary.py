@@ -38,7 +38,7 @@ def summarise(predictions: Predictions, *, level: float = 0.9) -> dict[str, dict
         >>> rng = np.random.default_rng(0)
         >>> checks = summarise(Predictions(y=rng.normal(size=500), draws=rng.normal(size=(1, 200, 500))))
         >>> print(checks["y0"]["coverage"])
-        0.92 ± 0.012
+        0.920 ± 0.012
     """
     level = of_level(level)
     checks = {name: _of_target(predictions, t, level) for t, name in enumerate(predictions.targets)}
@@ -85,18 +85,19 @@ def check_density(density: Density, y: ArrayLike, *, level: float = 0.9) -> dict
         ValueError: if the observations are not finite or the level is no probability.
 
     Example:
-        >>> from pyro_probmix.calibration.densities import GaussianMixture
+        >>> from pyro_probmix.calibration.mixtures import GaussianMixture
         >>> y = np.random.default_rng(0).normal(size=500)
         >>> checks = check_density(GaussianMixture(np.zeros((1, 500)), 1.0), y)
         >>> print(checks["nll"], checks["crps"], sep="; ")
-        1.433 ± 0.036; 0.5684 ± 0.019
+        1.433 ± 0.036; 0.568 ± 0.019
     """
     y, level = finite("y", y), of_level(level)
+    std = density.std
     ends = density.quantile(np.array([[(1 - level) / 2], [(1 + level) / 2]]))
     return {
         "nll": mean_over_rows(-density.log_prob(y)),
         "crps": mean_over_rows(density.crps(y)),
-        "sharpness": sharpness(density.std),
+        "sharpness": sharpness(std) if np.isfinite(std).all() else Estimate(math.inf, math.nan),
         **_interval(y, ends, level),
         **_of_levels(density.cdf(y), level),
     }
@@ -124,7 +125,7 @@ def before_and_after(
         >>> for name, metrics in checks.items():
         ...     print(name, metrics["coverage"])
         before 0.642 ± 0.021
-        scale 0.91 ± 0.013
+        scale 0.910 ± 0.013
     """
     forecasts = {"before": density} | {name: recalibrate(density) for name, recalibrate in recalibrations.items()}
     return {name: check_density(forecast, y, level=level) for name, forecast in forecasts.items()}
