@@ -167,7 +167,10 @@ def write_whole(path: Path, save: Callable[[Path], object]) -> Path:
         save(partial)
         os.replace(partial, path)
     except OSError as error:
-        raise ValueError(f"{str(path)!r} could not be written ({error.strerror}). Try another folder.") from None
+        raise ValueError(
+            f"{str(path)!r} could not be written ({error.strerror or error}). Try another folder."
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.is_file():
+            partial.unlink()
     return path

@@ -35,18 +35,21 @@ def draw_predictive(predictions: Predictions) -> Figure:
         return _draw_classes(predictions)
     some = _one_chain(predictions, NUM_DRAWN)
     count, rootogram = some.draws.shape[1], arviz_line() == 1 and some.kind == "count"
+    # A density needs values that differ, in the observations and in every data set drawn.
+    smooth = some.kind == "continuous" and bool(np.ptp(some.y) and np.ptp(some.draws, axis=2).all())
     with _arviz() as arviz:
         data = to_arviz(some)
         if rootogram:
             axes = _axes(arviz.plot_ppc_rootogram(data, visuals={"predictive_markers": {"color": BLUE}}))
         elif arviz_line() == 1:
-            axes = _axes(arviz.plot_ppc_dist(data, num_samples=count, visuals={"predictive_dist": {"color": BLUE}}))
+            kind, visuals = "kde" if smooth else "ecdf", {"predictive_dist": {"color": BLUE}}
+            axes = _axes(arviz.plot_ppc_dist(data, kind=kind, num_samples=count, visuals=visuals))
         else:
-            kind, colours = "kde" if some.kind == "continuous" else "cumulative", [BLUE, "black", BLUE]
+            kind, colours = "kde" if smooth else "cumulative", [BLUE, "black", BLUE]
             axes = _axes(arviz.plot_ppc(data, kind=kind, mean=False, legend=False, colors=colours))
     _legend(axes, {f"{count} data sets drawn from the predictive": BLUE, "observed": "black"}, points=rootogram)
-    y = {"continuous": None, "count": "rows (square root scale)" if rootogram else "share of rows up to there"}
-    return _labelled(axes, "Observations beside data sets drawn from the predictive", name, y[some.kind])
+    y = None if smooth else "rows (square root scale)" if rootogram else "share of rows up to there"
+    return _labelled(axes, "Observations beside data sets drawn from the predictive", name, y)
 
 
 def _draw_classes(predictions: Predictions) -> Figure:
@@ -97,9 +100,15 @@ def draw_statistic(predictions: Predictions, statistic: str, p_value: float) -> 
         statistic: ``"mean"``, ``"median"`` or ``"std"``.
         p_value: the Bayesian p-value that the title names.
     """
+    from matplotlib.figure import Figure
+
+    drawn = getattr(np, statistic)(predictions.pooled(0), axis=1)
     with _arviz() as arviz:
         data = to_arviz(_one_chain(predictions))
-        if arviz_line() == 0:
+        if not np.ptp(drawn):  # it has no density
+            axes = Figure().subplots()
+            axes.axvline(drawn[0], color=BLUE, linewidth=4)
+        elif arviz_line() == 0:
             axes = _axes(arviz.plot_bpv(data, kind="t_stat", t_stat=statistic, bpv=False, plot_mean=False, color=BLUE))
         else:
             visuals = {"dist": {"color": BLUE}, "observed_tstat": False}
@@ -143,6 +152,8 @@ def _arviz() -> Iterator[Any]:
             warnings.filterwarnings("ignore", "Passing a dict or None as alias_mapping")
             # arviz 1.x has other functions for whole numbers: which one is drawn is decided here
             warnings.filterwarnings("ignore", r"(?s)Variables .* look (discrete|binary)")
+            # its own intermediate results
+            warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw dimension")
             yield arviz
     finally:
         for number in set(pyplot.get_fignums()) - before:

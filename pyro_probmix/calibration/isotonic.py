@@ -85,9 +85,10 @@ class RemappedDensity:
 def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None) -> IsotonicMap:
     r"""The map from the predicted levels of validation rows to the shares of rows below, by isotonic regression.
 
-    The regression of the shares :math:`\hat F(u_i)` on the transforms :math:`u_i = F_i(y_i)` is read off at J + 1 equally
-    spaced levels and mixed with the identity in the proportion N to J: one row more in each cell, so that no level is ruled
-    out and the density is positive.
+    The regression of the shares :math:`\hat F(u_i)` on the transforms :math:`u_i = F_i(y_i)` is read off at the ends and
+    at J - 1 quantiles of the transforms, so that about N/J rows are in each cell and the density is positive. Within the
+    outermost cells the tails are those of the base: if these are far too narrow or too wide, fit a scale first, and the map
+    to the densities that it gives.
 
     Args:
         density: of the N validation rows.
@@ -116,10 +117,9 @@ def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None
     cells = num_cells or math.ceil(2 * len(y) ** (1 / 3))
     pit = np.sort(density.cdf(y))
     shares = np.arange(1, len(pit) + 1) / (len(pit) + 1)
-    knots = np.linspace(0, 1, cells + 1)
-    regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    regression = IsotonicRegression(y_min=0, y_max=1)
     regression.fit(np.concatenate([[0], pit, [1]]), np.concatenate([[0], shares, [1]]))
-    share_of_rows = len(pit) / (len(pit) + cells)
-    values = share_of_rows * regression.predict(knots) + (1 - share_of_rows) * knots
+    knots = np.unique(np.concatenate([[0], np.quantile(pit, np.arange(1, cells) / cells), [1]]))
+    values = regression.predict(knots)
     values[0], values[-1] = 0, 1  # transforms of exactly 0 or 1 are averaged with the ends
     return IsotonicMap(knots, values)

@@ -64,7 +64,8 @@ def _of_target(predictions: Predictions, t: int, level: float) -> dict[str, Esti
     if predictions.densities is not None:
         return check_density(predictions.densities[t], y, level=level)
     draws = predictions.pooled(t)
-    ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # A new observation is below the k-th of S draws with probability k / (S + 1): Weibull's positions.
+    ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
     return {
         "crps": mean_over_rows(crps_draws(draws, y)),
         "sharpness": sharpness(draws.std(0, ddof=1)),

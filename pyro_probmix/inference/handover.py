@@ -51,7 +51,8 @@ def to_predictions(
         what :func:`pyro_probmix.calibration.check`, ``to_arviz`` and the other checks take.
 
     Raises:
-        ValueError: if the predictive has replicas that are no ensemble, or the observations do not fit its rows.
+        ValueError: if the predictive has replicas that are no ensemble, or the observations are not of its shape
+            or outside of its support.
 
     Example:
         >>> import torch
@@ -72,6 +73,11 @@ def to_predictions(
     if tuple(y.shape) != shape:
         raise ValueError(
             f"to_predictions got y of shape {tuple(y.shape)}, expected {shape}. Try y[:, None], or other rows."
+        )
+    if not predictive.support.check(y).all():
+        raise ValueError(
+            f"to_predictions got y with values that the predictive's support, {predictive.support}, does not have. "
+            "Try dropping rows without a value, or a likelihood for such responses."
         )
     if num_draws < 1:
         raise ValueError(f"to_predictions got num_draws={num_draws}, expected at least 1. Try num_draws=1000.")
@@ -117,12 +123,12 @@ def rescale(predictive: PredictiveMixture, factor: Tensor | float) -> Predictive
 
 
 def _draws(predictive: PredictiveMixture, num_members: int, each: int) -> Tensor:
-    """Draws of each member, [C, S, N, *event]: one from every drawn embedding before a second from any."""
+    """Draws of each member, [C, S, N, *event]: about as many from every drawn embedding."""
     mixed = predictive.components.batch_shape[: predictive.num_mixed]
     sets = -(-each // mixed[0])
     draws = predictive.components.sample(torch.Size((sets,))).flatten(0, 1)  # [sets * S, (C,) N, *event]
-    draws = draws.transpose(0, 1) if predictive.num_mixed > 1 else draws[None]
-    draws = draws[:, :each]
+    draws = draws[torch.randperm(len(draws))]  # a thinned chain shall not meet the same embeddings again and again
+    draws = (draws.transpose(0, 1) if predictive.num_mixed > 1 else draws[None])[:, :each]
     return predictive.loc + predictive.scale * draws if predictive.rescaled else draws
 
 
