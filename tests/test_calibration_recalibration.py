@@ -1,6 +1,7 @@
 """Recalibrated densities are densities, and calibrated on rows that they were not fitted to."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_recalibration_on_other_rows():
     fitted, held_out = slice(0, n // 2), slice(n // 2, n)
     scale, levels = fit_scale(half(fitted), y[fitted]), fit_isotonic(half(fitted), y[fitted])
     after_scale = fit_isotonic(scale(half(fitted)), y[fitted])
-    recalibrations = {"scale": scale, "isotonic": levels, "both": lambda density: after_scale(scale(density))}
+    recalibrations: dict[str, Any] = {"scale": scale, "isotonic": levels, "both": lambda d: after_scale(scale(d))}
     checks = before_and_after(half(held_out), y[held_out], recalibrations)
     assert list(checks) == ["before", "scale", "isotonic", "both"]
     errors = {name: metrics["calibration error"] for name, metrics in checks.items()}
@@ -152,8 +153,7 @@ def test_temperature_mends_probabilities_that_are_too_sure():
     temperature = fit_temperature(sure[:2000], y[:2000])
     assert temperature.value == pytest.approx(2.5, rel=0.1)
     np.testing.assert_allclose(temperature(sure).sum(1), 1)
-    gain = class_log_score(sure[2000:], y[2000:]) - class_log_score(temperature(sure[2000:]), y[2000:])
-    gain = mean_over_rows(gain)
+    gain = mean_over_rows(class_log_score(sure[2000:], y[2000:]) - class_log_score(temperature(sure[2000:]), y[2000:]))
     assert gain.value > 3 * gain.standard_error
 
 

@@ -85,7 +85,8 @@ def test_interval_score_agrees_with_uncertainty_toolbox():
     """Theirs is the mean over levels: one level here, seen through equal ends of the range."""
     for level in (0.5, 0.9):
         low, high = norm.interval(level, MEAN, STD)
-        theirs = uncertainty_toolbox.interval_score(MEAN, STD, Y, scaled=True, start_p=level, end_p=level, resolution=2)
+        one_level = {"start_p": level, "end_p": level, "resolution": 2}
+        theirs = uncertainty_toolbox.interval_score(MEAN, STD, Y, scaled=True, **one_level)
         assert interval_score(Y, low, high, level).mean() == pytest.approx(theirs)
 
 
@@ -102,7 +103,8 @@ def test_scores_are_proper(score):
     def of(mean, std):
         if score == "crps":
             return crps_gaussian(y, mean, std)
-        return interval_score(y, *norm.interval(0.9, mean, std), 0.9)
+        low, high = norm.interval(0.9, mean, std)
+        return interval_score(y, low, high, 0.9)
 
     for mean, std in ((0.3, 1.0), (0.0, 1.3), (0.0, 0.75)):
         loss = mean_over_rows(of(mean, std) - of(0.0, 1.0))

@@ -1,6 +1,7 @@
 """What the checks get of a predictive distribution is what the distribution itself says."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
@@ -15,6 +16,11 @@ from pyro_probmix.models import Bernoulli, Categorical, Gamma, Gaussian, Poisson
 
 N, FEATURES = 7, 2
 X = torch.linspace(-1, 1, N * FEATURES).reshape(N, FEATURES)
+
+
+def handed_over(predictive, y, **options) -> Any:
+    """What is optional is there, or the test fails."""
+    return to_predictions(predictive, y, **options)
 
 
 def model(likelihood=Gaussian, outputs=1, replicas=None, name="M-ProbMix"):
@@ -53,7 +59,7 @@ def test_densities_are_those_of_the_predictive(family, rescaled):
     loc, scale = (torch.tensor([1.0, -2.0]), torch.tensor([3.0, 0.5])) if rescaled else (0.0, 1.0)
     predictive = mixture(components, loc, scale)
     y = predictive.sample()
-    predictions = to_predictions(predictive, y, num_draws=20_000)
+    predictions = handed_over(predictive, y, num_draws=20_000)
     assert predictions.draws.shape == (5, 4000, 3, 2) and predictions.log_likelihood.shape == (5, 1, 3)
     np.testing.assert_allclose(predictions.log_score(), predictive.log_prob(y), rtol=1e-5)
     for t in range(2):
@@ -69,7 +75,7 @@ def test_densities_are_those_of_the_predictive(family, rescaled):
 def test_one_response_is_scored_the_same_by_its_density_and_by_the_predictive():
     predictive = predict(model(replicas=3), X, num_samples=6, ensemble=True, loc=10.0, scale=4.0)
     y = predictive.sample()
-    predictions = to_predictions(predictive, y)
+    predictions = handed_over(predictive, y)
     np.testing.assert_allclose(predictions.densities[0].log_prob(y[:, 0]), predictive.log_prob(y).detach(), rtol=1e-4)
     checks = summarise(predictions)
     assert checks["y0"]["nll"].value == pytest.approx(checks["all targets"]["nll"].value, rel=1e-5)
@@ -79,12 +85,18 @@ def test_one_response_is_scored_the_same_by_its_density_and_by_the_predictive():
 @pytest.mark.parametrize("replicas", [None, 3])
 @pytest.mark.parametrize(
     ("likelihood", "outputs", "kind"),
-    [(Gaussian, 2, "continuous"), (Gamma, 1, "continuous"), (Poisson, 2, "count"), (Categorical, 3, "class"), (Bernoulli, 2, "class")],
-)  # fmt: skip
+    [
+        (Gaussian, 2, "continuous"),
+        (Gamma, 1, "continuous"),
+        (Poisson, 2, "count"),
+        (Categorical, 3, "class"),
+        (Bernoulli, 2, "class"),
+    ],
+)
 def test_every_likelihood_is_checked(likelihood, outputs, kind, replicas):
     predictive = predict(model(likelihood, outputs, replicas), X, num_samples=6, ensemble=replicas is not None)
     y = predictive.sample()
-    predictions = to_predictions(predictive, y, num_draws=30, x=X, targets=None)
+    predictions = handed_over(predictive, y, num_draws=30, x=X, targets=None)
     members = replicas or 1
     targets = 1 if likelihood is Categorical else outputs
     assert predictions.kind == kind and predictions.draws.shape == (members, 30 // members, N, targets)
@@ -102,7 +114,7 @@ def test_every_likelihood_is_checked(likelihood, outputs, kind, replicas):
 def test_counts_are_calibrated_where_the_model_is_true():
     """20,000 rows from a mixture of Poissons: the randomised transform of its own draws is uniform."""
     predictive = mixture(dist.Poisson(torch.rand(3, 20_000, 1) * 3).to_event(1), num_mixed=1)
-    predictions = to_predictions(predictive, predictive.sample(), num_draws=60)
+    predictions = handed_over(predictive, predictive.sample(), num_draws=60)
     # One draw of each component in turn is less spread than independent ones; with 20 of each it does not show.
     assert pit_curve(predictions.pit(0)).p_value > 0.01
 
@@ -110,7 +122,7 @@ def test_counts_are_calibrated_where_the_model_is_true():
 def test_a_factor_stretches_the_predictive_as_it_does_the_arrays():
     predictive = mixture(FAMILIES["normal"]((4, 5, 30, 1)), 2.0, 3.0)
     y = predictive.mean + 2.5 * (predictive.sample() - predictive.mean)
-    density = to_predictions(predictive, y).densities[0]
+    density = handed_over(predictive, y).densities[0]
     scale = fit_scale(density, y[:, 0].numpy())
     stretched = rescale(predictive, scale.factor)
     np.testing.assert_allclose(stretched.log_prob(y), scale(density).log_prob(y[:, 0]), rtol=1e-4)
@@ -125,7 +137,7 @@ def test_from_an_ensemble_to_the_checks_and_arviz(tmp_path):
     predictive = predict(model(replicas=30), X, num_samples=5, ensemble=True)
     y = predictive.sample()
     names = {"targets": ["speed"], "features": ["a", "b"], "rows": list("abcdefg")}
-    predictions = to_predictions(predictive, y, num_draws=300, x=X, **names)
+    predictions = handed_over(predictive, y, num_draws=300, x=X, **names)
     report = check(predictions, tmp_path / "check")
     assert report.netcdf.exists() and all(path.exists() for path in report.figures.values())
     assert math.isfinite(report.checks["speed"]["crps"].value)
@@ -137,17 +149,17 @@ def test_from_an_ensemble_to_the_checks_and_arviz(tmp_path):
 def test_leave_one_out_is_refused_for_a_point_fit():
     predictive = predict(model(), X, num_samples=200)  # draws of the embedding are no draws of the parameters
     with pytest.raises(ValueError, match=r"LOO got 1 draws of the parameters, expected at least 30.*Try"):
-        loo(to_arviz(to_predictions(predictive, predictive.sample(), num_draws=200)))
+        loo(to_arviz(handed_over(predictive, predictive.sample(), num_draws=200)))
 
 
 def test_errors():
     predictive = predict(model(replicas=3), X)
     with pytest.raises(ValueError, match=r"batch shape \(3, 7\).*Try predict\(..., ensemble=True\)"):
-        to_predictions(predictive, torch.zeros(3, N, 1))
+        handed_over(predictive, torch.zeros(3, N, 1))
     predictive = predict(model(), X)
     with pytest.raises(ValueError, match=r"y of shape \(7,\), expected \(7, 1\).*Try"):
-        to_predictions(predictive, torch.zeros(N))
+        handed_over(predictive, torch.zeros(N))
     with pytest.raises(ValueError, match=r"num_draws=0.*Try"):
-        to_predictions(predictive, torch.zeros(N, 1), num_draws=0)
+        handed_over(predictive, torch.zeros(N, 1), num_draws=0)
     with pytest.raises(ValueError, match=r"y with values that the predictive's support, .* does not have.*Try"):
-        to_predictions(predictive, torch.full((N, 1), torch.nan))
+        handed_over(predictive, torch.full((N, 1), torch.nan))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyro_probmix.calibration.arrays import Floats, of_unit_interval
-from pyro_probmix.calibration.densities import Density, crps_of_quantiles, observed_rows, rule_over_levels
+from pyro_probmix.calibration.densities import Density, crps_on_nodes, moments_on_nodes, observed_rows
 
 __all__ = ["IsotonicMap", "RemappedDensity", "fit_isotonic"]
 
@@ -61,25 +61,25 @@ class RemappedDensity:
 
     @cached_property
     def _moments(self) -> tuple[Floats, Floats]:
-        """Mean and variance, by quadrature over the quantiles."""
-        level, weight = rule_over_levels(self.base.mean.ndim)
-        quantile = self.quantile(level)
-        mean = (weight * quantile).sum(0)
-        return mean, (weight * (quantile - mean) ** 2).sum(0)
+        return moments_on_nodes(self)
 
     @property
     def mean(self) -> Floats:
-        """By quadrature over the quantiles, [N]."""
+        """By quadrature, [N]."""
         return self._moments[0]
 
     @property
     def std(self) -> Floats:
-        """By quadrature over the quantiles, [N]."""
+        """By quadrature, [N]."""
         return np.sqrt(self._moments[1])
 
     def crps(self, y: ArrayLike) -> Floats:
-        """The continuous ranked probability scores, by quadrature over quantiles, [N]."""
-        return crps_of_quantiles(self, y)
+        """The continuous ranked probability scores, by quadrature, [N]."""
+        return crps_on_nodes(self, y)
+
+    def nodes(self) -> Floats:
+        """Those of the base, [Q, N]."""
+        return self.base.nodes()
 
 
 def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None) -> IsotonicMap:

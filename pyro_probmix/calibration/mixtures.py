@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,16 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, ndtr, ndtri
 
 from pyro_probmix.calibration.arrays import Floats, finite, of_unit_interval, positive, same_shape
-from pyro_probmix.calibration.densities import crps_of_quantiles, invert_cdf
+from pyro_probmix.calibration.densities import crps_on_nodes, invert_cdf
 from pyro_probmix.calibration.scores import crps_gaussian_mixture, mixture_weights
 
 __all__ = ["GaussianMixture", "Mixture", "ScipyMixture"]
+
+#: Nodes are the quantiles of so many components, so many in all, as far out as this many standard deviations of a Gaussian.
+MOST_COMPONENTS, NUM_NODES, WIDEST = 16, 240, 6.0
+
+#: Numbers that are worked on at once.
+LARGEST_BLOCK = 1_000_000
 
 
 class Mixture(ABC):
@@ -64,14 +71,11 @@ class Mixture(ABC):
 
     def cdf(self, y: ArrayLike) -> Floats:
         """The distribution functions at ``y``, which broadcasts with [N]."""
-        cdf: Floats = (self.weights * self._cdfs(self._beside_components(y))).sum(self._axis)
-        return cdf
+        return self._by_blocks(lambda v: (self.weights * self._cdfs(v)).sum(1), y)
 
     def log_prob(self, y: ArrayLike) -> Floats:
         """The logarithms of the densities at ``y``, in nats, which broadcasts with [N]."""
-        terms = np.log(self.weights) + self._log_probs(self._beside_components(y))
-        log_prob: Floats = logsumexp(terms, axis=self._axis)
-        return log_prob
+        return self._by_blocks(lambda v: logsumexp(np.log(self.weights) + self._log_probs(v), axis=1), y)
 
     def quantile(self, level: ArrayLike) -> Floats:
         """The quantiles of the levels, which broadcast with [N].
@@ -80,24 +84,30 @@ class Mixture(ABC):
             ValueError: if a level is outside of [0, 1].
         """
         level = of_unit_interval("level", level)
-        each = self._quantiles(self._beside_components(level))  # the mixture's is between those of its components
-        return invert_cdf(self.cdf, level, each.min(self._axis), each.max(self._axis))
+        # The mixture's is between those of its components.
+        low = self._by_blocks(lambda v: self._quantiles(v).min(1), level)
+        high = self._by_blocks(lambda v: self._quantiles(v).max(1), level)
+        return invert_cdf(self.cdf, level, low, high)
 
     def crps(self, y: ArrayLike) -> Floats:
-        """The continuous ranked probability scores, by quadrature over quantiles, [N]."""
-        return crps_of_quantiles(self, y)
+        """The continuous ranked probability scores, by quadrature, [N]."""
+        return crps_on_nodes(self, y)
 
-    @property
-    def _axis(self) -> int:
-        """Of the components, counted from the last."""
-        return -self.weights.ndim
+    def nodes(self) -> Floats:
+        """The quantiles of some of the components, evenly chosen, sorted, [Q, N]."""
+        chosen = np.unique(np.linspace(0, len(self.weights) - 1, MOST_COMPONENTS).round().astype(int))
+        z = np.linspace(-WIDEST, WIDEST, -(-NUM_NODES // len(chosen)))
+        each = self._quantiles(ndtr(z).reshape(-1, *(1,) * self.weights.ndim))[:, chosen]  # [Z, C, N]
+        return np.sort(each.reshape(-1, *self.weights.shape[1:]), axis=0)
 
-    def _beside_components(self, values: ArrayLike) -> Floats:
-        """Values that broadcast with the rows, with a dim for the components to the left of these."""
+    def _by_blocks(self, function: Callable[[Floats], Floats], values: ArrayLike) -> Floats:
+        """A function of values [B, 1, N], beside the components, to [B, N], in blocks that do not fill the memory."""
         array = np.asarray(values, dtype=np.float64)
-        lead = max(0, array.ndim - (self.weights.ndim - 1))
-        beside: Floats = array[(slice(None),) * lead + (None,)]
-        return beside
+        rows = np.broadcast_shapes(array.shape, self.weights.shape[1:])
+        flat = np.broadcast_to(array, rows).reshape(-1, 1, *self.weights.shape[1:])
+        block = max(1, LARGEST_BLOCK // self.weights.size)
+        parts = [function(flat[start : start + block]) for start in range(0, len(flat), block)]
+        return np.concatenate(parts).reshape(rows)
 
 
 class GaussianMixture(Mixture):

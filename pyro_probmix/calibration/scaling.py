@@ -65,6 +65,12 @@ class RescaledDensity:
         """The continuous ranked probability scores: the factor times those of the base at the point stretched back."""
         return self.factor * self.base.crps(self._back(y))
 
+    def nodes(self) -> Floats:
+        """Those of the base, stretched, [Q, N]."""
+        mean = self.base.mean
+        nodes: Floats = mean + self.factor * (self.base.nodes() - mean)
+        return nodes
+
 
 @dataclass(frozen=True)
 class ScaleFactor:

@@ -38,7 +38,9 @@ def to_predictions(
 
     The members of an ensemble become chains, each with its own draws and log-likelihood: a member's weights are one draw of
     the parameters, and its embeddings are integrated out. Gaussian, Student's t, Gamma and log-normal responses get their
-    exact densities, other ones are checked by their draws.
+    exact densities, other ones are checked by their draws. The exact CRPS of Gaussians takes a time that grows with the
+    square of draws of the embedding times members, 6 s for 1000 rows and 500 of them: ``predict(..., num_samples=20)`` is
+    quicker.
 
     Args:
         predictive: from :func:`predict`, with batch shape [N]: of one model, or of an ensemble.
