@@ -63,7 +63,7 @@ def _draw_classes(predictions: Predictions) -> Figure:
     axes.vlines(classes, *np.quantile(drawn, [0.025, 0.975], axis=1), color=BLUE, alpha=0.4, linewidth=8)
     axes.plot(classes, drawn.mean(1), "o", color=BLUE)
     axes.plot(classes, observed, "o", color="black", markersize=4)
-    axes.set_xticks(classes, predictions.classes, rotation=30 if len(classes) > 6 else 0)
+    axes.set_xticks(classes, [_plain(name) for name in predictions.classes], rotation=30 if len(classes) > 6 else 0)
     axes.set_xlim(-0.5, len(classes) - 0.5)
     _legend(axes, {"data sets drawn from the predictive, 95 % and mean": BLUE, "observed": "black"}, points=True)
     return _labelled(axes, "Observations beside data sets drawn from the predictive", predictions.targets[0], "rows")
@@ -141,11 +141,11 @@ def draw_reliability(curve: Reliability, *, title: str, x: str, y: str) -> Figur
 
 @contextmanager
 def _arviz() -> Iterator[Any]:
-    """ArviZ, without the warnings that are not meant for whoever looks at a figure, and without windows left open."""
+    """ArviZ, without the warnings that are not for whoever looks at a figure, leaving no window and no random state."""
     import arviz
     from matplotlib import pyplot
 
-    before = set(pyplot.get_fignums())
+    before, random_state = set(pyplot.get_fignums()), np.random.get_state()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             # arviz 0.23 beside matplotlib 3.11
@@ -156,6 +156,7 @@ def _arviz() -> Iterator[Any]:
             warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw dimension")
             yield arviz
     finally:
+        np.random.set_state(random_state)  # arviz 0.23 draws from the user's stream
         for number in set(pyplot.get_fignums()) - before:
             pyplot.close(number)
 
@@ -190,13 +191,18 @@ def _labelled(axes: Axes, title: str, x: str, y: str | None) -> Figure:
     """The figure, with names on its axes; without a y they need none."""
     figure = _figure(axes)
     figure.set_size_inches(7, 4.2)
-    axes.set_title(title, fontsize=12)
-    axes.set_xlabel(x, fontsize=11)
-    axes.set_ylabel(y or "", fontsize=11)
+    axes.set_title(_plain(title), fontsize=12)
+    axes.set_xlabel(_plain(x), fontsize=11)
+    axes.set_ylabel(_plain(y or ""), fontsize=11)
     if y is None:
         axes.set_yticks([])
     axes.tick_params(labelsize=10)
     return figure
+
+
+def _plain(text: str) -> str:
+    """A name of the user's as it is, where a dollar would start a formula."""
+    return text.replace("$", r"\$")
 
 
 def _figure(axes: Axes) -> Figure:

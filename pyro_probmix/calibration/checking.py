@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def check(
     p_values = {name: bayesian_p_values(predictions.only(t)) for t, name in enumerate(predictions.targets)}
     report = CheckReport(checks, p_values, save_netcdf(to_arviz(predictions), folder / "predictions.nc"), loo=estimate)
     for t, target in enumerate(predictions.targets):
-        suffix = f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', target)}" if len(predictions.targets) > 1 else ""
+        suffix = f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', target)[:40]}" if len(predictions.targets) > 1 else ""
         for name, figure in _figures(predictions.only(t), p_values[target]):
             report.figures[name + suffix] = write_whole(folder / f"{name}{suffix}.png", _saving(figure))
     return report
@@ -182,6 +183,10 @@ def _saving(figure: Figure) -> Any:
 
     def save(path: Path) -> None:
         FigureCanvasAgg(figure)  # becomes the figure's canvas, without a display
-        figure.savefig(path, dpi=130, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Glyph .* missing from font"
+            )  # it shows as a box: the user's name, whatever it is
+            figure.savefig(path, dpi=130, format="png")
 
     return save

@@ -46,12 +46,12 @@ def test_classes(num_classes, figures, tmp_path):
 
 
 def test_several_targets_have_their_own_files(tmp_path):
-    predictions = cases.continuous(targets=("wind/speed (m/s)", "größe"))
+    predictions = cases.continuous(targets=("wind/speed $_{m", "größe 数"))
     report = check(predictions, tmp_path)
     assert {path.name for path in report.figures.values()} == {
-        f"{name}-{suffix}.png" for name in OF_NUMBERS for suffix in ("0-wind_speed_m_s_", "1-gr_e")
+        f"{name}-{suffix}.png" for name in OF_NUMBERS for suffix in ("0-wind_speed_m", "1-gr_e_")
     }
-    assert set(report.checks) == {"wind/speed (m/s)", "größe", "all targets"}
+    assert set(report.checks) == {"wind/speed $_{m", "größe 数", "all targets"}
 
 
 def test_leave_one_out_if_asked_for(tmp_path):
