@@ -11,19 +11,18 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from pyro_probmix.batches import floating_tensor
-from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
+from pyro_probmix.kernels import Kernel
+from pyro_probmix.perturbation import Labels, Perturbation
 from pyro_probmix.pooling import pool_rows
-from pyro_probmix.spread import checked_beta
-from pyro_probmix.weights import Beta
+from pyro_probmix.rows import refuse_enumerated_rows, row_frame
+from pyro_probmix.simplex import Weight, checked_weight
 
 __all__ = ["FuseMessenger", "Fused", "fuse"]
 
 Pool = Literal["log-linear", "linear"]
-Labels = Literal["sample", "expected"]
-Weight = float | Tensor | Distribution
 
 
 class FuseMessenger(Messenger):
@@ -47,19 +46,10 @@ class FuseMessenger(Messenger):
         super().__init__()
         if pool not in ("log-linear", "linear"):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
-        if labels not in ("sample", "expected"):
-            raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
-        if kernel is not None and not (isinstance(beta, float | int) and beta == 0):
-            raise ValueError(
-                f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. "
-                "Try a kernel with that beta."
-            )
         self.at = at
-        self.weight = _checked_weight(weight)
+        self.weight = checked_weight(weight)
         self.pool: Pool = pool
-        self.beta = checked_beta(beta)
-        self.kernel = kernel
-        self.labels: Labels = labels
+        self.perturbation = Perturbation(beta, kernel, labels)
         self.plate = plate
         self._forget()
 
@@ -139,8 +129,8 @@ class FuseMessenger(Messenger):
                 f"site {self.at!r} has an obs_mask, under which Pyro makes two sites of it, expected one density. "
                 "Try poutine.mask around the site, with any value in the place of the missing ones."
             )
-        rows = self._row_frame(msg)
-        self._refuse_enumerated_rows(msg, rows)
+        rows = row_frame(msg, self.at, self.plate)
+        refuse_enumerated_rows(msg, self.at, rows, self._enumerated)
         self._rows = rows
         self._plates = frozenset(frame.name for frame in msg["cond_indep_stack"] if frame.vectorized)
         deterministic = msg["infer"].get("_deterministic", False)
@@ -163,35 +153,6 @@ class FuseMessenger(Messenger):
             mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
             msg["mask"] = mask & (torch.roll(mask, self._rows.size // 2, self._rows.dim) | (self._own_weight == 1))
 
-    def _row_frame(self, msg: Any) -> Any:
-        frames = [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
-        wanted = [frame for frame in frames if (frame.dim == -1 if self.plate is None else frame.name == self.plate)]
-        names = ", ".join(repr(frame.name) for frame in frames) or "none"
-        if not wanted:
-            expected = "a plate of rows at dim=-1" if self.plate is None else f"the plate {self.plate!r}"
-            raise ValueError(
-                f"site {self.at!r} is in the plates {names}, expected {expected}. "
-                "Try `with pyro.plate('data', batch_size):` around it, or name its plate in fuse(..., plate=...)."
-            )
-        if wanted[0].size % 2:
-            raise ValueError(
-                f"site {self.at!r} has an odd batch of {wanted[0].size} rows, expected two halves that are each "
-                "other's partners. Try an even batch size."
-            )
-        return wanted[0]
-
-    def _refuse_enumerated_rows(self, msg: Any, rows: Any) -> None:
-        for site in self._enumerated:
-            if all(frame.name != rows.name for frame in site["cond_indep_stack"]):
-                continue
-            dim, shape = site["infer"].get("_enumerate_dim"), msg["fn"].batch_shape
-            if dim is None or (-dim <= len(shape) and shape[dim] > 1):
-                raise ValueError(
-                    f"site {self.at!r} cannot be fused: site {site['name']!r} upstream is enumerated in each row, and one "
-                    "enumeration dimension would tie the values of the two rows, expected it sampled or global. Try "
-                    f"infer={{'enumerate': None}} for {site['name']!r}, or marginalise it in closed form."
-                )
-
     def _draw_weight(self, rows: Any, fn: Any) -> Tensor:
         """Row b's own weight: lambda in the first half of the rows, 1 - lambda in the second."""
         if isinstance(self.weight, Distribution):
@@ -212,21 +173,8 @@ class FuseMessenger(Messenger):
         return torch.where(first_half, drawn, 1 - drawn)
 
     def _perturb_labels(self, msg: Any) -> None:
-        fn, y, rows = msg["fn"], msg["value"], self._rows
-        missing = self._plates - {frame.name for frame in msg["cond_indep_stack"]}
-        if missing:
-            raise ValueError(
-                f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {self.at!r}, expected all plates "
-                "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
-            )
-        kernel = default_kernel(fn, self.beta) if self.kernel is None else self.kernel
-        partner = torch.roll(y, rows.size // 2, rows.dim - fn.event_dim)
         assert self._own_weight is not None
-        law = kernel.pooled(y, partner, self._own_weight, fn.event_dim)
-        if self.labels == "expected":
-            msg["fn"] = ExpectedLikelihood(fn, law)
-        else:
-            msg["value"] = law.sample()
+        self.perturbation(msg, self.at, self._plates, self._rows, self._own_weight)
         if msg["name"] != self.at:
             self._mask_partners(msg)
         msg["infer"]["_perturbed"] = True
@@ -316,28 +264,6 @@ def fuse(
     if model is None:
         return handler
     return Fused(model, handler) if isinstance(model, nn.Module) else handler(model)
-
-
-def _checked_weight(weight: Weight) -> Weight:
-    if isinstance(weight, Beta):
-        return weight
-    if isinstance(weight, torch.distributions.Beta):
-        return Beta(weight.concentration1, weight.concentration0)
-    if isinstance(weight, Distribution):
-        support = weight.support
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        bounds = [torch.as_tensor(getattr(support, name, torch.nan)) for name in ("lower_bound", "upper_bound")]
-        if not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
-            raise ValueError(
-                f"fuse got a weight drawn from {type(weight).__name__} with support {support}, expected the unit interval. "
-                "Try dist.Beta(alpha, alpha)."
-            )
-    elif not bool(((torch.as_tensor(weight) >= 0) & (torch.as_tensor(weight) <= 1)).all()):
-        raise ValueError(
-            f"fuse got the weight {weight}, expected values in [0, 1]. Try dist.Beta(alpha, alpha) or 0.5."
-        )
-    return weight
 
 
 def _point(site: str, fused: Any) -> Tensor:

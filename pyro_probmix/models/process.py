@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.guides import PriorGuide
-from pyro_probmix.handlers import FuseMessenger, Labels, Pool
+from pyro_probmix.handlers import FuseMessenger, Pool
 from pyro_probmix.kernels import Kernel
 from pyro_probmix.models.density import expose_parameters
+from pyro_probmix.perturbation import Labels
 from pyro_probmix.weights import Beta
 
 __all__ = ["ProbMix", "shuffled_rows"]
