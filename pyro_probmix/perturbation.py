@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
+from pyro_probmix.rows import Rows
 from pyro_probmix.spread import checked_beta
 
 Labels = Literal["sample", "expected"]
@@ -37,15 +38,15 @@ class Perturbation:
         self.kernel = kernel
         self.labels: Labels = labels
 
-    def __call__(self, msg: Any, at: str, plates: frozenset[str], rows: Any, own_weight: Tensor) -> None:
+    def __call__(self, msg: Any, at: str, plates: frozenset[str], rows: Rows, weights: Tensor) -> None:
         """Change the message of a response.
 
         Args:
             msg: the message, as Pyro's handlers get it.
             at: name of the fused site.
             plates: names of the plates of the fused site.
-            rows: the plate frame of the fused rows.
-            own_weight: the weight of a row itself.
+            rows: the fused rows.
+            weights: as each row sees them, see :meth:`Rows.weights`.
 
         Raises:
             ValueError: if the response is not in all of the plates.
@@ -57,10 +58,17 @@ class Perturbation:
                 f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {at!r}, expected all plates "
                 "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
             )
-        kernel = default_kernel(fn, self.beta) if self.kernel is None else self.kernel
-        partner = torch.roll(y, rows.size // 2, rows.dim - fn.event_dim)
-        law = kernel.pooled(y, partner, own_weight, fn.event_dim)
+        kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
+        partners = rows.partners(y, fn.event_dim)
+        law = kernel.pooled(y, partners[0] if len(partners) == 1 else partners, weights, fn.event_dim)
         if self.labels == "expected":
             msg["fn"] = ExpectedLikelihood(fn, law)
         else:
             msg["value"] = law.sample()
+
+    def _beta(self, rows: Rows, device: torch.device) -> float | Tensor:
+        """The spread, 0 at rows that are not fused: they keep their labels."""
+        if not rows.clean or (not isinstance(self.beta, Tensor) and self.beta == 0):
+            return self.beta
+        beta = torch.as_tensor(self.beta, dtype=torch.get_default_dtype(), device=device)
+        return torch.where(rows.is_clean(device), 0.0, beta)
