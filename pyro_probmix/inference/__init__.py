@@ -1,11 +1,13 @@
 """Criteria, trainer and prediction."""
 
+from pyro_probmix.inference.beta_nll import BetaNLL
 from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_likelihood, predict
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
+    "BetaNLL",
     "Checkpoint",
     "Criterion",
     "ExpectedLogLikelihood",
