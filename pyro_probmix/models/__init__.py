@@ -3,6 +3,7 @@
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.likelihoods import (
+    LIKELIHOODS,
     Bernoulli,
     Categorical,
     Gamma,
@@ -10,12 +11,14 @@ from pyro_probmix.models.likelihoods import (
     HomoscedasticGaussian,
     Likelihood,
     Poisson,
+    StudentT,
 )
 from pyro_probmix.models.methods import METHODS, Method, build_density
 from pyro_probmix.models.networks import MLP, Linear, initialise
 from pyro_probmix.models.process import ProbMix
 
 __all__ = [
+    "LIKELIHOODS",
     "METHODS",
     "MLP",
     "Bernoulli",
@@ -31,6 +34,7 @@ __all__ = [
     "PointEmbedding",
     "Poisson",
     "ProbMix",
+    "StudentT",
     "build_density",
     "initialise",
 ]
