@@ -1,5 +1,6 @@
 """Criteria, trainer, prediction, and the way from there to the calibration checks."""
 
+from pyro_probmix.inference.beta_nll import BetaNLL
 from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.handover import rescale, to_predictions
@@ -7,6 +8,7 @@ from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_li
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
+    "BetaNLL",
     "Checkpoint",
     "Criterion",
     "ExpectedLogLikelihood",
