@@ -2,6 +2,7 @@
 
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_likelihood, predict
+from pyro_probmix.inference.quantile import quantiles
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "fit",
     "negative_log_likelihood",
     "predict",
+    "quantiles",
 ]
