@@ -148,7 +148,9 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     """
     q = np.asarray(levels, dtype=np.float64)
     if q.ndim != 1 or not ((q >= 0) & (q <= 1)).all():
-        raise ValueError(f"got the quantile levels {levels!r}, expected a list of values in [0, 1]. Try [0.05, 0.5, 0.95].")
+        raise ValueError(
+            f"got the quantile levels {levels!r}, expected a list of values in [0, 1]. Try [0.05, 0.5, 0.95]."
+        )
     marginal: Any = mixture.components
     while isinstance(marginal, dist.Independent | MaskedDistribution | ExpandedDistribution):
         marginal = marginal.base_dist

@@ -44,7 +44,9 @@ class Stacked(nn.Module):
         self.replicas, self.event_dim = replicas, event_dim
         # Only its code is used. A submodule would show its own weights as parameters, which are not stacked.
         object.__setattr__(self, "_code", copy.deepcopy(module))
-        self._names = {name: name.replace(".", "__") for name, _ in (*module.named_parameters(), *module.named_buffers())}
+        self._names = {
+            name: name.replace(".", "__") for name, _ in (*module.named_parameters(), *module.named_buffers())
+        }
         for name, parameter in module.named_parameters():
             stacked = parameter.detach().clone().expand(replicas, *parameter.shape).clone()
             self.register_parameter(self._names[name], nn.Parameter(stacked, requires_grad=parameter.requires_grad))
