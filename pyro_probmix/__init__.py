@@ -25,6 +25,8 @@ _HOMES = {
     "NearestNeighborGraph": "graphs",
     "PriorGuide": "guides",
     "ProbMix": "models.process",
+    "ProbMixClassifier": "estimators.classifier",
+    "ProbMixRegressor": "estimators.regressor",
     "SameClassGraph": "graphs",
     "WeightedGraph": "graphs",
     "build_density": "models.methods",
@@ -38,6 +40,8 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from pyro_probmix.families import register_family as register_family
+    from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
+    from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
     from pyro_probmix.graphs import NearestNeighborGraph as NearestNeighborGraph

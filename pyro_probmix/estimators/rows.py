@@ -101,6 +101,11 @@ class Scaler:
         return scaled
 
     @property
+    def is_identity(self) -> bool:
+        """Whether values stay as they are."""
+        return bool((self.unit == 1).all() and (self.mean == 0).all() and (self.scale == 1).all())
+
+    @property
     def offset(self) -> Array:
         """What standard zero is in the columns' units."""
         return self.mean * self.unit
