@@ -25,6 +25,8 @@ _HOMES = {
     "NearestNeighborGraph": "graphs",
     "PriorGuide": "guides",
     "ProbMix": "models.process",
+    "ProbMixClassifier": "estimators.classifier",
+    "ProbMixRegressor": "estimators.regressor",
     "SameClassGraph": "graphs",
     "WeightedGraph": "graphs",
     "build_density": "models.methods",
@@ -42,6 +44,8 @@ _HOMES = {
 if TYPE_CHECKING:
     from pyro_probmix.calibration.arviz_data import to_arviz as to_arviz
     from pyro_probmix.calibration.checking import check as check
+    from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
+    from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
     from pyro_probmix.families import register_family as register_family
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph

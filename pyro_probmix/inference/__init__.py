@@ -5,6 +5,7 @@ from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.handover import rescale, to_predictions
 from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_likelihood, predict
+from pyro_probmix.inference.quantile import quantiles
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "fit",
     "negative_log_likelihood",
     "predict",
+    "quantiles",
     "rescale",
     "to_predictions",
 ]

@@ -22,7 +22,7 @@ from pyro_probmix.inference.distributed import Ranks, joint_gradient
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.density import ConditionalDensity
-from pyro_probmix.models.process import ProbMix, shuffled_rows
+from pyro_probmix.models.process import ProbMix, shuffled_rows, weighted_rows
 
 __all__ = ["Fit", "fit"]
 
@@ -53,7 +53,8 @@ def fit(
     y: Tensor,
     *,
     epochs: int,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Tensor, Tensor] | Callable[[], Tensor] | None = None,
+    weights: Tensor | None = None,
     learning_rate: float | Tensor = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
@@ -63,7 +64,7 @@ def fit(
     num_samples: int = 8,
     seed: int = 0,
     names: Sequence[str] | None = None,
-    on_epoch: Callable[[int, Tensor], None] | None = None,
+    on_epoch: Callable[[int, Tensor], bool | None] | None = None,
     compile: bool | Literal["auto"] = "auto",
     distributed: bool = False,
     checkpoint: Checkpoint | None = None,
@@ -77,7 +78,10 @@ def fit(
         model: the process; the device of its parameters is where the training runs.
         x, y: all training rows, as the process takes them.
         epochs: number of passes; each draws a new order of the rows.
-        validation: rows (x, y) for the choice of the epoch; without them the last epoch's weights stay.
+        validation: rows (x, y) for the choice of the epoch; without them the last epoch's weights stay. Or a function that
+            scores the model as it stands, a loss for each replica, [R], in the place of the validation NLL.
+        weights: of the training rows, at least 0, [n] or with replicas also [R, n]. A row is drawn in proportion to its
+            weight, as an anchor of any graph and as a partner in the complete one.
         learning_rate: of the optimizer; with replicas also a tensor [R].
         optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...); by default
             Adam, fused to one operation.
@@ -88,7 +92,8 @@ def fit(
         num_samples: draws of an embedding in the validation NLL.
         seed: of all random numbers of this fit.
         names: one for each replica, for reports; by default "replica 0" and so on.
-        on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R].
+        on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R]; the fit stops
+            if it returns True.
         compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
             losses and gradients the same up to rounding.
@@ -114,7 +119,9 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
-    for name, value in (("x", x), ("y", y), *zip(("validation x", "validation y"), validation or (), strict=False)):
+    score = validation if callable(validation) else None
+    given = None if callable(validation) else validation
+    for name, value in (("x", x), ("y", y), *zip(("validation x", "validation y"), given or (), strict=False)):
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"fit got {name} of type {type(value).__name__}, expected a tensor. Try torch.as_tensor({name})."
@@ -130,13 +137,17 @@ def fit(
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     x, y = x.to(device), y.to(device)
-    held_out = None if validation is None else (validation[0].to(device), validation[1].to(device))
+    held_out = None if given is None else (given[0].to(device), given[1].to(device))
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
     stepper = FusedStep(steps) if optimizer is fused_adam else steps
     n = model.num_rows(x, y)
-    batch_size = min(model.batch_size or ranks.padded(n), ranks.padded(n))
+    batch_size = model.batch_size or ranks.padded(n)
+    if weights is None:
+        batch_size = min(batch_size, ranks.padded(n))
+    else:  # rows are drawn by their weights, however few there are
+        weights = _checked_weights(weights, n, model.replicas).to(device)
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
@@ -165,7 +176,11 @@ def fit(
             "patience": patience,
         }
         settings |= {"num_samples": num_samples, "compile": compile, "learning rates": digest(rates)}
-        identity = {} if checkpoint is None else _identity(model, criterion, replicas, ranks, settings, x, y, held_out)
+        identity = (
+            {}
+            if checkpoint is None
+            else _identity(model, criterion, replicas, ranks, settings, x, y, held_out, weights)
+        )
         epoch = done = state.resume(checkpoint, identity)
         for epoch in range(done + 1, epochs + 1):
             if patience is not None and not bool(replicas.active.any()):
@@ -173,7 +188,7 @@ def fit(
                 break
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch - 1), replicas, patience)
             model.train()
-            order = ranks.shared(shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device))
+            order = ranks.shared(_epoch_order(n, batch_size, model.replicas, weights, device))
             losses = []
             for rows in order.split(batch_size, -1):
                 losses.append(gradient(rows))
@@ -183,13 +198,17 @@ def fit(
             if evaluation is not None and log_prob is not None:
                 model.eval()
                 scores[epoch - 1] = ranks.mean(evaluation.nll(log_prob))
+            if score is not None:
+                model.eval()
+                scores[epoch - 1] = ranks.mean(score())
+            if validation is not None:
                 replicas.keep_best(epoch, scores[epoch - 1], patience)
             if checkpoint is not None and (checkpoint.due or epoch == epochs):
                 checkpoint.write(state.tensors(epoch), epoch, identity)
-            if on_epoch is not None:
-                on_epoch(epoch, replicas.best_nll)
+            if on_epoch is not None and on_epoch(epoch, replicas.best_nll):
+                break
     model.eval()
-    if held_out is None:
+    if validation is None:
         replicas.best_epoch.fill_(epoch)
     else:
         replicas.restore_best()
@@ -205,6 +224,7 @@ def _identity(
     x: Tensor,
     y: Tensor,
     held_out: tuple[Tensor, Tensor] | None,
+    weights: Tensor | None,
 ) -> dict[str, Any]:
     """What decides a fit, except functions: schedule, optimizer, the modules' own code."""
     return settings | {
@@ -213,7 +233,7 @@ def _identity(
         "process": [model.at, type(model.graph).__name__, str(model._fusion), digest(model.alpha, model.beta)],
         "replicas": list(replicas.names),
         "ranks": [ranks.index, ranks.count],
-        "data": digest(x, y, *(held_out or ())),
+        "data": digest(x, y, *(held_out or ()), *(() if weights is None else (weights,))),
     }
 
 
@@ -308,6 +328,25 @@ def _checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
     if not bool(((rates > 0) & rates.isfinite()).all()):
         raise ValueError(f"fit got learning_rate={learning_rate}, expected values above 0. Try learning_rate=0.005.")
     return rates
+
+
+def _epoch_order(n: int, batch_size: int, replicas: int | None, weights: Tensor | None, device: torch.device) -> Tensor:
+    """The rows of an epoch in the order in which its minibatches take them."""
+    size = -(-n // batch_size) * batch_size
+    return shuffled_rows(n, size, replicas, device) if weights is None else weighted_rows(weights, size, replicas)
+
+
+def _checked_weights(weights: Tensor, n: int, replicas: int | None) -> Tensor:
+    if tuple(weights.shape) not in {(n,), (replicas, n)}:
+        wanted = f"({n},)" if replicas is None else f"({n},) or ({replicas}, {n})"
+        raise ValueError(
+            f"fit got weights of shape {tuple(weights.shape)}, expected {wanted}, one for each row. Try weights=None."
+        )
+    if not bool(((weights >= 0) & weights.isfinite()).all() and (weights.sum(-1) > 0).all()):
+        raise ValueError(
+            "fit got weights that are negative, not finite or all zero, expected some above 0. Try weights=None."
+        )
+    return weights
 
 
 def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None, validation: object) -> None:
