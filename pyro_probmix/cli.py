@@ -112,13 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report", help="one page from run folders: tables, claims and figures beside the paper's"
     )
-    report.set_defaults(action=_report)
+    report.set_defaults(action=_report_runs)
     report.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
     report.add_argument("--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)")
     return parser
 
 
-def _report(arguments: argparse.Namespace) -> None:
+def _report_runs(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.report import write_report
 
     print(f"report: {write_report(arguments.runs, arguments.out)}")

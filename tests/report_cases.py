@@ -36,6 +36,12 @@ def uci(datasets=("yacht", "kin8nm"), methods=METHODS, settings=("fixed",), spli
                 rmse = factor * paper[dataset, "rmse", like] * np.exp(0.1 * rng.normal(size=splits))
                 metrics = {"nll": nll, "rmse": rmse, "validation nll": nll - 1, "best epoch": 500 + np.arange(splits)}
                 metrics["seconds"] = np.full(splits, 2.0)
+                if setting == "chosen":
+                    metrics |= {
+                        "alpha": np.full(splits, 0.1),
+                        "beta": np.where(np.arange(splits) < splits / 2, 0.0, 0.01),
+                    }
+                    metrics["validation nll, alpha=0.1 beta=0" + (" start=1" if method == "ERM" else "")] = nll
                 if "M-ProbMix" in method:
                     metrics |= {"nll (plug-in)": nll + 0.01, "rmse (plug-in)": rmse * 1.01}
                 parts.append(rows(("uci", dataset, "mlp", method, setting), metrics))
@@ -70,6 +76,7 @@ def ablation(task, runs=5, seed=0, methods=NINE, experiment=None, settings=None)
             if task == "regression":
                 metrics = {
                     "rmse": 30 + 3 * k + 3 * rng.normal(size=runs),
+                    "sharpness": 20 + k + rng.normal(size=runs),
                     "nll": (200.0 if method == "Mix" else 6.0 + k) * np.exp(0.3 * rng.normal(size=runs)),
                 }
             else:
@@ -100,11 +107,14 @@ def pit(results, n=200, seed=0):
     for k, key in enumerate(results[KEYS].drop_duplicates().itertuples(index=False, name=None)):
         shape = 1.0 - 0.05 * (k % 11)
         count = np.bincount((100 * rng.beta(shape, shape, n)).astype(int).clip(0, 99), minlength=100)
-        parts.append(pd.DataFrame({"bin": np.arange(100), "count": count}).assign(**dict(zip(KEYS, key, strict=True))))
+        more = {"correct": 0, "confidence": np.nan}  # classes have them
+        parts.append(
+            pd.DataFrame({"bin": np.arange(100), "count": count, **more}).assign(**dict(zip(KEYS, key, strict=True)))
+        )
     return pd.concat(parts, ignore_index=True)
 
 
-def confidences(results, n=400, bins=20, seed=0):
+def confidences(results, n=400, bins=100, seed=0):
     """Confidence counts of every method of some results of three classes."""
     rng = np.random.default_rng(seed)
     parts = []
@@ -112,11 +122,9 @@ def confidences(results, n=400, bins=20, seed=0):
         confidence = rng.uniform(0.4, 1.0, n)
         right = rng.random(n) < confidence - 0.05
         place = (bins * confidence).astype(int).clip(0, bins - 1)
-        sums = {
-            "count": np.bincount(place, minlength=bins),
-            "correct": np.bincount(place, weights=right, minlength=bins),
-            "confidence": np.bincount(place, weights=confidence, minlength=bins),
-        }
+        count = np.bincount(place, minlength=bins)
+        mean = np.bincount(place, weights=confidence, minlength=bins) / count.clip(min=1)
+        sums = {"count": count, "correct": np.bincount(place, weights=right, minlength=bins), "confidence": mean}
         parts.append(pd.DataFrame({"bin": np.arange(bins), **sums}).assign(**dict(zip(KEYS, key, strict=True))))
     return pd.concat(parts, ignore_index=True)
 

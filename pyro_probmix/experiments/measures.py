@@ -44,6 +44,7 @@ def measure(
 ) -> tuple[dict[str, list[float]], list[Calibration]]:
     """NLL (nats) and RMSE (the target's units), or NLL and accuracy for classes, a list over the replicas for each.
 
+    For a regression also the sharpness: the predictive's standard deviation, mean over the rows, in the target's units.
     Beside them, how well calibrated the predictive of each replica is.
 
     For a drawn embedding the predictive is the mixture over ``num_samples`` draws; what passing on the embedding's mean
@@ -70,7 +71,7 @@ def _scores(
     counts, correct, confidence = (
         torch.zeros(x.shape[0], BINS, dtype=torch.float64, device=x.device) for _ in range(3)
     )
-    nll, error = torch.zeros(x.shape[0], device=x.device), torch.zeros(x.shape[0], device=x.device)
+    nll, error, spread = (torch.zeros(x.shape[0], device=x.device) for _ in range(3))
     for rows in torch.arange(count, device=x.device).split(block):
         drawn: dict[str, Any] = {"embedding": "mean"} if num_samples is None else {"num_samples": num_samples}
         y = problem.test.y[:, rows]
@@ -84,6 +85,7 @@ def _scores(
             _count(confidence, largest, largest)
         else:  # in standard units, where digits are not lost, then to the target's own
             error += ((predictive.mean - y) * problem.scale).square().mean(-1).sum(-1)
+            spread += (predictive.variance.sqrt() * problem.scale).mean(-1).sum(-1)
             _count(counts, predictive.cdf(y).flatten(1))
         nll -= predictive.log_prob(y).sum(-1)
     standardised = nll / count
@@ -94,7 +96,7 @@ def _scores(
         calibration = [Calibration(tuple(all_), tuple(right), tuple(mean)) for all_, right, mean in histograms]
         return {"nll": nll.tolist(), "accuracy": (1 - error / count).tolist()}, calibration
     calibration = [Calibration(tuple(own)) for own in counts.long().tolist()]
-    values = {"nll": nll.tolist(), "rmse": (error / count).sqrt().tolist()}
+    values = {"nll": nll.tolist(), "rmse": (error / count).sqrt().tolist(), "sharpness": (spread / count).tolist()}
     if x.dim() == 4:  # of a series, the paper's numbers are in no unit that it names
         values["nll (standardised)"] = standardised.tolist()
     return values, calibration

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from pyro_probmix.experiments.report.page import number
-from pyro_probmix.experiments.report.style import style_of
+from pyro_probmix.experiments.report.style import plain, style_of
 
 __all__ = ["box_plots", "robust_limits"]
 
@@ -69,7 +69,7 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     for median in boxes["medians"]:
         median.set(color="black", lw=1.8)
     ax.set_xlim(low, high)
-    ax.set_yticks(range(1, len(values) + 1), list(frame.columns))
+    ax.set_yticks(range(1, len(values) + 1), [plain(name) for name in frame.columns])
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
     at_edge = blended_transform_factory(ax.transAxes, ax.transData)

@@ -16,11 +16,13 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Bins of the PIT in ``calibration.parquet``, equal parts of [0, 1].
 PIT_BINS = 100
+#: Bins of the confidence in the figures: the file's 100 hold few rows each.
+RELIABILITY_BINS = 20
 
 
 def is_classes(calibration: pd.DataFrame) -> bool:
     """Whether rows count confidences of classes, not the PIT."""
-    return "correct" in calibration and bool(calibration["correct"].notna().any())
+    return "confidence" in calibration and bool(calibration["confidence"].notna().any())
 
 
 def pit_counts(calibration: pd.DataFrame) -> dict[tuple[str, ...], FloatArray]:
@@ -106,30 +108,29 @@ def calibration_error(counts: FloatArray) -> float:
 
 
 def reliability(calibration: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy against confidence, summed over the splits.
+    """Accuracy against confidence, over the rows of all splits.
 
     Args:
-        calibration: KEYS, split, bin, count, correct (rows predicted right) and confidence (the sum over the bin's rows of
-            the probability of the predicted class).
+        calibration: KEYS, split, bin, count, correct (rows predicted right) and confidence (the mean probability of the
+            predicted class over the bin's rows).
 
     Returns:
-        KEYS, bin, count, ``accuracy``, ``confidence`` (mean); bins that hold rows.
+        KEYS, bin, count, ``accuracy``, ``confidence`` (mean), of ``RELIABILITY_BINS`` wider bins, those that hold rows.
 
     Raises:
-        ValueError: if right rows or summed confidences exceed the rows, or confidences are means, not sums.
+        ValueError: if more rows are right than there are, or a confidence lies outside 0 to 1.
     """
-    summed = calibration.groupby([*KEYS, "bin"], sort=False, observed=True)[["count", "correct", "confidence"]].sum()
-    summed = summed[summed["count"] > 0].reset_index()
-    edges = summed["bin"] / (summed["bin"].max() + 1)
-    too_much = (summed["correct"] > summed["count"]) | (summed["confidence"] > summed["count"] * (1 + 1e-6))
-    wrong = summed[too_much | (summed["confidence"] < 0.5 * edges * summed["count"])]
+    rows = calibration[calibration["count"] > 0]
+    wrong = rows[(rows["correct"] > rows["count"]) | ~rows["confidence"].between(0, 1 + 1e-6)]
     if len(wrong):
         row = wrong.iloc[0]
         raise ValueError(
             f"the calibration counts of {row['method']} on {row['dataset']} hold {row['count']:g} rows in bin {row['bin']}, "
-            f"{row['correct']:g} right, with confidence {row['confidence']:g}, expected at most as many right, and confidences "
-            "summed over the rows. Try running it anew."
+            f"{row['correct']:g} right, with mean confidence {row['confidence']:g}, expected at most as many right, and a "
+            "confidence of 0 to 1. Try running it anew."
         )
-    return summed.assign(
-        accuracy=summed["correct"] / summed["count"], confidence=summed["confidence"] / summed["count"]
-    )
+    wider = rows["bin"] // (PIT_BINS // RELIABILITY_BINS)
+    rows = rows.assign(bin=wider, confidence=rows["confidence"] * rows["count"])  # summed over rows
+    summed = rows.groupby([*KEYS, "bin"], sort=False, observed=True)[["count", "correct", "confidence"]].sum()
+    shares = {"accuracy": summed["correct"] / summed["count"], "confidence": summed["confidence"] / summed["count"]}
+    return summed.assign(**shares).reset_index()

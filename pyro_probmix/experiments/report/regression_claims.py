@@ -22,7 +22,7 @@ def toy_scores(task: str, metric: str) -> Scores:
 
 
 mse, nll = toy_scores("regression", "mse"), toy_scores("regression", "nll")
-width = toy_scores("regression", "interval width")
+sharpness = toy_scores("regression", "sharpness")
 
 
 def toy_regression_claims() -> list[Claim]:
@@ -100,15 +100,15 @@ def toy_regression_claims() -> list[Claim]:
             "R10",
             "Figure 3",
             "LocProbMix and LocM-ProbMix have the widest bands on the test rows.",
-            'the first two places of eight in the results\' "interval width", if they hold it',
-            first_places(width, "interval width", ("LocProbMix", "LocM-ProbMix"), EIGHT, last=True),
+            "the largest mean standard deviation of the eight mixup methods",
+            first_places(sharpness, "sharpness", ("LocProbMix", "LocM-ProbMix"), EIGHT, last=True),
         ),
         Claim(
             "R11",
             "E.1.1",
             "Mix and M-Mix narrow the uncertainty on the test rows.",
-            "bands narrower than ERM's in the results' \"interval width\", if they hold it",
-            every(*(ahead(width, "interval width", name, "ERM") for name in ("Mix", "M-Mix"))),
+            f"mean standard deviation below ERM's {clear}",
+            every(*(ahead(sharpness, "sharpness", name, "ERM") for name in ("Mix", "M-Mix"))),
         ),
         Claim(
             "R12",

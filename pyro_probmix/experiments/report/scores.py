@@ -11,7 +11,7 @@ from pyro_probmix.experiments.report.page import Block, Cell, Row, Table, Text, 
 from pyro_probmix.experiments.report.paper import paper_tables, scaled
 from pyro_probmix.experiments.report.reading import KEYS
 
-__all__ = ["LABELS", "cost_table", "embedding_table", "other_scores"]
+__all__ = ["LABELS", "chosen_table", "cost_table", "embedding_table", "other_scores"]
 
 LABELS = {"nll": "NLL", "rmse": "RMSE", "accuracy": "accuracy"}
 
@@ -40,7 +40,9 @@ def other_scores(results: pd.DataFrame) -> list[Block]:
                     )
                     lines.append(Row((*head, *_scores(part, methods, metric)), first=first))
                     first = False
-    caption = "Scores, mean and standard deviation over the splits; ★ best of its row; (n of m): n of m splits have a number."
+    caption = (
+        "Scores, mean and standard deviation over the splits; ★ best of its row; (n of m): n of m splits have a number."
+    )
     return [Table(("data set", "numbers", *methods), tuple(lines), caption, heads=2)]
 
 
@@ -88,6 +90,38 @@ def embedding_table(results: pd.DataFrame) -> list[Block]:
         caption = f"{label}: the mixture over draws of the embedding / its mean passed on; mean over the splits."
         blocks.append(Table(("data set", "setting", *methods), tuple(lines), caption, heads=2))
     return blocks or [Text("Left out: these runs hold no method with a drawn embedding.")]
+
+
+def chosen_table(results: pd.DataFrame) -> list[Block]:
+    """Which alpha and beta the validation rows chose, for each data set and method; nothing where none were chosen."""
+    rows = tabulated(results)
+    values = rows[rows["metric"].isin(["alpha", "beta"])]
+    if values.empty:
+        return []
+    # What fuses nothing has no alpha: it was tried with other initial weights.
+    starts = rows[
+        rows["metric"].str.startswith("validation nll, ") & rows["metric"].str.contains("start=", regex=False)
+    ]
+    started = set(starts[KEYS].itertuples(index=False, name=None))
+    methods = in_order(values["method"])
+    lines = []
+    for (experiment, dataset, network), group in groups(values, ["experiment", "dataset", "network"]):
+        for k, setting in enumerate(settings_of(group)):
+            line = []
+            for name in methods:
+                own = group[(group["setting"] == setting) & (group["method"] == name)]
+                pairs = own.pivot(index="split", columns="metric", values="value")
+                if (experiment, dataset, network, name, setting) in started or pairs.empty:
+                    line.append(Cell("initial weights" if len(pairs) else ""))
+                    continue
+                found = pairs.groupby(["alpha", "beta"]).size()
+                texts = [f"α {a:g}, β {b:g}" for a, b in found.index]
+                counted = tuple(f"{text} on {count} splits" for text, count in zip(texts, found, strict=True))
+                line.append(Cell(texts[0]) if len(texts) == 1 else Cell("differs", lines=counted))
+            head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+            lines.append(Row((*head, *line), first=k == 0))
+    caption = "What the validation rows chose: α and β, or the best of as many initial weights."
+    return [Table(("data set", "setting", *methods), tuple(lines), caption, heads=2)]
 
 
 def cost_table(results: pd.DataFrame) -> list[Block]:

@@ -35,7 +35,7 @@ from pyro_probmix.experiments.report.paired import paired_tables
 from pyro_probmix.experiments.report.paper import TABLES
 from pyro_probmix.experiments.report.reading import KEYS, Run, Runs
 from pyro_probmix.experiments.report.records import choices_table, claims_table, runs_table
-from pyro_probmix.experiments.report.scores import cost_table, embedding_table, other_scores
+from pyro_probmix.experiments.report.scores import chosen_table, cost_table, embedding_table, other_scores
 from pyro_probmix.experiments.report.style import png
 
 __all__ = ["build_page"]
@@ -75,7 +75,7 @@ def build_page(runs: Runs) -> Page:
         Section("training", "Training curves", tuple(_training(runs.curves))),
         Section("embedding", "Drawn embeddings and their means", tuple(embedding_table(results))),
         Section("cost", "Cost", tuple(cost_table(results))),
-        Section("options", "Options", tuple(choices_table(runs.runs))),
+        Section("options", "Options", (*chosen_table(results), *choices_table(runs.runs))),
     ]
     return Page("ProbMix: ours beside the paper", f"From {names}.", tuple(sections))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from dataclasses import dataclass
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["BAND", "Style", "family", "png", "style_of"]
+__all__ = ["BAND", "Style", "family", "plain", "png", "style_of"]
 
 #: Okabe and Ito's colours, told apart with any colour vision.
 _COLOURS = {
@@ -57,9 +58,18 @@ def style_of(method: str, place: int = 0) -> Style:
     return Style(_COLOURS[own], _DASHES[(2 if ensemble else 0) + local], local)
 
 
+def plain(text: str) -> str:
+    """A name as it is, where a dollar would start a formula."""
+    return text.replace("$", r"\$")
+
+
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure's PNG, the same bytes for the same figure."""
     FigureCanvasAgg(figure)  # becomes the figure's canvas, without a display
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # a box stands for it: the method's name is the user's
+        figure.savefig(buffer, dpi=dpi, format="png", metadata={"Software": None})
     return buffer.getvalue()
