@@ -34,6 +34,7 @@ _HOMES = {
     "fit": "inference.training",
     "fuse": "handlers",
     "linear_pool": "pooling",
+    "load": "estimators.saving",
     "log_linear_pool": "pooling",
     "predict": "inference.prediction",
     "register_family": "families",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pyro_probmix.calibration.checking import check as check
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
+    from pyro_probmix.estimators.saving import load as load
     from pyro_probmix.families import register_family as register_family
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
