@@ -1,5 +1,6 @@
 """Networks, density heads, the generative process and the named methods."""
 
+from pyro_probmix.models.beyond import BEYOND, find_method
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.likelihoods import (
@@ -18,6 +19,7 @@ from pyro_probmix.models.networks import MLP, Linear, initialise
 from pyro_probmix.models.process import ProbMix
 
 __all__ = [
+    "BEYOND",
     "LIKELIHOODS",
     "METHODS",
     "MLP",
@@ -36,5 +38,6 @@ __all__ = [
     "ProbMix",
     "StudentT",
     "build_density",
+    "find_method",
     "initialise",
 ]
