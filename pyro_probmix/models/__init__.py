@@ -17,12 +17,16 @@ from pyro_probmix.models.likelihoods import (
 from pyro_probmix.models.methods import METHODS, Method, build_density
 from pyro_probmix.models.networks import MLP, Linear, initialise
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.models.recurrent import LSTM, LSTMLayer
+from pyro_probmix.models.transformer import Attention, Transformer
 
 __all__ = [
     "BEYOND",
     "LIKELIHOODS",
+    "LSTM",
     "METHODS",
     "MLP",
+    "Attention",
     "Bernoulli",
     "Categorical",
     "ConditionalDensity",
@@ -30,6 +34,7 @@ __all__ = [
     "Gaussian",
     "GaussianEmbedding",
     "HomoscedasticGaussian",
+    "LSTMLayer",
     "Likelihood",
     "Linear",
     "Method",
@@ -37,6 +42,7 @@ __all__ = [
     "Poisson",
     "ProbMix",
     "StudentT",
+    "Transformer",
     "build_density",
     "find_method",
     "initialise",
