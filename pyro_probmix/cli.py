@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyro_probmix.experiments.jobs import Job
     from pyro_probmix.experiments.results import RunFolder
+    from pyro_probmix.models import Method
 
 __all__ = ["main"]
 
@@ -72,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "--method",
         action="append",
         metavar="NAME",
-        help="a method, or several separated by commas (default: all; for toys and tables all but the starred)",
+        help="a method, or several separated by commas; 5xNAME is an ensemble of five (default: all of the paper; for toys "
+        "and tables all but the starred)",
     )
     add(
         "--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7"
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="fixed (default); chosen: a grid of alpha and beta, by the validation rows; or grid",
     )
     add("--graph", metavar="NAME", help="one graph for all methods that have one")
-    add("--criterion", metavar="NAME", help="expected (default) or log-expected")
+    add("--criterion", metavar="NAME", help="expected (default), log-expected or beta-nll")
     add("--particles", type=int, metavar="K", help="draws of the weight for each edge (default 1)")
     add("--device", help="auto (default), cpu or cuda")
     add("--data-dir", metavar="FOLDER", help="folder with the data sets (default: $PROBMIX_DATA, else download once)")
@@ -192,7 +194,7 @@ def _list(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.stocks import TICKERS
     from pyro_probmix.experiments.table import EMBEDDED
     from pyro_probmix.experiments.uci import UCI_DATASETS
-    from pyro_probmix.models import METHODS
+    from pyro_probmix.models import BEYOND, METHODS
 
     print("experiments: " + ", ".join(EXPERIMENTS))
     print("uci data sets: " + ", ".join(UCI_DATASETS))
@@ -200,11 +202,28 @@ def _list(arguments: argparse.Namespace) -> None:
     print("table data sets: " + ", ".join(EMBEDDED) + ", or a CSV or Parquet file")
     print("graphs: " + ", ".join(GRAPHS))
     print("criteria: " + ", ".join(CRITERIA))
-    print(f"methods:\n  {'name':<16}{'fused site':<12}{'graph':<10}{'pool':<12}embedding")
+    print(f"methods:\n  {'name':<16}{'fused site':<12}{'graph':<14}{'pool':<18}embedding")
     for name, method in METHODS.items():
-        pool = method.pool if method.site else "-"
-        embedding = f"Gaussian, {method.variance} variance network" if method.variance else "point"
-        print(f"  {name:<16}{method.site or '-':<12}{method.graph or '-':<10}{pool:<12}{embedding}")
+        print(_listed(name, method))
+    print("further methods, on request:")
+    for name, method in BEYOND.items():
+        print(_listed(name, method))
+    print("  5xNAME          an ensemble of five networks of any of these, or of another number")
+
+
+def _listed(name: str, method: Method) -> str:
+    """A line on a method."""
+    pool = "-" if method.site is None else method.pool if method.ways == 2 else f"{method.pool} of {method.ways}"
+    embedding = f"Gaussian, {method.variance} variance network" if method.variance else "point"
+    more = {
+        "likelihood": method.likelihood,
+        "criterion": method.criterion,
+        "K, S": method.draws and ", ".join(map(str, method.draws)),
+        "alpha": method.alpha,
+        "beside the rows' own likelihood": method.clean or None,
+    }
+    extras = [label if value is True else f"{label} {value}" for label, value in more.items() if value is not None]
+    return f"  {name:<16}{method.site or '-':<12}{method.graph or '-':<14}{pool:<18}{'; '.join([embedding, *extras])}"
 
 
 def _run(arguments: argparse.Namespace) -> None:

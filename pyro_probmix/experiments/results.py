@@ -25,7 +25,7 @@ from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.measures import Calibration
 from pyro_probmix.experiments.runner import CHOICES, graph_name
-from pyro_probmix.models import METHODS
+from pyro_probmix.models import find_method
 
 __all__ = ["COLUMNS", "TABLES", "RunFolder", "recorded_config", "summary"]
 
@@ -82,9 +82,8 @@ class RunFolder:
         self._cells: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
         self._known: dict[str, Job] = {}
         if recorded is None:
-            methods = {
-                name: {**asdict(METHODS[name]), "graph": graph_name(config, METHODS[name])} for name in config.methods
-            }
+            named = {name: find_method(name) for name in config.methods}
+            methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
             more = {"ran_on": device, "choices": CHOICES, "methods_in_full": methods, "versions": _versions()}
             record = wanted | more
             self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", "utf-8"))
