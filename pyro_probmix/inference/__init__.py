@@ -1,15 +1,21 @@
 """Criteria, trainer and prediction."""
 
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
+from pyro_probmix.inference.memory_map import ArrayStream
+from pyro_probmix.inference.parquet import ParquetStream
 from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_likelihood, predict
+from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
+    "ArrayStream",
     "Criterion",
     "ExpectedLogLikelihood",
     "Fit",
     "LogExpectedLikelihood",
+    "ParquetStream",
     "PredictiveMixture",
+    "RowStream",
     "fit",
     "negative_log_likelihood",
     "predict",

@@ -7,20 +7,21 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep, fused_adam
+from pyro_probmix.inference.checks import check_kinds
 from pyro_probmix.inference.compiled import Objective, choose_gradient
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
-from pyro_probmix.inference.prediction import negative_log_likelihood
+from pyro_probmix.inference.held_out import HeldOut
+from pyro_probmix.inference.minibatches import EpochMean, Minibatches
 from pyro_probmix.inference.replicas import Replicas
-from pyro_probmix.models.density import ConditionalDensity
-from pyro_probmix.models.process import ProbMix, shuffled_rows
+from pyro_probmix.inference.streaming import RowStream
+from pyro_probmix.models.process import ProbMix
 
 __all__ = ["Fit", "fit"]
 
@@ -47,11 +48,11 @@ class Fit:
 
 def fit(
     model: ProbMix,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | RowStream,
+    y: Tensor | None = None,
     *,
     epochs: int,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Tensor, Tensor] | RowStream | None = None,
     learning_rate: float | Tensor = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
@@ -71,9 +72,10 @@ def fit(
 
     Args:
         model: the process; the device of its parameters is where the training runs.
-        x, y: all training rows, as the process takes them.
+        x, y: all training rows, as the process takes them; or x a stream of them, without y, whose blocks are trained on
+            one after the other, with edges within a block (see :class:`~pyro_probmix.inference.shuffle.BlockShuffle`).
         epochs: number of passes; each draws a new order of the rows.
-        validation: rows (x, y) for the choice of the epoch; without them the last epoch's weights stay.
+        validation: rows (x, y), or a stream, for the choice of the epoch; without them the last epoch's weights stay.
         learning_rate: of the optimizer; with replicas also a tensor [R].
         optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...); by default
             Adam, fused to one operation.
@@ -106,11 +108,7 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
-    for name, value in (("x", x), ("y", y), *zip(("validation x", "validation y"), validation or (), strict=False)):
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"fit got {name} of type {type(value).__name__}, expected a tensor. Try torch.as_tensor({name})."
-            )
+    check_kinds(x, y, validation)
     if criterion is not None and not isinstance(criterion, Criterion):
         raise ValueError(
             f"fit got the criterion {type(criterion).__name__}, expected one of ours. Try ExpectedLogLikelihood(), "
@@ -120,41 +118,32 @@ def fit(
     _check_arguments(epochs, patience, clip_norm, validation)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
-    x, y = x.to(device), y.to(device)
-    held_out = None if validation is None else (validation[0].to(device), validation[1].to(device))
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
     stepper = FusedStep(steps) if optimizer is fused_adam else steps
-    n = model.num_rows(x, y)
-    batch_size = min(model.batch_size or n + n % 2, n + n % 2)
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
     with _own_random_state(seed, device), pyro.validation_enabled(False), pyro.get_param_store().scope():
-        response = _check_data(model, x, y, "training")
-        if held_out is not None:
-            _check_data(model, *held_out, "validation")
+        source = Minibatches(model, x, y, seed=seed, device=device)
+        held_out = None if validation is None else HeldOut(model, validation, source, num_samples)
         model.train()
-        example = torch.zeros(*stack, batch_size, dtype=torch.long, device=device)
-        num_steps = epochs * -(-n // batch_size)
-        objective = Objective(model, criterion, replicas, n, clip_norm)
-        gradient = choose_gradient(objective, x, y, example, compile, num_steps)
+        example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
+        objective = Objective(model, criterion, replicas, source.num_rows, clip_norm)
+        gradient = choose_gradient(objective, source.x, source.y, example, compile, epochs * source.num_steps)
         for epoch in range(epochs):
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
             model.train()
-            order = shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device)
-            losses = []
-            for rows in order.split(batch_size, -1):
+            losses = EpochMean()
+            for rows in source.epoch(epoch):
                 losses.append(gradient(rows))
                 replicas.step(stepper, rate)
-            train[epoch] = torch.stack(losses).mean(0)
+            train[epoch] = losses.value()
             replicas.finite &= train[epoch].isfinite()
             if held_out is not None:
                 model.eval()
-                scores[epoch] = negative_log_likelihood(
-                    model.density, *held_out, num_samples=num_samples, at=model.at or "z", response=response
-                )
+                scores[epoch] = held_out.nll()
                 replicas.keep_best(epoch + 1, scores[epoch], patience)
             if on_epoch is not None:
                 on_epoch(epoch + 1, replicas.best_nll)
@@ -223,59 +212,6 @@ def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None,
             raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
     if patience is not None and validation is None:
         raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")
-
-
-@torch.no_grad()
-def _check_data(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> str:
-    """Checks x and y against a run of the density on two rows, and returns the name of its response."""
-    wanted = next(model.parameters()).dtype
-    if x.is_floating_point() and x.dtype != wanted:
-        raise ValueError(f"fit got features of {x.dtype} for weights of {wanted} ({rows} rows). Try x.to({wanted}).")
-    for name, values in (("features", x), ("responses", y)):
-        if not bool(values.isfinite().all()):
-            raise ValueError(
-                f"fit got {name} that are NaN or infinite ({rows} rows), expected finite ones. "
-                "Try to drop or impute those rows."
-            )
-    stacked = [model.replicas is not None and v.dim() > 1 and v.shape[0] == model.replicas for v in (x, y)]
-    few_x, few_y = (v[:, :2] if own else v[:2] for v, own in zip((x, y), stacked, strict=True))
-    training = model.training
-    model.eval()
-    try:
-        with poutine.block(), poutine.trace() as tracer:
-            model.density(few_x, few_y)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"the density refuses two of the {rows} rows, x {tuple(few_x.shape)} and y {tuple(few_y.shape)}: "
-            f"{str(error).splitlines()[0]}. Try num_features and num_outputs that fit the data."
-        ) from error
-    finally:
-        model.train(training)
-    sites: dict[str, Any] = dict(tracer.trace.nodes.items())
-    observed = [
-        n
-        for n, s in sites.items()
-        if s["type"] == "sample" and s["is_observed"] and not s["infer"].get("_deterministic")
-    ]
-    if len(observed) != 1:
-        raise ValueError(
-            f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
-        )
-    fn = sites[observed[0]]["fn"]
-    n = x.shape[1] if stacked[0] else x.shape[0]
-    rows_dim = -1 - fn.event_dim
-    if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != n:
-        wanted_shape = ", ".join(str(size) for size in (n, *fn.event_shape))
-        raise ValueError(
-            f"fit got responses of shape {tuple(y.shape)}, expected [..., {wanted_shape}], one for each of the {rows} rows. "
-            "Try y.reshape or num_outputs."
-        )
-    if isinstance(model.density, ConditionalDensity) and not bool(fn.support.check(y).all()):
-        raise ValueError(
-            f"fit got responses outside of the support of {type(model.density.likelihood).__name__} ({rows} rows), expected "
-            f"{fn.support}. Try another likelihood, or another scale of the response."
-        )
-    return observed[0]
 
 
 @contextmanager

@@ -126,7 +126,9 @@ class ProbMix(nn.Module):
         """Draws the edges, weights and embeddings from their prior."""
         return PriorGuide(self)
 
-    def forward(self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None) -> Any:
+    def forward(
+        self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None, num_rows: int | None = None
+    ) -> Any:
         """Runs the process on the data set.
 
         Args:
@@ -134,6 +136,7 @@ class ProbMix(nn.Module):
             rows: a shuffled minibatch, indices [B], with replicas [R, B]; the edges are then those of these rows
                 (see :meth:`~pyro_probmix.graphs.Graph.edges`), which varies less than independent draws. None draws
                 B/2 edges independently, or B rows if nothing is fused.
+            num_rows: of the data set, of which x and y hold a part; None if they hold it all.
         """
         expose_parameters(self)
         n = self.num_rows(x, y)
@@ -141,9 +144,9 @@ class ProbMix(nn.Module):
         if self.at is None:
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
-            return self._run(x, y, rows, n, None)
+            return self._run(x, y, rows, num_rows or n, None)
         edge = self._draw_edges(n, batch_size // 2, rows)
-        return self._run(x, y, edge.movedim(-1, -2).flatten(-2), n, self._handler())
+        return self._run(x, y, edge.movedim(-1, -2).flatten(-2), num_rows or n, self._handler())
 
     def _handler(self) -> FuseMessenger:
         assert self.at is not None

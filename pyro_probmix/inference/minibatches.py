@@ -1,0 +1,123 @@
+"""Where a fit's rows come from: tensors that hold them all, or the blocks of a stream, one after the other."""
+
+from __future__ import annotations
+
+__all__ = ["EpochMean", "Minibatches"]
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.inference.checks import check_rows, check_streamed_rows
+from pyro_probmix.inference.streaming import RowStream
+from pyro_probmix.models.process import ProbMix, shuffled_rows
+
+FOLDED = 4096  # losses are kept until they are replaced by their mean
+
+
+class Minibatches:
+    """The steps of a fit, as rows of the tensors :attr:`x` and :attr:`y`, which are in the same place throughout.
+
+    These are the training rows themselves. Of a stream they hold the block that is trained on: each block takes the place
+    of the one before.
+
+    Args:
+        model: the process.
+        x, y: all rows, as the process takes them; or a stream and None.
+        seed: of the order in which a stream is read.
+        device: where the rows are wanted.
+
+    Attributes:
+        x, y: the rows to which those of a minibatch refer.
+        num_rows: n, rows of the whole data set.
+        batch_size: B, rows of a minibatch.
+        num_steps: minibatches of an epoch.
+        response: name of the density's observed site.
+
+    Raises:
+        ValueError: for rows that do not fit the model.
+    """
+
+    def __init__(
+        self, model: ProbMix, x: Tensor | RowStream, y: Tensor | None, *, seed: int, device: torch.device
+    ) -> None:
+        self.model, self.seed, self.device = model, seed, device
+        self._checked = False  # all rows of a stream
+        self.stream = self._checked_stream(x) if isinstance(x, RowStream) else None
+        if self.stream is not None:
+            self.num_rows, sizes = self.stream.num_rows, self.stream.shuffle.block_sizes
+            self._make_room(self.stream)
+        else:
+            assert isinstance(x, Tensor) and y is not None
+            self.x, self.y = x.to(device), y.to(device)
+            self.num_rows = model.num_rows(self.x, self.y)
+            sizes = [self.num_rows]
+        largest = max(sizes)
+        self.batch_size = min(model.batch_size or largest + largest % 2, largest + largest % 2)
+        self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
+        self.response = check_rows(model, self.x, self.y, "training", shared=self.stream is not None)
+
+    def _checked_stream(self, stream: RowStream) -> RowStream:
+        graph = self.model.graph
+        if graph is not None:
+            raise ValueError(
+                f"fit got a stream and a {type(graph).__name__}, expected no graph: its edges join rows of different "
+                "blocks. Try graph=None, for any two rows of a block, or a sample of the rows that fits in memory."
+            )
+        return stream.shared_by(self.model.replicas or 1, next(self.model.parameters()).dtype)
+
+    def _make_room(self, stream: RowStream) -> None:
+        """Room for the largest block, in the host's memory and on the device; rows that are not yet read are the first two."""
+        largest = stream.shuffle.block_rows
+        # R rows could be taken for one row of each of R replicas.
+        self._block = stream.empty(largest + (largest == self.model.replicas))
+        stream.first_rows(self._block)
+        x, y = stream.split(self._block)
+        self.x, self.y = x.to(self.device), y.to(self.device)
+
+    def epoch(self, epoch: int) -> Iterator[Tensor]:
+        """The minibatches of an epoch, rows [B], with replicas [R, B]: all rows in a random order, block by block."""
+        for n in self._blocks(epoch):
+            size = -(-n // self.batch_size) * self.batch_size
+            yield from shuffled_rows(n, size, self.model.replicas, self.device).split(self.batch_size, -1)
+
+    def _blocks(self, epoch: int) -> Iterator[int]:
+        """The numbers of rows of the blocks, each there when its number comes."""
+        if self.stream is None:
+            yield self.num_rows
+            return
+        for n in self.stream.read_into(self._block, self.seed, epoch):
+            for own, new in zip((self.x, self.y), self.stream.split(self._block), strict=True):
+                if own.data_ptr() != new.data_ptr():
+                    own.copy_(new)
+            if not self._checked:
+                check_streamed_rows(self.model, self.x[:n], self.y[:n], "training")
+            yield n
+        self._checked = True
+
+
+class EpochMean:
+    """The mean of an epoch's losses, of which few are kept however many there are."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._means: list[Tensor] = []
+        self._counts: list[int] = []
+
+    def append(self, loss: Tensor) -> None:
+        self._losses.append(loss)
+        if len(self._losses) == FOLDED:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._means.append(torch.stack(self._losses).mean(0))
+        self._counts.append(len(self._losses))
+        self._losses.clear()
+
+    def value(self) -> Tensor:
+        """The mean, shaped as one of them."""
+        if self._losses:
+            self._fold()
+        total = sum(self._counts)
+        return torch.stack([mean * (n / total) for mean, n in zip(self._means, self._counts, strict=True)]).sum(0)
