@@ -13,6 +13,7 @@ _HOMES = {
     "ArrayStream": "inference.memory_map",
     "BiasedBernoulliKernel": "kernels",
     "BiasedCategoricalKernel": "kernels",
+    "Checkpoint": "inference.checkpoint",
     "CompleteGraph": "graphs",
     "ConditionalDensity": "models.density",
     "DiracKernel": "kernels",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pyro_probmix.graphs import WeightedGraph as WeightedGraph
     from pyro_probmix.guides import PriorGuide as PriorGuide
     from pyro_probmix.handlers import fuse as fuse
+    from pyro_probmix.inference.checkpoint import Checkpoint as Checkpoint
     from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
     from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
     from pyro_probmix.inference.memory_map import ArrayStream as ArrayStream

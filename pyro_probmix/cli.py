@@ -14,12 +14,17 @@ from pyro_probmix.experiments.config import EXPERIMENTS, Config
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pyro_probmix.experiments.jobs import Job
+    from pyro_probmix.experiments.results import RunFolder
+
 __all__ = ["main"]
 
 #: The options that an experiment has no use for: the toys draw their own data, the UCI sets have their targets.
 _NOT_FOR = {
     "toy-regression": ("dataset", "target", "task", "data_dir"),
     "toy-classification": ("dataset", "target", "task", "data_dir"),
+    "ablation-regression": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting"),
+    "ablation-classification": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting"),
     "uci": ("target", "task"),
     "table": ("data_dir",),
 }
@@ -50,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(action=_run)
     run.add_argument("experiment", metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
     add = run.add_argument
-    add("--dataset", metavar="NAME", help="uci: a data set's name; table: a scikit-learn set, or a CSV or Parquet file")
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="uci: a data set's name, several separated by commas, or all; table: a scikit-learn set, or a CSV or Parquet file",
+    )
     add("--target", metavar="COLUMN", help="target column of a file; several separated by commas")
     add("--task", choices=("regression", "classification"), help="what a table is for (default: the target decides)")
     add(
@@ -65,12 +74,39 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, help="passes over the training rows")
     add("--alpha", type=float, help="both shapes of the Beta law of the weight (default 0.1)")
     add("--beta", type=float, help="spread of the label kernels")
+    add(
+        "--setting",
+        metavar="NAME",
+        help="fixed (default); chosen: a grid of alpha and beta, by the validation rows; or grid",
+    )
     add("--graph", metavar="NAME", help="one graph for all methods that have one")
     add("--criterion", metavar="NAME", help="expected (default) or log-expected")
     add("--particles", type=int, metavar="K", help="draws of the weight for each edge (default 1)")
     add("--device", help="auto (default), cpu or cuda")
     add("--data-dir", metavar="FOLDER", help="folder with the data sets (default: $PROBMIX_DATA, else download once)")
-    add("--out", metavar="FOLDER", help="folder for the results (default: runs/EXPERIMENT-DATASET-TIME)")
+    add(
+        "--out",
+        metavar="FOLDER",
+        help="folder for the results (default: runs/EXPERIMENT-DATASET-TIME); a run that was stopped goes on from there",
+    )
+    add(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="so many jobs (data set x method) at a time (default 1, or all of a cluster)",
+    )
+    add("--backend", metavar="NAME", help="local (default), ray or dask")
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="of the Ray or Dask cluster (default: its own settings, else one is started)",
+    )
+    add(
+        "--chunk",
+        type=int,
+        metavar="R",
+        help="splits to a job (default: all that share a method, or fewer if jobs are many)",
+    )
     return parser
 
 
@@ -94,25 +130,52 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
-    from pyro_probmix.experiments.figures import draw_figures
-    from pyro_probmix.experiments.problem import load_problem
-    from pyro_probmix.experiments.results import RunFolder, summary
-    from pyro_probmix.experiments.runner import build_graphs, check_config, choose_device, default_methods, resolve, run
+    from pyro_probmix.experiments.engines import check_backend, connect
+    from pyro_probmix.experiments.jobs import list_jobs
+    from pyro_probmix.experiments.results import RunFolder, recorded_config
+    from pyro_probmix.experiments.runner import check_config, choose_device, default_methods
+    from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
 
     config = replace(config, methods=config.methods or default_methods(config))
     check_config(config)
-    choose_device(config.device)
-    problem = load_problem(config)
-    config = resolve(config, problem)
-    graphs = build_graphs(config, problem)
+    backend = arguments.backend or "local"
+    check_backend(backend, arguments.jobs)
+    device = choose_device(config.device) if backend == "local" else config.device  # a cluster's workers have their own
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     label = config.dataset.rsplit("/", 1)[-1]
-    name = config.experiment if label == config.experiment else f"{config.experiment}-{label}"
-    folder = RunFolder(arguments.out or f"runs/{name}-{stamp}")
-    with _Progress(config) as progress:
-        fitted = run(config, problem, graphs, folder, progress.epoch)
-    print(_printed(summary(folder.results), config))
-    draw_figures(config, problem, fitted, folder)
+    name = config.experiment if label == config.experiment or "," in label else f"{config.experiment}-{label}"
+    out = arguments.out or f"runs/{name}-{stamp}"
+    if config.chunk is None:
+        # What a folder holds goes on in its own chunks, however many jobs there are now.
+        config = replace(config, chunk=(recorded_config(out) or {}).get("chunk"))
+    jobs = list_jobs(config)
+    with connect(backend, arguments.jobs, arguments.address) as engine:
+        if config.chunk is None and recorded_config(out) is None and (chunk := chunk_size(config, engine.workers)):
+            config = replace(config, chunk=chunk)
+            jobs = list_jobs(config)
+        config = replace(config, **{name: getattr(jobs[0].config, name) for name in ("task", "beta", "labels")})
+        folder = RunFolder(out, config, str(device))
+        waiting = folder.unfinished(jobs)
+        try:
+            with _Progress(config, jobs, waiting, engine.in_process) as progress:
+                run(waiting, folder, engine, progress.epoch, progress.job)
+        except WorkersLost as error:
+            raise ValueError(str(error)) from None
+    _report(config, jobs, folder)
+
+
+def _report(config: Config, jobs: list[Job], folder: RunFolder) -> None:
+    """Prints the summary of each data set, and draws its figures."""
+    from pyro_probmix.experiments.figures import draw_figures
+    from pyro_probmix.experiments.jobs import each_part
+    from pyro_probmix.experiments.results import summary
+
+    results = folder.results
+    for one in each_part(config):
+        own = results[(results["dataset"] == one.dataset) & (results["network"] == one.network)]
+        for setting, numbers in own.groupby("setting", sort=False):
+            print(_printed(summary(numbers), one, str(setting)))
+    draw_figures(jobs, folder)
     print(f"results and figures: {folder.path}")
 
 
@@ -133,6 +196,8 @@ def _config(arguments: argparse.Namespace) -> Config:
         "particles",
         "device",
         "data_dir",
+        "chunk",
+        "setting",
     )
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.method:
@@ -146,7 +211,12 @@ def _config(arguments: argparse.Namespace) -> Config:
             f"{option} has no meaning for {arguments.experiment}, expected none. Try probmix run table --help."
         )
     if arguments.experiment == "uci" and "dataset" not in given:
-        raise ValueError("uci needs a data set, none was given. Try --dataset yacht; probmix list names them.")
+        raise ValueError("uci needs a data set, none was given. Try --dataset yacht, or all; probmix list names them.")
+    if arguments.experiment == "uci" and "dataset" in given:
+        from pyro_probmix.experiments.uci import UCI_DATASETS
+
+        asked = ",".join(UCI_DATASETS) if given["dataset"] == "all" else given["dataset"]
+        given["dataset"] = ",".join(dict.fromkeys(name.strip() for name in asked.split(",")))
     return replace(EXPERIMENTS[arguments.experiment], **given)
 
 
@@ -166,12 +236,16 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 class _Progress:
-    """A bar over the epochs of all methods, with the best validation NLL, mean over splits, and the time left."""
+    """A bar over the epochs of all jobs, with the best validation NLL, mean over splits, or over jobs in other processes."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, jobs: list[Job], waiting: list[Job], in_process: bool) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=config.epochs * len(config.methods), unit="epoch", mininterval=0.5, dynamic_ncols=True)
+        self._in_process = in_process
+        steps, unit = (config.epochs, "epoch") if in_process else (1, "job")
+        # What an earlier run has finished is in the bar, but not in its rate.
+        done = steps * (len(jobs) - len(waiting))
+        self._bar = tqdm(total=steps * len(jobs), initial=done, unit=unit, mininterval=0.5, dynamic_ncols=True)
 
     def __enter__(self) -> _Progress:
         return self
@@ -179,20 +253,25 @@ class _Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def epoch(self, method: str, epoch: int, best: Tensor) -> None:
+    def epoch(self, job: Job, epoch: int, best: Tensor) -> None:
         """Shows an epoch; looks at the NLL, which waits for the device, only when the bar is drawn anew."""
         if self._bar.update():
-            self._bar.set_description(method, refresh=False)
+            self._bar.set_description(f"{job.config.dataset} {job.config.methods[0]}", refresh=False)
             self._bar.set_postfix_str(f"best validation NLL {float(best.mean()):.3f}", refresh=False)
 
+    def job(self, job: Job) -> None:
+        """Shows a job that another process has finished."""
+        if not self._in_process:
+            self._bar.update()
 
-def _printed(table: Any, config: Config) -> str:
+
+def _printed(table: Any, config: Config, setting: str) -> str:
     """The summary as aligned text, mean ± standard deviation over the splits."""
     metrics = [
         name for name in ("nll", "rmse", "accuracy", "nll (plug-in)", "rmse (plug-in)") if ("mean", name) in table
     ]
     lines = [
-        f"{config.dataset}: {len(config.splits)} splits, mean ± standard deviation",
+        f"{config.dataset}, {setting}: {len(config.splits)} splits, mean ± standard deviation",
         f"{'':<16}" + "".join(f"{name:>20}" for name in metrics),
     ]
     for method, row in table.iterrows():

@@ -178,12 +178,12 @@ def test_a_folder_that_cannot_be_written(capsys, tmp_path):
     assert code == 1 and "cannot be written to" in err and "Try another --out" in err
 
 
-def test_a_folder_that_holds_a_run_is_left_as_it_is(capsys, tmp_path):
-    arguments = ["run", "toy-regression", "--method", "ERM", "--seeds", "1", "--epochs", "1", "--out", tmp_path / "run"]
-    assert run(capsys, *arguments)[0] == 0
+def test_a_folder_that_holds_another_run_is_left_as_it_is(capsys, tmp_path):
+    arguments = ["run", "toy-regression", "--method", "ERM", "--seeds", "1", "--out", tmp_path / "run", "--epochs"]
+    assert run(capsys, *arguments, "1")[0] == 0
     before = (tmp_path / "run" / "results.parquet").read_bytes()
-    code, _, err = run(capsys, *arguments)
-    assert code == 1 and "holds a run already" in err
+    code, _, err = run(capsys, *arguments, "2")
+    assert code == 1 and "holds another run, with epochs 1, not 2. Try another --out" in err
     assert (tmp_path / "run" / "results.parquet").read_bytes() == before
 
 
@@ -201,7 +201,7 @@ def test_ctrl_c_leaves_what_was_finished(tmp_path):
         "--seeds",
         "2",
         "--epochs",
-        "1500",
+        "400",
         "--out",
         str(out),
     ]

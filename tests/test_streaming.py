@@ -321,7 +321,7 @@ def test_what_a_fit_cannot_do_with_a_stream_is_refused(tmp_path):
     with pytest.raises(ValueError, match="features and no responses"):
         fit(model, torch.zeros(100, 2), epochs=1)
     with pytest.raises(
-        ValueError, match="holds 0 rows of 3 columns for 100000000 replicas, expected 4 .*Try memory_mib="
+        ValueError, match=r"holds 0 rows of 3 columns for 100000000 replicas, expected 4 .*Try memory_mib="
     ):
         stream.shared_by(10**8, torch.float32)
 

@@ -13,15 +13,18 @@ class Config:
 
     Attributes:
         experiment: a name in ``EXPERIMENTS``.
-        dataset: the data set; for ``table`` a scikit-learn set or the path of a file.
+        dataset: the data set; for ``uci`` also several, separated by commas; for ``table`` a scikit-learn set or the
+            path of a file.
         target: the target column of a file, or several, separated by commas.
         task: ``"regression"`` or ``"classification"``; None lets a table decide.
         methods: names in ``METHODS``; none is replaced by all that the experiment compares.
-        splits: the seeds, or numbers of the published splits; they train together.
+    splits: the seeds, or numbers of the published splits.
+    chunk: how many splits train together, and so share a stream of random numbers; None for all.
         epochs: passes over the training rows.
         learning_rate: of Adam.
         batch_size: rows of a step, even; None for all.
-        widths: widths of the hidden layers.
+        network: ``"mlp"``.
+    widths: widths of the hidden layers.
         mixing_layer: the layer whose activations are the embedding, from 1.
         activation: a name in ``ACTIVATIONS``.
         dropout: probability of dropping a hidden unit.
@@ -36,7 +39,10 @@ class Config:
             kernels are degenerate, and draws elsewhere.
         num_samples: draws of an embedding in a prediction.
         validation_samples: the same in the validation NLL of each epoch.
-        setting: the row's label in the results, ``"fixed"``.
+        setting: ``"fixed"`` takes alpha and beta. ``"chosen"`` tries all pairs of ``alphas`` and ``betas`` (a method that
+            fuses nothing as many initial weights), and scores the pair with the lowest validation NLL, mean over the splits
+            that train together. ``"grid"`` scores each pair, as the setting "alpha=0.1 beta=0" and so on.
+        alphas, betas: what the settings ``"chosen"`` and ``"grid"`` try.
         seed: of initial weights and training noise.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         data_dir: folder with the data sets; None downloads into the cache.
@@ -48,9 +54,11 @@ class Config:
     task: str | None = None
     methods: tuple[str, ...] = ()
     splits: tuple[int, ...] = tuple(range(20))
+    chunk: int | None = None
     epochs: int = 1000
     learning_rate: float = 0.005
     batch_size: int | None = 32
+    network: str = "mlp"
     widths: tuple[int, ...] = (128, 32)
     mixing_layer: int = 1
     activation: str = "relu"
@@ -66,6 +74,8 @@ class Config:
     num_samples: int = 100
     validation_samples: int = 8
     setting: str = "fixed"
+    alphas: tuple[float, ...] = (0.01, 0.1, 1.0)
+    betas: tuple[float, ...] = (0.0, 0.001, 0.01)
     seed: int = 0
     device: str = "auto"
     data_dir: str | None = None
@@ -81,10 +91,16 @@ _TOY = Config(
     widths=(128, 64),
 )
 
+_ABLATION = replace(
+    _TOY, experiment="ablation-regression", setting="grid", alphas=(0.01, 0.05, 0.1, 0.5, 1.0), betas=(0.0, 0.01)
+)
+
 #: Experiment -> its defaults, from sections 6.1 and 6.2 of the paper; ``table`` follows the UCI runs, but for the epochs.
 EXPERIMENTS: dict[str, Config] = {
     "toy-regression": _TOY,
     "toy-classification": replace(_TOY, experiment="toy-classification", dataset="toy-classification"),
+    "ablation-regression": _ABLATION,
+    "ablation-classification": replace(_ABLATION, experiment="ablation-classification", dataset="toy-classification"),
     "uci": Config(experiment="uci", dataset="yacht"),
     "table": Config(experiment="table", dataset="diabetes", splits=tuple(range(10)), epochs=200),
 }

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.jobs import Job, job_density
 from pyro_probmix.experiments.problem import Problem
 from pyro_probmix.experiments.results import RunFolder
-from pyro_probmix.experiments.runner import FittedMethod
 from pyro_probmix.inference import predict
+from pyro_probmix.models import ConditionalDensity
 
 __all__ = ["draw_figures"]
 
@@ -25,17 +26,48 @@ BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00
 CLASS_COLOURS = (BLUE, ORANGE, GREEN)
 
 
-def draw_figures(config: Config, problem: Problem, fitted: dict[str, FittedMethod], folder: RunFolder) -> list[Path]:
-    """Draws the figures that fit the experiment into the run's folder, and returns their paths."""
-    drawn: dict[str, Callable[[], Figure]] = {
-        "scores": lambda: _scores(folder, list(fitted)),
-        "training": lambda: _training(fitted),
+def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
+    """Draws the figures of a run into its folder, and returns their paths.
+
+    Args:
+        jobs: all of the run.
+        folder: where their results are, and the figures go.
+    """
+    config = jobs[0].config
+    results, curves = folder.results, folder.table("curves")
+    drawn = []
+    parts = list(results.groupby(["dataset", "network"], sort=False))
+    for (dataset, network), part in parts:
+        own = curves[(curves["dataset"] == dataset) & (curves["network"] == network)]
+        prefix = f"{dataset}-{network}-" if len(parts) > 1 else ""
+        for setting, numbers in part.groupby("setting", sort=False):
+            name = prefix + ("" if setting in ("fixed", "chosen") else f"{setting} ".replace(" ", "-"))
+            methods = list(numbers["method"].unique())
+            drawn.append(folder.figure(f"{name}scores", _saved(_scores(numbers, methods))))
+        if config.setting != "grid":
+            drawn.append(folder.figure(f"{prefix}training", _saved(_training(own))))
+    learnt = {
+        "toy-regression": ("bands", _band, "x", "y"),
+        "toy-classification": ("regions", _regions, "$x_1$", "$x_2$"),
     }
-    if config.experiment == "toy-regression":
-        drawn["bands"] = lambda: _panels(fitted, lambda ax, method: _band(ax, method, problem), "x", "y")
-    if config.experiment == "toy-classification":
-        drawn["regions"] = lambda: _panels(fitted, lambda ax, method: _regions(ax, method, problem), "$x_1$", "$x_2$")
-    return [folder.figure(name, _saved(make())) for name, make in drawn.items()]
+    if config.experiment in learnt:
+        name, draw, x, y = learnt[config.experiment]
+        densities = _densities(jobs, folder)
+        if densities:
+            drawn.append(folder.figure(name, _saved(_panels(densities, draw, x, y))))
+    return drawn
+
+
+def _densities(jobs: Sequence[Job], folder: RunFolder) -> dict[str, tuple[ConditionalDensity, Problem]]:
+    """The density of each method's first splits and their data; those of a resumed run whose files are gone are missing."""
+    densities: dict[str, tuple[ConditionalDensity, Problem]] = {}
+    for job in jobs:
+        weights = folder.weights(job)
+        if weights is not None and job.config.methods[0] not in densities:
+            density = job_density(job)
+            density.load_state_dict(weights)
+            densities[job.config.methods[0]] = density.eval(), job.problem
+    return densities
 
 
 def _saved(figure: Figure) -> Callable[[Path], object]:
@@ -46,13 +78,18 @@ def _saved(figure: Figure) -> Callable[[Path], object]:
     return save
 
 
-def _panels(fitted: dict[str, FittedMethod], draw: Callable[[Axes, FittedMethod], None], x: str, y: str) -> Figure:
+def _panels(
+    fitted: dict[str, tuple[ConditionalDensity, Problem]],
+    draw: Callable[[Axes, ConditionalDensity, Problem], None],
+    x: str,
+    y: str,
+) -> Figure:
     """One panel for each method, three in a row, on shared axes."""
     rows = -(-len(fitted) // 3)
     figure = Figure(figsize=(11, 3.3 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, min(3, len(fitted)), sharex=True, sharey=True, squeeze=False)
-    for ax, (name, method) in zip(axes.flat, fitted.items(), strict=False):
-        draw(ax, method)
+    for ax, (name, (density, problem)) in zip(axes.flat, fitted.items(), strict=False):
+        draw(ax, density, problem)
         ax.set_title(name)
     for ax in axes[:, 0]:
         ax.set_ylabel(y)
@@ -75,13 +112,13 @@ def _lowest(axes: np.ndarray, used: int) -> list[Axes]:
 
 
 @torch.no_grad()
-def _band(ax: Axes, method: FittedMethod, problem: Problem) -> None:
+def _band(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     """Mean and 95 % band of the first seed's predictive over [-6, 6], with its points and the true curve."""
     grid = np.linspace(-6, 6, 241)
     x = torch.as_tensor(problem.x_scaler.transform(grid[:, None]), dtype=torch.float32, device=problem.loc.device)
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(0)
-        predictive = predict(method.density, x, num_samples=400, loc=problem.loc, scale=problem.scale)
+        predictive = predict(density, x, num_samples=400, loc=problem.loc, scale=problem.scale)
         draws = predictive.sample((2000,))[:, 0, :, 0]
     low, high = np.quantile(draws.cpu().numpy(), [0.025, 0.975], axis=0)
     ax.axvspan(4, 6, color=GREY, alpha=0.1, lw=0)
@@ -97,7 +134,7 @@ def _band(ax: Axes, method: FittedMethod, problem: Problem) -> None:
 
 
 @torch.no_grad()
-def _regions(ax: Axes, method: FittedMethod, problem: Problem) -> None:
+def _regions(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     """Most probable class of the first seed's predictive, paler where less probable, with its training points."""
     ticks = np.linspace(-3.5, 3.5, 141)
     grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
@@ -105,9 +142,7 @@ def _regions(ax: Axes, method: FittedMethod, problem: Problem) -> None:
     scaled = torch.as_tensor(problem.x_scaler.transform(grid), dtype=torch.float32, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        probabilities = (
-            torch.cat([predict(method.density, part).probs[0] for part in scaled.split(2000, 1)]).cpu().numpy()
-        )
+        probabilities = torch.cat([predict(density, part).probs[0] for part in scaled.split(2000, 1)]).cpu().numpy()
     rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
     strength = np.clip((probabilities.max(-1, keepdims=True) - 1 / 3) * 1.5, 0.1, 1) * 0.6
     image = 1 - strength * (1 - rgb[probabilities.argmax(-1)])
@@ -119,9 +154,8 @@ def _regions(ax: Axes, method: FittedMethod, problem: Problem) -> None:
     ax.set_aspect("equal")
 
 
-def _scores(folder: RunFolder, methods: list[str]) -> Figure:
+def _scores(results: pd.DataFrame, methods: list[str]) -> Figure:
     """Box plots over the splits, a panel for each metric."""
-    results = folder.results
     metrics = [name for name in ("nll", "rmse", "accuracy") if name in set(results["metric"])]
     labels = {"nll": "NLL (nats)", "rmse": "RMSE (units of the target)", "accuracy": "accuracy"}
     figure = Figure(figsize=(11, 1.2 + 0.42 * len(methods)), layout="constrained")
@@ -154,27 +188,29 @@ def _log_if_wide(ax: Axes, values: np.ndarray) -> None:
         ax.set_xscale("symlog", linthresh=max(1e-3, float(np.abs(np.median(finite)))))
 
 
-def _training(fitted: dict[str, FittedMethod]) -> Figure:
+def _training(curves: pd.DataFrame) -> Figure:
     """Validation NLL against the epoch, median over the splits and their middle half."""
     columns = 4
-    rows = -(-len(fitted) // columns)
+    methods = list(curves["method"].unique())
+    rows = -(-len(methods) // columns)
     figure = Figure(figsize=(12, 2.4 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    curves = {name: method.fit.validation_nll.numpy() for name, method in fitted.items()}
-    everything = np.concatenate([c.ravel() for c in curves.values()])
-    finite = everything[np.isfinite(everything)]
-    for ax, (name, curve) in zip(axes.flat, curves.items(), strict=False):
-        low, middle, high = np.nanquantile(np.where(np.isfinite(curve), curve, np.nan), [0.25, 0.5, 0.75], axis=1)
-        epochs = np.arange(1, len(curve) + 1)
-        ax.fill_between(epochs, low, high, color=BLUE, alpha=0.25, lw=0)
-        ax.plot(epochs, middle, color=BLUE, lw=1)
+    finite = curves[np.isfinite(curves["validation_nll"])]
+    for ax, name in zip(axes.flat, methods, strict=False):
+        nll = finite[finite["method"] == name].groupby("epoch")["validation_nll"]
+        low, middle, high = (nll.quantile(level) for level in (0.25, 0.5, 0.75))
+        ax.fill_between(middle.index, low, high, color=BLUE, alpha=0.25, lw=0)
+        ax.plot(middle.index, middle, color=BLUE, lw=1)
         ax.set_title(name, fontsize=10)
         ax.grid(alpha=0.3)
-    _lowest(axes, len(fitted))
+    _lowest(axes, len(methods))
     if len(finite):
-        low, high = finite.min(), np.quantile(finite, 0.98)  # the first epochs may lie far above
-        margin = max(0.05 * (high - low), 0.05)
-        axes[0, 0].set_ylim(low - margin, high + margin)
+        lowest, highest = (
+            finite["validation_nll"].min(),
+            finite["validation_nll"].quantile(0.98),
+        )  # the first may lie far above
+        margin = max(0.05 * (highest - lowest), 0.05)
+        axes[0, 0].set_ylim(lowest - margin, highest + margin)
     figure.supxlabel("epoch")
     figure.supylabel("validation NLL (standardised target)")
     return figure

@@ -28,6 +28,10 @@ class Part:
         """The same rows on a device."""
         return Part(self.x.to(device), self.y.to(device))
 
+    def replicas(self, chosen: list[int]) -> Part:
+        """The rows of some replicas."""
+        return Part(self.x[chosen], self.y[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -64,6 +68,19 @@ class Problem:
             scale=self.scale.to(device),
         )
 
+    def replicas(self, chosen: list[int]) -> Problem:
+        """The problem of some of the replicas, each as often as it is named."""
+        return replace(
+            self,
+            train=self.train.replicas(chosen),
+            validation=self.validation.replicas(chosen),
+            test=self.test.replicas(chosen),
+            loc=self.loc[chosen],
+            scale=self.scale[chosen],
+            x_scaler=Standardizer(self.x_scaler.mean[chosen], self.x_scaler.scale[chosen]),
+            names=tuple(self.names[k] for k in chosen),
+        )
+
 
 def load_problem(config: Config) -> Problem:
     """Loads the data of a configuration and deals them into its splits.
@@ -73,13 +90,13 @@ def load_problem(config: Config) -> Problem:
     """
     unit = "split" if config.experiment == "uci" else "seed"
     names = tuple(f"{unit} {k}" for k in config.splits)
-    toy = config.experiment.startswith("toy")
+    toy = config.experiment != "table" and config.dataset in ("toy-regression", "toy-classification")
     return _stacked([_tables(config, k) for k in config.splits] if toy else _dealt(config), names)
 
 
 def _tables(config: Config, seed: int) -> tuple[Table, Table, Split]:
     """A draw of a toy law: training table, test table, and the rows of each."""
-    draw = toy_regression if config.experiment == "toy-regression" else toy_classification
+    draw = toy_regression if config.dataset == "toy-regression" else toy_classification
     train, test = draw(seed)
     rows, held_out = train_validation_split(len(train.x), seed=seed)
     return train, test, Split(rows, held_out, np.arange(len(test.x)))

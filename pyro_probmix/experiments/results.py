@@ -1,85 +1,207 @@
-"""A run's folder: tidy results and the configuration, each written whole or not at all."""
+"""A run's folder: tidy results and the configuration, each written whole or not at all, and resumed from."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pyro_probmix import __version__
 from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.jobs import Finished, Job, Scored
+from pyro_probmix.experiments.measures import Calibration
+from pyro_probmix.experiments.runner import CHOICES, graph_name
+from pyro_probmix.models import METHODS
 
-__all__ = ["COLUMNS", "RunFolder", "summary"]
+__all__ = ["COLUMNS", "TABLES", "RunFolder", "recorded_config", "summary"]
 
-COLUMNS = ("experiment", "dataset", "network", "method", "setting", "split", "metric", "value")
+_KEYS = ("experiment", "dataset", "network", "method", "setting", "split")
+COLUMNS = (*_KEYS, "metric", "value")
+#: File -> its columns.
+TABLES = {
+    "results": COLUMNS,
+    "curves": (*_KEYS, "epoch", "train_loss", "validation_nll"),
+    "calibration": (*_KEYS, "bin", "count", "correct", "confidence"),
+}
+
+#: Where a run computes and reads from, not what: it may be resumed with others.
+PLACES = ("device", "data_dir")
 
 
 class RunFolder:
-    """Where a run leaves ``results.parquet``, ``config.json`` and ``figures/*.png``.
+    """Where a run leaves its results, ``config.json``, ``figures/*.png``, and a file for each finished job.
+
+    ``cells/JOB.json`` holds a job's numbers, ``models/JOB.safetensors`` the trained weights, ``checkpoints/`` the state of
+    jobs in flight. ``results.parquet``, ``curves.parquet`` and ``calibration.parquet`` gather the numbers of all cells, see
+    ``TABLES``. A run on a folder that holds the same configuration takes what is finished from there.
 
     Args:
         path: the folder, made if it is not there.
+        config: the run's configuration.
+        device: where it runs.
 
     Raises:
-        ValueError: if it cannot be written to, or holds a run already.
+        ValueError: if it cannot be written to, or holds a run of another configuration.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], config: Config, device: str) -> None:
         self.path = Path(path)
+        recorded = recorded_config(path)
         try:
-            (self.path / "figures").mkdir(parents=True, exist_ok=True)
+            for name in ("cells", "checkpoints", "figures", "models"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise ValueError(
                 f"the folder {str(self.path)!r} cannot be written to ({error.strerror}). Try another --out."
             ) from None
-        if (self.path / "config.json").exists():
-            raise ValueError(f"the folder {str(self.path)!r} holds a run already. Try another --out.")
-        self._rows: list[dict[str, object]] = []
+        wanted = _as_json(asdict(config))
+        for name, value in wanted.items():
+            if recorded is not None and name not in PLACES and recorded.get(name) != value:
+                raise ValueError(
+                    f"the folder {str(self.path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
+                    "Try another --out."
+                )
+        self._digest = _digest(wanted)
+        self._order: list[str] = []
+        self._cells: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+        self._known: dict[str, Job] = {}
+        if recorded is None:
+            methods = {
+                name: {**asdict(METHODS[name]), "graph": graph_name(config, METHODS[name])} for name in config.methods
+            }
+            more = {"ran_on": device, "choices": CHOICES, "methods_in_full": methods, "versions": _versions()}
+            record = wanted | more
+            self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", "utf-8"))
 
-    def write_config(self, config: Config, record: dict[str, object]) -> None:
-        """Writes ``config.json``: the configuration, what else is on record, and the versions."""
-        packages = ("pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
-        versions = {"pyro_probmix": __version__, "python": platform.python_version()}
-        record = {**asdict(config), **record, "versions": versions | {name: version(name) for name in packages}}
-        self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8"))
+    def unfinished(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that are still to be run; takes over the numbers of the others.
 
-    def add(self, config: Config, method: str, values: dict[str, list[float]]) -> None:
-        """Adds a method's numbers, a list over the splits for each metric, and writes ``results.parquet`` anew."""
-        for metric, numbers in values.items():
-            for split, number in zip(config.splits, numbers, strict=True):
-                row = (config.experiment, config.dataset, "mlp", method, config.setting, split, metric, number)
-                self._rows.append(dict(zip(COLUMNS, row, strict=True)))
-        self._write("results.parquet", lambda path: self.results.to_parquet(path, index=False))
+        Warns:
+            UserWarning: names the files that are not a finished job of this run; they are left as they are and not read.
+        """
+        self._known = {job.name: job for job in jobs}
+        for path in self._gather():
+            warnings.warn(f"{str(path)!r} is not a finished job of this run and was skipped.", stacklevel=2)
+        if self._cells:
+            self._assemble()
+        return [job for job in jobs if job.name not in self._cells]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where jobs keep their state while they are in flight."""
+        return self.path / "checkpoints"
+
+    def add(self, job: Job, finished: Finished) -> None:
+        """Writes a finished job's files, and the tables anew."""
+        self._write(f"models/{job.name}.safetensors", lambda path: _save(finished.weights, path))
+        cell = {
+            "run": self._digest,
+            "job": _identity(job),
+            "seed": job.seed,
+            "ran_on": finished.device,
+            "versions": _versions(),
+            "scored": [asdict(one) for one in finished.scored],
+        }
+        # Last, since it is what makes the job a finished one.
+        self._write(f"cells/{job.name}.json", lambda path: path.write_text(json.dumps(cell) + "\n", "utf-8"))
+        job.checkpoint(self.checkpoints).path.unlink(missing_ok=True)
+        self._gather()  # another run on the same folder may have finished some, too
+        self._assemble()
+
+    def weights(self, job: Job) -> dict[str, Tensor] | None:
+        """The trained weights of a finished job; None if there is no such file."""
+        try:
+            return load_file(self.path / "models" / f"{job.name}.safetensors")
+        except (OSError, SafetensorError):
+            return None
 
     @property
     def results(self) -> pd.DataFrame:
-        """One row for each method, split and metric."""
-        return pd.DataFrame(self._rows, columns=list(COLUMNS))
+        """One row for each data set, network, method, setting, split and metric."""
+        return self.table("results")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of ``TABLES``, in the order of the jobs."""
+        rows = [row for job in self._known if job in self._cells for row in self._cells[job][name]]
+        return pd.DataFrame(rows, columns=list(TABLES[name]))
 
     def figure(self, name: str, save: Callable[[Path], object]) -> Path:
         """Writes a figure by ``save(path)`` and returns its path."""
         self._write(f"figures/{name}.png", save)
         return self.path / "figures" / f"{name}.png"
 
+    def _assemble(self) -> None:
+        for name in TABLES:
+            self._write(f"{name}.parquet", partial(self.table(name).to_parquet, index=False))
+
+    def _gather(self) -> list[Path]:
+        """Reads the cells that are new; returns the files that are none."""
+        foreign = []
+        for path in sorted((self.path / "cells").iterdir()):
+            if path.name.startswith(".partial-") or path.stem in self._cells:
+                continue
+            job = self._known.get(path.stem) if path.suffix == ".json" else None
+            rows = None if job is None else self._read(path, job)
+            if rows is None:
+                foreign.append(path)
+            else:
+                self._cells[path.stem] = rows
+        return foreign
+
+    def _read(self, path: Path, job: Job) -> dict[str, list[tuple[Any, ...]]] | None:
+        """The rows of a job's file for each table, None if it is damaged or of another run."""
+        try:
+            cell = json.loads(path.read_text("utf-8"))
+            if cell["run"] != self._digest or cell["job"] != _identity(job):
+                return None
+            return _rows(job, [Scored(**one) for one in cell["scored"]])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
     def _write(self, name: str, save: Callable[[Path], object]) -> None:
         target = self.path / name
-        partial = target.with_name(f".partial-{target.name}")
+        incomplete = target.with_name(f".partial-{os.getpid()}-{target.name}")  # two runs may share the folder
         try:
-            save(partial)
-            os.replace(partial, target)
+            save(incomplete)
+            os.replace(incomplete, target)
         except OSError as error:
             raise ValueError(f"{str(target)!r} could not be written ({error.strerror}). Try another --out.") from None
         finally:
-            partial.unlink(missing_ok=True)
+            incomplete.unlink(missing_ok=True)
+
+
+def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The configuration of the run that a folder holds; None if it holds none.
+
+    Raises:
+        ValueError: if its ``config.json`` is not a run's.
+    """
+    file = Path(path) / "config.json"
+    try:
+        recorded = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        recorded = None
+    if not isinstance(recorded, dict) or "experiment" not in recorded:
+        raise ValueError(f"{str(file)!r} is not a run's configuration. Try another --out.")
+    return recorded
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -87,3 +209,53 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     grouped = results.groupby(["method", "metric"], sort=False)["value"]
     table: pd.DataFrame = grouped.agg(["mean", "std"]).unstack("metric")  # type: ignore[assignment] # never a Series here
     return table.reindex(results["method"].unique())
+
+
+def _rows(job: Job, scored: Sequence[Scored]) -> dict[str, list[tuple[Any, ...]]]:
+    """A job's rows of each table."""
+    config = job.config
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
+    for one in scored:
+        keys = (config.experiment, config.dataset, config.network, config.methods[0], one.setting)
+        for metric, numbers in one.values.items():
+            for split, number in zip(config.splits, numbers, strict=True):
+                rows["results"].append((*keys, split, metric, float(number)))
+        rows["curves"] += [(*keys, int(split), int(epoch), float(a), float(b)) for split, epoch, a, b in one.curves]
+        for split, own in zip(config.splits, one.calibration, strict=True):
+            calibration = own if isinstance(own, Calibration) else Calibration(**own)
+            for index, count in enumerate(calibration.count):
+                classes = bool(calibration.correct)
+                more = (calibration.correct[index], calibration.confidence[index]) if classes else (0, float("nan"))
+                rows["calibration"].append((*keys, split, index, count, *more))
+    return rows
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    config = job.config
+    names: dict[str, Any] = {"dataset": config.dataset, "network": config.network, "method": config.methods[0]}
+    names["tries"] = [one.label for one in job.tries]
+    return {**names, "splits": list(config.splits)}
+
+
+def _save(weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+    except SafetensorError as error:  # which does not know the errno
+        raise OSError(None, str(error)) from None
+
+
+def _as_json(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as it is read back, with lists for tuples."""
+    read: dict[str, Any] = json.loads(json.dumps(record))
+    return read
+
+
+def _digest(record: dict[str, Any]) -> str:
+    deciding = {name: value for name, value in record.items() if name not in PLACES}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
+    own = {"pyro_probmix": __version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}

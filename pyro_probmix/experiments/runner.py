@@ -1,21 +1,20 @@
-"""Runs an experiment: each method trains all splits together, is measured on the test rows and written down."""
+"""A method of a configuration: its density, its graph, its training on all of the splits together."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
-from pyro_probmix.experiments.measures import measure
+from pyro_probmix.experiments.grid import SETTINGS, Candidate
 from pyro_probmix.experiments.problem import Problem
-from pyro_probmix.experiments.results import RunFolder
 from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
 from pyro_probmix.inference import (
+    Checkpoint,
     Criterion,
     ExpectedLogLikelihood,
     Fit,
@@ -28,6 +27,7 @@ from pyro_probmix.models import (
     ConditionalDensity,
     Gaussian,
     GaussianEmbedding,
+    Method,
     ProbMix,
     build_density,
     initialise,
@@ -35,51 +35,28 @@ from pyro_probmix.models import (
 from pyro_probmix.models.likelihoods import FLOOR
 
 __all__ = [
+    "CHOICES",
     "CRITERIA",
     "GRAPHS",
     "FittedMethod",
-    "build_graphs",
     "check_config",
+    "check_graph",
     "choose_device",
     "default_methods",
     "fit_method",
+    "graph_name",
+    "method_density",
     "resolve",
-    "run",
+    "select_replicas",
 ]
-
-
-def _nearest(problem: Problem, config: Config) -> Graph:
-    rows = problem.train.x.shape[1]
-    if rows <= config.neighbors:
-        raise ValueError(
-            f"{rows} training rows are fewer rows than neighbours, {config.neighbors} beside each. "
-            "Try more rows, --graph complete, or --method without the Loc ones."
-        )
-    return NearestNeighborGraph(problem.train.x, config.neighbors)
-
-
-def _same_class(problem: Problem, config: Config) -> Graph:
-    if not problem.classes:
-        raise ValueError(
-            "the graph 'same-class' was asked for a regression, expected classes. Try --graph label-kernel."
-        )
-    return SameClassGraph(problem.train.y)
-
-
-def _label_kernel(problem: Problem, config: Config) -> Graph:
-    if problem.classes:
-        raise ValueError(
-            "the graph 'label-kernel' was asked for classes, expected a regression. Try --graph same-class."
-        )
-    return LabelKernelGraph(problem.train.y, config.bandwidth)
 
 
 #: Name -> the graph over the training rows of a problem.
 GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
     "complete": lambda problem, config: CompleteGraph(problem.train.x.shape[1]),
-    "nearest": _nearest,
-    "same-class": _same_class,
-    "label-kernel": _label_kernel,
+    "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x, config.neighbors),
+    "same-class": lambda problem, config: SameClassGraph(problem.train.y),
+    "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
 }
 #: Name -> the criterion with so many particles.
 CRITERIA: dict[str, Callable[[int], Criterion]] = {
@@ -110,51 +87,22 @@ class FittedMethod:
     fit: Fit
 
 
-def build_graphs(config: Config, problem: Problem) -> dict[str, Graph]:
-    """The graphs that a configuration's methods need, each built once; by name.
-
-    Raises:
-        ValueError: if the data have no such graph, for example fewer rows than neighbours.
-    """
-    names = {_graph_name(config, method) for method in config.methods} - {None}
-    return {name: GRAPHS[name](problem, config) for name in names if name is not None}
-
-
-def run(
-    config: Config,
-    problem: Problem,
-    graphs: dict[str, Graph],
-    folder: RunFolder,
-    on_epoch: Callable[[str, int, Tensor], None] | None = None,
-) -> dict[str, FittedMethod]:
-    """Trains and measures the methods of a configuration one after the other, and writes each one's numbers at once.
-
-    Args:
-        config: what to run.
-        problem: its data, see :func:`load_problem`.
-        graphs: its graphs, see :func:`build_graphs`.
-        folder: where to write.
-        on_epoch: called with the method, the epoch and the best validation NLL so far, [R], on the standardised target.
-
-    Returns:
-        the trained densities by method.
-    """
-    device = choose_device(config.device)
-    methods = {name: {**asdict(METHODS[name]), "graph": _graph_name(config, name)} for name in config.methods}
-    folder.write_config(config, {"ran_on": str(device), "choices": CHOICES, "methods_in_full": methods})
-    problem = problem.to(device)
-    graphs = {name: graph.to(device) for name, graph in graphs.items()}
-    fitted = {}
-    for name in config.methods:
-        started = time.perf_counter()
-        graph_name = _graph_name(config, name)
-        fitted[name] = fit_method(name, config, problem, None if graph_name is None else graphs[graph_name], on_epoch)
-        values = measure(fitted[name].density, problem, config.num_samples, config.seed)
-        values["validation nll"] = fitted[name].fit.best_nll.tolist()
-        values["best epoch"] = [float(epoch) for epoch in fitted[name].fit.best_epoch.tolist()]
-        values["seconds"] = [(time.perf_counter() - started) / len(config.splits)] * len(config.splits)
-        folder.add(config, name, values)
-    return fitted
+def check_graph(name: str | None, config: Config, problem: Problem) -> None:
+    """Raises ValueError if the data have no such graph."""
+    rows = problem.train.x.shape[1]
+    if name == "nearest" and rows <= config.neighbors:
+        raise ValueError(
+            f"{rows} training rows are fewer rows than neighbours, {config.neighbors} beside each. "
+            "Try more rows, --graph complete, or --method without the Loc ones."
+        )
+    if name == "same-class" and not problem.classes:
+        raise ValueError(
+            "the graph 'same-class' was asked for a regression, expected classes. Try --graph label-kernel."
+        )
+    if name == "label-kernel" and problem.classes:
+        raise ValueError(
+            "the graph 'label-kernel' was asked for classes, expected a regression. Try --graph same-class."
+        )
 
 
 def resolve(config: Config, problem: Problem) -> Config:
@@ -162,13 +110,14 @@ def resolve(config: Config, problem: Problem) -> Config:
     classes = bool(problem.classes)
     beta = config.beta if config.beta is not None else 0.01 if classes else 0.0
     # Log-linear pools of one-hot labels have no normaliser: there, the expectation of Assumption 4.2.
-    labels = config.labels or ("expected" if classes and beta == 0 else "sample")
+    tried = [beta] if config.setting == "fixed" else config.betas
+    labels = config.labels or ("expected" if classes and 0 in tried else "sample")
     return replace(config, task="classification" if classes else "regression", beta=beta, labels=labels)
 
 
-def _graph_name(config: Config, method: str) -> str | None:
-    own = METHODS[method].graph
-    return None if own is None else config.graph or own
+def graph_name(config: Config, method: Method) -> str | None:
+    """The name of a method's graph under a configuration; None where nothing is fused."""
+    return None if method.graph is None else config.graph or method.graph
 
 
 def default_methods(config: Config) -> tuple[str, ...]:
@@ -180,14 +129,15 @@ def default_methods(config: Config) -> tuple[str, ...]:
 def check_config(config: Config) -> None:
     """Raises ValueError for a name that is not there or a number out of range."""
     for option, names, known in (
-        ("method", config.methods, METHODS),
-        ("graph", (config.graph,) if config.graph else (), GRAPHS),
-        ("criterion", (config.criterion,), CRITERIA),
+        ("method", config.methods, tuple(METHODS)),
+        ("graph", (config.graph,) if config.graph else (), tuple(GRAPHS)),
+        ("criterion", (config.criterion,), tuple(CRITERIA)),
+        ("setting", (config.setting,), SETTINGS),
     ):
         for name in names:
             if name not in known:
                 raise ValueError(
-                    f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try --{option} {next(iter(known))}."
+                    f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try --{option} {known[0]}."
                 )
     repeated = [name for name in config.methods if config.methods.count(name) > 1]
     if repeated:
@@ -198,8 +148,13 @@ def check_config(config: Config) -> None:
         raise ValueError(f"alpha is {config.alpha}, expected a finite value above 0. Try --alpha 0.1.")
     if config.beta is not None and not 0 <= config.beta < math.inf:
         raise ValueError(f"beta is {config.beta}, expected a finite value of at least 0. Try --beta 0.")
-    for option, count in (("epochs", config.epochs), ("particles", config.particles), ("neighbors", config.neighbors)):
-        if count < 1:
+    for option, count in (
+        ("epochs", config.epochs),
+        ("particles", config.particles),
+        ("neighbors", config.neighbors),
+        ("chunk", config.chunk),
+    ):
+        if count is not None and count < 1:
             raise ValueError(
                 f"{option} is {count}, expected at least 1. Try --{option} {5 if option == 'neighbors' else 1}."
             )
@@ -218,50 +173,92 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def fit_method(
-    name: str,
-    config: Config,
-    problem: Problem,
-    graph: Graph | None,
-    on_epoch: Callable[[str, int, Tensor], None] | None = None,
-) -> FittedMethod:
-    """Builds the named method's density, its replicas one for each split, and trains it."""
-    method = METHODS[name]
-    classes = bool(problem.classes)
-    density = build_density(
+def method_density(method: Method, config: Config, problem: Problem, replicas: int) -> ConditionalDensity:
+    """A method's density, untrained."""
+    return build_density(
         method,
         num_features=problem.train.x.shape[-1],
-        likelihood=Categorical if classes else Gaussian,
+        likelihood=Categorical if problem.classes else Gaussian,
         num_outputs=problem.num_outputs,
         widths=config.widths,
         mixing_layer=config.mixing_layer,
         activation=config.activation,
         dropout=config.dropout,
-        replicas=len(config.splits),
+        replicas=replicas,
     )
-    initialise(density, [config.seed * 1_000_003 + split for split in config.splits])
-    density.to(problem.train.x.device)
+
+
+def select_replicas(
+    density: ConditionalDensity, empty: ConditionalDensity, chosen: Sequence[int]
+) -> ConditionalDensity:
+    """Some replicas of a density, put into one with as many; what is not stacked is shared by all."""
+    index, own = torch.as_tensor(chosen), empty.state_dict()
+    weights = {
+        name: tensor
+        if tensor.shape == own[name].shape and len(chosen) != density.replicas
+        else tensor[index.to(tensor.device)]
+        for name, tensor in density.state_dict().items()
+    }
+    empty.load_state_dict(weights)
+    return empty.to(next(density.parameters()).device).eval()
+
+
+def fit_method(
+    method: Method,
+    config: Config,
+    problem: Problem,
+    tries: Sequence[Candidate],
+    seed: int,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> FittedMethod:
+    """Trains a method's density on all splits of a configuration together, with each of its tries.
+
+    Args:
+        method: what to train.
+        config: how.
+        problem: the data, on the device to train on.
+        tries: what to train it with; replica c * S + s is try c on split s of S.
+        seed: of the training noise; initial weights follow from the configuration's seed, the split's number and the try.
+        on_epoch, checkpoint: see :func:`~pyro_probmix.fit`.
+    """
+    count, device = len(config.splits), problem.train.x.device
+    rows = problem.replicas(list(range(count)) * len(tries)) if len(tries) > 1 else problem
+    density = method_density(method, config, problem, count * len(tries))
+    initialise(density, [(config.seed + one.start) * 1_000_003 + split for one in tries for split in config.splits])
+    density.to(device)
+    name = graph_name(config, method)
+    graph = None if name is None else GRAPHS[name](rows, config)
     process = ProbMix(
         density,
         at=method.site,
-        graph=graph,
-        alpha=config.alpha,
-        beta=config.beta or 0.0,
+        graph=None if graph is None else graph.to(device),
+        alpha=_of_each([one.alpha for one in tries], count),
+        beta=_of_each([one.beta for one in tries], count),
         pool=method.pool,
         labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
         batch_size=config.batch_size,
-    ).to(problem.train.x.device)
+    ).to(device)
+    names = rows.names if len(tries) == 1 else [f"{name}, {one.label}" for one in tries for name in problem.names]
     result = fit(
         process,
-        problem.train.x,
-        problem.train.y,
+        rows.train.x,
+        rows.train.y,
         epochs=config.epochs,
-        validation=(problem.validation.x, problem.validation.y),
+        validation=(rows.validation.x, rows.validation.y),
         learning_rate=config.learning_rate,
         criterion=CRITERIA[config.criterion](config.particles),
         num_samples=config.validation_samples,
-        seed=config.seed,
-        names=problem.names,
-        on_epoch=None if on_epoch is None else lambda epoch, best: on_epoch(name, epoch, best),
+        seed=seed,
+        names=names,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
     return FittedMethod(density, result)
+
+
+def _of_each(values: Sequence[float], count: int) -> float | Tensor:
+    """A number where all are the same, which leaves work out, else one for each replica."""
+    if len(set(values)) == 1:
+        return values[0]
+    return torch.tensor(values).repeat_interleave(count)

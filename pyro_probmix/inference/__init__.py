@@ -1,5 +1,6 @@
 """Criteria, trainer and prediction."""
 
+from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.memory_map import ArrayStream
 from pyro_probmix.inference.parquet import ParquetStream
@@ -9,9 +10,11 @@ from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
     "ArrayStream",
+    "Checkpoint",
     "Criterion",
     "ExpectedLogLikelihood",
     "Fit",
+    "ForeignCheckpoint",
     "LogExpectedLikelihood",
     "ParquetStream",
     "PredictiveMixture",

@@ -64,9 +64,16 @@ class Objective(nn.Module):
         # The sum has each loss's own gradient in its replica, also where another's is NaN.
         found = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
         own = {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
-        if self.clip_norm is None:
-            return own
-        return dict(zip(own, self.replicas.clipped(list(own.values()), self.clip_norm), strict=True))
+        return dict(zip(own, self._clipped(list(own.values())), strict=True))
+
+    def clip(self) -> None:
+        """Clips the gradients that the parameters hold."""
+        held = [p for p in self.replicas.parameters if p.grad is not None]
+        for parameter, own in zip(held, self._clipped([p.grad for p in held if p.grad is not None]), strict=True):
+            parameter.grad = own
+
+    def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
+        return gradients if self.clip_norm is None else self.replicas.clipped(gradients, self.clip_norm)
 
 
 def eager_gradient(objective: Objective, x: Tensor, y: Tensor) -> Gradient:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_probmix.inference.checkpoint import digest
 from pyro_probmix.inference.checks import check_rows, check_streamed_rows
 from pyro_probmix.inference.minibatches import Minibatches
 from pyro_probmix.inference.prediction import negative_log_likelihood
@@ -71,3 +72,7 @@ class HeldOut:
                 parts.append(len(x) * negative_log_likelihood(self.model.density, x, y, **self._prediction))
         self._checked = True
         return torch.stack(parts).sum(0) / self.rows.num_rows
+
+    def identity(self) -> object:
+        """What tells these rows from others, for a checkpoint."""
+        return self.rows.identity() if isinstance(self.rows, RowStream) else digest(*self.rows)

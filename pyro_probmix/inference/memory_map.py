@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ArrayStream"]
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ class ArrayStream(RowStream):
                     f"ArrayStream got {name} of type {array.dtype}, expected {expected}. Try {name}.astype."
                 )
         self._x, self._y = x, y
-        self._stamps = [Stamp(path) for path in {_path(x), _path(y)} if path is not None]
+        self._stamps = [Stamp(path) for path in sorted({p for p in (_path(x), _path(y)) if p is not None})]
         targets = 1 if len(y.shape) == 1 else y.shape[1]
         self._row_bytes = np.dtype(x.dtype).itemsize * x.shape[1] + np.dtype(y.dtype).itemsize * targets
         super().__init__(
@@ -91,6 +92,14 @@ class ArrayStream(RowStream):
                 yield Piece(at, rows, columns, np.concatenate(read).reshape(len(rows), -1))
                 _hand_back(array, parts[0][0], parts[-1][1])
             at += len(rows)
+
+    def _source(self) -> list[str]:
+        if _path(self._x) is not None and _path(self._y) is not None:
+            return [str(stamp) for stamp in self._stamps]
+        values = hashlib.sha256()
+        for piece in self._read(np.array([[0, self.num_rows]])):
+            values.update(piece.values.data)
+        return [values.hexdigest()]
 
     def _check_stamps(self) -> None:
         for stamp in self._stamps:

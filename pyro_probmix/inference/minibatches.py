@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pyro_probmix.inference.checkpoint import digest
 from pyro_probmix.inference.checks import check_rows, check_streamed_rows
+from pyro_probmix.inference.distributed import Ranks
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.process import ProbMix, shuffled_rows
 
@@ -25,6 +27,7 @@ class Minibatches:
     Args:
         model: the process.
         x, y: all rows, as the process takes them; or a stream and None.
+        ranks: the processes of the fit, which read the same rows in the same order.
         seed: of the order in which a stream is read.
         device: where the rows are wanted.
 
@@ -40,9 +43,9 @@ class Minibatches:
     """
 
     def __init__(
-        self, model: ProbMix, x: Tensor | RowStream, y: Tensor | None, *, seed: int, device: torch.device
+        self, model: ProbMix, x: Tensor | RowStream, y: Tensor | None, ranks: Ranks, *, seed: int, device: torch.device
     ) -> None:
-        self.model, self.seed, self.device = model, seed, device
+        self.model, self.ranks, self.seed, self.device = model, ranks, seed, device
         self._checked = False  # all rows of a stream
         self.stream = self._checked_stream(x) if isinstance(x, RowStream) else None
         if self.stream is not None:
@@ -53,8 +56,8 @@ class Minibatches:
             self.x, self.y = x.to(device), y.to(device)
             self.num_rows = model.num_rows(self.x, self.y)
             sizes = [self.num_rows]
-        largest = max(sizes)
-        self.batch_size = min(model.batch_size or largest + largest % 2, largest + largest % 2)
+        largest = ranks.padded(max(sizes))
+        self.batch_size = min(model.batch_size or largest, largest)
         self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
         self.response = check_rows(model, self.x, self.y, "training", shared=self.stream is not None)
 
@@ -80,7 +83,12 @@ class Minibatches:
         """The minibatches of an epoch, rows [B], with replicas [R, B]: all rows in a random order, block by block."""
         for n in self._blocks(epoch):
             size = -(-n // self.batch_size) * self.batch_size
-            yield from shuffled_rows(n, size, self.model.replicas, self.device).split(self.batch_size, -1)
+            order = self.ranks.shared(shuffled_rows(n, size, self.model.replicas, self.device))
+            yield from order.split(self.batch_size, -1)
+
+    def identity(self) -> object:
+        """What tells these rows from others, for a checkpoint."""
+        return digest(self.x, self.y) if self.stream is None else self.stream.identity()
 
     def _blocks(self, epoch: int) -> Iterator[int]:
         """The numbers of rows of the blocks, each there when its number comes."""

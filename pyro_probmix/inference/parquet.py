@@ -99,6 +99,9 @@ class ParquetStream(RowStream):
             held_bytes=FOOTER_BYTES * sum(m.serialized_size for m in self._metadata),
         )
 
+    def _source(self) -> list[str]:
+        return [str(stamp) for stamp in self._stamps]
+
     def _where(self, row: int) -> str:
         k = int(np.searchsorted(self._file_starts, row, "right")) - 1
         return f"row {row - self._file_starts[k]} of {self._paths[k]}"

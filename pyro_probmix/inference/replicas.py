@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,3 +93,14 @@ class Replicas:
         found = self.best_epoch > 0
         for best, tensor in zip(self._best, self._kept, strict=True):
             tensor.copy_(torch.where(self.along(found, tensor), best, tensor))
+
+    def state(self) -> dict[str, Tensor]:
+        """What of each replica is remembered from epoch to epoch, by name."""
+        own = {"best_nll": self.best_nll, "best_epoch": self.best_epoch, "active": self.active, "finite": self.finite}
+        return own | {f"best.{k}": tensor for k, tensor in enumerate(self._best)}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what :meth:`state` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

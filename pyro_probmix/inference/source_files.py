@@ -29,6 +29,10 @@ class Stamp:
             raise ValueError(f"{reason} {self.path}. Try the path of a file that can be read.") from None
         return status.st_size, status.st_mtime_ns, status.st_ino
 
+    def __str__(self) -> str:
+        size, time, _ = self._state
+        return f"{self.path}, {size} bytes, written at {time} ns"
+
     def check(self, stream: str) -> None:
         """Raises ValueError if the file has changed."""
         if self._now() != self._state:

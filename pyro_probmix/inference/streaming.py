@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Piece", "RowStream", "Task"]
 
 import copy
+import hashlib
 import math
 import mmap
 from abc import ABC, abstractmethod
@@ -215,6 +216,21 @@ class RowStream(ABC):
             f"counted from 0), expected a finite {str(self.dtype).removeprefix('torch.')} number. Try dropping or filling in "
             "such rows."
         )
+
+    def identity(self) -> dict[str, object]:
+        """What decides the blocks of all passes, for a checkpoint: files by their size and time, not by what is in them."""
+        units = hashlib.sha256(self.units.mean.tobytes() + self.units.scale.tobytes()).hexdigest()
+        shuffle = [self.num_rows, len(self.shuffle.block_sizes), self.shuffle.num_chunks]
+        return {
+            "columns": list(self.columns),
+            "rows, blocks, chunks": shuffle,
+            "units": units,
+            "source": self._source(),
+        }
+
+    def _source(self) -> list[str]:
+        """What tells the source from others; the name, unless there is more to say."""
+        return [self.name]
 
     def standardized(self, like: RowStream | None = None) -> Self:
         """The same stream in standard units, see :class:`~.units.Units`, for which it is read once; classes stay as they are.

@@ -7,16 +7,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import torch
 from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep, fused_adam
+from pyro_probmix.inference.checkpoint import Checkpoint, digest
 from pyro_probmix.inference.checks import check_kinds
 from pyro_probmix.inference.compiled import Objective, choose_gradient
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
+from pyro_probmix.inference.distributed import Ranks, joint_gradient
 from pyro_probmix.inference.held_out import HeldOut
 from pyro_probmix.inference.minibatches import EpochMean, Minibatches
 from pyro_probmix.inference.replicas import Replicas
@@ -64,6 +66,8 @@ def fit(
     names: Sequence[str] | None = None,
     on_epoch: Callable[[int, Tensor], None] | None = None,
     compile: bool | Literal["auto"] = "auto",
+    distributed: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Trains a process by stochastic gradients, and leaves the weights of each replica's best epoch in it.
 
@@ -90,10 +94,14 @@ def fit(
         compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
             losses and gradients the same up to rounding.
+        distributed: whether all processes of torch's default process group train this model together, each on its share
+            of every batch, and end with the same weights; all call ``fit`` with the same data. The step is not compiled.
+        checkpoint: where to keep the state of the fit; if the file is there, this same fit, interrupted, goes on from it and
+            ends with the same weights bit for bit, on the same machine and versions.
 
     Raises:
-        ValueError: for arguments that do not fit, responses outside the support of the likelihood, or ``compile=True``
-            for a model that cannot be compiled.
+        ValueError: for arguments that do not fit, responses outside the support of the likelihood, ``compile=True``
+            for a model that cannot be compiled, or a checkpoint that is damaged or of another fit.
 
     Warns:
         RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile the model.
@@ -116,6 +124,7 @@ def fit(
         )
     replicas = Replicas(model, model.replicas, names)
     _check_arguments(epochs, patience, clip_norm, validation)
+    ranks = Ranks(distributed, model.batch_size)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
@@ -125,36 +134,123 @@ def fit(
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
-    with _own_random_state(seed, device), pyro.validation_enabled(False), pyro.get_param_store().scope():
-        source = Minibatches(model, x, y, seed=seed, device=device)
+    with _own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
+        source = Minibatches(model, x, y, ranks, seed=seed, device=device)
         held_out = None if validation is None else HeldOut(model, validation, source, num_samples)
         model.train()
         example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
         objective = Objective(model, criterion, replicas, source.num_rows, clip_norm)
-        gradient = choose_gradient(objective, source.x, source.y, example, compile, epochs * source.num_steps)
-        for epoch in range(epochs):
-            rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch), replicas, patience)
+        if ranks.joint:
+            if compile is True:
+                raise ValueError(
+                    "fit got compile=True beside distributed=True, expected one of them. Try compile='auto'."
+                )
+            gradient = joint_gradient(objective, source.x, source.y, ranks)
+        else:
+            gradient = choose_gradient(objective, source.x, source.y, example, compile, epochs * source.num_steps)
+        state = _State(model, steps, replicas, train, scores)
+        settings: dict[str, Any] = {
+            "epochs": epochs,
+            "seed": seed,
+            "batch size": source.batch_size,
+            "clip_norm": clip_norm,
+            "patience": patience,
+        }
+        settings |= {"num_samples": num_samples, "compile": compile, "learning rates": digest(rates)}
+        identity = {}
+        if checkpoint is not None:
+            settings |= {"data": source.identity(), "validation": None if held_out is None else held_out.identity()}
+            identity = _identity(model, criterion, replicas, ranks, settings)
+        epoch = done = state.resume(checkpoint, identity)
+        for epoch in range(done + 1, epochs + 1):
+            if patience is not None and not bool(replicas.active.any()):
+                epoch -= 1
+                break
+            rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch - 1), replicas, patience)
             model.train()
             losses = EpochMean()
-            for rows in source.epoch(epoch):
+            for rows in source.epoch(epoch - 1):
                 losses.append(gradient(rows))
                 replicas.step(stepper, rate)
-            train[epoch] = losses.value()
-            replicas.finite &= train[epoch].isfinite()
+            train[epoch - 1] = losses.value()
+            replicas.finite &= train[epoch - 1].isfinite()
             if held_out is not None:
                 model.eval()
-                scores[epoch] = held_out.nll()
-                replicas.keep_best(epoch + 1, scores[epoch], patience)
+                scores[epoch - 1] = ranks.mean(held_out.nll())
+                replicas.keep_best(epoch, scores[epoch - 1], patience)
+            if checkpoint is not None and (checkpoint.due or epoch == epochs):
+                checkpoint.write(state.tensors(epoch), epoch, identity)
             if on_epoch is not None:
-                on_epoch(epoch + 1, replicas.best_nll)
-            if patience is not None and not bool(replicas.active.any()):
-                break
+                on_epoch(epoch, replicas.best_nll)
     model.eval()
     if held_out is None:
-        replicas.best_epoch.fill_(epoch + 1)
+        replicas.best_epoch.fill_(epoch)
     else:
         replicas.restore_best()
-    return _finished(replicas, train[: epoch + 1], scores[: epoch + 1])
+    return _finished(replicas, train[:epoch], scores[:epoch])
+
+
+def _identity(
+    model: ProbMix,
+    criterion: Criterion,
+    replicas: Replicas,
+    ranks: Ranks,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """What decides a fit, except functions: schedule, optimizer, the modules' own code."""
+    return settings | {
+        "criterion": [type(criterion).__name__, criterion.num_particles, criterion.num_embeddings],
+        "weights": [[name, list(tensor.shape)] for name, tensor in model.state_dict().items()],
+        "process": [model.at, type(model.graph).__name__, str(model._fusion), digest(model.alpha, model.beta)],
+        "replicas": list(replicas.names),
+        "ranks": [ranks.index, ranks.count],
+    }
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that a fit changes."""
+
+    model: ProbMix
+    optimizer: torch.optim.Optimizer
+    replicas: Replicas
+    train: Tensor
+    scores: Tensor
+
+    def tensors(self, epoch: int) -> dict[str, Tensor]:
+        """The state after an epoch, by name."""
+        device = self.replicas.parameters[0].device
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"replicas.{name}": tensor for name, tensor in self.replicas.state().items()}
+        tensors |= {"train": self.train[:epoch], "scores": self.scores[:epoch], "random": torch.get_rng_state()}
+        if device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+        for index, own in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in own.items()}
+        return tensors
+
+    def resume(self, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
+        """Takes the state over from a checkpoint, and returns the epochs that it has; 0 if there is none."""
+        found = None if checkpoint is None else checkpoint.read(identity)
+        if found is None:
+            return 0
+        tensors, epoch = found
+        self.model.load_state_dict(_under(tensors, "model."))
+        self.replicas.load(_under(tensors, "replicas."))
+        self.train[:epoch], self.scores[:epoch] = tensors["train"], tensors["scores"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under(tensors, "optimizer.").items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.replicas.parameters[0].device)
+        return epoch
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _finished(replicas: Replicas, train: Tensor, scores: Tensor) -> Fit:

@@ -1,0 +1,224 @@
+"""A sweep as a list of independent jobs: a data set x a method x the splits that train together."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.grid import Candidate, candidates
+from pyro_probmix.experiments.measures import Calibration, measure
+from pyro_probmix.experiments.problem import Problem, load_problem
+from pyro_probmix.experiments.runner import (
+    FittedMethod,
+    check_graph,
+    fit_method,
+    graph_name,
+    method_density,
+    resolve,
+    select_replicas,
+)
+from pyro_probmix.inference import Checkpoint, Fit, ForeignCheckpoint
+from pyro_probmix.models import METHODS, ConditionalDensity, Method
+
+__all__ = ["Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
+
+#: So many epochs of the training curves are kept.
+KEPT_EPOCHS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Training and measuring one method on some splits of one data set; holds all that a worker needs.
+
+    Attributes:
+        config: of one data set, network and method, its splits those that train together.
+        method: the method itself, since a worker need not know the names that a script has registered.
+        problem: the rows of these splits.
+        tries: the values of alpha and beta that it trains with.
+    """
+
+    config: Config
+    method: Method
+    problem: Problem
+    tries: tuple[Candidate, ...]
+
+    @property
+    def name(self) -> str:
+        """Names the job in its run, and its files."""
+        one, splits = self.config, self.config.splits
+        setting = one.setting if one.setting != "grid" else f"beta={self.tries[0].beta:g}"
+        parts = (Path(one.dataset).name, one.network, one.methods[0], setting, f"{splits[0]}-{splits[-1]}")
+        return "_".join(quote(part, safe="=") for part in parts)
+
+    @property
+    def seed(self) -> int:
+        """Of the training noise: the run's own, and another one for each chunk of splits."""
+        return self.config.seed * 1_000_003 + self.config.splits[0]
+
+    def checkpoint(self, folder: Path) -> Checkpoint:
+        """Where it keeps its state while it is in flight."""
+        return Checkpoint(folder / f"{self.name}.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A method's numbers under one setting.
+
+    Attributes:
+        setting: "fixed", "chosen", or the values of the grid.
+        values: a list over the splits for each metric.
+        curves: rows (split, epoch, training loss, validation NLL) of the training, both on the standardised target.
+        calibration: for each split.
+    """
+
+    setting: str
+    values: dict[str, list[float]]
+    curves: list[tuple[int, int, float, float]]
+    calibration: list[Calibration]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What a job leaves, on the CPU.
+
+    Attributes:
+        name: the job's.
+        scored: its numbers, one record for each setting.
+        weights: the trained density's, of the first setting.
+        device: where it ran.
+        warnings: category and text of the warnings on the way.
+    """
+
+    name: str
+    scored: tuple[Scored, ...]
+    weights: dict[str, Tensor]
+    device: str
+    warnings: tuple[tuple[type[Warning], str], ...]
+
+
+def each_part(config: Config) -> list[Config]:
+    """A configuration for each data set and network of a sweep."""
+    if config.experiment == "table":
+        return [config]
+    datasets, networks = (text.split(",") for text in (config.dataset, config.network))
+    return [replace(config, dataset=one.strip(), network=two.strip()) for one in datasets for two in networks]
+
+
+def list_jobs(config: Config) -> list[Job]:
+    """The jobs of a configuration, by data set, method and chunk of splits, their data loaded.
+
+    Raises:
+        ValueError: for a configuration that cannot run, or data that are not there or not sound.
+    """
+    jobs = []
+    for part in each_part(config):
+        problem = load_problem(part)
+        one = resolve(part, problem)
+        size = one.chunk or len(one.splits)
+        for name in one.methods:
+            method = METHODS[name]
+            check_graph(graph_name(one, method), one, problem)
+            tries = candidates(one, method)
+            # On a grid each beta is a job: a vector of them would keep a step from leaving out what beta = 0 need not do.
+            groups = [tuple(g) for _, g in groupby(tries, lambda c: c.beta)] if one.setting == "grid" else [tries]
+            for start in range(0, len(one.splits), size):
+                chosen = list(range(len(one.splits)))[start : start + size]
+                own = replace(one, methods=(name,), splits=tuple(one.splits[k] for k in chosen))
+                jobs += [Job(own, method, problem.replicas(chosen), group) for group in groups]
+    return jobs
+
+
+def job_density(job: Job) -> ConditionalDensity:
+    """The density of a job, untrained, one replica for each split."""
+    return method_density(job.method, job.config, job.problem, len(job.config.splits))
+
+
+def run_job(
+    job: Job,
+    device: torch.device,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Finished:
+    """Trains and measures on a device, from the checkpoint if there is one of this job."""
+    started = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        problem = job.problem.to(device)
+        arguments = (job.method, job.config, problem, job.tries, job.seed, on_epoch)
+        try:
+            fitted = fit_method(*arguments, checkpoint)
+        except ForeignCheckpoint as error:
+            warnings.warn(f"{error} It was started anew.", stacklevel=2)
+            assert checkpoint is not None
+            checkpoint.path.unlink(missing_ok=True)
+            fitted = fit_method(*arguments, checkpoint)
+        seconds = time.perf_counter() - started
+        scored = _scored(job, fitted, problem, seconds)
+        kept = _density(job, fitted, problem, _best(job, fitted))
+    return Finished(
+        job.name,
+        tuple(scored),
+        {name: tensor.cpu() for name, tensor in kept.state_dict().items()},
+        str(device),
+        tuple((warning.category, str(warning.message)) for warning in caught),
+    )
+
+
+def _scored(job: Job, fitted: FittedMethod, problem: Problem, seconds: float) -> list[Scored]:
+    """The numbers of each try on a grid, else of the best one."""
+    grid = job.config.setting == "grid"
+    splits = len(job.config.splits)
+    validation = fitted.fit.best_nll.reshape(len(job.tries), splits)
+    scored = []
+    for index in range(len(job.tries)) if grid else [_best(job, fitted)]:
+        one = job.tries[index]
+        density = _density(job, fitted, problem, index)
+        values, calibration = measure(density, problem, job.config.num_samples, job.seed)
+        own = slice(index * splits, (index + 1) * splits)
+        values["validation nll"] = validation[index].tolist()
+        values["best epoch"] = [float(epoch) for epoch in fitted.fit.best_epoch[own].tolist()]
+        values["seconds"] = [seconds / splits / len(job.tries)] * splits
+        if job.config.setting == "chosen":
+            values |= {"alpha": [one.alpha] * splits, "beta": [one.beta] * splits}
+            for other, nll in zip(job.tries, validation, strict=True):
+                values[f"validation nll, {other.label}"] = nll.tolist()
+        label = one.label if grid else job.config.setting
+        scored.append(Scored(label, values, curves_of(fitted.fit, own, job.config.splits), calibration))
+    return scored
+
+
+def _best(job: Job, fitted: FittedMethod) -> int:
+    """The try with the lowest validation NLL, mean over the splits; the first on a grid."""
+    if job.config.setting == "grid":
+        return 0
+    nll = fitted.fit.best_nll.reshape(len(job.tries), -1)
+    return int(torch.where(nll.isfinite().all(1), nll.mean(1), torch.inf).argmin())
+
+
+def _density(job: Job, fitted: FittedMethod, problem: Problem, index: int) -> ConditionalDensity:
+    """The replicas of one try."""
+    if len(job.tries) == 1:
+        return fitted.density
+    splits = len(job.config.splits)
+    return select_replicas(fitted.density, job_density(job), range(index * splits, (index + 1) * splits))
+
+
+def curves_of(fit: Fit, replicas: slice, splits: Sequence[int]) -> list[tuple[int, int, float, float]]:
+    """Rows (split, epoch, training loss, validation NLL), at about a hundred epochs, the last among them."""
+    loss, nll = fit.train_loss[:, replicas], fit.validation_nll[:, replicas]
+    last = len(loss)
+    epochs = range(last, 0, -max(1, -(-last // KEPT_EPOCHS)))[::-1]
+    return [
+        (split, epoch, float(loss[epoch - 1, k]), float(nll[epoch - 1, k]))
+        for k, split in enumerate(splits)
+        for epoch in epochs
+    ]

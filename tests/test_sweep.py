@@ -1,0 +1,237 @@
+"""Sweeps: the same numbers wherever their jobs run, resumed from what is finished, and not lost with a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from pyro_probmix.cli import main
+from pyro_probmix.experiments.config import EXPERIMENTS, Config
+from pyro_probmix.experiments.engines import Engine, connect, own_device
+from pyro_probmix.experiments.jobs import Job, list_jobs
+from pyro_probmix.experiments.problem import Problem
+from pyro_probmix.experiments.results import RunFolder
+from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
+
+SMALL = replace(EXPERIMENTS["toy-regression"], methods=("ERM", "ProbMix"), splits=(0, 1), epochs=2, num_samples=4)
+
+
+def finish(folder: Path, config: Config, jobs: list[Job], engine: Engine | None = None) -> list[str]:
+    """Runs what the folder does not hold, and returns the names of the jobs that were run."""
+    opened = RunFolder(folder, config, "cpu")
+    ran: list[str] = []
+    run(opened.unfinished(jobs), opened, engine, on_job=lambda job: ran.append(job.name))
+    return ran
+
+
+def numbers(folder: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(folder / "results.parquet")
+    return frame[frame["metric"] != "seconds"].reset_index(drop=True)
+
+
+def deadly(job: Job, marker: Path, times: int) -> Job:
+    """The job, which kills the process that runs it, as often as given."""
+
+    class Deadly(Problem):
+        # Workers need not be able to import this file: a class of a function's is sent along whole.
+        def to(self, device: Any) -> Any:
+            losses = marker.read_text() if marker.exists() else ""
+            if len(losses) < times:
+                marker.write_text(losses + "x")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return Problem(**vars(self)).to(device)
+
+    return replace(job, problem=Deadly(**vars(job.problem)))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A small run in this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    finish(folder, SMALL, list_jobs(SMALL))
+    return folder
+
+
+def test_two_processes_and_a_killed_worker_change_no_number(alone, tmp_path):
+    jobs = list_jobs(SMALL)
+    jobs[1] = deadly(jobs[1], tmp_path / "marker", times=1)
+    with connect("local", 2) as engine:
+        assert engine.workers == 2 and not engine.in_process
+        ran = finish(tmp_path / "run", SMALL, jobs, engine)
+    assert sorted(ran) == sorted(job.name for job in jobs)
+    assert (tmp_path / "marker").read_text() == "x"
+    pd.testing.assert_frame_equal(numbers(tmp_path / "run"), numbers(alone))
+
+
+def cluster(backend):
+    """Skips where the backend is not installed."""
+    pytest.importorskip({"ray": "ray", "dask": "distributed"}[backend], reason=f"needs the extra {backend}")
+    if backend == "ray":
+        # Ray's processes find no other way to the package that is tested, if it is not installed.
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the engines' own: sockets and event loops of processes that were killed
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["ray", "dask"])
+def test_a_cluster_and_a_killed_worker_change_no_number(alone, tmp_path, backend):
+    cluster(backend)
+    jobs = list_jobs(SMALL)
+    jobs[1] = deadly(jobs[1], tmp_path / "marker", times=1)
+    with connect(backend, 2) as engine:
+        ran = finish(tmp_path / "run", SMALL, jobs, engine)
+    assert sorted(ran) == sorted(job.name for job in jobs)
+    assert (tmp_path / "marker").read_text() == "x"
+    pd.testing.assert_frame_equal(numbers(tmp_path / "run"), numbers(alone))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["local", "ray", "dask"])
+def test_a_job_that_kills_every_worker_is_given_up_and_the_others_are_kept(tmp_path, backend):
+    if backend != "local":
+        cluster(backend)
+    jobs = list_jobs(SMALL)
+    jobs[1] = deadly(jobs[1], tmp_path / "marker", times=1000)
+    with connect(backend, 2) as engine, pytest.raises(WorkersLost, match="Try fewer --jobs"):
+        finish(tmp_path / "run", SMALL, jobs, engine)
+    assert set(numbers(tmp_path / "run")["method"]) == {"ERM"}
+
+
+def test_a_run_goes_on_from_what_is_finished(alone, tmp_path):
+    """A truncated file and a stranger's are named and not read; what is computed again has the same numbers."""
+    jobs = list_jobs(SMALL)
+    finish(tmp_path, SMALL, jobs)
+    kept, damaged = (tmp_path / "cells" / f"{job.name}.json" for job in jobs)
+    before = kept.read_bytes()
+    damaged.write_text(damaged.read_text()[:-40])
+    (tmp_path / "cells" / "notes.json").write_text("{}")
+    (tmp_path / "cells" / ".partial-1-x.json").write_text("a killed run's")
+    with pytest.warns(UserWarning, match="is not a finished job of this run and was skipped") as caught:
+        ran = finish(tmp_path, SMALL, jobs)
+    assert sorted(Path(str(w.message).split("'")[1]).name for w in caught) == sorted([damaged.name, "notes.json"])
+    assert ran == [jobs[1].name] and kept.read_bytes() == before
+    pd.testing.assert_frame_equal(numbers(tmp_path), numbers(alone))
+
+
+def test_a_finished_job_of_another_run_is_not_read(alone, tmp_path):
+    longer = replace(SMALL, epochs=3)
+    opened = RunFolder(tmp_path, longer, "cpu")
+    name = list_jobs(SMALL)[0].name
+    (tmp_path / "cells" / f"{name}.json").write_bytes((alone / "cells" / f"{name}.json").read_bytes())
+    with pytest.warns(UserWarning, match="not a finished job of this run"):
+        assert len(opened.unfinished(list_jobs(longer))) == 2
+
+
+def test_a_folder_with_another_configuration_is_refused(alone):
+    with pytest.raises(ValueError, match="holds another run, with epochs 2, not 9"):
+        RunFolder(alone, replace(SMALL, epochs=9), "cpu")
+    RunFolder(alone, replace(SMALL, device="cpu", data_dir="elsewhere"), "cpu")
+
+
+def test_a_folder_with_a_foreign_configuration_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="is not a run's configuration"):
+        RunFolder(tmp_path, SMALL, "cpu")
+
+
+def test_chunks_are_jobs_with_seeds_of_their_own(tmp_path):
+    config = replace(SMALL, methods=("ProbMix",), splits=(0, 1, 2), chunk=2, epochs=1)
+    jobs = list_jobs(config)
+    assert [job.config.splits for job in jobs] == [(0, 1), (2,)]
+    assert [job.seed for job in jobs] == [0, 2]
+    finish(tmp_path, config, jobs)
+    assert sorted(set(numbers(tmp_path)["split"])) == [0, 1, 2]
+    cells = [json.loads((tmp_path / "cells" / f"{job.name}.json").read_text()) for job in jobs]
+    assert [(cell["seed"], cell["job"]["splits"]) for cell in cells] == [(0, [0, 1]), (2, [2])]
+
+
+def test_chunks_are_as_large_as_the_workers_allow():
+    config = replace(EXPERIMENTS["uci"], dataset="yacht,energy", methods=("ERM", "Mix"))
+    assert [chunk_size(config, workers) for workers in (1, 4, 5, 8, 16, 1000)] == [None, None, 10, 10, 5, 1]
+
+
+def test_a_finished_run_computes_nothing_again(capsys, tmp_path):
+    frame = pd.DataFrame({"a": range(40), "y": [k % 7 for k in range(40)]})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    arguments = ["run", "table", "--dataset", str(tmp_path / "data.csv"), "--target", "y", "--method", "ERM,Mix"]
+    more = ["--seeds", "3", "--chunk", "2", "--epochs", "2", "--out", str(tmp_path / "run")]
+    assert main([*arguments, *more]) == 0
+    first = (tmp_path / "run" / "results.parquet").read_bytes()
+    capsys.readouterr()
+    assert main([*arguments, *more]) == 0  # everything is there already; the figures are drawn from the kept weights
+    captured = capsys.readouterr()
+    assert "ERM" in captured.out and "8/8" in captured.err
+    assert (tmp_path / "run" / "results.parquet").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--jobs", "0"], "jobs is 0, expected at least 1"),
+        (["--chunk", "0"], "chunk is 0, expected at least 1"),
+        (["--backend", "slurm"], "unknown backend 'slurm', expected one of local, ray, dask"),
+        (["--address", "tcp://127.0.0.1:1"], "was given without a cluster. Try --backend ray"),
+    ],
+)
+def test_mistakes_get_one_sentence(capsys, tmp_path, arguments, sentence):
+    assert main(["run", "toy-regression", "--out", str(tmp_path / "run"), *arguments]) == 1
+    err = capsys.readouterr().err
+    assert sentence in err and "Try" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("backend", "module"), [("ray", "ray"), ("dask", "distributed")])
+def test_a_backend_that_is_not_installed_names_its_extra(capsys, tmp_path, monkeypatch, backend, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["run", "toy-regression", "--backend", backend, "--out", str(tmp_path / "run")]) == 1
+    assert f"Try pip install 'pyro_probmix[{backend}]'" in capsys.readouterr().err
+
+
+def test_each_worker_has_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("multiprocessing.current_process", lambda: type("Process", (), {"name": "LokyProcess-6"}))
+    assert own_device(torch.device("cuda")) == torch.device("cuda", 2)
+    assert own_device(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert own_device(torch.device("cuda")) == torch.device("cuda")
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_run_that_is_ended_leaves_finished_jobs_and_no_process(tmp_path, ended_by):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
+    arguments = ["run", "toy-regression", "--seeds", "2", "--epochs", "150", "--jobs", "2", "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 90
+    while not (out / "results.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if ended_by == signal.SIGINT:
+        os.killpg(process.pid, ended_by)  # as a terminal does, to all processes of the command
+    else:
+        process.kill()
+    _, err = process.communicate(timeout=60)
+    if ended_by == signal.SIGINT:
+        assert process.returncode == 130, err
+        assert "stopped; what was finished is in the run's folder" in err and "Traceback" not in err
+    assert 1 <= len(set(numbers(out)["method"])) < 9
+    deadline = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):  # the group is empty
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
