@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,29 +16,29 @@ from pyro_probmix import METHODS, ArrayStream, ParquetStream, ProbMix, build_den
 from pyro_probmix.inference import RowStream
 from pyro_probmix.models import Gaussian
 
-FEATURES, BATCH = 20, 4096
+BATCH = 4096
 
 
-def write(path: Path, num_rows: int, group_rows: int) -> None:
+def write(path: Path, num_rows: int, group_rows: int, num_features: int = 20) -> None:
     """A Parquet or .npy file of normal draws, written piece by piece."""
     rng = np.random.default_rng(0)
     sizes = [min(group_rows, num_rows - start) for start in range(0, num_rows, group_rows)]
-    names = [*(f"x{k}" for k in range(FEATURES)), "y"]
+    names = [*(f"x{k}" for k in range(num_features)), "y"]
     if path.suffix == ".npy":
-        array = np.lib.format.open_memmap(path, "w+", np.float64, (num_rows, FEATURES + 1))
+        array = np.lib.format.open_memmap(path, "w+", np.float64, (num_rows, num_features + 1))
         for k, size in enumerate(sizes):
-            array[k * group_rows : k * group_rows + size] = rng.normal(size=(size, FEATURES + 1))
+            array[k * group_rows : k * group_rows + size] = rng.normal(size=(size, num_features + 1))
         return
     with pq.ParquetWriter(path, pa.schema([(name, pa.float64()) for name in names])) as writer:
         for size in sizes:
             writer.write_table(pa.table({name: rng.normal(size=size) for name in names}), row_group_size=size)
 
 
-def stream(path: Path, memory_mib: float) -> RowStream:
+def stream(path: Path, **options: Any) -> RowStream:
     if path.suffix == ".parquet":
-        return ParquetStream(path, "y", memory_mib=memory_mib)
+        return ParquetStream(path, "y", **options)
     rows = np.load(path, mmap_mode="r")
-    return ArrayStream(rows[:, :-1], rows[:, -1], memory_mib=memory_mib)
+    return ArrayStream(rows[:, :-1], rows[:, -1], **options)
 
 
 def most_memory() -> float:
@@ -44,20 +46,28 @@ def most_memory() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def main(path: Path, memory_mib: float) -> None:
+def main(path: Path, replicas: int | None = None, held_out: bool = False, **options: Any) -> None:
     torch.set_num_threads(1)
-    density = build_density(METHODS["ProbMix"], num_features=FEATURES, likelihood=Gaussian, widths=(8, 4))
+    features = stream(path, **options).num_features
+    density = build_density(
+        METHODS["ProbMix"], num_features=features, likelihood=Gaussian, widths=(8, 4), replicas=replicas
+    )
     model = ProbMix(density, at="y", batch_size=BATCH)
+
+    def train(rows: Path) -> None:
+        own = stream(rows, **options).standardized()
+        fit(model, own, epochs=1, validation=own if held_out else None)
+
     # What training takes on a table of a few batches, and a small file: the stream is what comes on top.
     small = path.with_name("small" + path.suffix)
-    write(small, 2 * BATCH, 2 * BATCH)
-    fit(model, stream(small, memory_mib).standardized(), epochs=1)
+    write(small, 2 * BATCH, 2 * BATCH, features)
+    train(small)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    fit(model, stream(small, memory_mib).standardized(), epochs=1)
+    train(small)
     before = most_memory()
-    fit(model, stream(path, memory_mib).standardized(), epochs=1)
+    train(path)
     print(most_memory() - before)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), **json.loads(sys.argv[2]))

@@ -15,7 +15,7 @@ from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.process import ProbMix
 
-CHECKED_ROWS = 65_536  # at once, so that what a check computes is small beside a block
+CHECKED_ROWS = 8_192  # at once, so that what a check computes is small beside a block
 
 
 def check_kinds(x: object, y: object, validation: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EpochMean", "Minibatches"]
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -58,8 +59,12 @@ class Minibatches:
             sizes = [self.num_rows]
         largest = ranks.padded(max(sizes))
         self.batch_size = min(model.batch_size or largest, largest)
+        if self.stream is not None:
+            most = -(-max(sizes) // self.batch_size) * self.batch_size
+            self._orders = torch.empty((model.replicas or 1) * most, dtype=torch.long, device=device)
         self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
-        self.response = check_rows(model, self.x, self.y, "training", shared=self.stream is not None)
+        rows = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
+        self.response = check_rows(model, self.x[rows], self.y[rows], "training", shared=self.stream is not None)
 
     def _checked_stream(self, stream: RowStream) -> RowStream:
         graph = self.model.graph
@@ -74,7 +79,7 @@ class Minibatches:
         """Room for the largest block, in the host's memory and on the device; rows that are not yet read are the first two."""
         largest = stream.shuffle.block_rows
         # R rows could be taken for one row of each of R replicas.
-        self._block = stream.empty(largest + (largest == self.model.replicas))
+        self._block = stream.room(largest + (largest == self.model.replicas))
         stream.first_rows(self._block)
         x, y = stream.split(self._block)
         self.x, self.y = x.to(self.device), y.to(self.device)
@@ -83,8 +88,20 @@ class Minibatches:
         """The minibatches of an epoch, rows [B], with replicas [R, B]: all rows in a random order, block by block."""
         for n in self._blocks(epoch):
             size = -(-n // self.batch_size) * self.batch_size
-            order = self.ranks.shared(shuffled_rows(n, size, self.model.replicas, self.device))
-            yield from order.split(self.batch_size, -1)
+            if self.stream is None:
+                order = shuffled_rows(n, size, self.model.replicas, self.device)
+            else:
+                order = self._shuffled_block(n, size)
+            yield from self.ranks.shared(order).split(self.batch_size, -1)
+
+    def _shuffled_block(self, n: int, size: int) -> Tensor:
+        """As :func:`shuffled_rows`, each time in the same memory."""
+        stack = () if self.model.replicas is None else (self.model.replicas,)
+        order = self._orders[: math.prod(stack) * size].view(*stack, size)
+        for own in order.view(-1, size):
+            torch.randperm(n, out=own[:n])
+        order[..., n:] = order[..., torch.arange(size - n, device=self.device) % n]
+        return order
 
     def identity(self) -> object:
         """What tells these rows from others, for a checkpoint."""

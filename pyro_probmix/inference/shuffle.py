@@ -19,10 +19,10 @@ CHUNKS_PER_BLOCK = 16  # at least so many places of the source meet in a block
 class BlockShuffle:
     r"""Passes over N rows in blocks of (about) m rows, made of chunks of (about) c consecutive rows.
 
-    Each pass lays the K chunks end to end in an order drawn uniformly from all K!, cuts this into blocks of equal size, and
-    shuffles the rows of each block. A chunk across the end of a block is divided there. So every row comes exactly once in a
-    pass, the orders of two passes are independent, and two rows i and j meet in a block, if all chunks are of one size and
-    all blocks hold as many of them, with
+    Each pass lays the K chunks end to end in an order drawn uniformly from all K!, and cuts this into blocks of equal size.
+    A chunk across the end of a block is divided there. So every row comes exactly once in a pass, the orders of two passes
+    are independent, and two rows i and j meet in a block, if all chunks are of one size and all blocks hold as many of them,
+    with
 
     .. math::
         P_{ij} = 1 \text{ in the same chunk}, \quad P_{ij} = \frac{m - c}{N - c} \text{ in different ones.}
@@ -47,7 +47,7 @@ class BlockShuffle:
         >>> shuffle = BlockShuffle(np.array([0, 12]), block_rows=6, chunk_rows=2)
         >>> shuffle.num_chunks, shuffle.block_sizes
         (6, [6, 6])
-        >>> [segments.tolist() for segments, _ in shuffle.passes(seed=1, epoch=0)]
+        >>> [segments.tolist() for segments in shuffle.segments(seed=1, epoch=0)]
         [[[0, 2], [4, 6], [8, 10]], [[2, 4], [6, 8], [10, 12]]]
     """
 
@@ -71,11 +71,11 @@ class BlockShuffle:
 
     @staticmethod
     def bytes_of_row(chunk_rows: int | None) -> float:
-        """The most that a row of a block takes: its place, and its share of a segment's bounds."""
-        return 8 + 64 / (chunk_rows or 64)
+        """The most that a row of a block takes: its share of a segment's bounds."""
+        return 64 / (chunk_rows or 64)
 
-    def passes(self, seed: int, epoch: int) -> Iterator[tuple[Rows, Rows]]:
-        """For each block the segments (start, stop) of the source, [S, 2], ascending, and the places of their rows, [m].
+    def segments(self, seed: int, epoch: int) -> Iterator[Rows]:
+        """One pass: for each block its segments (start, stop) of the source, [S, 2], ascending.
 
         Args:
             seed, epoch: together decide the order.
@@ -89,9 +89,8 @@ class BlockShuffle:
             chunks = order[inside]
             first = self._edges[chunks] + (low - starts[inside]).clip(0)
             last = self._edges[chunks + 1] - (ends[inside] - high).clip(0)
-            # In the order of the source, which is read forwards: the places shuffle the rows.
-            ascending = first.argsort()
-            yield np.stack([first[ascending], last[ascending]], 1), rng.permutation(high - low)
+            ascending = first.argsort()  # the source is read forwards
+            yield np.stack([first[ascending], last[ascending]], 1)
 
 
 def _cut(boundaries: Rows, longest: int) -> Rows:

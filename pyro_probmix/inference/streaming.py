@@ -7,7 +7,6 @@ __all__ = ["Piece", "RowStream", "Task"]
 import copy
 import hashlib
 import math
-import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_probmix.inference.pages import give_back, own_pages
 from pyro_probmix.inference.shuffle import BlockShuffle, Rows
 from pyro_probmix.inference.units import Array, Units
 
@@ -132,8 +132,8 @@ class RowStream(ABC):
                 )
             free -= order
         labels = 16 if self.task == "classification" else 0
-        # The block, and for each replica an old order and the keys and copies of a new one.
-        row = dtype.itemsize * len(self.columns) + labels + BlockShuffle.bytes_of_row(chunk_rows) + 40 * replicas
+        # The block, and the order in which each replica takes its rows.
+        row = dtype.itemsize * len(self.columns) + labels + BlockShuffle.bytes_of_row(chunk_rows) + 8 * replicas
         largest = int(0.75 * free / row)
         if largest < 4:
             needed = math.ceil(FIXED_MEMORY + (self._held_bytes + 8 * row) / MIB)
@@ -150,7 +150,16 @@ class RowStream(ABC):
 
     @abstractmethod
     def _read(self, segments: Rows) -> Iterator[Piece]:
-        """The rows of all segments (start, stop), [S, 2] and ascending, in pieces; each row comes once in all columns."""
+        """The rows of all segments (start, stop), [S, 2], in pieces; each row comes once in all columns.
+
+        The segments ascend, and none reaches across a boundary.
+        """
+
+    def _segments(self, low: int, high: int) -> Rows:
+        """The rows from low to high, cut at the boundaries of the source."""
+        cuts = self._boundaries[(self._boundaries > low) & (self._boundaries < high)]
+        edges = np.concatenate([[low], cuts, [high]])
+        return np.stack([edges[:-1], edges[1:]], 1)
 
     def _where(self, row: int) -> str:
         return f"row {row} of {self.name}"
@@ -165,46 +174,54 @@ class RowStream(ABC):
             ValueError: for a value that is no finite number, naming its row and column; for a source that cannot be read, or
                 has changed.
         """
-        for segments, places in self.shuffle.passes(seed, epoch):
-            block = self.empty(len(places))
+        for k, segments in enumerate(self.shuffle.segments(seed, epoch)):
+            places = np.random.default_rng([seed, epoch, k]).permutation(self.shuffle.block_sizes[k])
+            block = self.room(len(places))
             self._fill(block, segments, places)
             yield self.split(block)
 
     def read_into(self, block: Tensor, seed: int, epoch: int) -> Iterator[int]:
-        """The same pass, each block read into the first rows of one tensor [m or more, columns]; yields their number."""
-        for segments, places in self.shuffle.passes(seed, epoch):
-            self._fill(block, segments, places)
-            yield len(places)
+        """The same pass, each block in the first rows of one tensor [m or more, columns]; yields their number.
+
+        The rows of a block are in the order of the source.
+        """
+        for size, segments in zip(self.shuffle.block_sizes, self.shuffle.segments(seed, epoch), strict=True):
+            self._fill(block, segments)
+            yield size
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows as they stand in the source, in blocks x [m, d] and y [m, d_y], or classes y [m]."""
+        """All rows as they stand in the source, in blocks x [m, d] and y [m, d_y], or classes y [m].
+
+        Each block is in the place of the one before, whose values are gone then.
+        """
+        block = self.room(self.shuffle.block_rows)
         for low, high in pairwise(self.shuffle.bounds):
-            block = self.empty(high - low)
-            self._fill(block, np.array([[low, high]]), np.arange(high - low))
-            yield self.split(block)
+            self._fill(block, self._segments(low, high))
+            yield self.split(block[: high - low])
+
+    def room(self, rows: int) -> Tensor:
+        """Memory for rows of all columns, [rows, columns]."""
+        return own_pages((rows, len(self.columns)), self.dtype)
 
     def first_rows(self, block: Tensor) -> None:
         """Fills a block with the first two rows of the source, over and over."""
-        self._fill(block, np.array([[0, 2]]), np.arange(2))
-        block[2:] = block[torch.arange(len(block) - 2) % 2]
-
-    def empty(self, rows: int) -> Tensor:
-        """Room for rows of all columns, [rows, columns]."""
-        # Pages of its own, which go back to the system with the block: those of malloc may stay with the process.
-        pages = mmap.mmap(-1, rows * len(self.columns) * self.dtype.itemsize)
-        return torch.frombuffer(pages, dtype=self.dtype).reshape(rows, len(self.columns))
+        self._fill(block, self._segments(0, 2))
+        for k in (0, 1):
+            block[2 + k :: 2] = block[k]
 
     def split(self, block: Tensor) -> tuple[Tensor, Tensor]:
         """The features and the targets of a block."""
         x, y = block[:, : self.num_features], block[:, self.num_features :]
         return x, (y[:, 0].long() if self.task == "classification" else y)
 
-    def _fill(self, block: Tensor, segments: Rows, places: Rows) -> None:
+    def _fill(self, block: Tensor, segments: Rows, places: Rows | None = None) -> None:
         rows = block.numpy()
         for piece in self._read(segments):
             scaled = (piece.values - self.units.mean[piece.columns]) / self.units.scale[piece.columns]
             self._refuse_infinite(scaled, piece)
-            rows[places[piece.at : piece.at + len(scaled)], piece.columns] = scaled
+            own = slice(piece.at, piece.at + len(scaled))
+            rows[own if places is None else places[own], piece.columns] = scaled
+        give_back()
 
     def _refuse_infinite(self, values: Array, piece: Piece) -> None:
         good = np.abs(values) <= torch.finfo(self.dtype).max
@@ -254,7 +271,7 @@ class RowStream(ABC):
         return scaled
 
     def _checked_pieces(self) -> Iterator[tuple[slice, Array]]:
-        for piece in self._read(np.stack([self._boundaries[:-1], self._boundaries[1:]], 1)):
+        for piece in self._read(self._segments(0, self.num_rows)):
             self._refuse_infinite(piece.values, piece)
             yield piece.columns, piece.values
 
