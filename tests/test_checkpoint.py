@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def trained(path=None, stop=None, seconds=0.0, name="LocM-ProbMix", **options):
             raise Interrupted
 
     checkpoint = None if path is None else Checkpoint(path, seconds)
-    given = {"epochs": 7, "learning_rate": 0.01, "validation": (x, y), "seed": 3} | options
+    given: dict[str, Any] = {"epochs": 7, "learning_rate": 0.01, "validation": (x, y), "seed": 3} | options
     result = fit(model, x, y, on_epoch=on_epoch, checkpoint=checkpoint, **given)
     return model.state_dict(), result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ import torch
 from pyro_probmix.cli import main
 from pyro_probmix.experiments.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.engines import Engine, connect, own_device
-from pyro_probmix.experiments.jobs import Job, list_jobs
+from pyro_probmix.experiments.jobs import Job, list_jobs, run_job
 from pyro_probmix.experiments.problem import Problem
 from pyro_probmix.experiments.results import RunFolder
 from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
+from pyro_probmix.inference import Checkpoint
 
 SMALL = replace(EXPERIMENTS["toy-regression"], methods=("ERM", "ProbMix"), splits=(0, 1), epochs=2, num_samples=4)
 
@@ -235,3 +237,96 @@ def test_a_run_that_is_ended_leaves_finished_jobs_and_no_process(tmp_path, ended
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_a_run_killed_at_random_moments_computes_nothing_twice(tmp_path, kills):
+    """Finished cells are not touched again, those in flight go on from their checkpoints, and no number changes."""
+    config = replace(SMALL, methods=("ERM", "ProbMix", "M-ProbMix", "LocMix"), epochs=60)
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
+    arguments = ["run", "toy-regression", "--method", ",".join(config.methods), "--seeds", "2", "--epochs", "60"]
+    moments = random.Random(0)
+    seen: dict[str, int] = {}
+    for attempt in range(kills + 1):
+        process = subprocess.Popen([*command, *arguments, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+        if attempt < kills:
+            try:
+                process.wait(moments.uniform(2.0, 8.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        _, err = process.communicate(timeout=300)
+        assert process.returncode in (0, -signal.SIGKILL), err
+        assert "Traceback" not in err
+        cells = {path.name: path.stat().st_mtime_ns for path in out.glob("cells/*.json")}
+        assert seen.items() <= cells.items()
+        seen = cells
+        for path in out.glob("*.parquet"):
+            pd.read_parquet(path)
+    finish(tmp_path / "whole", replace(config, num_samples=100), list_jobs(replace(config, num_samples=100)))
+    pd.testing.assert_frame_equal(numbers(out), numbers(tmp_path / "whole"))
+    assert not list(out.glob("checkpoints/*.safetensors"))
+
+
+def test_two_runs_on_one_folder_do_no_harm(alone, tmp_path):
+    """Both go on to the end, and the tables hold each cell once."""
+    opened = [RunFolder(tmp_path, SMALL, "cpu") for _ in range(2)]
+    first, second = list_jobs(SMALL)
+    waiting = [folder.unfinished([first, second]) for folder in opened]
+    run(waiting[0][:1], opened[0])
+    run(waiting[1], opened[1])
+    run(waiting[0][1:], opened[0])
+    pd.testing.assert_frame_equal(numbers(tmp_path), numbers(alone))
+
+
+def test_a_job_in_flight_goes_on_from_its_checkpoint(tmp_path):
+    job = list_jobs(replace(SMALL, methods=("M-ProbMix",), epochs=5))[0]
+    path = tmp_path / "job.safetensors"
+
+    def stop(epoch, _best):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    device = torch.device("cpu")
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, device, stop, Checkpoint(path, seconds=0))
+    epochs: list[int] = []
+    resumed = run_job(job, device, lambda epoch, _best: epochs.append(epoch), Checkpoint(path, seconds=0))
+    whole = run_job(job, device)
+    assert epochs == [4, 5]
+    for name, weights in whole.weights.items():
+        assert torch.equal(resumed.weights[name], weights), name
+    assert {**resumed.scored[0].values, "seconds": 0} == {**whole.scored[0].values, "seconds": 0}
+    path.write_bytes(b"of somebody else")
+    anew = run_job(job, device, None, Checkpoint(path))
+    assert len(anew.warnings) == 1 and "It was started anew" in anew.warnings[0][1]
+    assert torch.equal(anew.weights["likelihood.linear.weight"], whole.weights["likelihood.linear.weight"])
+
+
+def test_the_chosen_setting_tries_as_often_for_each_method_and_looks_at_validation_rows_alone(tmp_path):
+    config = replace(SMALL, setting="chosen", methods=("ERM", "ProbMix"), betas=(0.0, 0.01))
+    jobs = list_jobs(config)
+    assert [len(job.tries) for job in jobs] == [6, 6]
+    assert len({one.start for one in jobs[0].tries}) == 6 and len({(one.alpha, one.beta) for one in jobs[1].tries}) == 6
+    blind = [replace(job, problem=replace(job.problem, test=job.problem.validation)) for job in jobs]
+    for job, other in zip(jobs, blind, strict=True):
+        values, same = (run_job(one, torch.device("cpu")).scored[0].values for one in (job, other))
+        tried = {name: sum(nll) for name, nll in values.items() if name.startswith("validation nll, ")}
+        assert len(tried) == 6
+        chosen = f"alpha={values['alpha'][0]:g} beta={values['beta'][0]:g}"
+        assert sum(values["validation nll"]) == min(tried.values())
+        assert min(tried, key=lambda name: tried[name]).startswith(f"validation nll, {chosen}")
+        assert same["alpha"] == values["alpha"] and same["beta"] == values["beta"]
+
+
+def test_a_grid_scores_every_pair(tmp_path):
+    config = replace(
+        EXPERIMENTS["ablation-classification"], methods=("ProbMix",), splits=(0, 1), epochs=2, alphas=(0.1, 1.0)
+    )
+    finish(tmp_path, config, list_jobs(config))
+    frame = numbers(tmp_path)
+    labels = {f"alpha={alpha} beta={beta}" for alpha in ("0.1", "1") for beta in ("0", "0.01")}
+    assert set(frame["setting"]) == labels
+    assert (frame[frame["metric"] == "accuracy"].groupby("setting").size() == 2).all()
+    calibration = pd.read_parquet(tmp_path / "calibration.parquet")
+    assert (calibration.groupby(["setting", "split"])["count"].sum() == 1000).all()

@@ -27,7 +27,7 @@ from tests.test_training import FEATURES, N, R, data, process
 
 @pytest.fixture
 def traced_only(monkeypatch):
-    monkeypatch.setattr(compiled, "_compile", lambda graph, rows: graph.module)
+    monkeypatch.setattr(compiled, "_compile", lambda graph, varying: graph.module)
 
 
 def assert_equal_fits(make, x, y, **options):
@@ -39,6 +39,7 @@ def assert_equal_fits(make, x, y, **options):
         fits.append((model, fit(model, x, y, epochs=3, learning_rate=0.01, compile=compile, **options)))
     (eager, first), (traced, second) = fits
     assert torch.equal(first.train_loss, second.train_loss)
+    assert torch.equal(first.best_nll, second.best_nll)
     for key, value in eager.state_dict().items():
         assert torch.equal(value, traced.state_dict()[key]), key
 
@@ -94,8 +95,9 @@ def density(name="ProbMix", likelihood=Gaussian, outputs=1, dropout=0.0):
 
 
 def test_dropout(traced_only):
+    """Trained with, validated without."""
     x, y = data()
-    assert_equal_fits(lambda: ProbMix(density("M-ProbMix", dropout=0.3), at="z", batch_size=8), x, y)
+    assert_equal_fits(lambda: ProbMix(density("M-ProbMix", dropout=0.3), at="z", batch_size=8), x, y, validation=(x, y))
 
 
 def test_other_likelihoods(traced_only):

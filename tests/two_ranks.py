@@ -63,7 +63,7 @@ class _LookUp(Messenger):
 def by_loop(name: str, joint: bool) -> dict[str, Tensor]:
     """A user's own loop over the loss as a module, without or with DistributedDataParallel around it."""
     model = Tabled(process(name))
-    loss: Any = ExpectedLogLikelihood()(model, PriorGuide(model))  # type: ignore[arg-type] # Pyro takes any callable
+    loss: Any = ExpectedLogLikelihood()(model, PriorGuide(model))
     ranks = Ranks(joint, BATCH)
     if joint:
         loss = DistributedDataParallel(loss)

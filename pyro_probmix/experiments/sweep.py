@@ -54,7 +54,8 @@ def run(
         WorkersLost: if workers are lost again and again.
     """
     engine = engine or Engine()
-    waiting = {job.name: job for job in jobs}
+    # The small data sets first, so that the tables fill soon.
+    waiting = {job.name: job for job in sorted(jobs, key=lambda job: job.problem.train.x.shape[1])}
     with closing(_outcomes(waiting, folder, engine, on_epoch)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, _Failed):

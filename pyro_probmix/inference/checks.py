@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["check_kinds", "check_rows", "check_streamed_rows"]
+__all__ = ["check_kinds", "check_rows", "check_streamed_rows", "own_random_state"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,7 +70,8 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, shared: bool 
     training = model.training
     model.eval()
     try:
-        with poutine.block(), poutine.trace() as tracer:
+        # With draws of its own: training draws the same whatever is checked.
+        with own_random_state(0, x.device), poutine.block(), poutine.trace() as tracer:
             model.density(few_x, few_y)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
@@ -106,7 +108,14 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, shared: bool 
 
 
 def check_streamed_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> None:
-    """Checks rows that all replicas share piece by piece, in little memory and without using up random numbers."""
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        for piece in zip(x.split(CHECKED_ROWS), y.split(CHECKED_ROWS), strict=True):
-            check_rows(model, *piece, rows, shared=True)
+    """Checks rows that all replicas share piece by piece, which takes little memory."""
+    for piece in zip(x.split(CHECKED_ROWS), y.split(CHECKED_ROWS), strict=True):
+        check_rows(model, *piece, rows, shared=True)
+
+
+@contextmanager
+def own_random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from a seed, of which no trace is left."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

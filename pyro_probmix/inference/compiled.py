@@ -1,12 +1,20 @@
-"""The gradient of a minibatch's loss, eager or compiled: the whole Pyro program, forward and backward, as one graph."""
+"""The gradient of a minibatch's loss, and the validation, eager or compiled: a whole Pyro program as one graph."""
 
 from __future__ import annotations
 
-__all__ = ["Gradient", "Objective", "choose_gradient", "compiled_gradient", "eager_gradient", "repays"]
+__all__ = [
+    "Gradient",
+    "Objective",
+    "choose",
+    "compiled_forward",
+    "compiled_gradient",
+    "eager_gradient",
+    "repays",
+]
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -17,10 +25,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.inference.criteria import Criterion
 from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.process import ProbMix
 
 #: From the rows of a minibatch, [B] or [R, B], to each replica's loss, [R]; leaves its gradient in the parameters.
 Gradient = Callable[[Tensor], Tensor]
+#: From a block of rows x and y to the sum of their log predictive densities, [] or [R].
+LogProb = Callable[[Tensor, Tensor], Tensor]
 Compile = bool | Literal["auto"]
 
 #: What a compiled step costs once and saves each time, in seconds; see :func:`repays`. Measured on one core, MLP 8-128-32:
@@ -29,6 +40,7 @@ Compile = bool | Literal["auto"]
 COMPILE_SECONDS, SAVED_PER_STEP, SAVED_PER_ROW = 25.0, 2e-3, 1e-6
 
 _OPTIONS = {
+    "cpp_wrapper": True,  # the calls of its kernels and products in C++ too: in Python they take 20 to 40 us a step
     "fallback_random": True,  # the generator, and so the random numbers, of the eager step; it is the faster one, too
     "size_asserts": False,  # the shapes are those of the tracing throughout a fit
     "alignment_asserts": False,
@@ -105,39 +117,61 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
     Raises:
         RuntimeError: says why the model cannot be compiled.
     """
-    rows = rows.contiguous()  # as each minibatch is handed to the graph, whose strides are fixed
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
-        try:
-            graph, again = _trace(objective, x, y, rows), _trace(objective, x, y, rows)
-            if not graph.repeats(again):
-                raise ValueError(
-                    "its operations or constants change from run to run, so a state outside of torch is in them"
-                )
-            run = _compile(graph, rows)
-        except Exception as error:  # of any kind: the model's own code runs inside of the tracer
-            raise RuntimeError(_first_line(error)) from error
+    wanted = [name for name, p in objective.named_parameters() if p.requires_grad]
+    trained: list[str] = []
+
+    def losses_and_gradients(state: Mapping[str, Tensor], *tensors: Tensor) -> list[Tensor]:
+        losses: Tensor = functional_call(objective, dict(state), tensors)
+        gradients = objective.gradients(losses, {name: state[name] for name in wanted})
+        trained[:] = gradients
+        return [losses.detach(), *gradients.values()]
+
+    run = _compiled_program(objective, losses_and_gradients, [x, y], [rows])
     parameters = dict(objective.named_parameters())
-    trained, inputs, shape = [parameters[name] for name in graph.trained], graph.inputs, rows.shape
+    own_parameters = [parameters[name] for name in trained]
 
     def gradient(rows: Tensor) -> Tensor:
-        assert rows.shape == shape
-        with torch.no_grad():
-            losses, *gradients = run(*inputs, rows.contiguous())
-        for parameter, own in zip(trained, gradients, strict=True):
+        losses, *gradients = run(rows)
+        for parameter, own in zip(own_parameters, gradients, strict=True):
             parameter.grad = own
-        return losses  # type: ignore[no-any-return] # fx graphs are untyped
+        return losses
 
     return gradient
 
 
-def choose_gradient(
-    objective: Objective, x: Tensor, y: Tensor, rows: Tensor, compile: Compile, num_steps: int
-) -> Gradient:
-    """The compiled gradient where it is wanted and can be had, else the eager one.
+def compiled_forward(module: nn.Module, *example: Tensor) -> Callable[..., Tensor]:
+    """The module's forward pass by a compiled graph, without gradients; see :func:`compiled_gradient`.
+
+    Args:
+        module: returns a tensor; it is compiled in the mode that it is in.
+        example: the arguments; those of each call are shaped likewise.
+
+    Raises:
+        RuntimeError: says why the module cannot be compiled.
+    """
+
+    def forward(state: Mapping[str, Tensor], *tensors: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return [functional_call(module, dict(state), tensors)]
+
+    run = _compiled_program(module, forward, [], example)
+    return lambda *tensors: run(*tensors)[0]
+
+
+def choose(
+    objective: Objective,
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    validation: Validation | None,
+    compile: Compile,
+    num_steps: int,
+) -> tuple[Gradient, LogProb | None]:
+    """The gradient and the validation, both compiled where it is wanted and can be had, else both eager.
 
     Args:
         objective, x, y, rows: see :func:`compiled_gradient`.
+        validation: the validation, if there is one.
         compile: True compiles; ``"auto"`` does so on a CPU where it :func:`repays`; False does not.
         num_steps: how often the gradient will be asked for.
 
@@ -153,10 +187,11 @@ def choose_gradient(
     if criterion.num_particles * criterion.num_embeddings > 1 and criterion.max_plate_nesting == math.inf:
         model = objective.model  # run once now, where the eager and the compiled step draw the same random numbers
         criterion._guess_max_plate_nesting(model, model.guide, (x, y, rows), {})
+    eager = eager_gradient(objective, x, y), validation
     if compile is False or (compile == "auto" and (x.is_cuda or not repays(num_steps, objective, rows))):
-        return eager_gradient(objective, x, y)
+        return eager
     try:
-        return compiled_gradient(objective, x, y, rows)
+        return compiled_gradient(objective, x, y, rows), validation and _compiled_validation(validation)
     except RuntimeError as error:
         if compile is True:
             raise ValueError(
@@ -167,7 +202,16 @@ def choose_gradient(
             RuntimeWarning,
             stacklevel=3,
         )
-        return eager_gradient(objective, x, y)
+        return eager
+
+
+def _compiled_validation(validation: Validation) -> LogProb:
+    """One graph for each shape that a block has: all but the last have the same."""
+    training = validation.training
+    validation.eval()
+    compiled = {block[0].shape: compiled_forward(validation, *block) for block in validation.distinct_blocks()}
+    validation.train(training)
+    return lambda x, y: compiled[x.shape](x, y)
 
 
 def repays(num_steps: int, objective: Objective, rows: Tensor) -> bool:
@@ -180,13 +224,16 @@ def repays(num_steps: int, objective: Objective, rows: Tensor) -> bool:
     return bool(num_steps * saved > COMPILE_SECONDS)
 
 
+#: A program of tensors: from the state of a module, by name, and further tensors to its results.
+_Program = Callable[..., list[Tensor]]
+
+
 class _Graph(NamedTuple):
-    """A traced step: a graph from (*inputs, rows) to the losses and the gradients of the trained parameters."""
+    """A traced program: a graph from (*inputs, *varying) to its results."""
 
     module: fx.GraphModule
     inputs: list[Tensor]
     lifted: list[Tensor]  # the last of the inputs, those that the model took from elsewhere
-    trained: list[str]
     key: Any
 
     def repeats(self, other: _Graph) -> bool:
@@ -194,27 +241,48 @@ class _Graph(NamedTuple):
         return self.key == other.key and same
 
 
-def _trace(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) -> _Graph:
-    state: dict[str, Tensor] = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
-    wanted = [name for name, p in objective.named_parameters() if p.requires_grad]
-    trained: list[str] = []
+def _compiled_program(
+    module: nn.Module, program: _Program, fixed: Sequence[Tensor], varying: Sequence[Tensor]
+) -> _Program:
+    """A program with the module's state and the ``fixed`` tensors bound, a function of the ``varying`` ones alone."""
+    varying = [t.contiguous() for t in varying]  # as they are handed to the graph, whose strides are fixed
+    device = varying[0].device
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
+        try:
+            graph, again = _trace(module, program, fixed, varying), _trace(module, program, fixed, varying)
+            if not graph.repeats(again):
+                raise ValueError(
+                    "its operations or constants change from run to run, so a state outside of torch is in them"
+                )
+            run = _compile(graph, varying)
+        except Exception as error:  # of any kind: the model's own code runs inside of the tracer
+            raise RuntimeError(_first_line(error)) from error
+    inputs, shapes = graph.inputs, [t.shape for t in varying]
 
-    def losses_and_gradients(*tensors: Tensor) -> list[Tensor]:
-        own = dict(zip(state, tensors, strict=False))
-        losses: Tensor = functional_call(objective, own, tensors[len(state) :])
-        gradients = objective.gradients(losses, {name: own[name] for name in wanted})
-        trained.extend(gradients)
-        return [losses.detach(), *gradients.values()]
+    def bound(*varying: Tensor) -> list[Tensor]:
+        assert [t.shape for t in varying] == shapes
+        with torch.no_grad():
+            return run(*inputs, *[t.contiguous() for t in varying])  # type: ignore[no-any-return] # fx graphs are untyped
 
-    inputs = [*state.values(), x, y]
+    return bound
+
+
+def _trace(module: nn.Module, program: _Program, fixed: Sequence[Tensor], varying: Sequence[Tensor]) -> _Graph:
+    state: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    inputs = [*state.values(), *fixed]
+
+    def results(*tensors: Tensor) -> list[Tensor]:
+        return program(dict(zip(state, tensors, strict=False)), *tensors[len(state) :])
+
     # Fake tensors have no values: a model that looks at one in Python fails here, and is not frozen at what it saw.
-    trace = make_fx(losses_and_gradients, tracing_mode="fake", _allow_non_fake_inputs=True)
+    trace = make_fx(results, tracing_mode="fake", _allow_non_fake_inputs=True)
     with pyro.get_param_store().scope():  # where a PyroModule registers its parameters, which are fake for now
-        module = trace(*inputs, rows)
-    lifted, constants = _lift(module, len(inputs))
+        traced = trace(*inputs, *varying)
+    lifted, constants = _lift(traced, len(inputs))
     inputs += lifted
-    shapes = tuple((t.shape, t.stride(), t.dtype, t.device) for t in (*inputs, rows))
-    return _Graph(module, inputs, lifted, trained, (module.code, shapes, constants, torch.get_num_threads()))
+    shapes = tuple((t.shape, t.stride(), t.dtype, t.device) for t in (*inputs, *varying))
+    return _Graph(traced, inputs, lifted, (traced.code, shapes, constants, torch.get_num_threads()))
 
 
 def _lift(module: fx.GraphModule, place: int) -> tuple[list[Tensor], tuple[Any, ...]]:
@@ -225,29 +293,32 @@ def _lift(module: fx.GraphModule, place: int) -> tuple[list[Tensor], tuple[Any, 
     """
     lifted: dict[str, tuple[Tensor, fx.Node]] = {}
     constants: list[Any] = []
-    before_rows = module.graph.find_nodes(op="placeholder")[place]
+    before_varying = module.graph.find_nodes(op="placeholder")[place]
     for node in module.graph.find_nodes(op="get_attr"):
         value = getattr(module, node.target)
         if all(user.target is torch.ops.aten.lift_fresh_copy.default for user in node.users):
             constants.append((value.dtype, repr(value.tolist())))
             continue
         if node.target not in lifted:
-            with module.graph.inserting_before(before_rows):
+            with module.graph.inserting_before(before_varying):
                 lifted[node.target] = value, module.graph.placeholder(node.target)
+            # As the tracer describes the other inputs, by whose description the compiler runs the graph.
+            fake = before_varying.meta["val"].fake_mode.from_tensor(value)
+            lifted[node.target][1].meta["val"] = fake
         node.replace_all_uses_with(lifted[node.target][1])
         module.graph.erase_node(node)
     module.recompile()
     return [value for value, _ in lifted.values()], tuple(constants)
 
 
-def _compile(graph: _Graph, rows: Tensor) -> Callable[..., Any]:
+def _compile(graph: _Graph, varying: Sequence[Tensor]) -> Callable[..., Any]:
     """Compiles a graph, or takes it from the graphs compiled last in this process, or from Inductor's cache on disk."""
     from torch import _inductor
     from torch._inductor import config
 
     run = _compiled.pop(graph.key, None)
     if run is None:
-        example: list[Any] = [t.detach() for t in (*graph.inputs, rows)]
+        example: list[Any] = [t.detach() for t in (*graph.inputs, *varying)]
         with config.patch(_OPTIONS):
             run = _inductor.standalone_compile(
                 graph.module, example, dynamic_shapes="from_example_inputs", donate_graph_module=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EpochMean", "Minibatches"]
+__all__ = ["EpochMean", "Minibatches", "checked_validation"]
 
 import math
 from collections.abc import Iterator
@@ -146,3 +146,25 @@ class EpochMean:
             self._fold()
         total = sum(self._counts)
         return torch.stack([mean * (n / total) for mean, n in zip(self._means, self._counts, strict=True)]).sum(0)
+
+
+def checked_validation(
+    model: ProbMix, rows: tuple[Tensor, Tensor] | RowStream, source: Minibatches
+) -> tuple[Tensor | RowStream, Tensor | None]:
+    """Validation rows where the training rows are.
+
+    Raises:
+        ValueError: for rows that do not fit the model, or a stream in other units than the training rows.
+    """
+    if not isinstance(rows, RowStream):
+        x, y = rows[0].to(source.device), rows[1].to(source.device)
+        check_rows(model, x, y, "validation")
+        return x, y
+    if source.stream is not None:
+        rows.check_columns(source.stream)
+        if not rows.units.same_as(source.stream.units):
+            raise ValueError(
+                f"fit got validation rows of {rows.name} in other units than the training rows, expected the same. "
+                "Try validation.standardized(like=stream)."
+            )
+    return rows.shared_by(1, next(model.parameters()).dtype), None

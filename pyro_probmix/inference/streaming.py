@@ -9,7 +9,6 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -189,15 +188,18 @@ class RowStream(ABC):
             self._fill(block, segments)
             yield size
 
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows as they stand in the source, in blocks x [m, d] and y [m, d_y], or classes y [m].
+    def in_order(self, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All rows as they stand in the source, ``rows`` at a time, the last time fewer: x [n, d] and y [n, d_y], or [n].
 
-        Each block is in the place of the one before, whose values are gone then.
+        Their memory is used again: what came before is gone with the next.
         """
-        block = self.room(self.shuffle.block_rows)
-        for low, high in pairwise(self.shuffle.bounds):
+        largest = max(1, self.shuffle.block_rows // rows) * rows
+        block = self.room(min(largest, self.num_rows))
+        for low in range(0, self.num_rows, largest):
+            high = min(low + largest, self.num_rows)
             self._fill(block, self._segments(low, high))
-            yield self.split(block[: high - low])
+            for first in range(0, high - low, rows):
+                yield self.split(block[first : min(first + rows, high - low)])
 
     def room(self, rows: int) -> Tensor:
         """Memory for rows of all columns, [rows, columns]."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,14 +14,14 @@ from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep, fused_adam
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
-from pyro_probmix.inference.checks import check_kinds
-from pyro_probmix.inference.compiled import Objective, choose_gradient
+from pyro_probmix.inference.checks import check_kinds, own_random_state
+from pyro_probmix.inference.compiled import Objective, choose
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
-from pyro_probmix.inference.held_out import HeldOut
-from pyro_probmix.inference.minibatches import EpochMean, Minibatches
+from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.streaming import RowStream
+from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.process import ProbMix
 
 __all__ = ["Fit", "fit"]
@@ -134,20 +133,23 @@ def fit(
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
-    with _own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
+    with own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
         source = Minibatches(model, x, y, ranks, seed=seed, device=device)
-        held_out = None if validation is None else HeldOut(model, validation, source, num_samples)
+        evaluation = None
+        if validation is not None:
+            evaluation = Validation(
+                model, *checked_validation(model, validation, source), num_samples, source.response, seed
+            )
         model.train()
         example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
         objective = Objective(model, criterion, replicas, source.num_rows, clip_norm)
-        if ranks.joint:
-            if compile is True:
-                raise ValueError(
-                    "fit got compile=True beside distributed=True, expected one of them. Try compile='auto'."
-                )
-            gradient = joint_gradient(objective, source.x, source.y, ranks)
+        if not ranks.joint:
+            num_steps = epochs * source.num_steps
+            gradient, log_prob = choose(objective, source.x, source.y, example, evaluation, compile, num_steps)
+        elif compile is True:
+            raise ValueError("fit got compile=True beside distributed=True, expected one. Try compile='auto'.")
         else:
-            gradient = choose_gradient(objective, source.x, source.y, example, compile, epochs * source.num_steps)
+            gradient, log_prob = joint_gradient(objective, source.x, source.y, ranks), evaluation
         state = _State(model, steps, replicas, train, scores)
         settings: dict[str, Any] = {
             "epochs": epochs,
@@ -159,7 +161,7 @@ def fit(
         settings |= {"num_samples": num_samples, "compile": compile, "learning rates": digest(rates)}
         identity = {}
         if checkpoint is not None:
-            settings |= {"data": source.identity(), "validation": None if held_out is None else held_out.identity()}
+            settings |= {"data": source.identity(), "validation": evaluation and evaluation.identity()}
             identity = _identity(model, criterion, replicas, ranks, settings)
         epoch = done = state.resume(checkpoint, identity)
         for epoch in range(done + 1, epochs + 1):
@@ -174,16 +176,16 @@ def fit(
                 replicas.step(stepper, rate)
             train[epoch - 1] = losses.value()
             replicas.finite &= train[epoch - 1].isfinite()
-            if held_out is not None:
+            if evaluation is not None and log_prob is not None:
                 model.eval()
-                scores[epoch - 1] = ranks.mean(held_out.nll())
+                scores[epoch - 1] = ranks.mean(evaluation.nll(log_prob))
                 replicas.keep_best(epoch, scores[epoch - 1], patience)
             if checkpoint is not None and (checkpoint.due or epoch == epochs):
                 checkpoint.write(state.tensors(epoch), epoch, identity)
             if on_epoch is not None:
                 on_epoch(epoch, replicas.best_nll)
     model.eval()
-    if held_out is None:
+    if validation is None:
         replicas.best_epoch.fill_(epoch)
     else:
         replicas.restore_best()
@@ -308,10 +310,3 @@ def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None,
             raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
     if patience is not None and validation is None:
         raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")
-
-
-@contextmanager
-def _own_random_state(seed: int, device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
