@@ -27,18 +27,27 @@ _HOMES = {
     "ParquetStream": "inference.parquet",
     "PriorGuide": "guides",
     "ProbMix": "models.process",
+    "ProbMixClassifier": "estimators.classifier",
+    "ProbMixRegressor": "estimators.regressor",
     "SameClassGraph": "graphs",
     "WeightedGraph": "graphs",
     "build_density": "models.methods",
+    "check": "calibration.checking",
     "fit": "inference.training",
     "fuse": "handlers",
     "linear_pool": "pooling",
     "log_linear_pool": "pooling",
     "predict": "inference.prediction",
     "register_family": "families",
+    "to_arviz": "calibration.arviz_data",
+    "to_predictions": "inference.handover",
 }
 
 if TYPE_CHECKING:
+    from pyro_probmix.calibration.arviz_data import to_arviz as to_arviz
+    from pyro_probmix.calibration.checking import check as check
+    from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
+    from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
     from pyro_probmix.families import register_family as register_family
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
@@ -50,6 +59,7 @@ if TYPE_CHECKING:
     from pyro_probmix.inference.checkpoint import Checkpoint as Checkpoint
     from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
     from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
+    from pyro_probmix.inference.handover import to_predictions as to_predictions
     from pyro_probmix.inference.memory_map import ArrayStream as ArrayStream
     from pyro_probmix.inference.parquet import ParquetStream as ParquetStream
     from pyro_probmix.inference.prediction import predict as predict

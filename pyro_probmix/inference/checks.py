@@ -30,7 +30,7 @@ def check_kinds(x: object, y: object, validation: object) -> None:
         )
     if isinstance(validation, Sequence) and len(validation) == 2:
         given |= {"validation x": validation[0], "validation y": validation[1]}
-    elif validation is not None and not isinstance(validation, RowStream):
+    elif validation is not None and not isinstance(validation, RowStream) and not callable(validation):
         raise ValueError(
             f"fit got validation rows of type {type(validation).__name__}, expected two tensors or a stream. "
             "Try validation=(x, y)."

@@ -14,7 +14,7 @@ from pyro_probmix.inference.checkpoint import digest
 from pyro_probmix.inference.checks import check_rows, check_streamed_rows
 from pyro_probmix.inference.distributed import Ranks
 from pyro_probmix.inference.streaming import RowStream
-from pyro_probmix.models.process import ProbMix, shuffled_rows
+from pyro_probmix.models.process import ProbMix, shuffled_rows, weighted_rows
 
 FOLDED = 4096  # losses are kept until they are replaced by their mean
 
@@ -28,6 +28,7 @@ class Minibatches:
     Args:
         model: the process.
         x, y: all rows, as the process takes them; or a stream and None.
+        weights: of the rows, [n] or [R, n]; None for equal ones.
         ranks: the processes of the fit, which read the same rows in the same order.
         seed: of the order in which a stream is read.
         device: where the rows are wanted.
@@ -44,7 +45,15 @@ class Minibatches:
     """
 
     def __init__(
-        self, model: ProbMix, x: Tensor | RowStream, y: Tensor | None, ranks: Ranks, *, seed: int, device: torch.device
+        self,
+        model: ProbMix,
+        x: Tensor | RowStream,
+        y: Tensor | None,
+        weights: Tensor | None,
+        ranks: Ranks,
+        *,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.model, self.ranks, self.seed, self.device = model, ranks, seed, device
         self._checked = False  # all rows of a stream
@@ -58,7 +67,12 @@ class Minibatches:
             self.num_rows = model.num_rows(self.x, self.y)
             sizes = [self.num_rows]
         largest = ranks.padded(max(sizes))
-        self.batch_size = min(model.batch_size or largest, largest)
+        self.batch_size = model.batch_size or largest
+        self.weights = None
+        if weights is None:
+            self.batch_size = min(self.batch_size, largest)
+        else:  # rows are drawn by their weights, however few there are
+            self.weights = self._checked_weights(weights)
         if self.stream is not None:
             most = -(-max(sizes) // self.batch_size) * self.batch_size
             self._orders = torch.empty((model.replicas or 1) * most, dtype=torch.long, device=device)
@@ -75,6 +89,24 @@ class Minibatches:
             )
         return stream.shared_by(self.model.replicas or 1, next(self.model.parameters()).dtype)
 
+    def _checked_weights(self, weights: Tensor) -> Tensor:
+        n, replicas = self.num_rows, self.model.replicas
+        if self.stream is not None:
+            raise ValueError(
+                "fit got weights beside a stream, expected none, since they would have to be in memory. "
+                "Try a stream in which each row stands as often as it should count."
+            )
+        if tuple(weights.shape) not in {(n,), (replicas, n)}:
+            wanted = f"({n},)" if replicas is None else f"({n},) or ({replicas}, {n})"
+            raise ValueError(
+                f"fit got weights of shape {tuple(weights.shape)}, expected {wanted}, one for each row. Try weights=None."
+            )
+        if not bool(((weights >= 0) & weights.isfinite()).all() and (weights.sum(-1) > 0).all()):
+            raise ValueError(
+                "fit got weights that are negative, not finite or all zero, expected some above 0. Try weights=None."
+            )
+        return weights.to(self.device)
+
     def _make_room(self, stream: RowStream) -> None:
         """Room for the largest block, in the host's memory and on the device; rows that are not yet read are the first two."""
         largest = stream.shuffle.block_rows
@@ -88,10 +120,12 @@ class Minibatches:
         """The minibatches of an epoch, rows [B], with replicas [R, B]: all rows in a random order, block by block."""
         for n in self._blocks(epoch):
             size = -(-n // self.batch_size) * self.batch_size
-            if self.stream is None:
-                order = shuffled_rows(n, size, self.model.replicas, self.device)
-            else:
+            if self.stream is not None:
                 order = self._shuffled_block(n, size)
+            elif self.weights is not None:
+                order = weighted_rows(self.weights, size, self.model.replicas)
+            else:
+                order = shuffled_rows(n, size, self.model.replicas, self.device)
             yield from self.ranks.shared(order).split(self.batch_size, -1)
 
     def _shuffled_block(self, n: int, size: int) -> Tensor:
@@ -105,7 +139,9 @@ class Minibatches:
 
     def identity(self) -> object:
         """What tells these rows from others, for a checkpoint."""
-        return digest(self.x, self.y) if self.stream is None else self.stream.identity()
+        if self.stream is not None:
+            return self.stream.identity()
+        return digest(self.x, self.y, *(() if self.weights is None else (self.weights,)))
 
     def _blocks(self, epoch: int) -> Iterator[int]:
         """The numbers of rows of the blocks, each there when its number comes."""

@@ -53,7 +53,8 @@ def fit(
     y: Tensor | None = None,
     *,
     epochs: int,
-    validation: tuple[Tensor, Tensor] | RowStream | None = None,
+    validation: tuple[Tensor, Tensor] | RowStream | Callable[[], Tensor] | None = None,
+    weights: Tensor | None = None,
     learning_rate: float | Tensor = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
@@ -63,7 +64,7 @@ def fit(
     num_samples: int = 8,
     seed: int = 0,
     names: Sequence[str] | None = None,
-    on_epoch: Callable[[int, Tensor], None] | None = None,
+    on_epoch: Callable[[int, Tensor], bool | None] | None = None,
     compile: bool | Literal["auto"] = "auto",
     distributed: bool = False,
     checkpoint: Checkpoint | None = None,
@@ -78,7 +79,10 @@ def fit(
         x, y: all training rows, as the process takes them; or x a stream of them, without y, whose blocks are trained on
             one after the other, with edges within a block (see :class:`~pyro_probmix.inference.shuffle.BlockShuffle`).
         epochs: number of passes; each draws a new order of the rows.
-        validation: rows (x, y), or a stream, for the choice of the epoch; without them the last epoch's weights stay.
+        validation: rows (x, y), or a stream, for the choice of the epoch; without them the last epoch's weights stay. Or a
+            function that scores the model as it stands, a loss for each replica, [R], in the place of the validation NLL.
+        weights: of the training rows, at least 0, [n] or with replicas also [R, n]. A row is drawn in proportion to its
+            weight, as an anchor of any graph and as a partner in the complete one.
         learning_rate: of the optimizer; with replicas also a tensor [R].
         optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...); by default
             Adam, fused to one operation.
@@ -89,7 +93,8 @@ def fit(
         num_samples: draws of an embedding in the validation NLL.
         seed: of all random numbers of this fit.
         names: one for each replica, for reports; by default "replica 0" and so on.
-        on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R].
+        on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R]; the fit stops
+            if it returns True.
         compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
             losses and gradients the same up to rounding.
@@ -123,7 +128,7 @@ def fit(
         )
     replicas = Replicas(model, model.replicas, names)
     _check_arguments(epochs, patience, clip_norm, validation)
-    ranks = Ranks(distributed, model.batch_size)
+    ranks = Ranks(distributed, model.batch_size, model.ways)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
@@ -134,17 +139,17 @@ def fit(
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
     with own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
-        source = Minibatches(model, x, y, ranks, seed=seed, device=device)
+        source = Minibatches(model, x, y, weights, ranks, seed=seed, device=device)
+        score = validation if callable(validation) else None
         evaluation = None
-        if validation is not None:
-            evaluation = Validation(
-                model, *checked_validation(model, validation, source), num_samples, source.response, seed
-            )
+        if validation is not None and not callable(validation):
+            held_out = checked_validation(model, validation, source)
+            evaluation = Validation(model, *held_out, num_samples, source.response, seed)
         model.train()
         example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
+        num_steps = epochs * source.num_steps
         objective = Objective(model, criterion, replicas, source.num_rows, clip_norm)
         if not ranks.joint:
-            num_steps = epochs * source.num_steps
             gradient, log_prob = choose(objective, source.x, source.y, example, evaluation, compile, num_steps)
         elif compile is True:
             raise ValueError("fit got compile=True beside distributed=True, expected one. Try compile='auto'.")
@@ -179,11 +184,15 @@ def fit(
             if evaluation is not None and log_prob is not None:
                 model.eval()
                 scores[epoch - 1] = ranks.mean(evaluation.nll(log_prob))
+            if score is not None:
+                model.eval()
+                scores[epoch - 1] = ranks.mean(score())
+            if validation is not None:
                 replicas.keep_best(epoch, scores[epoch - 1], patience)
             if checkpoint is not None and (checkpoint.due or epoch == epochs):
                 checkpoint.write(state.tensors(epoch), epoch, identity)
-            if on_epoch is not None:
-                on_epoch(epoch, replicas.best_nll)
+            if on_epoch is not None and on_epoch(epoch, replicas.best_nll):
+                break
     model.eval()
     if validation is None:
         replicas.best_epoch.fill_(epoch)

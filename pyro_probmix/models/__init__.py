@@ -3,6 +3,7 @@
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.likelihoods import (
+    LIKELIHOODS,
     Bernoulli,
     Categorical,
     Gamma,
@@ -10,14 +11,22 @@ from pyro_probmix.models.likelihoods import (
     HomoscedasticGaussian,
     Likelihood,
     Poisson,
+    StudentT,
 )
 from pyro_probmix.models.methods import METHODS, Method, build_density
 from pyro_probmix.models.networks import MLP, Linear, initialise
+from pyro_probmix.models.periodic import PeriodicFeatures
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.models.recurrent import LSTM, LSTMLayer
+from pyro_probmix.models.stacked import Stacked
+from pyro_probmix.models.transformer import Attention, Transformer
 
 __all__ = [
+    "LIKELIHOODS",
+    "LSTM",
     "METHODS",
     "MLP",
+    "Attention",
     "Bernoulli",
     "Categorical",
     "ConditionalDensity",
@@ -25,12 +34,17 @@ __all__ = [
     "Gaussian",
     "GaussianEmbedding",
     "HomoscedasticGaussian",
+    "LSTMLayer",
     "Likelihood",
     "Linear",
     "Method",
+    "PeriodicFeatures",
     "PointEmbedding",
     "Poisson",
     "ProbMix",
+    "Stacked",
+    "StudentT",
+    "Transformer",
     "build_density",
     "initialise",
 ]
