@@ -92,7 +92,7 @@ def test_a_killed_process_goes_on(tmp_path):
 def test_a_finished_fit_is_not_trained_again(tmp_path):
     first = trained(tmp_path / "fit.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyro_probmix.inference.training.shuffled_rows", None)
+        patch.setattr("pyro_probmix.inference.minibatches.shuffled_rows", None)
         assert_equal(trained(tmp_path / "fit.safetensors"), first)
 
 
