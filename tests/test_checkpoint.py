@@ -49,11 +49,12 @@ def assert_equal(first, second):
     [
         {},
         {"learning_rate": torch.tensor([0.01, 0.02, 0.1]), "patience": 2, "clip_norm": 1.0},
+        {"schedule": lambda epoch: 0.5**epoch},
         {"schedule": lambda epoch: 0.5**epoch, "optimizer": torch.optim.SGD},
         {"criterion": LogExpectedLikelihood(2, 3)},
         {"compile": True},
     ],
-    ids=["plain", "replicas", "sgd", "draws", "compiled"],
+    ids=["plain", "replicas", "schedule", "sgd", "draws", "compiled"],
 )
 def test_an_interrupted_fit_ends_with_the_same_weights(tmp_path, options):
     path = tmp_path / "fit.safetensors"
