@@ -33,6 +33,7 @@ _HOMES = {
     "fit": "inference.training",
     "fuse": "handlers",
     "linear_pool": "pooling",
+    "load": "estimators.saving",
     "log_linear_pool": "pooling",
     "predict": "inference.prediction",
     "register_family": "families",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pyro_probmix.families import register_family as register_family
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
+    from pyro_probmix.estimators.saving import load as load
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
     from pyro_probmix.graphs import NearestNeighborGraph as NearestNeighborGraph

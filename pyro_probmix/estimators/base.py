@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -106,6 +107,20 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
         state = copy.deepcopy(self.state_) if again else State.new(self._recipe(rows), rows, self.num_samples, seed)
         return self._train(state, rows, None, (seed + state.calls) % 2**31, partial=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the fitted estimator to one file, for :func:`pyro_probmix.load`: safetensors and JSON, no pickle.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if it holds what JSON does not, such as classes that are no numbers or text.
+            OSError: if it cannot be written; what was there before stays.
+        """
+        from pyro_probmix.estimators.saving import save
+
+        save(self, path)
 
     @property
     def density_(self) -> Any:
