@@ -30,6 +30,7 @@ _HOMES = {
     "SameClassGraph": "graphs",
     "WeightedGraph": "graphs",
     "build_density": "models.methods",
+    "check": "calibration.checking",
     "fit": "inference.training",
     "fuse": "handlers",
     "linear_pool": "pooling",
@@ -37,13 +38,17 @@ _HOMES = {
     "log_linear_pool": "pooling",
     "predict": "inference.prediction",
     "register_family": "families",
+    "to_arviz": "calibration.arviz_data",
+    "to_predictions": "inference.handover",
 }
 
 if TYPE_CHECKING:
-    from pyro_probmix.families import register_family as register_family
+    from pyro_probmix.calibration.arviz_data import to_arviz as to_arviz
+    from pyro_probmix.calibration.checking import check as check
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
     from pyro_probmix.estimators.saving import load as load
+    from pyro_probmix.families import register_family as register_family
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
     from pyro_probmix.graphs import NearestNeighborGraph as NearestNeighborGraph
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
     from pyro_probmix.inference.checkpoint import Checkpoint as Checkpoint
     from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
     from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
+    from pyro_probmix.inference.handover import to_predictions as to_predictions
     from pyro_probmix.inference.prediction import predict as predict
     from pyro_probmix.inference.training import fit as fit
     from pyro_probmix.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel

@@ -21,12 +21,13 @@ __all__ = ["main"]
 
 #: The options that an experiment has no use for: the toys draw their own data, the UCI sets have their targets.
 _NOT_FOR = {
-    "toy-regression": ("dataset", "target", "task", "data_dir"),
-    "toy-classification": ("dataset", "target", "task", "data_dir"),
-    "ablation-regression": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting"),
-    "ablation-classification": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting"),
-    "uci": ("target", "task"),
-    "table": ("data_dir",),
+    "toy-regression": ("dataset", "target", "task", "data_dir", "network"),
+    "toy-classification": ("dataset", "target", "task", "data_dir", "network"),
+    "ablation-regression": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting", "network"),
+    "ablation-classification": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting", "network"),
+    "uci": ("target", "task", "network"),
+    "stocks": ("target", "task"),
+    "table": ("data_dir", "network"),
 }
 
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="uci: a data set's name, several separated by commas, or all; table: a scikit-learn set, or a CSV or Parquet file",
     )
+    add("--network", metavar="NAME", help="stocks: lstm, transformer (default: both)")
     add("--target", metavar="COLUMN", help="target column of a file; several separated by commas")
     add("--task", choices=("regression", "classification"), help="what a table is for (default: the target decides)")
     add(
@@ -112,12 +114,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.runner import CRITERIA, GRAPHS
+    from pyro_probmix.experiments.stocks import TICKERS
     from pyro_probmix.experiments.table import EMBEDDED
     from pyro_probmix.experiments.uci import UCI_DATASETS
     from pyro_probmix.models import METHODS
 
     print("experiments: " + ", ".join(EXPERIMENTS))
     print("uci data sets: " + ", ".join(UCI_DATASETS))
+    print("stocks: " + ", ".join(TICKERS) + ", or any other ticker")
     print("table data sets: " + ", ".join(EMBEDDED) + ", or a CSV or Parquet file")
     print("graphs: " + ", ".join(GRAPHS))
     print("criteria: " + ", ".join(CRITERIA))
@@ -198,6 +202,7 @@ def _config(arguments: argparse.Namespace) -> Config:
         "data_dir",
         "chunk",
         "setting",
+        "network",
     )
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.method:

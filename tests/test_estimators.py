@@ -1,6 +1,5 @@
 """The estimators: scikit-learn's own checks, and what they promise beside."""
 
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor

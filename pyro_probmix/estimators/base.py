@@ -218,7 +218,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         log_prob = np.empty(len(X))
         for rows, part in state.mixtures(X):
             observed = self._tensor(standard[rows]).to(next(state.density.parameters()).device)
-            log_prob[rows] = part.log_prob(observed.double() if observed.is_floating_point() else observed).cpu().numpy()
+            log_prob[rows] = (
+                part.log_prob(observed.double() if observed.is_floating_point() else observed).cpu().numpy()
+            )
         return -float(np.average(log_prob, weights=weights))
 
     def _draws(self, state: State, X: Array, num_samples: int, random_state: Any) -> Array:

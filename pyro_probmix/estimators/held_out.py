@@ -142,9 +142,7 @@ class HeldOut:
         return torch.where(finite, best, torch.nan)
 
     def _nll_by_factor(self, components: Any, finite: Tensor) -> Callable[[float], float]:
-        groups = [
-            [r for r in range(g, len(finite), self.shares) if bool(finite[r])] for g in range(self.shares)
-        ]
+        groups = [[r for r in range(g, len(finite), self.shares) if bool(finite[r])] for g in range(self.shares)]
         groups = [members for members in groups if members]
         weights = torch.cat([self.weights[members[0]] for members in groups]).double()
         weights = weights / weights.sum()

@@ -158,7 +158,9 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         """
         state = self._fitted()
         X, y, weights = self._checked(X, y, sample_weight, reset=False)
-        return self._mean_nll(state, X, y, weights) + float(np.log(state.y_scaler.scale).sum() + np.log(state.y_scaler.unit).sum())
+        return self._mean_nll(state, X, y, weights) + float(
+            np.log(state.y_scaler.scale).sum() + np.log(state.y_scaler.unit).sum()
+        )
 
     def _moments(self, X: Any) -> tuple[Array, Array]:
         state = self._fitted()
@@ -208,7 +210,9 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         if reset:
             self._single, self.n_outputs_ = single, targets.shape[1]
         elif targets.shape[1] != self.n_outputs_:
-            raise ValueError(f"y has {targets.shape[1]} targets, expected the {self.n_outputs_} of the fit. Try y of that shape.")
+            raise ValueError(
+                f"y has {targets.shape[1]} targets, expected the {self.n_outputs_} of the fit. Try y of that shape."
+            )
         return X, targets, self._weights(sample_weight, X)
 
     def __sklearn_tags__(self) -> Any:

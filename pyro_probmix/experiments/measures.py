@@ -86,14 +86,18 @@ def _scores(
             error += ((predictive.mean - y) * problem.scale).square().mean(-1).sum(-1)
             _count(counts, predictive.cdf(y).flatten(1))
         nll -= predictive.log_prob(y).sum(-1)
-    nll = nll / count + problem.scale.log().sum((-1, -2))
+    standardised = nll / count
+    nll = standardised + problem.scale.log().sum((-1, -2))
     if problem.classes:
         means = (confidence / counts.clamp(min=1)).tolist()
         histograms = zip(counts.long().tolist(), correct.long().tolist(), means, strict=True)
         calibration = [Calibration(tuple(all_), tuple(right), tuple(mean)) for all_, right, mean in histograms]
         return {"nll": nll.tolist(), "accuracy": (1 - error / count).tolist()}, calibration
     calibration = [Calibration(tuple(own)) for own in counts.long().tolist()]
-    return {"nll": nll.tolist(), "rmse": (error / count).sqrt().tolist()}, calibration
+    values = {"nll": nll.tolist(), "rmse": (error / count).sqrt().tolist()}
+    if x.dim() == 4:  # of a series, the paper's numbers are in no unit that it names
+        values["nll (standardised)"] = standardised.tolist()
+    return values, calibration
 
 
 def _count(histogram: Tensor, values: Tensor, weights: Tensor | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from pyro_probmix.models import (
     initialise,
 )
 from pyro_probmix.models.likelihoods import FLOOR
+from pyro_probmix.models.methods import SERIES
 
 __all__ = [
     "CHOICES",
@@ -54,7 +56,7 @@ __all__ = [
 #: Name -> the graph over the training rows of a problem.
 GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
     "complete": lambda problem, config: CompleteGraph(problem.train.x.shape[1]),
-    "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x, config.neighbors),
+    "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x.flatten(2), config.neighbors),
     "same-class": lambda problem, config: SameClassGraph(problem.train.y),
     "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
 }
@@ -133,6 +135,7 @@ def check_config(config: Config) -> None:
         ("graph", (config.graph,) if config.graph else (), tuple(GRAPHS)),
         ("criterion", (config.criterion,), tuple(CRITERIA)),
         ("setting", (config.setting,), SETTINGS),
+        ("network", [part.strip() for part in config.network.split(",")], _networks(config)),
     ):
         for name in names:
             if name not in known:
@@ -160,6 +163,10 @@ def check_config(config: Config) -> None:
             )
 
 
+def _networks(config: Config) -> tuple[str, ...]:
+    return tuple(SERIES) if config.experiment == "stocks" else ("mlp",)
+
+
 def choose_device(name: str) -> torch.device:
     """The device for "auto" (CUDA where there is one), "cpu" or "cuda".
 
@@ -177,15 +184,21 @@ def method_density(method: Method, config: Config, problem: Problem, replicas: i
     """A method's density, untrained."""
     return build_density(
         method,
-        num_features=problem.train.x.shape[-1],
+        num_features=_one_or_all(tuple(problem.train.x.shape[2:])),
         likelihood=Categorical if problem.classes else Gaussian,
         num_outputs=problem.num_outputs,
         widths=config.widths,
         mixing_layer=config.mixing_layer,
         activation=config.activation,
         dropout=config.dropout,
+        network=config.network,
         replicas=replicas,
     )
+
+
+def _one_or_all(row: tuple[int, ...]) -> Any:
+    """The shape of a row, [d] as a number."""
+    return row[0] if len(row) == 1 else row
 
 
 def select_replicas(

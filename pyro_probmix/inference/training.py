@@ -133,7 +133,7 @@ def fit(
         )
     replicas = Replicas(model, model.replicas, names)
     _check_arguments(epochs, patience, clip_norm, validation)
-    ranks = Ranks(distributed, model.batch_size)
+    ranks = Ranks(distributed, model.batch_size, model.ways)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     x, y = x.to(device), y.to(device)

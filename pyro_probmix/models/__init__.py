@@ -17,12 +17,16 @@ from pyro_probmix.models.methods import METHODS, Method, build_density
 from pyro_probmix.models.networks import MLP, Linear, initialise
 from pyro_probmix.models.periodic import PeriodicFeatures
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.models.recurrent import LSTM, LSTMLayer
 from pyro_probmix.models.stacked import Stacked
+from pyro_probmix.models.transformer import Attention, Transformer
 
 __all__ = [
     "LIKELIHOODS",
+    "LSTM",
     "METHODS",
     "MLP",
+    "Attention",
     "Bernoulli",
     "Categorical",
     "ConditionalDensity",
@@ -30,6 +34,7 @@ __all__ = [
     "Gaussian",
     "GaussianEmbedding",
     "HomoscedasticGaussian",
+    "LSTMLayer",
     "Likelihood",
     "Linear",
     "Method",
@@ -39,6 +44,7 @@ __all__ = [
     "ProbMix",
     "Stacked",
     "StudentT",
+    "Transformer",
     "build_density",
     "initialise",
 ]

@@ -89,7 +89,20 @@ class StudentT(Likelihood):
 
 
 class _StudentT(dist.StudentT):
-    """With a distribution function, which torch's lacks; it carries no gradient."""
+    """With a distribution function, which torch's lacks; it carries no gradient. Its degrees of freedom are above 2.
+
+    torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot.
+    """
+
+    @property
+    def mean(self) -> Tensor:
+        loc: Tensor = self.loc
+        return loc
+
+    @property
+    def variance(self) -> Tensor:
+        variance: Tensor = self.scale.square() * self.df / (self.df - 2)
+        return variance
 
     def cdf(self, value: Tensor) -> Tensor:
         z = (value - self.loc) / self.scale
