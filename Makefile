@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHONS := $(PYTHON) python3.11 python3 python3.12 python3.13
 
-.PHONY: help demo test lint bench docs
+.PHONY: help demo test test-arviz lint bench docs
 .NOTPARALLEL:
 
 help:
 	@echo "make demo   train all methods on the paper's toy regression and on a real table"
 	@echo "make test   run the tests, and every example in the documentation"
+	@echo "make test-arviz  run the tests of what goes to ArviZ with arviz 1.x, on Python 3.12 or later and without torch"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation into build/docs"
 	@echo "make bench  time a training step beside plain PyTorch and NumPyro"
@@ -21,6 +22,29 @@ demo: $(VENV)/.with-demo
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest -q
+
+# Python 3.11 has arviz 0.x; the other line is tested on a later Python, in an environment of its own with no more than this.
+ARVIZ := .venv-arviz
+ARVIZ_PYTHONS := $(PYTHON) python3.12 python3.13 python3 $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9].*/bin/python3)
+
+test-arviz: $(ARVIZ)/.installed
+	$(ARVIZ)/bin/python -m pytest -q --confcutdir=tests/arviz tests/arviz
+
+$(ARVIZ)/.installed: pyproject.toml constraints.txt
+	@found=; \
+	for python in $(ARVIZ_PYTHONS); do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; \
+	    then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "No Python 3.12 or later (with venv and pip) was found. Try installing one, or make test-arviz PYTHON=/path/to/python3." >&2; \
+	    exit 1; \
+	fi; \
+	echo "making a virtual environment in $(ARVIZ) with $$found, and installing arviz 1.x into it"; \
+	$$found -m venv --clear $(ARVIZ)
+	@$(ARVIZ)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    'arviz>=1' h5netcdf h5py matplotlib pytest pytest-timeout
+	@touch $@
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check

@@ -1,8 +1,8 @@
 """Times one training step of ours beside plain PyTorch and NumPyro, on one core: ``python benchmarks/bench.py``.
 
-Prints a table, and writes ``benchmarks/results.json`` (a list, one row for each engine and case) and
-``benchmarks/machine.json`` (what it ran on). ``--quick`` takes a few blocks of each case, leaves out what fusing costs and
-memory, and writes nothing.
+Prints tables, and writes ``benchmarks/results.json`` (a list, one row for each engine and case), ``benchmarks/machine.json``
+(what it ran on) and ``docs/speed.png``. ``--quick`` times a few tiny cases and writes nothing; ``--report`` prints and draws
+the last run again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--quick", action="store_true", help="a few blocks of each case, without memory; writes nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="a few tiny cases; writes nothing")
+    parser.add_argument("--report", action="store_true", help="print and draw the last run again")
     arguments = parser.parse_args()
     # Libraries read these when they are first imported, hence the import below.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -28,10 +27,13 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from benchmarks.suite import run
+    from benchmarks.suite import run, show
 
     try:
-        run(quick=arguments.quick)
+        if arguments.report:
+            show()
+        else:
+            run(quick=arguments.quick)
     except (OSError, ValueError) as error:
         sys.exit(f"bench: {error}")
 

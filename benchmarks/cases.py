@@ -42,15 +42,29 @@ class Case:
         replicas: R.
         batch_size: B, even.
         num_rows: rows of each model's training set.
+        draws: K, weights drawn for each row; more than one only for M-ProbMix.
+        embeddings: S, fused embeddings drawn for each weight; likewise.
     """
 
     method: str
     replicas: int
     batch_size: int
     num_rows: int
+    draws: int = 1
+    embeddings: int = 1
+
+    def __post_init__(self) -> None:
+        if self.several and self.method != "M-ProbMix":
+            raise ValueError(f"{self.method} got several draws, which are compared for M-ProbMix alone.")
 
     def __str__(self) -> str:
-        return f"{self.method}, R={self.replicas}, B={self.batch_size}"
+        several = f", K={self.draws}, S={self.embeddings}" if self.several else ""
+        return f"{self.method}, R={self.replicas}, B={self.batch_size}{several}"
+
+    @property
+    def several(self) -> bool:
+        """Whether there are dims for the draws, [..., S, K, B]."""
+        return self.draws * self.embeddings > 1
 
     @property
     def fuses(self) -> bool:
@@ -69,16 +83,31 @@ class Case:
         return sizes | {"scale": (EMBEDDING, EMBEDDING)} if self.embeds else sizes
 
     @property
+    def drawn_rows(self) -> int:
+        """Rows, over all models and draws, that the network is evaluated on downstream of the embedding."""
+        return self.replicas * self.batch_size * self.draws * self.embeddings
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a step's matrix products: an affine map's, and its two gradients'."""
+        total = 0
+        for layer, (fan_in, fan_out) in self.layers.items():
+            rows = self.drawn_rows if layer in ("decoder", "head") else self.replicas * self.batch_size
+            products = 2 if layer == "encoder" else 3  # no gradient goes on to the features
+            total += products * 2 * rows * fan_in * fan_out
+        return total
+
+    @property
     def steps_per_block(self) -> int:
         """Steps timed together: some tens of milliseconds, so that neither the clock nor one interruption decides."""
-        return max(3, min(100, 15_000 // (self.replicas * self.batch_size + 100)))
+        return max(1, min(100, 15_000 // (self.drawn_rows + 100)))
 
 
 class Draws(NamedTuple):
     """The random numbers of one step, for the check that the engines agree."""
 
-    weight: Array  # lambda, [R, B]
-    noise: Array  # standard normal, [R, B, width of the embedding]
+    weight: Array  # lambda, [R, K, B], without K if K = S = 1
+    noise: Array  # standard normal, [R, S, K, B, width of the embedding], likewise
 
 
 class Problem(NamedTuple):
@@ -107,6 +136,8 @@ def make_problem(case: Case, seed: int = 0, minibatches: int = 50) -> Problem:
 def make_draws(case: Case, seed: int = 1) -> Draws:
     """Draws the random numbers of one step."""
     rng = np.random.default_rng(seed)
+    particles, embeddings = ((case.draws,), (case.embeddings,)) if case.several else ((), ())
     # Away from the ends, where float32 cannot tell 1 - lambda from 1.
-    weight = rng.beta(ALPHA, ALPHA, (case.replicas, case.batch_size)).clip(1e-6, 1 - 1e-6)
-    return Draws(weight, rng.standard_normal((case.replicas, case.batch_size, EMBEDDING)))
+    weight = rng.beta(ALPHA, ALPHA, (case.replicas, *particles, case.batch_size)).clip(1e-6, 1 - 1e-6)
+    noise = rng.standard_normal((case.replicas, *embeddings, *particles, case.batch_size, EMBEDDING))
+    return Draws(weight, noise)

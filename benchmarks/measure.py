@@ -5,45 +5,67 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from benchmarks.cases import Case, make_draws, make_problem
-from benchmarks.engines import Engine, load
+from benchmarks.engines import load
 
-__all__ = ["Timing", "check_equal", "peak_memory", "time_in_turns"]
+__all__ = ["MatrixProduct", "Timing", "check_equal", "peak_memory", "time_in_turns"]
 
 #: Largest difference allowed, relative to the largest entry of the loss or of the parameter's gradient.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 
 
-def check_equal(case: Case, names: Sequence[str]) -> None:
+class _Trained(Protocol):
+    def train(self, steps: int) -> None: ...
+
+
+_Result = tuple[NDArray[Any], dict[str, NDArray[Any]]]
+
+
+def check_equal(case: Case, names: Sequence[str], precision: str) -> None:
     """Checks that all engines have the same losses and gradients, given the same data, weights and random numbers.
+
+    The compiled step draws its own: it is held against the eager one from the same seed, so that what is checked is the very
+    graph that is timed.
 
     Raises:
         ValueError: names the engine, and what differs.
     """
-    problem, draws = make_problem(case), make_draws(case)
-    expected_loss, expected = load("torch-batched")(case, problem, "float64").loss_and_gradients(draws)
-    for precision, tolerance in TOLERANCES.items():
-        for name in names:
-            loss, gradients = load(name)(case, problem, precision).loss_and_gradients(draws)
-            found, wanted = {"loss": loss, **gradients}, {"loss": expected_loss, **expected}
-            if found.keys() != wanted.keys() or any(value.dtype != precision for value in found.values()):
-                raise ValueError(f"{name} gives {sorted(found)} for {case}, expected {sorted(wanted)} in {precision}.")
-            for what, value in wanted.items():
-                error = float(np.abs(found[what] - value).max() / np.abs(value).max())
-                if not error < tolerance:
-                    raise ValueError(
-                        f"{name} differs from torch-batched in {what} by {error:.1e} (relative, {precision}) for {case}, "
-                        f"expected less than {tolerance:.0e}."
-                    )
+    problem, draws = make_problem(case, minibatches=1), make_draws(case)
+    expected = load("torch-batched")(case, problem, "float64").loss_and_gradients(draws)
+    for name in names:
+        engine: Any = load(name)(case, problem, precision)
+        if name == "ours-compiled":
+            eager: Any = load("ours-eager")(case, problem, precision)
+            own = eager.own_loss_and_gradients(0)
+            _check(case, name, precision, engine.own_loss_and_gradients(0), "ours-eager", own)
+        else:
+            _check(case, name, precision, engine.loss_and_gradients(draws), "torch-batched", expected)
+
+
+def _check(case: Case, name: str, precision: str, found: _Result, other: str, expected: _Result) -> None:
+    ours, wanted = ({"loss": loss, **gradients} for loss, gradients in (found, expected))
+    if ours.keys() != wanted.keys() or any(value.dtype != precision for value in ours.values()):
+        raise ValueError(f"{name} gives {sorted(ours)} for {case}, expected {sorted(wanted)} in {precision}.")
+    for what, value in wanted.items():
+        error = float(np.abs(ours[what] - value).max() / np.abs(value).max())
+        if not error < TOLERANCES[precision]:
+            raise ValueError(
+                f"{name} differs from {other} in {what} by {error:.1e} (relative, {precision}) for {case}, "
+                f"expected less than {TOLERANCES[precision]:.0e}."
+            )
 
 
 @dataclass(frozen=True)
@@ -64,24 +86,43 @@ class Timing:
         return float(high - low)
 
 
-def time_in_turns(engines: Mapping[str, Engine], steps: int, blocks: int) -> dict[str, Timing]:
+def time_in_turns(engines: Mapping[Any, _Trained], steps: Mapping[Any, int], blocks: int) -> dict[Any, Timing]:
     """Times blocks of steps of all engines in turns, so that whatever disturbs the machine disturbs all of them.
 
     On one core the processor's time of a process is what the clock shows on a machine with nothing else to do; the clock
     itself also counts what other processes take.
     """
-    for engine in engines.values():
-        engine.train(steps)  # compiles, and fills caches
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
+    for key, engine in engines.items():
+        engine.train(steps[key])  # compiles, and fills caches
+    seen: dict[Any, list[tuple[float, float]]] = {key: [] for key in engines}
     order = list(engines)
     for _ in range(blocks):
         order = order[1:] + order[:1]  # no engine always runs after the same one
-        for name in order:
+        for key in order:
             processor, wall = time.process_time(), time.perf_counter()
-            engines[name].train(steps)
+            engines[key].train(steps[key])
             processor, wall = time.process_time() - processor, time.perf_counter() - wall
-            seen[name].append((1e3 * processor / steps, 1e3 * wall / steps))
-    return {name: Timing(*zip(*times, strict=True)) for name, times in seen.items()}
+            seen[key].append((1e3 * processor / steps[key], 1e3 * wall / steps[key]))
+    return {key: Timing(*zip(*times, strict=True)) for key, times in seen.items()}
+
+
+class MatrixProduct:
+    """A square product of float32 matrices, timed in turns with the engines: what this core can do at most."""
+
+    SIZE = 1024
+
+    def __init__(self) -> None:
+        self.a, self.b = torch.randn(2, self.SIZE, self.SIZE)
+        self.out = torch.empty(self.SIZE, self.SIZE)
+
+    def train(self, steps: int) -> None:
+        for _ in range(steps):
+            torch.mm(self.a, self.b, out=self.out)
+
+    @classmethod
+    def gflops(cls, timing: Timing) -> float:
+        """Floating-point operations, in 10^9 a second."""
+        return 2e-6 * cls.SIZE**3 / timing.median
 
 
 def peak_memory(name: str, case: Case) -> float | None:
@@ -108,10 +149,12 @@ def peak_memory(name: str, case: Case) -> float | None:
 
 
 def _report_growth(name: str, case: Case, sender: Connection) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # off the core that the timings were pinned to
     engine = load(name)
-    small = Case(case.method, min(case.replicas, 2), 2, 4)
+    small = replace(case, replicas=min(case.replicas, 2), batch_size=2, num_rows=4)
     engine(small, make_problem(small)).train(2)
-    problem = make_problem(case)
+    problem = make_problem(case, minibatches=2)
     _forget_garbage()
     before = _memory("VmRSS")
     trained = engine(case, problem)

@@ -10,22 +10,71 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.cases import METHODS, Case
 
-__all__ = ["Row", "comparison", "cost_of_fusing", "machine", "write_json"]
+__all__ = [
+    "AXES",
+    "Row",
+    "along",
+    "comparison",
+    "cost_of_fusing",
+    "exponent",
+    "growth",
+    "machine",
+    "read_json",
+    "report",
+    "targets",
+    "write_json",
+]
 
 #: engine, method, R, B, K, S, device, threads, ms_per_step, spread (interquartile range, ms), peak_mib.
 Row = dict[str, Any]
 
 
-def comparison(case: Case, rows: Sequence[Row]) -> str:
+#: The cases that count, (R, B): minibatches of a small table, a whole small table at once, one model.
+HEADLINE = ((20, 32), (20, 222), (1, 32))
+PER_MODEL = 8.0  # how many times as fast per model as the plain loop
+
+
+def report(rows: Sequence[Row], about: dict[str, Any]) -> str:
+    """All tables of a run, of those cases that it has."""
+    parts = [comparison(own) for r, b in HEADLINE if (own := _select(rows, "M-ProbMix", R=r, B=b))]
+    methods = [
+        row for row in rows if row["K"] == row["S"] == 1 and (row["R"], row["B"]) == (rows[0]["R"], rows[0]["B"])
+    ]
+    parts.append(cost_of_fusing(methods))
+    axes = [growth(rows, axis) for axis in AXES]
+    parts += [AXES_TITLE, *filter(None, axes)] if any(axes) else []
+    parts += [targets(rows)] if all(_select(rows, "M-ProbMix", R=r, B=b) for r, b in HEADLINE) else []
+    slowdown = about["wall_over_processor"]
+    parts.append(
+        f"Processor's time on one core, float32, median and interquartile range; the clock on the wall took {slowdown:.2f} "
+        f"times as long. All engines agreed in loss and gradients. Matrix products of "
+        f"{about['matrix_product_gflops']:.0f} GFLOP/s at most. {about['seconds']:.0f} s in all."
+    )
+    if slowdown > 1.2:
+        parts.append("The machine was busy with other things, so the numbers are rough. Try again when it is quiet.")
+    return "\n".join(parts)
+
+
+def _select(rows: Sequence[Row], method: str, **sizes: int) -> list[Row]:
+    wanted = {"method": method, "K": 1, "S": 1, **sizes}
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def _case(row: Row) -> Case:
+    return Case(row["method"], row["R"], row["B"], row["B"], row["K"], row["S"])
+
+
+def comparison(rows: Sequence[Row]) -> str:
     """A case's engines side by side; ratios below 1 are faster than the engine that the column names."""
     times = {row["engine"]: row["ms_per_step"] for row in rows}
     others = [name for name in times if not name.startswith("ours-")]
     lines = [
-        f"\n{case}",
+        f"\n{_case(rows[0])}",
         f"  {'':14} {'ms a step':>10} {'spread':>8} {'ms a model':>11} {'peak MiB':>9}"
         + "".join(f" {'/ ' + name:>16}" for name in others),
     ]
@@ -35,11 +84,6 @@ def comparison(case: Case, rows: Sequence[Row]) -> str:
             f"  {row['engine']:14} {ms:10.3f} {row['spread']:8.3f} {ms / row['R']:11.4f} "
             f"{'' if peak is None else f'{peak:.1f}':>9}" + "".join(f" {ms / times[name]:16.2f}" for name in others)
         )
-    lines += [
-        f"  {name} is {times['torch-loop'] / ms:.1f} times as fast per model as the plain loop over single models"
-        for name, ms in times.items()
-        if name.startswith("ours-")
-    ]
     return "\n".join(lines)
 
 
@@ -49,13 +93,77 @@ def cost_of_fusing(rows: Sequence[Row]) -> str:
     engines = list(dict.fromkeys(engine for engine, _ in times))
     lines = [
         f"\nWhat fusing costs, R={rows[0]['R']}, B={rows[0]['B']}: ms a step, and relative to the same network not fused",
-        f"  {'':14}" + "".join(f" {engine:>20}" for engine in engines),
+        f"  {'':10}" + "".join(f" {engine:>15}" for engine in engines),
     ]
     for method in METHODS:
-        plain = "M-sampled" if method.startswith("M-") else "ERM"
-        cells = [f"{times[e, method]:.3f} {times[e, method] / times[e, plain]:8.2f}" for e in engines]
-        lines.append(f"  {method:14}" + "".join(f" {cell:>20}" for cell in cells))
+        plain = _plain(method)
+        cells = [f"{times[e, method]:.3f} {times[e, method] / times[e, plain]:7.2f}" for e in engines]
+        lines.append(f"  {method:10}" + "".join(f" {cell:>15}" for cell in cells))
     return "\n".join(lines)
+
+
+def _plain(method: str) -> str:
+    return "M-sampled" if method.startswith("M-") else "ERM"
+
+
+AXES_TITLE = "\nGrowth of a step of M-ProbMix: exponent fitted to all sizes, and between the two largest (1 is linear)"
+#: What is varied, from R = 20, B = 32, K = S = 1.
+AXES = ("R", "B", "K", "S")
+
+
+def along(rows: Sequence[Row], axis: str) -> dict[str, list[Row]]:
+    """The rows of each engine in which nothing but one size differs, by that size."""
+    others = {name: size for name, size in {"R": 20, "B": 32, "K": 1, "S": 1}.items() if name != axis}
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["method"] == "M-ProbMix" and all(row[name] == size for name, size in others.items()):
+            found.setdefault(row["engine"], []).append(row)
+    return {engine: sorted(own, key=lambda row: int(row[axis])) for engine, own in found.items()}
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The slope of the logarithms: how values grow with sizes."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def growth(rows: Sequence[Row], axis: str) -> str:
+    """How each engine's time grows along an axis; empty where fewer than two sizes were timed."""
+    cells = []
+    for engine, own in along(rows, axis).items():
+        sizes, times = ([row[name] for row in own] for name in (axis, "ms_per_step"))
+        if len(own) < 2:
+            return ""
+        cells.append(f"{engine} {exponent(sizes, times):.2f} {exponent(sizes[-2:], times[-2:]):.2f}")
+    return f"  {axis} {sizes[0]} to {sizes[-1]}: " + ", ".join(cells) if cells else ""
+
+
+def targets(rows: Sequence[Row]) -> str:
+    """The compiled step beside what was aimed at."""
+
+    def ms(engine: str, method: str, r: int, b: int) -> float:
+        (row,) = (row for row in _select(rows, method, R=r, B=b) if row["engine"] == engine)
+        return float(row["ms_per_step"])
+
+    def against(engine: str, r: int, b: int) -> float:
+        return ms("ours-compiled", "M-ProbMix", r, b) / ms(engine, "M-ProbMix", r, b)
+
+    found = []
+    if any(row["engine"] == "numpyro" for row in rows):
+        aims = zip(HEADLINE, (1.0, 1.0, 2.0), strict=True)
+        found = [(f"M-ProbMix / NumPyro, R={r}, B={b}", against("numpyro", r, b), aim) for (r, b), aim in aims]
+    for method, aim in (("Mix", 1.1), ("ProbMix", 1.2), ("M-ProbMix", 1.3)):
+        ratio = ms("ours-compiled", method, 20, 32) / ms("ours-compiled", _plain(method), 20, 32)
+        found.append((f"{method} / {_plain(method)}, R=20, B=32", ratio, aim))
+    lines = [f"  {what:36} {ratio:6.2f}, at most {aim:.1f}: {_met(ratio <= aim)}" for what, ratio, aim in found]
+    for b in (32, 222):
+        times = 1 / against("torch-loop", 20, b)
+        what = f"times as fast as the loop, R=20, B={b}"
+        lines.append(f"  {what:36} {times:6.1f}, at least {PER_MODEL:.0f}: {_met(times >= PER_MODEL)}")
+    return "\n".join(["\nThe compiled step beside its aims", *lines])
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "missed"
 
 
 def machine() -> dict[str, Any]:
@@ -84,3 +192,14 @@ def write_json(path: Path, value: Any) -> None:
     unfinished = path.with_suffix(".json.unfinished")
     unfinished.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(unfinished, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads what :func:`write_json` wrote.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
+    if not path.exists():
+        raise ValueError(f"there is no {path}. Try make bench, which times all engines first.")
+    return json.loads(path.read_text())

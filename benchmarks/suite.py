@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.cases import METHODS, Case, make_problem
 from benchmarks.engines import ENGINES, load
-from benchmarks.measure import Timing, check_equal, peak_memory, time_in_turns
-from benchmarks.report import Row, comparison, cost_of_fusing, machine, write_json
+from benchmarks.measure import MatrixProduct, Timing, check_equal, peak_memory, time_in_turns
+from benchmarks.plot import draw
+from benchmarks.report import Row, machine, read_json, report, write_json
 
-__all__ = ["make_row", "run"]
+__all__ = ["make_row", "run", "show"]
 
 FOLDER = Path(__file__).parent
 
-#: The step that counts: minibatches of 32 of a small table, and a whole small table at once.
-HEADLINE = [Case("M-ProbMix", 20, 32, 277), Case("M-ProbMix", 20, 222, 222), Case("M-ProbMix", 1, 32, 277)]
-#: Each method, to see what fusing costs.
-FUSING = [Case(method, 20, 32, 277) for method in METHODS]
+CENTRE = Case("M-ProbMix", 20, 32, 277)
+#: Cases that are timed in turns with each other: all methods, then one size at a time.
+GRID = [
+    [Case(method, 20, 32, 277) for method in METHODS],
+    *([replace(CENTRE, replicas=r)] for r in (1, 5, 80, 320)),
+    *([replace(CENTRE, batch_size=b, num_rows=max(b, 222))] for b in (128, 222, 512, 2048, 8192)),
+    *([replace(CENTRE, draws=k)] for k in (2, 4, 16)),
+    *([replace(CENTRE, embeddings=s)] for s in (2, 4, 16)),
+]
+#: Where memory is read: at the ends, and at a small table's whole batch.
+MEMORY = [
+    CENTRE,
+    *(replace(CENTRE, replicas=r) for r in (1, 320)),
+    *(replace(CENTRE, batch_size=b, num_rows=max(b, 222)) for b in (222, 2048, 8192)),
+    replace(CENTRE, draws=16),
+    replace(CENTRE, embeddings=16),
+]
+QUICK = [[Case(method, 2, 8, 20) for method in METHODS]]
+#: Rows past which a step takes so long that few blocks say enough.
+MANY_ROWS = 30_000
 
 
 def run(*, quick: bool) -> None:
@@ -27,31 +48,41 @@ def run(*, quick: bool) -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     names = _installed()
-    rows: list[Row] = []
-    busy: list[float] = []
-    for case in HEADLINE:
-        timings = _measure(case, names, blocks=5 if quick else 11)
-        memory = {name: None if quick else peak_memory(name, case) for name in names}
-        found = [make_row(name, case, timing, memory[name]) for name, timing in timings.items()]
-        rows += found
-        busy += [sum(t.wall) / sum(t.processor) for t in timings.values()]
-        print(comparison(case, found), flush=True)
-    slowdown = sum(busy) / len(busy)
-    if not quick:
-        # NumPyro's compiler takes too long for a side show.
-        some = [name for name in names if name == "torch-batched" or name.startswith("ours-")]
-        fusing = [make_row(n, c, t, None) for c in FUSING for n, t in _measure(c, some, blocks=11).items()]
-        print(cost_of_fusing(fusing), flush=True)
-        rows += [row for row in fusing if row["method"] != "M-ProbMix"]
-        write_json(FOLDER / "results.json", rows)
-        write_json(FOLDER / "machine.json", machine() | {"wall_over_processor": slowdown})
-    print(
-        f"Processor's time on one core, float32, median and interquartile range; the clock on the wall took "
-        f"{slowdown:.2f} times as long. All engines agreed in loss and gradients. "
-        f"{time.perf_counter() - started:.0f} s in all."
-    )
-    if slowdown > 1.2:
-        print("The machine was busy with other things, so the numbers are rough. Try again when it is quiet.")
+    timings: dict[tuple[Case, str], Timing] = {}
+    products: list[Timing] = []
+    checked: set[Case] = set()
+    for cases in QUICK if quick else GRID:
+        for case in cases:
+            check_equal(case, names, "float32")  # what is timed, and in double precision a small one of the kind
+            small = replace(case, replicas=min(case.replicas, 2), batch_size=6, num_rows=11)
+            if small not in checked:
+                check_equal(small, [name for name in names if name != "ours-compiled"], "float64")
+                checked.add(small)
+        found, product = _time(cases, names, 2 if quick else 5 if cases[0].drawn_rows > MANY_ROWS else 9)
+        timings |= found
+        products.append(product)
+        print(f"{time.perf_counter() - started:5.0f} s  {', '.join(map(str, cases))}", flush=True)
+    memory = {} if quick else _memory(names)
+    rows = [make_row(name, case, timing, memory.get((case, name))) for (case, name), timing in timings.items()]
+    about = machine() | {
+        "wall_over_processor": _mean([sum(t.wall) / sum(t.processor) for t in timings.values()]),
+        # The fastest of the turns: a peak is what the core does at its best.
+        "matrix_product_gflops": max(MatrixProduct.gflops(product) for product in products),
+        "seconds": time.perf_counter() - started,
+    }
+    if quick:
+        print(report(rows, about))
+        return
+    write_json(FOLDER / "results.json", rows)
+    write_json(FOLDER / "machine.json", about)
+    show()
+
+
+def show() -> None:
+    """Prints and draws what the last run left."""
+    rows, about = read_json(FOLDER / "results.json"), read_json(FOLDER / "machine.json")
+    print(report(rows, about))
+    draw(rows, about["matrix_product_gflops"], FOLDER.parent / "docs" / "speed.png")
 
 
 def _installed() -> list[str]:
@@ -66,10 +97,30 @@ def _installed() -> list[str]:
     return names
 
 
-def _measure(case: Case, names: list[str], blocks: int) -> dict[str, Timing]:
-    check_equal(case, names)
-    problem = make_problem(case)
-    return time_in_turns({name: load(name)(case, problem) for name in names}, case.steps_per_block, blocks)
+def _time(cases: Sequence[Case], names: Sequence[str], blocks: int) -> tuple[dict[tuple[Case, str], Timing], Timing]:
+    engines: dict[Any, Any] = {}
+    steps: dict[Any, int] = {}
+    for case in cases:
+        problem = make_problem(case, minibatches=case.steps_per_block)
+        for name in names:
+            engines[case, name] = load(name)(case, problem)
+            # The loop takes as long for one model as others for some.
+            steps[case, name] = max(1, case.steps_per_block // (case.replicas if name == "torch-loop" else 1))
+    engines["product"], steps["product"] = MatrixProduct(), 2
+    timings = time_in_turns(engines, steps, blocks)
+    product = timings.pop("product")
+    return timings, product
+
+
+def _memory(names: Sequence[str]) -> dict[tuple[Case, str], float | None]:
+    """Two at a time: memory does not depend on what else runs."""
+    wanted = [(case, name) for case in MEMORY for name in names]
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(wanted, pool.map(lambda key: peak_memory(key[1], key[0]), wanted), strict=True))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def make_row(name: str, case: Case, timing: Timing, memory: float | None) -> Row:
@@ -79,8 +130,8 @@ def make_row(name: str, case: Case, timing: Timing, memory: float | None) -> Row
         "method": case.method,
         "R": case.replicas,
         "B": case.batch_size,
-        "K": 1,
-        "S": 1,
+        "K": case.draws,
+        "S": case.embeddings,
         "device": "cpu",
         "threads": 1,
         "ms_per_step": timing.median,

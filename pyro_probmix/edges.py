@@ -83,26 +83,29 @@ class Graph(ABC):
         level = torch.rand(tuple(shape), dtype=torch.float64, device=self.device) * self._anchor_cdf[-1]
         return torch.searchsorted(self._anchor_cdf, level, right=True)
 
-    def edges(self, rows: Tensor | None = None) -> EdgeDistribution:
+    def edges(self, rows: Tensor | None = None, ways: int = 2) -> EdgeDistribution:
         """Return the law of the graph's edges, or of a shuffled minibatch's edges given its rows.
 
         Args:
             rows: ``None`` for independent edges: batch shape ``()``, or ``(R, 1)`` when the graph is batched. Or the
-                rows of a minibatch, LongTensor ``[B]`` or ``[R, B]`` with even B: batch shape ``(E,)`` or ``(R, E)``,
-                E = B/2.
+                rows of a minibatch, LongTensor ``[B]`` or ``[R, B]`` with even B (a multiple of k): batch shape ``(E,)`` or
+                ``(R, E)``, E = B/k.
+            ways: the number k of rows of an edge: an anchor and k - 1 partners.
 
         Raises:
             TypeError: if the rows are no integers.
-            ValueError: if B is odd, or the rows fit neither the graph's rows, nor its replicas, nor its device.
+            ValueError: if B is odd (no multiple of k), or the rows fit neither the graph's rows, nor its replicas, nor its
+                device.
         """
         if rows is None:
-            return EdgeDistribution(self, (*self.batch_shape, 1) if self.batch_shape else ())
+            return EdgeDistribution(self, (*self.batch_shape, 1) if self.batch_shape else (), ways=ways)
         if not isinstance(rows, Tensor) or rows.dtype not in (torch.int64, torch.int32):
             kind = rows.dtype if isinstance(rows, Tensor) else type(rows).__name__
             raise TypeError(f"rows must be a tensor of row numbers, got {kind}. Try torch.arange(n) or a LongTensor.")
-        if rows.dim() == 0 or rows.shape[-1] % 2 or rows.shape[-1] == 0:
+        if rows.dim() == 0 or rows.shape[-1] % ways or rows.shape[-1] == 0:
             size = rows.shape[-1] if rows.dim() else "a single number"
-            raise ValueError(f"A minibatch must hold an even number of rows, got {size}. Try dropping one row.")
+            expected, advice = ("an even number", "one row") if ways == 2 else (f"a multiple of {ways}", "some")
+            raise ValueError(f"A minibatch must hold {expected} of rows, got {size}. Try dropping {advice}.")
         if self.minibatch != "pairs" and rows.device.type != self.device.type:
             raise ValueError(f"The rows are on {rows.device}, the graph on {self.device}. Try graph.to(rows.device).")
         try:
@@ -112,15 +115,31 @@ class Graph(ABC):
                 f"rows of shape {list(rows.shape)} do not fit a graph with {self.batch_shape[0]} replicas. "
                 f"Try rows of shape [B] or [{self.batch_shape[0]}, B]."
             ) from None
-        # The two halves, each [..., E].
-        first, second = rows.long().expand(*replicas, rows.shape[-1]).chunk(2, dim=-1)
+        # The halves, or more parts, each [..., E].
+        first, *others = rows.long().expand(*replicas, rows.shape[-1]).chunk(ways, dim=-1)
         if self.minibatch == "ignored":
-            return EdgeDistribution(self, first.shape)
-        return EdgeDistribution(self, first.shape, first, second if self.minibatch == "pairs" else None)
+            return EdgeDistribution(self, first.shape, ways=ways)
+        partners = torch.stack(others, -1) if self.minibatch == "pairs" else None
+        return EdgeDistribution(self, first.shape, first, partners, ways)
 
     def _take(self, table: Tensor, i: Tensor) -> Tensor:
         # Rows [..., E] in one table [n, ...], or rows [..., R, E] in the replicas' tables [R, n, ...].
         return table[i] if self._replica is None else table[self._replica, i]
+
+    def replicas(self, chosen: Sequence[int]) -> Self:
+        """Return the graph of some of its replicas, each as often as it is named; one that all share stays as it is.
+
+        A graph of one's own holds tables of the replicas, tensors ``[R, ...]``.
+        """
+        if not self.batch_shape:
+            return self
+        picked = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and not name.startswith("_anchor"):
+                setattr(picked, name, value[list(chosen)])
+        picked.batch_shape = torch.Size([len(chosen)])
+        picked._replica = torch.arange(len(chosen), device=self.device).unsqueeze(-1)
+        return picked
 
     def to(self, device: torch.device | str) -> Self:
         """Return the graph with its tensors on ``device``."""
@@ -140,11 +159,17 @@ class EdgeDistribution(TorchDistribution):
     without the term of what is given: log p(j | i) with the anchors given, zero at the pair with both given. Pairs that
     are no edges have log-probability -inf. Made by :meth:`Graph.edges`.
 
+    Where k > 2 rows are fused, an edge is an anchor with k - 1 partners, drawn independently of one another given the
+    anchor, so that a row may come twice, event shape ``(k,)``:
+
+    .. math:: \log p(i, j_1, \dots, j_{k-1}) = \log p(i) + \sum_m \log p(j_m \mid i).
+
     Args:
         graph: the graph.
         batch_shape: the shape of independent edges.
         anchors: LongTensor that expands to ``batch_shape``, or ``None``.
-        partners: LongTensor that expands to ``batch_shape``, or ``None``; only beside anchors.
+        partners: LongTensor that expands to ``(*batch_shape, k - 1)``, or ``None``; only beside anchors.
+        ways: the number k of rows of an edge.
         validate_args: whether to check that rows lie in 0, ..., n-1 (which waits for the device).
 
     Raises:
@@ -173,12 +198,13 @@ class EdgeDistribution(TorchDistribution):
         batch_shape: Sequence[int] = (),
         anchors: Tensor | None = None,
         partners: Tensor | None = None,
+        ways: int = 2,
         validate_args: bool | None = None,
     ) -> None:
-        self.graph = graph
+        self.graph, self.ways = graph, ways
         self.anchors = None if anchors is None else anchors.expand(batch_shape)
-        self.partners = None if partners is None else partners.expand(batch_shape)
-        super().__init__(torch.Size(batch_shape), torch.Size([2]), validate_args=validate_args)
+        self.partners = None if partners is None else partners.expand((*batch_shape, ways - 1))
+        super().__init__(torch.Size(batch_shape), torch.Size([ways]), validate_args=validate_args)
         if self._validate_args:
             for rows in (anchors, partners):
                 outside = None if rows is None else rows[(rows < 0) | (rows >= graph.num_nodes)]
@@ -194,28 +220,32 @@ class EdgeDistribution(TorchDistribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> EdgeDistribution:
         # Rows were checked when they came: no second look, and no wait for the device.
-        expanded = EdgeDistribution(self.graph, batch_shape, self.anchors, self.partners, validate_args=False)
+        expanded = EdgeDistribution(
+            self.graph, batch_shape, self.anchors, self.partners, self.ways, validate_args=False
+        )
         expanded._validate_args = self._validate_args
         return expanded
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
         i = self.graph.anchors(shape) if self.anchors is None else self.anchors.expand(shape)
-        j = self.graph.partners(i) if self.partners is None else self.partners.expand(shape)
-        return torch.stack([i, j], dim=-1)
+        if self.partners is None:
+            return torch.stack([i, *(self.graph.partners(i) for _ in range(self.ways - 1))], dim=-1)
+        return torch.cat([i.unsqueeze(-1), self.partners.expand(*shape, -1)], dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         shape = broadcast_shape(value.shape[:-1], self.batch_shape)
-        pair = value.expand(*shape, 2)
-        inside = ((pair >= 0) & (pair < self.graph.num_nodes)).all(dim=-1)
+        edge = value.expand(*shape, self.ways)
+        inside = ((edge >= 0) & (edge < self.graph.num_nodes)).all(dim=-1)
         # Rows that do not exist look up row 0 or n-1 instead, and are masked at the end.
-        i, j = pair.long().clamp(0, self.graph.num_nodes - 1).unbind(dim=-1)
+        i, *others = edge.long().clamp(0, self.graph.num_nodes - 1).unbind(dim=-1)
         if self.partners is None:
-            log_prob = self.graph.log_partner_prob(i, j)
+            log_prob = torch.stack([self.graph.log_partner_prob(i, j) for j in others]).sum(0)
         else:
-            log_prob = torch.zeros(shape, device=value.device).masked_fill(j != self.partners, -math.inf)
+            same = (torch.stack(others, -1) == self.partners).all(-1)
+            log_prob = torch.zeros(shape, device=value.device).masked_fill(~same, -math.inf)
         if self.anchors is None:
             log_prob = log_prob + self.graph.log_anchor_prob(i)
         else:

@@ -1,4 +1,4 @@
-"""The fuse effect handler: pool the density at one sample site of any Pyro model with that of a partner row."""
+"""The fuse effect handler: pool the density at one sample site of any Pyro model with those of partner rows."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from pyro_probmix.batches import floating_tensor
-from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
+from pyro_probmix.kernels import Kernel
+from pyro_probmix.perturbation import Labels, Perturbation
 from pyro_probmix.pooling import pool_rows
-from pyro_probmix.spread import checked_beta
-from pyro_probmix.weights import Beta
+from pyro_probmix.rows import Rows, find_rows, refuse_enumerated_rows
+from pyro_probmix.simplex import Weight, checked_weight
 
 __all__ = ["FuseMessenger", "Fused", "fuse"]
 
 Pool = Literal["log-linear", "linear"]
-Labels = Literal["sample", "expected"]
-Weight = float | Tensor | Distribution
 
 
 class FuseMessenger(Messenger):
-    r"""Replaces the density at site ``at`` by its pool with the density of the row's partner.
+    r"""Replaces the density at site ``at`` by its pool with the densities of the row's partners.
 
     In a batch of :math:`B` rows the partner of row :math:`b` is row :math:`b + B/2 \pmod B`, so the network is evaluated
-    once per row. See :func:`fuse` for the arguments.
+    once per row.
+
+    Args:
+        clean: whether the rows of the second half of each part are not fused: each stands for itself, at its own label.
+        at, weight, ways, pool, beta, kernel, labels, plate: see :func:`fuse`.
     """
 
     def __init__(
@@ -38,36 +41,31 @@ class FuseMessenger(Messenger):
         at: str,
         *,
         weight: Weight,
+        ways: int = 2,
         pool: Pool = "log-linear",
         beta: float | Tensor = 0.0,
         kernel: Kernel | None = None,
         labels: Labels = "sample",
         plate: str | None = None,
+        clean: bool = False,
     ) -> None:
         super().__init__()
         if pool not in ("log-linear", "linear"):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
-        if labels not in ("sample", "expected"):
-            raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
-        if kernel is not None and not (isinstance(beta, float | int) and beta == 0):
-            raise ValueError(
-                f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. "
-                "Try a kernel with that beta."
-            )
         self.at = at
-        self.weight = _checked_weight(weight)
+        self.weight = checked_weight(weight, ways)
+        self.ways = ways
         self.pool: Pool = pool
-        self.beta = checked_beta(beta)
-        self.kernel = kernel
-        self.labels: Labels = labels
+        self.perturbation = Perturbation(beta, kernel, labels)
         self.plate = plate
+        self.clean = clean
         self._forget()
 
     def _forget(self) -> None:
-        self._rows: Any = None  # the plate frame of the fused rows, once the site has been met
+        self._rows: Rows | None = None  # the fused rows, once the site has been met
         self._plates: frozenset[str] = frozenset()  # of the fused site
         self._fused_response = False  # whether the fused site is a response itself, whose labels alone are perturbed
-        self._own_weight: Tensor | None = None
+        self._weights: Tensor | None = None  # as each row sees them, see Rows
         self._perturbed = 0
         self._left_unperturbed: str | None = None
         self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
@@ -130,7 +128,7 @@ class FuseMessenger(Messenger):
             and bool(msg["is_observed"])
             and msg["name"] != "lambda"
             and not msg["infer"].get("_deterministic", False)
-            and any(frame.name == self._rows.name for frame in msg["cond_indep_stack"])
+            and any(frame.name == self._rows.plate for frame in msg["cond_indep_stack"])
         )
 
     def _fuse(self, msg: Any) -> None:
@@ -139,15 +137,15 @@ class FuseMessenger(Messenger):
                 f"site {self.at!r} has an obs_mask, under which Pyro makes two sites of it, expected one density. "
                 "Try poutine.mask around the site, with any value in the place of the missing ones."
             )
-        rows = self._row_frame(msg)
-        self._refuse_enumerated_rows(msg, rows)
+        rows = find_rows(msg, self.at, self.plate, self.ways, self.clean)
+        refuse_enumerated_rows(msg, self.at, rows, self._enumerated)
         self._rows = rows
         self._plates = frozenset(frame.name for frame in msg["cond_indep_stack"] if frame.vectorized)
         deterministic = msg["infer"].get("_deterministic", False)
         self._fused_response = bool(msg["is_observed"]) and not deterministic
-        self._own_weight = weight = self._draw_weight(rows, msg["fn"])
+        self._weights = weights = self._draw_weights(rows, msg["fn"])
         try:
-            fused = pool_rows(msg["fn"], weight, shift=rows.size // 2, dim=rows.dim, pool=self.pool)
+            fused = pool_rows(msg["fn"], weights, shift=rows.shift, dim=rows.dim, pool=self.pool, ways=self.ways)
         except (TypeError, ValueError) as error:
             raise type(error)(f"site {self.at!r} cannot be fused: {error}") from error
         msg["fn"] = fused
@@ -158,75 +156,36 @@ class FuseMessenger(Messenger):
             msg["infer"]["embedding"] = True  # the criteria draw several of these for one weight
 
     def _mask_partners(self, msg: Any) -> None:
-        """A row counts where it and, if that has any weight, its partner are unmasked."""
-        if isinstance(msg["mask"], Tensor) and self._own_weight is not None:
+        """A row counts where it and all its partners of any weight are unmasked."""
+        if isinstance(msg["mask"], Tensor) and self._weights is not None and self._rows is not None:
             mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
-            msg["mask"] = mask & (torch.roll(mask, self._rows.size // 2, self._rows.dim) | (self._own_weight == 1))
+            no_weight = [self._weights == 1] if self.ways == 2 else (self._weights == 0).unbind(-1)[1:]
+            for partner, absent in zip(self._rows.partners(mask), no_weight, strict=True):
+                mask = mask & (partner | absent)
+            msg["mask"] = mask
 
-    def _row_frame(self, msg: Any) -> Any:
-        frames = [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
-        wanted = [frame for frame in frames if (frame.dim == -1 if self.plate is None else frame.name == self.plate)]
-        names = ", ".join(repr(frame.name) for frame in frames) or "none"
-        if not wanted:
-            expected = "a plate of rows at dim=-1" if self.plate is None else f"the plate {self.plate!r}"
-            raise ValueError(
-                f"site {self.at!r} is in the plates {names}, expected {expected}. "
-                "Try `with pyro.plate('data', batch_size):` around it, or name its plate in fuse(..., plate=...)."
-            )
-        if wanted[0].size % 2:
-            raise ValueError(
-                f"site {self.at!r} has an odd batch of {wanted[0].size} rows, expected two halves that are each "
-                "other's partners. Try an even batch size."
-            )
-        return wanted[0]
-
-    def _refuse_enumerated_rows(self, msg: Any, rows: Any) -> None:
-        for site in self._enumerated:
-            if all(frame.name != rows.name for frame in site["cond_indep_stack"]):
-                continue
-            dim, shape = site["infer"].get("_enumerate_dim"), msg["fn"].batch_shape
-            if dim is None or (-dim <= len(shape) and shape[dim] > 1):
-                raise ValueError(
-                    f"site {self.at!r} cannot be fused: site {site['name']!r} upstream is enumerated in each row, and one "
-                    "enumeration dimension would tie the values of the two rows, expected it sampled or global. Try "
-                    f"infer={{'enumerate': None}} for {site['name']!r}, or marginalise it in closed form."
-                )
-
-    def _draw_weight(self, rows: Any, fn: Any) -> Tensor:
-        """Row b's own weight: lambda in the first half of the rows, 1 - lambda in the second."""
+    def _draw_weights(self, rows: Rows, fn: Any) -> Tensor:
+        """The weights as each row sees them, :meth:`Rows.weights`."""
         if isinstance(self.weight, Distribution):
             law: Any = self.weight
             drawn: Tensor = pyro.sample("lambda", law)
         else:
             like = floating_tensor(fn)
             drawn = torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
-        first_half = torch.arange(rows.size, device=drawn.device) < rows.size // 2
-        first_half = first_half.reshape((-1,) + (1,) * (-1 - rows.dim))
+        own = drawn if self.ways == 2 else drawn[..., 0]
+        rows_shape = (rows.size,) + (1,) * (-1 - rows.dim)
         try:
-            torch.broadcast_shapes(drawn.shape, first_half.shape, fn.batch_shape)
+            torch.broadcast_shapes(own.shape, rows_shape, fn.batch_shape)
         except RuntimeError:
             raise ValueError(
-                f"site {self.at!r} has the batch {tuple(fn.batch_shape)}, the weight of fuse {tuple(drawn.shape)}, expected "
+                f"site {self.at!r} has the batch {tuple(fn.batch_shape)}, the weight of fuse {tuple(own.shape)}, expected "
                 "shapes that broadcast. Try a number, or a weight for each replica, [R, 1]."
             ) from None
-        return torch.where(first_half, drawn, 1 - drawn)
+        return rows.weights(drawn)
 
     def _perturb_labels(self, msg: Any) -> None:
-        fn, y, rows = msg["fn"], msg["value"], self._rows
-        missing = self._plates - {frame.name for frame in msg["cond_indep_stack"]}
-        if missing:
-            raise ValueError(
-                f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {self.at!r}, expected all plates "
-                "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
-            )
-        kernel = default_kernel(fn, self.beta) if self.kernel is None else self.kernel
-        partner = torch.roll(y, rows.size // 2, rows.dim - fn.event_dim)
-        assert self._own_weight is not None
-        law = kernel.pooled(y, partner, self._own_weight, fn.event_dim)
-        if self.labels == "expected":
-            msg["fn"] = ExpectedLikelihood(fn, law)
-        else:
-            msg["value"] = law.sample()
+        assert self._weights is not None and self._rows is not None
+        self.perturbation(msg, self.at, self._plates, self._rows, self._weights)
         if msg["name"] != self.at:
             self._mask_partners(msg)
         msg["infer"]["_perturbed"] = True
@@ -254,13 +213,14 @@ def fuse(
     *,
     at: str,
     weight: Weight,
+    ways: int = 2,
     pool: Pool = "log-linear",
     beta: float | Tensor = 0.0,
     kernel: Kernel | None = None,
     labels: Labels = "sample",
     plate: str | None = None,
 ) -> Any:
-    r"""Fuses the densities of two rows at a sample site of any Pyro model.
+    r"""Fuses the densities of two rows, or more, at a sample site of any Pyro model.
 
     With :math:`\lambda_b \sim p(\lambda)` and :math:`w_b = \lambda_b` in the first half of the batch,
     :math:`1 - \lambda_b` in the second,
@@ -277,12 +237,18 @@ def fuse(
     The batch is two halves: give row ``b`` and row ``b + B/2`` as the two ends of an edge. Halves of a shuffled batch
     are edges of the complete graph; :class:`~pyro_probmix.models.ProbMix` draws edges of any graph.
 
+    With ``ways=k`` above 2 the batch is k equal parts, and row b is fused with the rows b + B/k, b + 2 B/k and so on
+    (mod B), with weights :math:`\lambda_b` on the simplex, of which the first belongs to the row in the first part, the
+    second to that in the second, and so on; the labels are pooled with the same weights.
+
     Args:
         model: a Pyro model; an ``nn.Module`` gives back a module, with the same parameters. None gives the handler itself,
             for ``with fuse(at="y", weight=0.5): ...``.
         at: name of the site: a sample site, or a ``pyro.deterministic`` one, given its ``event_dim``.
         weight: the law of lambda on [0, 1], drawn at the sample site ``"lambda"`` in the plates of the fused site, or
-            its value; either broadcasts with these plates.
+            its value; either broadcasts with these plates. For more than two ways a law on the simplex, such as
+            ``dist.Dirichlet(alpha * torch.ones(k))``, or values ``[..., k]`` on it.
+        ways: the number k of rows that are fused, at least 2.
         pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
         beta: spread of the label kernels, finite and at least 0: variance of Gaussian ones, bias of categorical ones;
             broadcasts with the plates.
@@ -292,8 +258,8 @@ def fuse(
         plate: the plate whose rows are fused; by default the one at ``dim=-1``.
 
     Raises:
-        ValueError: if the model has no such site, the site no plate of rows, the batch is odd, the weight outside [0, 1],
-            or a latent upstream is enumerated in each row. The error names the site.
+        ValueError: if the model has no such site, the site no plate of rows, the batch is odd (no k equal parts), the
+            weight outside [0, 1] (the simplex), or a latent upstream is enumerated in each row. The error names the site.
         TypeError: if the density at the site cannot be pooled.
 
     References:
@@ -312,32 +278,12 @@ def fuse(
         >>> trace.nodes["lambda"]["value"].shape
         torch.Size([4])
     """
-    handler = FuseMessenger(at, weight=weight, pool=pool, beta=beta, kernel=kernel, labels=labels, plate=plate)
+    handler = FuseMessenger(
+        at, weight=weight, ways=ways, pool=pool, beta=beta, kernel=kernel, labels=labels, plate=plate
+    )
     if model is None:
         return handler
     return Fused(model, handler) if isinstance(model, nn.Module) else handler(model)
-
-
-def _checked_weight(weight: Weight) -> Weight:
-    if isinstance(weight, Beta):
-        return weight
-    if isinstance(weight, torch.distributions.Beta):
-        return Beta(weight.concentration1, weight.concentration0)
-    if isinstance(weight, Distribution):
-        support = weight.support
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        bounds = [torch.as_tensor(getattr(support, name, torch.nan)) for name in ("lower_bound", "upper_bound")]
-        if not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
-            raise ValueError(
-                f"fuse got a weight drawn from {type(weight).__name__} with support {support}, expected the unit interval. "
-                "Try dist.Beta(alpha, alpha)."
-            )
-    elif not bool(((torch.as_tensor(weight) >= 0) & (torch.as_tensor(weight) <= 1)).all()):
-        raise ValueError(
-            f"fuse got the weight {weight}, expected values in [0, 1]. Try dist.Beta(alpha, alpha) or 0.5."
-        )
-    return weight
 
 
 def _point(site: str, fused: Any) -> Tensor:

@@ -16,6 +16,7 @@ __all__ = [
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -30,22 +31,27 @@ from pyro_probmix.linear import LinearPool
 from pyro_probmix.pooling import linear_pool
 from pyro_probmix.spread import by_beta, checked_beta, trailing
 
+#: The label of the partner, or those of several.
+Partners = Tensor | Sequence[Tensor]
+
 
 class Kernel(ABC):
-    r"""A density :math:`s_\beta(\tilde y \mid y)` around a label, pooled for the labels of two fused rows.
+    r"""A density :math:`s_\beta(\tilde y \mid y)` around a label, pooled for the labels of the fused rows.
 
     References:
         El-Laham et al., 2025, eq. (14) and section 5.
     """
 
     @abstractmethod
-    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         r"""Return the perturbed label's law, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
 
         Args:
             y: own labels :math:`y_i`, ``[..., B, *event]``.
-            partner: the partners' labels :math:`y_j`, of the same shape.
-            weight: weight of the own label, ``[..., B]``, in [0, 1].
+            partner: the partners' labels :math:`y_j`, of the same shape; where more than two rows are fused, a sequence
+                of them.
+            weight: weight of the own label, ``[..., B]``, in [0, 1]; of more than two, the weights ``[..., B, k]`` on the
+                simplex, that of the own label first.
             event_dim: number of event dimensions of a label, 0 for classes.
         """
 
@@ -77,8 +83,8 @@ class GaussianKernel(Kernel):
     def __init__(self, beta: float | Tensor) -> None:
         self.beta = checked_beta(beta)
 
-    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
-        mean = _mixed(y, partner, trailing(weight, event_dim))
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        mean = _mixed(_all(y, partner), weight, event_dim)
         if isinstance(self.beta, Tensor):
             return _events(_NormalOrPoint(mean, trailing(self.beta, event_dim).to(mean).sqrt()), event_dim)
         if self.beta == 0:
@@ -121,12 +127,12 @@ class BiasedCategoricalKernel(Kernel):
         self.beta = checked_beta(beta)
         self.num_classes = num_classes
 
-    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         _check_labels(y, self.num_classes, "Try num_classes of the largest class plus one.")
         # Mixed one-hot labels, [..., B, *event, K].
         classes = torch.arange(self.num_classes, device=y.device)
-        own, other = (label.unsqueeze(-1) == classes for label in (y, partner))
-        mixed = _mixed(own, other, trailing(weight, event_dim + 1))
+        one_hot = [label.unsqueeze(-1) == classes for label in _all(y, partner)]
+        mixed = _mixed(one_hot, weight, event_dim + 1)
 
         def biased(beta: float | Tensor) -> Tensor:
             return mixed * _log_odds(beta)
@@ -164,9 +170,9 @@ class BiasedBernoulliKernel(Kernel):
     def __init__(self, beta: float | Tensor) -> None:
         self.beta = checked_beta(beta)
 
-    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         _check_labels(y, 2, "Try labels 0. and 1.")
-        mixed = _mixed(y, partner, trailing(weight, event_dim))
+        mixed = _mixed(_all(y, partner), weight, event_dim).clamp(0, 1)  # rounding may carry weights past one
 
         def biased(beta: float | Tensor) -> Tensor:
             return torch.sigmoid((2 * mixed - 1) * _log_odds(beta))
@@ -189,8 +195,9 @@ class DiracKernel(Kernel):
         [3.0]
     """
 
-    def pooled(self, y: Tensor, partner: Tensor, weight: Tensor, event_dim: int) -> Distribution:
-        return linear_pool(dist.Delta(y, event_dim=event_dim), dist.Delta(partner, event_dim=event_dim), weight)
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        own, *others = (dist.Delta(label, event_dim=event_dim) for label in _all(y, partner))
+        return linear_pool(own, others, weight)
 
 
 def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
@@ -259,10 +266,18 @@ def _check_labels(y: Tensor, num_classes: int, advice: str) -> None:
             raise ValueError(f"Labels must be 0, ..., {num_classes - 1}, got {outside[0].item():g}. {advice}")
 
 
-def _mixed(y: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """The convex combination of two labels, exact at both ends and where they are equal."""
-    dtype = torch.result_type(y, weight)
-    return torch.lerp(partner.to(dtype), y.to(dtype), weight.to(dtype))
+def _all(y: Tensor, partner: Partners) -> list[Tensor]:
+    return [y, partner] if isinstance(partner, Tensor) else [y, *partner]
+
+
+def _mixed(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
+    """The convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners."""
+    dtype = torch.result_type(labels[0], weight)
+    values = [label.to(dtype) for label in labels]
+    if len(values) == 2:
+        return torch.lerp(values[1], values[0], trailing(weight.to(dtype), dims))
+    weights = [trailing(one.to(dtype), dims) for one in weight.unbind(-1)]
+    return torch.stack([one * value for one, value in zip(weights, values, strict=True)]).sum(0)
 
 
 def _log_odds(beta: float | Tensor) -> float | Tensor:

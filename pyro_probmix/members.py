@@ -32,10 +32,18 @@ Weights = tuple[float | Tensor, ...]
 
 
 class Roll(NamedTuple):
-    """Stands for a second member: the first one with its batch rolled, so that what is mapped is mapped once."""
+    """Stands for further members: the first one with its batch rolled, so that what is mapped is mapped once.
+
+    Of ``ways`` members, member m has the batch rolled by m times the shift.
+    """
 
     shift: int
     dim: int
+    ways: int = 2
+
+    def each(self) -> list[tuple[int, int]]:
+        """Shift and dim of each further member."""
+        return [(m * self.shift, self.dim) for m in range(1, self.ways)]
 
 
 def checked_members(p: td.Distribution, q: td.Distribution | Sequence[td.Distribution]) -> Members:
@@ -107,7 +115,7 @@ def share_transforms(members: Sequence[Any], roll: Roll | None) -> bool:
     if not all(t.bijective for t in p.transforms):
         return False
     if roll is not None:
-        return all(roll_transform(t, *roll, len(p.event_shape)) is t for t in p.transforms)
+        return all(roll_transform(t, roll.shift, roll.dim, len(p.event_shape)) is t for t in p.transforms)
     return all(
         len(q.transforms) == len(p.transforms)
         and all(s is t or s == t for s, t in zip(p.transforms, q.transforms, strict=True))
@@ -121,7 +129,8 @@ def check_supports(members: Sequence[Any], roll: Roll | None) -> None:
         return
     limits: list[tuple[Any, ...]] = [bounds(p.support) for p in members]
     if roll is not None:
-        limits.append(tuple(roll_tensor(b, *roll) if isinstance(b, Tensor) else b for b in limits[0]))
+        first = limits[0]
+        limits += [tuple(roll_tensor(b, *by) if isinstance(b, Tensor) else b for b in first) for by in roll.each()]
     for other in limits[1:]:
         if not all(a is b or bool(torch.as_tensor(a == b).all()) for a, b in zip(limits[0], other, strict=True)):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Linear and log-linear pools of distributions, and the pool of every row of a batch with another row."""
+"""Linear and log-linear pools of distributions, and the pool of every row of a batch with other rows."""
 
 from __future__ import annotations
 
@@ -114,6 +114,7 @@ def pool_rows(
     shift: int,
     dim: int = -1,
     pool: Literal["log-linear", "linear"] = "log-linear",
+    ways: int = 2,
 ) -> TorchDistributionMixin:
     """Pool each row of a batch with the row ``shift`` away: ``pool(p, roll_batch(p, shift, dim), weight)``.
 
@@ -121,10 +122,12 @@ def pool_rows(
 
     Args:
         p: a distribution with batch shape ``[..., B, ...]``.
-        weight: the weight of the row itself in [0, 1], a float or a tensor that broadcasts with the batch shape.
-        shift: row *b* is pooled with row *b* - ``shift`` (mod B).
+        weight: the weight of the row itself in [0, 1], a float or a tensor that broadcasts with the batch shape. For
+            more than two ways a tensor ``[..., k]`` on the simplex, the weight of the row itself first.
+        shift: row *b* is pooled with row *b* - ``shift`` (mod B), and for more ways with *b* - 2 ``shift`` and so on.
         dim: the batch dimension of the rows, negative.
         pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
+        ways: the number k of rows that are pooled.
 
     Raises:
         TypeError: if the rows have no pool; see :func:`log_linear_pool`.
@@ -146,10 +149,11 @@ def pool_rows(
         raise ValueError(
             f"pool_rows got dim={dim} for a {describe(p)}, expected a negative dimension of its batch. Try dim=-1."
         )
-    weights = checked_weights(weight, (p,), 2)
+    weights = checked_weights(weight, (p,), ways)
+    roll = Roll(shift, dim, ways)
     if pool == "log-linear":
-        return cast(TorchDistributionMixin, _log_linear((p,), weights, Roll(shift, dim)))
-    return cast(TorchDistributionMixin, _linear((p, roll_batch(p, shift, dim)), weights))
+        return cast(TorchDistributionMixin, _log_linear((p,), weights, roll))
+    return cast(TorchDistributionMixin, _linear(_rolled(p, roll), weights))
 
 
 def _log_linear(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
@@ -176,7 +180,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
         )
         return transformed
     if roll is not None:
-        members = (p, roll_batch(p, *roll))
+        members = _rolled(p, roll)
     return NumericalPool(members, simplex_weights(members, weights), validate_args=p.__dict__.get("_validate_args"))
 
 
@@ -185,7 +189,7 @@ def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | Non
     bases = tuple(p.base_dist for p in members)
     extra = len(bases[0].batch_shape) - len(members[0].batch_shape)
     inner = tuple(_over(w, extra) for w in weights)
-    return _log_linear(bases, inner, roll and Roll(roll.shift, roll.dim - extra))
+    return _log_linear(bases, inner, roll and roll._replace(dim=roll.dim - extra))
 
 
 def _combined(members: Members, weights: Weights, roll: Roll | None, family: Family) -> td.Distribution:
@@ -194,12 +198,15 @@ def _combined(members: Members, weights: Weights, roll: Roll | None, family: Fam
     naturals = [family.to_natural(member) for member in members]
     if roll is not None:
         event_dims = [eta.dim() - len(p.batch_shape) for eta in naturals[0]]
-        naturals.append(
-            tuple(roll_tensor(eta, *roll, event_dim) for eta, event_dim in zip(naturals[0], event_dims, strict=True))
-        )
+        own = list(zip(naturals[0], event_dims, strict=True))
+        naturals += [tuple(roll_tensor(eta, *by, event_dim) for eta, event_dim in own) for by in roll.each()]
     return family.from_natural(
         p, tuple(_convex(etas, weights, len(p.batch_shape)) for etas in zip(*naturals, strict=True))
     )
+
+
+def _rolled(p: td.Distribution, roll: Roll) -> Members:
+    return (p, *(roll_batch(p, *by) for by in roll.each()))
 
 
 def _convex(values: Sequence[Tensor], weights: Weights, batch_dim: int) -> Tensor:
@@ -237,7 +244,7 @@ def _pooled_mask(members: Sequence[Any], weights: Weights, roll: Roll | None) ->
         raise ValueError("Cannot pool a distribution masked by a bool with one masked by a tensor. Try only tensors.")
     missing = [(~mask).double() for mask in masks]  # an indicator of the infinite, as a natural parameter may be
     if roll is not None:
-        missing.append(roll_tensor(missing[0], *roll))
+        missing += [roll_tensor(missing[0], *by) for by in roll.each()]
     return _convex(missing, weights, len(members[0].batch_shape)) == 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
@@ -19,16 +20,28 @@ from benchmarks import measure  # noqa: E402
 from benchmarks.cases import METHODS, Case, make_draws, make_problem  # noqa: E402
 from benchmarks.engines import ENGINES, load  # noqa: E402
 from benchmarks.measure import check_equal, time_in_turns  # noqa: E402
-from benchmarks.report import comparison, cost_of_fusing, write_json  # noqa: E402
+from benchmarks.plot import draw  # noqa: E402
+from benchmarks.report import comparison, cost_of_fusing, growth, targets, write_json  # noqa: E402
 from benchmarks.suite import make_row  # noqa: E402
 
 IN_TORCH = [name for name in ENGINES if name != "numpyro"]
+EAGER = [name for name in IN_TORCH if name != "ours-compiled"]
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("method", METHODS)
 def test_engines_in_torch_agree_in_losses_and_gradients(method: str, replicas: int) -> None:
-    check_equal(Case(method, replicas, batch_size=6, num_rows=11), IN_TORCH)
+    check_equal(Case(method, replicas, batch_size=6, num_rows=11), EAGER, "float64")
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize(("draws", "embeddings"), [(3, 1), (1, 4), (3, 2)])
+def test_engines_agree_with_several_draws(draws: int, embeddings: int, replicas: int) -> None:
+    check_equal(Case("M-ProbMix", replicas, 6, 11, draws, embeddings), EAGER, "float64")
+
+
+def test_the_compiled_engine_agrees() -> None:
+    check_equal(Case("M-ProbMix", 3, 6, 11), ["ours-compiled"], "float64")
 
 
 def test_numpyro_agrees_in_losses_and_gradients() -> None:
@@ -38,7 +51,8 @@ def test_numpyro_agrees_in_losses_and_gradients() -> None:
     code = (
         "from benchmarks.cases import Case\n"
         "from benchmarks.measure import check_equal\n"
-        "check_equal(Case('M-ProbMix', 3, 6, 11), ['numpyro'])\n"
+        "for draws in (1, 1), (3, 2):\n"
+        "    check_equal(Case('M-ProbMix', 3, 6, 11, *draws), ['numpyro'], 'float64')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -67,22 +81,46 @@ def test_an_engine_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(measure, "load", lambda name: Wrong if name == "wrong" else load(name))
     with pytest.raises(ValueError, match=r"wrong differs from torch-batched in head\.bias by 1\.0e-03"):
-        check_equal(Case("ProbMix", 2, 6, 11), ["torch-loop", "wrong"])
+        check_equal(Case("ProbMix", 2, 6, 11), ["torch-loop", "wrong"], "float64")
 
 
-def test_timings_become_rows_and_tables() -> None:
-    rows = []
-    for method in METHODS:
-        case = Case(method, 2, 4, 9)
-        engines = {name: load(name)(case, make_problem(case)) for name in ("torch-loop", "torch-batched", "ours-eager")}
-        timings = time_in_turns(engines, steps=1, blocks=2)
-        rows += [make_row(name, case, timing, None) for name, timing in timings.items()]
+def test_timings_become_rows_tables_and_a_picture(tmp_path: Path) -> None:
+    cases = [Case(method, 2, 4, 9) for method in METHODS]
+    names = ("torch-loop", "torch-vmap", "ours-eager")
+    engines: dict[Any, Any] = {(case, name): load(name)(case, make_problem(case)) for case in cases for name in names}
+    timings = time_in_turns(engines, dict.fromkeys(engines, 1), blocks=2)
+    rows = [make_row(name, case, timing, None) for (case, name), timing in timings.items()]
     keys = ["engine", "method", "R", "B", "K", "S", "device", "threads", "ms_per_step", "spread", "peak_mib"]
     assert list(rows[0]) == keys
     assert all(row["ms_per_step"] > 0 and row["spread"] >= 0 for row in rows)
-    table = comparison(Case("M-ProbMix", 2, 4, 9), rows[-3:])
-    assert "ours-eager" in table and "times as fast per model as the plain loop" in table
+    assert "torch-vmap" in comparison(rows[-3:])
     assert all(method in cost_of_fusing(rows) for method in METHODS)
+    # Of another kind: a step that takes R times as long for R models.
+    grown = [row | {"R": r, "B": 32, "ms_per_step": 0.5 * r} for row in rows[-3:] for r in (1, 5, 20)]
+    assert "R 1 to 20: torch-loop 1.00 1.00" in growth(grown, "R")
+    draw(grown, 50.0, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_operations_of_the_matrix_products() -> None:
+    """Counted by PyTorch in a step of the plain engine."""
+    for case in (Case("ERM", 2, 4, 9), Case("M-sampled", 3, 4, 9), Case("M-ProbMix", 2, 4, 9, 3, 2)):
+        with FlopCounterMode(display=False) as counter:
+            load("torch-batched")(case, make_problem(case)).train(1)
+        assert counter.get_total_flops() == case.flops
+
+
+def test_aims_are_held_against_the_rows() -> None:
+    sizes = {"K": 1, "S": 1}
+    rows = [
+        {"engine": engine, "method": method, "R": r, "B": b, "ms_per_step": ms} | sizes
+        for engine, ms in (("torch-loop", 9.0), ("numpyro", 2.0), ("ours-compiled", 1.5))
+        for method in METHODS
+        for r, b in ((20, 32), (20, 222), (1, 32))
+    ]
+    text = targets(rows)
+    assert "M-ProbMix / NumPyro, R=20, B=222" in text and "0.75, at most 1.0: met" in text
+    assert "6.0, at least 8: missed" in text
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

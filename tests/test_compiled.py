@@ -1,6 +1,10 @@
 """The compiled step gives what the eager one gives, for every method, or says why it cannot."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -8,6 +12,7 @@ import pytest
 import torch
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, ProbMix, fit
+from pyro_probmix.inference import compiled
 from tests.test_training import FEATURES, data, process, weights
 
 QUICK = ("ProbMix", "LocM-ProbMix")
@@ -16,9 +21,9 @@ CASES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) f
 
 def both(model, x, y, **options):
     """The fits of two copies from one seed, compiled and eager."""
-    compiled, eager = copy.deepcopy(model), copy.deepcopy(model)
-    results = [fit(m, x, y, epochs=3, learning_rate=0.01, compile=m is compiled, **options) for m in (compiled, eager)]
-    return (compiled, results[0]), (eager, results[1])
+    first, second = copy.deepcopy(model), copy.deepcopy(model)
+    results = [fit(m, x, y, epochs=3, learning_rate=0.01, compile=m is first, **options) for m in (first, second)]
+    return (first, results[0]), (second, results[1])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -26,9 +31,9 @@ def test_compiled_and_eager_fits_agree(name):
     """In float64, after three epochs with clipping: the same random numbers, and rounding of the same operations."""
     x, y = (t.double() for t in data())
     model = process(name, x=x, dtype=torch.float64)
-    (compiled, first), (eager, second) = both(model, x, y, validation=(x, y), clip_norm=1.0)
+    (model, first), (eager, second) = both(model, x, y, validation=(x, y), clip_norm=1.0)
     torch.testing.assert_close(first.train_loss, second.train_loss, rtol=1e-9, atol=1e-9)
-    for key, value in weights(compiled).items():
+    for key, value in weights(model).items():
         torch.testing.assert_close(value, weights(eager)[key], rtol=1e-8, atol=1e-9)
 
 
@@ -81,3 +86,59 @@ def test_unknown_choice():
     x, y = data()
     with pytest.raises(ValueError, match=r"compile='yes', expected True, False or 'auto'.*Try"):
         fit(process("ERM"), x, y, epochs=1, compile="yes")  # type: ignore[arg-type] # refused at run time
+
+
+def test_another_chunk_of_replicas_is_not_compiled_again(monkeypatch):
+    """Other weights and rows of the same shapes run by the same graphs, which read them anew."""
+    compilations = []
+
+    def standalone_compile(module, example, **options):
+        compilations.append(module)
+        return torch.fx.Interpreter(module).run
+
+    monkeypatch.setattr(torch._inductor, "standalone_compile", standalone_compile)
+    monkeypatch.setattr(compiled, "_compiled", {})
+    for chunk in range(3):
+        x, y = data(seed=chunk)
+        model = process("ProbMix")
+        eager = copy.deepcopy(model)
+        result = fit(model, x, y, epochs=2, validation=(x, y), compile=True, seed=chunk)
+        assert len(compilations) == 2  # the step and the validation
+        expected = fit(eager, x, y, epochs=2, validation=(x, y), compile=False, seed=chunk)
+        assert torch.equal(result.validation_nll, expected.validation_nll)
+
+
+RUN = """
+import os, torch
+from pyro_probmix import fit
+from tests.test_training import data, process
+
+torch.set_num_threads(1)
+x, y = data()
+start = sum(os.times()[:4])
+result = fit(process("ProbMix"), x, y, epochs=1, validation=(x, y), compile=True)
+print(sum(os.times()[:4]) - start, float(result.best_nll[0]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_second_run_finds_the_compiled_code_on_disk(tmp_path):
+    """Nothing new is compiled, which takes a fraction of the time, and the numbers are the same bit for bit."""
+    root = Path(__file__).resolve().parents[1]
+    runs, libraries = [], []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN],
+            cwd=root,
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        runs.append([float(word) for word in done.stdout.split()])
+        libraries.append({path.relative_to(tmp_path) for path in tmp_path.rglob("*.so")})
+    (first, nll), (second, again) = runs
+    assert libraries[0] and libraries[0] == libraries[1]
+    assert second < first / 2 and nll == again

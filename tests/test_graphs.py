@@ -13,6 +13,7 @@ import pyro
 import pytest
 import torch
 from scipy import sparse
+from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from pyro_probmix.graphs import (
@@ -138,6 +139,50 @@ def test_partners_follow_the_conditional_law(name: str) -> None:
         assert partners.shape == anchors.shape
         observed = torch.bincount(partners.flatten(), minlength=N).double() / DRAWS
         assert_frequencies(observed, weights[anchor] / weights[anchor].sum(), DRAWS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_edge_of_three_is_an_anchor_with_two_partners_of_its_own(name: str) -> None:
+    """Independent given the anchor: p(i) p(j | i) p(k | i), for every triple, and as often as that."""
+    build, weights = CASES[name]
+    graph = build()
+    anchor = weights.sum(1)
+    conditional = weights / anchor.clamp(min=1e-300)[:, None]
+    law = anchor[:, None, None] * conditional[:, :, None] * conditional[:, None, :]
+    triples = torch.cartesian_prod(*[torch.arange(N)] * 3)
+    edges = graph.edges(ways=3)
+    assert edges.event_shape == (3,)
+    torch.testing.assert_close(edges.log_prob(triples), law.flatten().log(), rtol=1e-9, atol=1e-9)
+    drawn = edges.sample((DRAWS,))
+    place = (drawn * torch.tensor([N * N, N, 1])).sum(-1)
+    observed = torch.bincount(place, minlength=N**3).double() / DRAWS
+    error = (law.flatten() * (1 - law.flatten()) / DRAWS).sqrt()
+    assert ((observed - law.flatten()).abs() <= 5 * error + 2 / DRAWS * (law.flatten() > 0)).all()  # of 216 triples
+    rows = torch.tensor([0, 2, 3, 5, 4, 1])
+    given = graph.edges(rows, ways=3)
+    drawn = given.sample((DRAWS // 10,))
+    assert drawn.shape == (DRAWS // 10, 2, 3) and bool(given.expand((4, 2)).log_prob(drawn[0]).isfinite().all())
+    if graph.minibatch == "pairs":
+        assert bool((drawn == rows.reshape(3, 2).T).all())  # parts of a shuffled minibatch
+        torch.testing.assert_close(given.log_prob(drawn), torch.zeros(DRAWS // 10, 2))
+    elif graph.minibatch == "anchors":
+        assert bool((drawn[..., 0] == rows[:2]).all())
+        own = conditional[rows[:2]].log()
+        expected = torch.stack([own[e, drawn[:, e, 1]] + own[e, drawn[:, e, 2]] for e in range(2)], -1)
+        torch.testing.assert_close(given.log_prob(drawn), expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match=r"a multiple of 4 of rows, got 6"):
+        graph.edges(rows, ways=4)
+
+
+def test_the_label_kernel_is_that_of_c_mixup() -> None:
+    """Yao et al. (2022) draw j by a Gaussian kernel density estimate around y_i, row i itself included."""
+    graph = LabelKernelGraph(RESPONSES, 0.7)
+    for i in range(N):
+        density = np.exp(
+            KernelDensity(kernel="gaussian", bandwidth=0.7).fit(RESPONSES[i : i + 1]).score_samples(RESPONSES)
+        )
+        partner = graph.log_partner_prob(torch.full((N,), i), torch.arange(N)).exp()
+        np.testing.assert_allclose(partner, density / density.sum(), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,6 +16,7 @@ __all__ = ["ENGINES", "Engine", "load"]
 ENGINES = {
     "torch-loop": "torch_loop.TorchLoop",
     "torch-batched": "torch_batched.TorchBatched",
+    "torch-vmap": "torch_vmap.TorchVmap",
     "numpyro": "numpyro_scan.NumPyroScan",
     "ours-eager": "ours_eager.OursEager",
     "ours-compiled": "ours_compiled.OursCompiled",

@@ -51,7 +51,9 @@ class OursEager:
         self.rows = torch.as_tensor(problem.rows)
         self.stack = Replicas(self.model, self.replicas)
         n = self.model.num_rows(self.x, self.y)
-        self.objective = Objective(self.model, ExpectedLogLikelihood(), self.stack, n)
+        nesting = 1 if self.replicas is None else 2
+        criterion = ExpectedLogLikelihood(case.draws, case.embeddings, max_plate_nesting=nesting)
+        self.objective = Objective(self.model, criterion, self.stack, n)
         self.kept: Gradient | None = None
         self.optimizer = FusedStep(fused_adam(self.stack.parameters, lr=LEARNING_RATE))
 
@@ -70,9 +72,23 @@ class OursEager:
                 self.stack.step(self.optimizer, None)
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        given = _Given(*(self._own(torch.as_tensor(v, dtype=self.x.dtype)) for v in draws))
-        with pyro.validation_enabled(False), given:
-            each = self._gradient()(self._own(self.rows[0]))
+        weight, noise = (torch.as_tensor(v, dtype=self.x.dtype) for v in draws)
+        if weight.dim() > 2:  # the process has the dims of the draws left of the replicas
+            weight, noise = weight.movedim(0, -2), noise.movedim(0, -3)
+        if self.replicas is None:
+            weight, noise = weight.squeeze(-2), noise.squeeze(-3)
+        with pyro.validation_enabled(False), _Given(weight, noise):
+            return self._results(eager_gradient(self.objective, self.x, self.y))
+
+    def own_loss_and_gradients(self, seed: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """As :meth:`loss_and_gradients`, of the step that is trained by, with draws of its own from a seed."""
+        with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
+            self.kept = self.kept or self._gradient()
+            torch.manual_seed(seed)
+            return self._results(self.kept)
+
+    def _results(self, gradient: Gradient) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        each = gradient(self._own(self.rows[0]))
         gradients = {}
         for name, parameter in self.weights.items():
             assert parameter.grad is not None

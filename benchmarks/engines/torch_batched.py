@@ -29,7 +29,9 @@ class TorchBatched:
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=LEARNING_RATE, fused=True)
 
     def _affine(self, layer: str, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.weights[f"{layer}.bias"], x, self.weights[f"{layer}.weight"])
+        rows = x.flatten(1, -2) if x.dim() > 3 else x  # draws are rows, too
+        out = torch.baddbmm(self.weights[f"{layer}.bias"], rows, self.weights[f"{layer}.weight"])
+        return out.view(*x.shape[:-1], -1) if x.dim() > 3 else out
 
     def _losses(self, rows: Tensor, weight: Tensor | None, noise: Tensor | None) -> Tensor:
         x, y = self.x[self.models, rows], self.y[self.models, rows]

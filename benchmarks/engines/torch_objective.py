@@ -15,16 +15,18 @@ __all__ = ["Sampler", "losses"]
 
 
 class Sampler:
-    """Draws the random numbers that a method needs, lambda [..., B] and noise [..., B, width]."""
+    """Draws the random numbers that a method needs, lambda [..., B] or [..., K, B] and noise [..., (S, K,) B, width]."""
 
     def __init__(self, case: Case, *replicas: int) -> None:
-        self.shape = (*replicas, case.batch_size)
+        particles, embeddings = ((case.draws,), (case.embeddings,)) if case.several else ((), ())
+        self.weights = (*replicas, *particles, case.batch_size)
+        self.noise = (*replicas, *embeddings, *particles, case.batch_size, EMBEDDING)
         self.case = case
         self.law = torch.distributions.Beta(torch.tensor(ALPHA), torch.tensor(ALPHA), validate_args=False)
 
     def __call__(self) -> tuple[Tensor | None, Tensor | None]:
-        weight = self.law.sample(self.shape) if self.case.fuses else None
-        return weight, torch.randn(*self.shape, EMBEDDING) if self.case.embeds else None
+        weight = self.law.sample(self.weights) if self.case.fuses else None
+        return weight, torch.randn(self.noise) if self.case.embeds else None
 
 
 def losses(
@@ -35,14 +37,16 @@ def losses(
     weight: Tensor | None,
     noise: Tensor | None,
 ) -> Tensor:
-    """The loss of each model, minus the mean log-likelihood of its B rows: x [..., B, d_x] to [...].
+    """The loss of each model, minus its criterion a row: x [..., B, d_x] to [...].
+
+    With K weights and S embeddings the mean of the likelihood over S is inside the logarithm, that over K outside.
 
     Args:
         case: which method.
         layers: the affine maps of the network, by name.
         x, y: the rows; row b + B/2 (mod B) is row b's partner.
-        weight: lambda for each row, [..., B].
-        noise: standard normal, [..., B, width of the embedding].
+        weight: lambda for each row, [..., B] or [..., K, B].
+        noise: standard normal, [..., B, width of the embedding] or [..., S, K, B, width].
     """
     half = x.shape[-2] // 2
     own = None
@@ -63,8 +67,13 @@ def losses(
         if case.method == "M-ProbMix":
             # The log-linear pool of two Gaussians: precision and precision times mean are mixed.
             precision = scale.reciprocal().square()
+            if case.several:  # a dim for K
+                precision, z, y = precision.unsqueeze(-3), z.unsqueeze(-3), y.unsqueeze(-3)
             pooled = mix(precision)
-            z = mix(precision * z) / pooled + noise * pooled.rsqrt()
+            loc, spread = mix(precision * z) / pooled, pooled.rsqrt()
+            if case.several:  # and one for S
+                loc, spread = loc.unsqueeze(-4), spread.unsqueeze(-4)
+            z = loc + noise * spread
         else:
             z = z + noise * scale
     loc, raw = layers["head"](layers["decoder"](z).relu()).chunk(2, -1)
@@ -75,5 +84,9 @@ def losses(
         loc, scale = mix(precision * loc) / pooled, pooled.rsqrt()
     if case.fuses:
         y = mix(y)
+    if case.several:
+        y = y.unsqueeze(-4)
     log_prob = -0.5 * ((y - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
+    if case.several:
+        return math.log(case.embeddings) - log_prob.logsumexp(-4).mean((-3, -2, -1))
     return -log_prob.mean((-2, -1))

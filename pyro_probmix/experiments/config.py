@@ -13,8 +13,8 @@ class Config:
 
     Attributes:
         experiment: a name in ``EXPERIMENTS``.
-        dataset: the data set; for ``uci`` also several, separated by commas; for ``table`` a scikit-learn set or the
-            path of a file.
+        dataset: the data set; for ``uci`` and ``stocks`` also several, separated by commas; for ``table`` a scikit-learn set
+            or the path of a file.
         target: the target column of a file, or several, separated by commas.
         task: ``"regression"`` or ``"classification"``; None lets a table decide.
         methods: names in ``METHODS``; none is replaced by all that the experiment compares.
@@ -23,7 +23,7 @@ class Config:
         epochs: passes over the training rows.
         learning_rate: of Adam.
         batch_size: rows of a step, even; None for all.
-        network: ``"mlp"``.
+        network: ``"mlp"``; for ``stocks`` ``"lstm"``, ``"transformer"``, or both with a comma between.
         widths: widths of the hidden layers.
         mixing_layer: the layer whose activations are the embedding, from 1.
         activation: a name in ``ACTIVATIONS``.
@@ -95,12 +95,22 @@ _ABLATION = replace(
     _TOY, experiment="ablation-regression", setting="grid", alphas=(0.01, 0.05, 0.1, 0.5, 1.0), betas=(0.0, 0.01)
 )
 
-#: Experiment -> its defaults, from sections 6.1 and 6.2 of the paper; ``table`` follows the UCI runs, but for the epochs.
+#: Experiment -> its defaults, from sections 6.1 to 6.3 of the paper; ``table`` follows the UCI runs, but for the epochs.
 EXPERIMENTS: dict[str, Config] = {
     "toy-regression": _TOY,
     "toy-classification": replace(_TOY, experiment="toy-classification", dataset="toy-classification"),
     "ablation-regression": _ABLATION,
     "ablation-classification": replace(_ABLATION, experiment="ablation-classification", dataset="toy-classification"),
     "uci": Config(experiment="uci", dataset="yacht"),
+    "stocks": Config(
+        experiment="stocks",
+        dataset="GOOG,GME,NVDA,RCL",
+        network="lstm,transformer",
+        splits=tuple(range(10)),
+        epochs=1500,
+        learning_rate=0.0005,
+        batch_size=64,
+        widths=(64,),
+    ),
     "table": Config(experiment="table", dataset="diabetes", splits=tuple(range(10)), epochs=200),
 }

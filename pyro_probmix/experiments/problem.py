@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.data import Split, Standardizer, Table, train_validation_split
+from pyro_probmix.experiments.stocks import load_prices, windows_of
 from pyro_probmix.experiments.table import load_table, random_split
 from pyro_probmix.experiments.toy import toy_classification, toy_regression
 from pyro_probmix.experiments.uci import load_uci
@@ -19,7 +20,7 @@ __all__ = ["Part", "Problem", "load_problem"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows of all replicas: x [R, n, d], standardised; y [R, n, d_y], standardised, or classes [R, n]."""
+    """Rows of all replicas: x [R, n, d], or windows of a series [R, n, T, d]; y [R, n, d_y], or classes [R, n]."""
 
     x: Tensor
     y: Tensor
@@ -90,6 +91,8 @@ def load_problem(config: Config) -> Problem:
     """
     unit = "split" if config.experiment == "uci" else "seed"
     names = tuple(f"{unit} {k}" for k in config.splits)
+    if config.experiment == "stocks":
+        return _series(config, names)
     toy = config.experiment != "table" and config.dataset in ("toy-regression", "toy-classification")
     return _stacked([_tables(config, k) for k in config.splits] if toy else _dealt(config), names)
 
@@ -115,6 +118,34 @@ def _dealt(config: Config) -> list[tuple[Table, Table, Split]]:
         return [(table, table, published[k]) for k in config.splits]
     table = load_table(config.dataset, config.target, config.task)  # type: ignore[arg-type] # checked where it is loaded
     return [(table, table, random_split(len(table.x), k)) for k in config.splits]
+
+
+def _series(config: Config, names: tuple[str, ...]) -> Problem:
+    """The windows of a stock's prices, the same for each seed; scaled by the training windows, each kind of price its own."""
+    windows = windows_of(load_prices(config.dataset, config.data_dir).to_numpy())
+    rows = (windows.split.train, windows.split.validation, windows.split.test)
+    y_scaler = Standardizer.fit(windows.y[rows[0], None])
+    x_scaler = Standardizer.fit(windows.x[rows[0]].reshape(-1, windows.x.shape[-1]))
+    copies = len(names)
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.stack([values] * copies), dtype=torch.float32)
+
+    train, validation, test = (
+        Part(tensor(x_scaler.transform(windows.x[part])), tensor(y_scaler.transform(windows.y[part, None])))
+        for part in rows
+    )
+    return Problem(
+        train,
+        validation,
+        test,
+        loc=tensor(y_scaler.mean[None]),
+        scale=tensor(y_scaler.scale[None]),
+        x_scaler=Standardizer(np.stack([x_scaler.mean] * copies), np.stack([x_scaler.scale] * copies)),
+        classes=(),
+        names=names,
+        num_outputs=1,
+    )
 
 
 def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) -> Problem:

@@ -21,6 +21,7 @@ import pyro
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.inference.criteria import Criterion
@@ -56,7 +57,7 @@ class Objective(nn.Module):
         model: the process.
         criterion: what is maximised.
         replicas: the replicas of the process.
-        num_rows: n, rows of the data set, to which the criterion is scaled.
+        num_rows: n, rows of the data set, to which the criterion is scaled; x and y may be a part of it.
         clip_norm: largest norm of a replica's gradient; None does not clip.
     """
 
@@ -68,7 +69,7 @@ class Objective(nn.Module):
         self.num_rows, self.clip_norm = num_rows, clip_norm
 
     def forward(self, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        terms = self.criterion.terms(self.model, self.model.guide, x, y, rows)
+        terms = self.criterion.terms(self.model, self.model.guide, x, y, rows, self.num_rows)
         return torch.stack([-self.replicas.sum_of_each(term) / self.num_rows for term in terms]).sum(0)
 
     def gradients(self, losses: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -277,12 +278,15 @@ def _trace(module: nn.Module, program: _Program, fixed: Sequence[Tensor], varyin
 
     # Fake tensors have no values: a model that looks at one in Python fails here, and is not frozen at what it saw.
     trace = make_fx(results, tracing_mode="fake", _allow_non_fake_inputs=True)
-    with pyro.get_param_store().scope():  # where a PyroModule registers its parameters, which are fake for now
+    # Lazily: torch keeps the source of each graph module that it has made runnable, 0.1 MiB a fit, for good.
+    with pyro.get_param_store().scope(), _use_lazy_graph_module(True):  # the store: a PyroModule's fake parameters
         traced = trace(*inputs, *varying)
-    lifted, constants = _lift(traced, len(inputs))
+        lifted, constants = _lift(traced, len(inputs))
     inputs += lifted
     shapes = tuple((t.shape, t.stride(), t.dtype, t.device) for t in (*inputs, *varying))
-    return _Graph(traced, inputs, lifted, (traced.code, shapes, constants, torch.get_num_threads()))
+    return _Graph(
+        traced, inputs, lifted, (traced.graph.python_code("self").src, shapes, constants, torch.get_num_threads())
+    )
 
 
 def _lift(module: fx.GraphModule, place: int) -> tuple[list[Tensor], tuple[Any, ...]]:

@@ -22,7 +22,7 @@ __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
 
 class Criterion(ELBO):
-    """What is maximised; the two criteria differ in one method, :meth:`average`.
+    """What is maximised; criteria differ in how they average over the draws, :meth:`average`.
 
     Args:
         num_particles: K, draws of the weight and the perturbed labels for each edge. The network is evaluated once for
@@ -54,6 +54,11 @@ class Criterion(ELBO):
     def check(self, sites: list[dict[str, Any]]) -> None:
         """Raises ValueError if the criterion is not defined for these responses."""
 
+    def log_prob(self, site: dict[str, Any]) -> Tensor:
+        """The log-density of a response in nats, without the scale from subsampling; 0 where it is masked."""
+        log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+        return log_prob
+
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
         """The summands of the objective, in nats, each in the shape of its plates, scaled for subsampling."""
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
@@ -74,9 +79,9 @@ class Criterion(ELBO):
             if site["type"] == "sample" and name not in model_sites:  # auxiliary to the guide
                 terms.append(-_log_prob(site) / self.num_particles)
         for sites in responses.values():
-            log_prob = sum(_unscaled_log_prob(site) for site in sites)
-            assert isinstance(log_prob, Tensor)
             self.check(sites)
+            log_prob = sum(self.log_prob(site) for site in sites)
+            assert isinstance(log_prob, Tensor)
             terms.append(scale_and_mask(self.average(self._leading_draws(log_prob)), sites[0]["scale"]))
         return terms
 
@@ -243,11 +248,6 @@ def _one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Tr
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace)
     return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-
-
-def _unscaled_log_prob(site: dict[str, Any]) -> Tensor:
-    log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
-    return log_prob
 
 
 def _log_prob(site: dict[str, Any]) -> Tensor:

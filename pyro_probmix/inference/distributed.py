@@ -23,12 +23,13 @@ class Ranks:
     Args:
         joint: whether the processes of torch's default group train together.
         batch_size: of the process; None for all rows.
+        ways: of the process, the rows of an edge.
 
     Raises:
         ValueError: if there is no group, or the batch cannot be dealt evenly.
     """
 
-    def __init__(self, joint: bool, batch_size: int | None) -> None:
+    def __init__(self, joint: bool, batch_size: int | None, ways: int = 2) -> None:
         if joint and not (distributed.is_available() and distributed.is_initialized()):
             raise ValueError(
                 "fit got distributed=True outside of a process group, expected one. Try torchrun, and "
@@ -37,10 +38,13 @@ class Ranks:
         self.joint = joint
         self.count = distributed.get_world_size() if joint else 1
         self.index = distributed.get_rank() if joint else 0
-        if batch_size is not None and batch_size % (2 * self.count):
+        self.ways = ways
+        least = ways * self.count
+        if batch_size is not None and batch_size % least:
             raise ValueError(
-                f"fit got batch_size={batch_size} for {self.count} processes, expected a multiple of {2 * self.count}, "
-                f"whole pairs for each. Try batch_size={max(1, round(batch_size / (2 * self.count))) * 2 * self.count}."
+                f"fit got batch_size={batch_size} for {self.count} processes, expected a multiple of {least}, "
+                f"whole {'pairs' if ways == 2 else 'edges'} for each. "
+                f"Try batch_size={max(1, round(batch_size / least)) * least}."
             )
 
     def seed(self, seed: int) -> int:
@@ -48,8 +52,8 @@ class Ranks:
         return seed + 1_000_003 * self.index
 
     def padded(self, num_rows: int) -> int:
-        """The rows of a batch of all, so many that each rank gets whole pairs."""
-        return -(-num_rows // (2 * self.count)) * 2 * self.count
+        """The rows of a batch of all, so many that each rank gets whole edges."""
+        return -(-num_rows // (self.ways * self.count)) * self.ways * self.count
 
     def shared(self, order: Tensor) -> Tensor:
         """The first rank's order of the rows, for all."""
@@ -61,8 +65,8 @@ class Ranks:
         """This rank's share of a batch [..., B], pairs that are pairs of the batch too."""
         if self.count == 1:
             return rows
-        halves = rows.reshape(*rows.shape[:-1], 2, -1)
-        return halves.chunk(self.count, -1)[self.index].flatten(-2)
+        parts = rows.reshape(*rows.shape[:-1], self.ways, -1)
+        return parts.chunk(self.count, -1)[self.index].flatten(-2)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the ranks, the same on all of them."""

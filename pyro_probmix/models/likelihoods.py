@@ -7,12 +7,23 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from scipy.special import stdtr
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pyro_probmix.models.networks import Linear
 
-__all__ = ["Bernoulli", "Categorical", "Gamma", "Gaussian", "HomoscedasticGaussian", "Likelihood", "Poisson"]
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Categorical",
+    "Gamma",
+    "Gaussian",
+    "HomoscedasticGaussian",
+    "Likelihood",
+    "Poisson",
+    "StudentT",
+]
 
 #: Floor of scales, rates and concentrations, in units of the (standardised) response.
 FLOOR = 1e-3
@@ -67,6 +78,39 @@ class HomoscedasticGaussian(Likelihood):
         return dist.Normal(raw, softplus(self.raw_scale) + FLOOR).to_event(1)
 
 
+class StudentT(Likelihood):
+    r"""Student's t with location, scale and degrees of freedom from the features; these are above 2, at first near 5."""
+
+    parameters_per_output = 3
+
+    def density(self, raw: Tensor) -> Any:
+        loc, scale, df = raw.chunk(3, -1)
+        return _StudentT(2 + FLOOR + softplus(df + 3.0), loc, softplus(scale) + FLOOR).to_event(1)
+
+
+class _StudentT(dist.StudentT):  # type: ignore[misc] # Pyro is annotated in part
+    """With a distribution function, which torch's lacks; it carries no gradient. Its degrees of freedom are above 2.
+
+    torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot.
+    """
+
+    @property
+    def mean(self) -> Tensor:
+        loc: Tensor = self.loc
+        return loc
+
+    @property
+    def variance(self) -> Tensor:
+        variance: Tensor = self.scale.square() * self.df / (self.df - 2)
+        return variance
+
+    def cdf(self, value: Tensor) -> Tensor:
+        z = (value - self.loc) / self.scale
+        df = self.df.expand(z.shape).detach().cpu().numpy()
+        level: Tensor = torch.as_tensor(stdtr(df, z.detach().cpu().numpy())).to(z)
+        return level
+
+
 class Categorical(Likelihood):
     r"""Classes 0 to ``num_outputs`` - 1, with logits from the features."""
 
@@ -82,10 +126,16 @@ class Bernoulli(Likelihood):
 
 
 class Poisson(Likelihood):
-    """Counts, with rates from a softplus of the features."""
+    """Counts, with rates from a softplus of the features, in multiples of ``unit``, [d_y]; 1 unless set."""
+
+    unit: Tensor
+
+    def __init__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> None:
+        super().__init__(in_features, num_outputs, replicas)
+        self.register_buffer("unit", torch.ones(num_outputs))
 
     def density(self, raw: Tensor) -> Any:
-        return dist.Poisson(softplus(raw) + FLOOR).to_event(1)
+        return dist.Poisson(self.unit * (softplus(raw) + FLOOR)).to_event(1)
 
 
 class Gamma(Likelihood):
@@ -96,3 +146,15 @@ class Gamma(Likelihood):
     def density(self, raw: Tensor) -> Any:
         concentration, rate = (softplus(raw) + FLOOR).chunk(2, -1)
         return dist.Gamma(concentration, rate).to_event(1)
+
+
+#: Name -> the head. A line here is all that a new one needs.
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "homoscedastic": HomoscedasticGaussian,
+    "student-t": StudentT,
+    "poisson": Poisson,
+    "gamma": Gamma,
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+}

@@ -12,8 +12,10 @@ from pyro_probmix.handlers import Pool
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.networks import MLP
+from pyro_probmix.models.recurrent import LSTM
+from pyro_probmix.models.transformer import Transformer
 
-__all__ = ["METHODS", "Method", "build_density"]
+__all__ = ["METHODS", "SERIES", "Method", "build_density"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,30 @@ class Method:
         pool: how to fuse.
         variance: None for a point embedding; for a Gaussian one, whether its variance network shares the encoder
             or is separate (the first layer is then halved, to keep the size comparable).
+        ways: how many rows are fused.
+        clean: whether the rows' own likelihood is added to the fused one.
+        alpha: the shape of the weights' law, where the method sets its own; None takes the run's.
+        likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical law for classes.
+        criterion: a name in ``CRITERIA``; None takes the run's.
+        draws: K and S, draws of the weights and of an embedding for each, in the criterion; None takes the run's K, and 1.
+        members: networks to an ensemble, trained together from their own initial weights, whose densities are averaged.
     """
 
     site: Literal["x", "z", "y"] | None = None
     graph: str | None = None
     pool: Pool = "log-linear"
     variance: Literal["shared", "separate"] | None = None
+    ways: int = 2
+    clean: bool = False
+    alpha: float | None = None
+    likelihood: str | None = None
+    criterion: str | None = None
+    draws: tuple[int, int] | None = None
+    members: int = 1
 
+
+#: Name -> an encoder of series, made with (d, T, out_features=..., replicas=...).
+SERIES: dict[str, Callable[..., nn.Module]] = {"lstm": LSTM, "transformer": Transformer}
 
 #: The methods of the paper's tables, in their order. A line here is all that a new one needs.
 METHODS: dict[str, Method] = {
@@ -53,29 +72,32 @@ METHODS: dict[str, Method] = {
 def build_density(
     method: Method,
     *,
-    num_features: int,
+    num_features: int | tuple[int, int],
     likelihood: Callable[[int, int, int | None], nn.Module],
     num_outputs: int = 1,
     widths: Sequence[int] = (128, 32),
     mixing_layer: int = 1,
     activation: str | Callable[[], nn.Module] = "relu",
     dropout: float = 0.0,
+    network: str = "mlp",
     replicas: int | None = None,
 ) -> ConditionalDensity:
-    """A fully connected density p(y|x) for a method: layers up to the embedding, the embedding, the others, the head.
+    """A density p(y|x) for a method: layers up to the embedding, the embedding, the others, the head.
 
     Args:
         method: for example ``METHODS["M-ProbMix"]``.
-        num_features: d_x.
+        num_features: d_x; for a series (T, d), so many time steps of so many numbers.
         likelihood: the head, made with (in_features, num_outputs, replicas); for example :class:`Gaussian`.
         num_outputs: d_y, or the number of classes.
-        widths: widths of the hidden layers.
+        widths: widths of the hidden layers; for a series only the first counts, the width of the embedding.
         mixing_layer: the hidden layer, counted from 1, whose activations are the embedding.
         activation, dropout: see :class:`MLP`.
+        network: ``"mlp"``, fully connected, or a name in ``SERIES``: that encoder's compressed features are the embedding,
+            and the head follows.
         replicas: number of independent copies.
 
     Raises:
-        ValueError: for a mixing layer that is not there.
+        ValueError: for a mixing layer or a network that is not there, or a separate variance network of a series.
 
     Example:
         >>> from pyro_probmix.models import METHODS, Gaussian, build_density
@@ -83,6 +105,13 @@ def build_density(
         >>> density.decoder.out_features
         32
     """
+    if network != "mlp":
+        return _series_density(method, num_features, likelihood, num_outputs, widths, network, replicas)
+    if not isinstance(num_features, int):
+        raise ValueError(
+            f"build_density got num_features={num_features} for a fully connected network, expected a number. "
+            f"Try network='{next(iter(SERIES))}'."
+        )
     if not 1 <= mixing_layer <= len(widths):
         raise ValueError(
             f"build_density got mixing_layer={mixing_layer}, expected 1 to {len(widths)}, a layer of {tuple(widths)}. Try 1."
@@ -98,3 +127,33 @@ def build_density(
     decoder = MLP(width, decoder_widths, activation=activation, dropout=dropout, replicas=replicas)
     head = likelihood(decoder.out_features, num_outputs, replicas)
     return ConditionalDensity(encoder, embedding, decoder, head, replicas=replicas)
+
+
+def _series_density(
+    method: Method,
+    num_features: int | tuple[int, int],
+    likelihood: Callable[[int, int, int | None], nn.Module],
+    num_outputs: int,
+    widths: Sequence[int],
+    network: str,
+    replicas: int | None,
+) -> ConditionalDensity:
+    if network not in SERIES:
+        raise ValueError(
+            f"build_density got network={network!r}, expected 'mlp' or one of {', '.join(SERIES)}. Try network='mlp'."
+        )
+    if isinstance(num_features, int):
+        raise ValueError(
+            f"build_density got num_features={num_features} for a series, expected (time steps, numbers of each). "
+            "Try num_features=(42, 4)."
+        )
+    if method.variance == "separate":
+        raise ValueError(
+            f"build_density got a separate variance network for network={network!r}, expected none: there is no separate "
+            "variance network of a series. Try METHODS['M-ProbMix']."
+        )
+    steps, size = num_features
+    encoder = SERIES[network](size, steps, out_features=widths[0], replicas=replicas)
+    embedding = PointEmbedding() if method.variance is None else GaussianEmbedding(widths[0], None, replicas)
+    head = likelihood(widths[0], num_outputs, replicas)
+    return ConditionalDensity(encoder, embedding, nn.Identity(), head, replicas=replicas, event_dim=2)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "MLP", "Linear", "initialise"]
+__all__ = ["ACTIVATIONS", "MLP", "LayerNorm", "Linear", "by_replica", "initialise"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -29,6 +29,8 @@ class Linear(nn.Module):
         out_features: width of the output.
         replicas: number R of independent copies, stacked as ``weight`` [R, in, out] and ``bias`` [R, 1, out]; None makes a
             single one, [in, out] and [out].
+        bound: largest magnitude of an initial weight; by default 1/sqrt(in_features).
+        zero_bias: whether the bias starts at zero.
 
     Shape:
         [..., B, in] to [..., B, out]; with replicas [..., R, B, in], or [B, in] shared by them, to [..., R, B, out].
@@ -40,9 +42,18 @@ class Linear(nn.Module):
         torch.Size([5, 7, 2])
     """
 
-    def __init__(self, in_features: int, out_features: int, replicas: int | None = None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        replicas: int | None = None,
+        *,
+        bound: float | None = None,
+        zero_bias: bool = False,
+    ) -> None:
         super().__init__()
         stack = () if replicas is None else (replicas,)
+        self.bound, self.zero_bias = 1 / math.sqrt(in_features) if bound is None else bound, zero_bias
         self.weight = nn.Parameter(torch.empty(*stack, in_features, out_features))
         self.bias = nn.Parameter(torch.empty(*stack, *(() if replicas is None else (1,)), out_features))
         for replica in range(replicas or 1):
@@ -50,12 +61,11 @@ class Linear(nn.Module):
 
     @torch.no_grad()
     def initialise(self, replica: int, generator: torch.Generator | None) -> None:
-        """Draws the weights of one replica, uniform within 1/sqrt(in_features) of zero as in ``torch.nn.Linear``."""
-        bound = 1 / math.sqrt(self.weight.shape[-2])
+        """Draws the weights of one replica, uniform within the bound; by default as in ``torch.nn.Linear``."""
         for parameter in (self.weight, self.bias):
             drawn = torch.rand(parameter.shape[1:] if self.weight.dim() == 3 else parameter.shape, generator=generator)
             target = parameter[replica] if self.weight.dim() == 3 else parameter
-            target.copy_((2 * drawn - 1) * bound)
+            target.copy_((2 * drawn - 1) * (0.0 if self.zero_bias and parameter is self.bias else self.bound))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.dim() == 2:
@@ -69,6 +79,53 @@ class Linear(nn.Module):
         rows = x.movedim(-3, 0).flatten(1, -2)
         out: Tensor = torch.baddbmm(self.bias, rows, self.weight).unflatten(1, (*draws, x.shape[-2])).movedim(0, -3)
         return out
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation of the last dimension, with a scale and a shift for each replica.
+
+    Args:
+        width: of the features.
+        replicas: number R of independent copies.
+
+    Shape:
+        [B, T, width] to the same; with replicas [R, B, T, width].
+
+    References:
+        Ba, Kiros, Hinton (2016), as ``torch.nn.LayerNorm``.
+    """
+
+    def __init__(self, width: int, replicas: int | None = None) -> None:
+        super().__init__()
+        shape = (width,) if replicas is None else (replicas, 1, 1, width)
+        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = nn.functional.layer_norm(x, x.shape[-1:])
+        return normal * self.weight + self.bias
+
+
+def by_replica(function: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    """Applies a function of a series, [R, B, T, d] or without replicas [B, T, d], to one with any draws to the left.
+
+    Args:
+        function: to [R, B, out...] or [B, out...].
+        x: [..., B, T, d]; with replicas [B, T, d], shared by them, or [..., R, B, T, d].
+        weight: one of the stacked weights, [R, in, out], or [in, out] without replicas.
+
+    Returns:
+        [..., B, out...], with replicas [..., R, B, out...].
+    """
+    if weight.dim() == 2:
+        out = function(x.flatten(0, -3))
+        return out.reshape(*x.shape[:-2], *out.shape[1:])
+    if x.dim() == 3:
+        x = x.expand(weight.shape[0], -1, -1, -1)
+    draws, rows = x.shape[:-4], x.shape[-3]
+    if not draws:
+        return function(x)
+    out = function(x.movedim(-4, 0).flatten(1, -3))
+    return out.reshape(len(out), *draws, rows, *out.shape[2:]).movedim(0, len(draws))
 
 
 class MLP(nn.Module):

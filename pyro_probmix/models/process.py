@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.guides import PriorGuide
-from pyro_probmix.handlers import FuseMessenger, Labels, Pool
+from pyro_probmix.handlers import FuseMessenger, Pool
 from pyro_probmix.kernels import Kernel
 from pyro_probmix.models.density import expose_parameters
+from pyro_probmix.perturbation import Labels
+from pyro_probmix.simplex import Dirichlet
 from pyro_probmix.weights import Beta
 
-__all__ = ["ProbMix", "shuffled_rows"]
+__all__ = ["ProbMix", "shuffled_rows", "weighted_rows"]
 
 #: Marks the edges for the criteria: all particles share them, so that the network is evaluated once for all.
 _SHARED: Any = {"shared": True}
@@ -40,20 +42,26 @@ class ProbMix(nn.Module):
         at: the site to fuse at, ``"x"`` (mixup), ``"z"`` (at an embedding) or ``"y"`` (at the response) of a
             :class:`ConditionalDensity`; None fuses nothing, which is maximum likelihood (ERM).
         graph: the graph over the n rows; None is the complete one.
-        alpha: both shapes of the Beta law of the weight, above 0; with replicas also a tensor [R].
+        alpha: all shapes of the Beta or Dirichlet law of the weights, above 0; with replicas also a tensor [R].
         beta: spread of the label kernels, at least 0; with replicas also a tensor [R].
         pool: ``"log-linear"`` or ``"linear"``.
         kernel, labels: see :func:`~pyro_probmix.fuse`.
-        batch_size: B, rows of a step, even; None takes all n (and one twice, if n is odd).
+        batch_size: B, rows of a step, even (a multiple of k); None takes all n (and some twice, if n is none).
+        ways: k, the rows that are fused, at least 2.
+        clean: whether the likelihood of the minibatch's rows themselves, whose densities are not fused and whose labels are
+            not perturbed, is added to that of the edges. (A ``kernel`` of one's own perturbs these labels too, with all
+            weight on each row's own.)
 
     Shape:
         x [n, ...] and y [n, ...]; with replicas also [R, n, ...], the rows of each replica.
 
     Raises:
-        ValueError: for alpha <= 0, beta < 0, an odd batch size, or data that do not fit the graph.
+        ValueError: for alpha <= 0, beta < 0, an odd batch size (no multiple of k), ``clean`` where nothing is fused, or data
+            that do not fit the graph.
 
     References:
-        El-Laham et al. (2025), eq. (11) to (14), (20) to (22).
+        El-Laham et al. (2025), eq. (11) to (14), (20) to (22). Pinto et al. (2022), Using Mixup as a Regularizer Can
+        Surprisingly Improve Accuracy & Out-of-Distribution Robustness.
 
     Example:
         >>> import pyro, torch
@@ -84,18 +92,30 @@ class ProbMix(nn.Module):
         kernel: Kernel | None = None,
         labels: Labels = "sample",
         batch_size: int | None = None,
+        ways: int = 2,
+        clean: bool = False,
     ) -> None:
         super().__init__()
         self.density = density
         self.at = at
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
-        if batch_size is not None and (batch_size < 2 or batch_size % 2):
+        if not isinstance(ways, int) or ways < 2:
+            raise ValueError(f"ProbMix got ways={ways!r}, expected an integer of at least 2. Try ways=2.")
+        if batch_size is not None and (batch_size < ways or batch_size % ways):
+            parts = "an even number of rows, two halves" if ways == 2 else f"a multiple of {ways} rows, equal parts"
             raise ValueError(
-                f"ProbMix got batch_size={batch_size}, expected an even number of rows, two halves that are each other's "
-                "partners. Try 32."
+                f"ProbMix got batch_size={batch_size}, expected {parts} that are each other's partners. "
+                f"Try {-(-32 // ways) * ways}."
+            )
+        if clean and at is None:
+            raise ValueError(
+                "ProbMix got clean=True and at=None, expected a site that is fused beside the rows' own likelihood. "
+                "Try at='x'."
             )
         self.batch_size = batch_size
+        self.ways = ways
+        self.clean = clean
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
         if not bool(((alpha > 0) & alpha.isfinite()).all()):
@@ -106,7 +126,9 @@ class ProbMix(nn.Module):
         self.register_buffer("beta", beta, persistent=False)
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
-        self._fusion: dict[str, Any] = {"pool": pool, "kernel": kernel, "labels": labels}
+        self._fusion: dict[str, Any] = {
+            "pool": pool, "kernel": kernel, "labels": labels, "ways": ways, "clean": clean
+        }  # fmt: skip
         if at is not None:
             self._handler()  # refuses options that are not there now, not at the first step
 
@@ -126,35 +148,45 @@ class ProbMix(nn.Module):
         """Draws the edges, weights and embeddings from their prior."""
         return PriorGuide(self)
 
-    def forward(self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None) -> Any:
+    def forward(
+        self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None, num_rows: int | None = None
+    ) -> Any:
         """Runs the process on the data set.
 
         Args:
             x, y: all rows, see above.
             rows: a shuffled minibatch, indices [B], with replicas [R, B]; the edges are then those of these rows
                 (see :meth:`~pyro_probmix.graphs.Graph.edges`), which varies less than independent draws. None draws
-                B/2 edges independently, or B rows if nothing is fused.
+                B/k edges independently, or B rows if nothing is fused.
+            num_rows: of the data set, of which x and y hold a part; None if they hold it all.
         """
         expose_parameters(self)
         n = self.num_rows(x, y)
-        batch_size = n + n % 2 if self.batch_size is None else self.batch_size
+        batch_size = -(-n // self.ways) * self.ways if self.batch_size is None else self.batch_size
         if self.at is None:
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
-            return self._run(x, y, rows, n, None)
-        edge = self._draw_edges(n, batch_size // 2, rows)
-        return self._run(x, y, edge.movedim(-1, -2).flatten(-2), n, self._handler())
+            return self._run(x, y, rows, num_rows or n, None)
+        edge = self._draw_edges(n, batch_size // self.ways, rows)
+        parts = edge.movedim(-1, -2)  # [..., k, E]
+        if self.clean:  # behind each part as many rows that are not fused, those of the minibatch
+            if rows is None:
+                rows = shuffled_rows(n, batch_size, self.replicas, x.device)
+            parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
+        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler())
 
     def _handler(self) -> FuseMessenger:
         assert self.at is not None
-        weight = Beta(self.alpha, self.alpha)
+        weight: Any = Beta(self.alpha, self.alpha)
+        if self.ways > 2:
+            weight = Dirichlet(self.alpha.unsqueeze(-1).expand(*self.alpha.shape, self.ways))
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
         return FuseMessenger(self.at, weight=weight, beta=beta, **self._fusion)
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
         graph = CompleteGraph(n) if self.graph is None else self.graph
-        edges = graph.edges(rows)
-        num_edges = num_edges if rows is None else rows.shape[-1] // 2
+        edges = graph.edges(rows, self.ways)
+        num_edges = num_edges if rows is None else rows.shape[-1] // self.ways
         # The density declares the plate of the replicas; a second declaration of it would be a second site of that name.
         replicas = nullcontext() if self.replicas is None else IndepMessenger("replica", self.replicas, -2)
         with replicas, pyro.plate("pairs", num_edges, dim=-1):
@@ -164,7 +196,9 @@ class ProbMix(nn.Module):
 
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
-        with _ScaleRows(n, rows.shape[-1]):
+        size = rows.shape[-1]
+        # With clean rows, half of them stand for all n, and the other half once more.
+        with _ScaleRows(n / size * (2 if self.clean else 1), size):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
@@ -199,9 +233,9 @@ class ProbMix(nn.Module):
 class _ScaleRows(Messenger):
     """Scales the sites of the rows' plate from a minibatch to the data set; global latents are not scaled."""
 
-    def __init__(self, num_rows: int, batch_size: int) -> None:
+    def __init__(self, scale: float, batch_size: int) -> None:
         super().__init__()
-        self.scale, self.batch_size = num_rows / batch_size, batch_size
+        self.scale, self.batch_size = scale, batch_size
 
     def _pyro_sample(self, msg: Any) -> None:
         if any(frame.dim == -1 and frame.size == self.batch_size for frame in msg["cond_indep_stack"]):
@@ -224,3 +258,32 @@ def shuffled_rows(num_rows: int, batch_size: int, replicas: int | None, device: 
     order = keys.argsort(-1)
     repeats = -(-batch_size // num_rows)
     return torch.cat([order] * repeats, -1)[..., :batch_size]
+
+
+def weighted_rows(weights: Tensor, batch_size: int, replicas: int | None) -> Tensor:
+    """Rows in a random order, each as often as its share of the weights, for each replica.
+
+    Systematic resampling: of N draws a row of share w gets N w, rounded up or down at random, and none at weight 0. Where
+    all weights are equal, every row comes once before any comes twice, as by :func:`shuffled_rows`.
+
+    Args:
+        weights: at least 0, [n] or [R, n].
+        batch_size: number N of indices to return.
+        replicas: R, or None.
+
+    Returns:
+        indices [batch_size], with replicas [R, batch_size].
+
+    References:
+        Kitagawa, 1996, "Monte Carlo filter and smoother for non-Gaussian nonlinear state space models" (the resampling).
+    """
+    if replicas is not None and weights.dim() == 1:
+        weights = weights.expand(replicas, -1)
+    order = torch.rand(weights.shape, device=weights.device).argsort(-1)
+    levels = weights.double().gather(-1, order).cumsum(-1)
+    levels = levels / levels[..., -1:]  # exactly 1 from the last row of positive weight on
+    start = torch.rand((*weights.shape[:-1], 1), dtype=torch.float64, device=weights.device)
+    places = (torch.arange(batch_size, device=weights.device) + start) / batch_size
+    # The first level above the place: a row of weight zero adds nothing to the level and is never the first.
+    drawn = order.gather(-1, torch.searchsorted(levels, places.clamp(max=1 - 2**-53), right=True))
+    return drawn.gather(-1, torch.rand(drawn.shape, device=drawn.device).argsort(-1))

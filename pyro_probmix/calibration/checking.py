@@ -1,0 +1,192 @@
+"""Everything that is checked of a model on rows it has not seen: numbers, figures and the data for ArviZ, in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_probmix.calibration.arviz_data import loo, save_netcdf, to_arviz, write_whole
+from pyro_probmix.calibration.arviz_figures import draw_levels, draw_predictive, draw_reliability, draw_statistic
+from pyro_probmix.calibration.classes import reliability
+from pyro_probmix.calibration.estimate import Estimate
+from pyro_probmix.calibration.pit import coverage_curve, pit_curve
+from pyro_probmix.calibration.predictions import Predictions
+from pyro_probmix.calibration.summary import summarise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["CheckReport", "bayesian_p_values", "check"]
+
+#: Statistics of all rows that Bayesian p-values are given for; the figures are of the first and the last.
+STATISTICS = ("mean", "median", "std")
+
+#: With more classes only the most probable one's reliability is drawn.
+MOST_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check` found, and where it lies.
+
+    Attributes:
+        checks: for each target, and for ``"all targets"``, metric to number, as :func:`summarise` gives them.
+        bayesian_p_values: for each target, statistic to p-value; 0 or 1: the predictive's data sets do not look like the
+            observations.
+        netcdf: the file with what :func:`to_arviz` gives.
+        figures: name to file.
+        loo: ArviZ's estimate, if it was asked for.
+    """
+
+    checks: dict[str, dict[str, Estimate]]
+    bayesian_p_values: dict[str, dict[str, float]]
+    netcdf: Path
+    figures: dict[str, Path] = field(default_factory=dict)
+    loo: Any = None
+
+    def __str__(self) -> str:
+        """The numbers as aligned text."""
+        lines = []
+        for target, checks in self.checks.items():
+            lines += [target] + [f"  {metric:<28}{number}" for metric, number in checks.items()]
+            for statistic, p_value in self.bayesian_p_values.get(target, {}).items():
+                lines.append(f"  {f'Bayesian p-value, {statistic}':<28}{p_value:.2g}")
+        return "\n".join(lines)
+
+
+def check(
+    predictions: Predictions, folder: str | os.PathLike[str], *, level: float = 0.9, fitted: Predictions | None = None
+) -> CheckReport:
+    """Checks predictions on held-out rows; leaves figures (``*.png``) and ``predictions.nc`` in a folder.
+
+    Args:
+        predictions: of rows that the model was not fitted to.
+        folder: is made if it is not there; files of the same names are replaced.
+        level: of the central interval whose coverage, width and score are measured.
+        fitted: predictions, with a log-likelihood for each draw of the parameters, of the rows that the model *was* fitted
+            to: gives leave-one-out cross-validation too.
+
+    Returns:
+        the numbers, and where the files are.
+
+    Raises:
+        ValueError: if there is one row only, the folder cannot be written to, or leave-one-out is asked for without draws
+            of the parameters.
+
+    Example:
+        >>> import tempfile
+        >>> rng = np.random.default_rng(0)
+        >>> predictions = Predictions(y=rng.normal(size=100), draws=rng.normal(size=(2, 100, 100)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = check(predictions, folder)
+        >>> list(report.figures)
+        ['predictive', 'pit', 'coverage', 'mean', 'std']
+        >>> print(report)
+        y0
+          crps                        0.553 ± 0.034
+          ...
+          Bayesian p-value, std       0.37
+    """
+    if len(predictions.y) < 2:
+        raise ValueError("check got one row, expected at least two. Try more held-out rows.")
+    estimate = None if fitted is None else loo(to_arviz(fitted))
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {str(folder)!r} could not be made ({error.strerror}). Try another.") from None
+    checks = summarise(predictions, level=level)
+    p_values = {name: bayesian_p_values(predictions.only(t)) for t, name in enumerate(predictions.targets)}
+    report = CheckReport(checks, p_values, save_netcdf(to_arviz(predictions), folder / "predictions.nc"), loo=estimate)
+    for t, target in enumerate(predictions.targets):
+        suffix = f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', target)[:40]}" if len(predictions.targets) > 1 else ""
+        for name, figure in _figures(predictions.only(t), p_values[target]):
+            report.figures[name + suffix] = write_whole(folder / f"{name}{suffix}.png", _saving(figure))
+    return report
+
+
+def bayesian_p_values(predictions: Predictions) -> dict[str, float]:
+    r"""The share of data sets, drawn from the predictive of one response, with a statistic below the observations'.
+
+    :math:`P(T(y^{rep}) < T(y)) + \tfrac12 P(T(y^{rep}) = T(y))`, near 0 or 1 where the observations are extreme.
+
+    Args:
+        predictions: of one response.
+
+    Returns:
+        for numbers the mean, median and standard deviation over the rows, for classes the share of each one.
+
+    Reference:
+        Gelman, Meng, Stern (1996). *Posterior predictive assessment of model fitness via realized discrepancies*. Statistica
+        Sinica 6.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> wide = Predictions(y=rng.normal(size=100), draws=2 * rng.normal(size=(1, 200, 100)))
+        >>> bayesian_p_values(wide)["std"]
+        0.0
+    """
+    y, draws = predictions.y[:, 0], predictions.pooled(0)
+    if predictions.kind == "class":
+        statistics = {
+            f"share of {name}": ((draws == k).mean(1), (y == k).mean()) for k, name in enumerate(predictions.classes)
+        }
+    else:
+        statistics = {name: (getattr(np, name)(draws, axis=1), getattr(np, name)(y)) for name in STATISTICS}
+    return {
+        name: float((drawn < observed).mean() + (drawn == observed).mean() / 2)
+        for name, (drawn, observed) in statistics.items()
+    }
+
+
+def _figures(predictions: Predictions, p_values: dict[str, float]) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of each check of one response."""
+    yield "predictive", draw_predictive(predictions)
+    if predictions.probabilities is not None:
+        yield from _class_figures(predictions, predictions.probabilities[:, 0])
+        return
+    pit = predictions.pit(0)
+    x, y = "level of the predicted quantile", "share of rows below, minus the level"
+    yield "pit", draw_levels(pit, pit_curve(pit), title="Rows below their predicted quantiles", x=x, y=y)
+    curve, x, y = coverage_curve(pit), "nominal coverage", "observed coverage, minus nominal"
+    yield "coverage", draw_levels(np.abs(2 * pit - 1), curve, title="Rows inside of central intervals", x=x, y=y)
+    for statistic in (STATISTICS[0], STATISTICS[-1]):
+        yield statistic, draw_statistic(predictions, statistic, p_values[statistic])
+
+
+def _class_figures(predictions: Predictions, probabilities: np.ndarray) -> Iterator[tuple[str, Figure]]:
+    """Reliability of the most probable class, and of each class if they are not too many; of two one tells all."""
+    y, classes = predictions.y[:, 0], predictions.classes
+    if len(classes) > 2:
+        curve = reliability(probabilities.max(-1), probabilities.argmax(-1) == y)
+        title = "How often the most probable class is right"
+        yield (
+            "reliability",
+            draw_reliability(curve, title=title, x="its probability", y="share of rows that it is right for"),
+        )
+    if len(classes) <= MOST_CLASSES:
+        for k in range(1 if len(classes) == 2 else 0, len(classes)):
+            curve, what = reliability(probabilities[:, k], y == k), f"class {classes[k]}"
+            x, y_label = f"probability of {what}", f"share of rows of {what}"
+            yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is right", x=x, y=y_label)
+
+
+def _saving(figure: Figure) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    def save(path: Path) -> None:
+        FigureCanvasAgg(figure)  # becomes the figure's canvas, without a display
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Glyph .* missing from font"
+            )  # it shows as a box: the user's name, whatever it is
+            figure.savefig(path, dpi=130, format="png")
+
+    return save

@@ -1,0 +1,74 @@
+"""The labels of fused rows: drawn around both rows' labels, or their expectation taken."""
+
+from __future__ import annotations
+
+__all__ = ["Labels", "Perturbation"]
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
+from pyro_probmix.rows import Rows
+from pyro_probmix.spread import checked_beta
+
+Labels = Literal["sample", "expected"]
+
+
+class Perturbation:
+    """Perturbs the labels of a response of fused rows.
+
+    Args:
+        beta, kernel, labels: see :func:`~pyro_probmix.fuse`.
+
+    Raises:
+        ValueError: for other labels, a beta that is negative, or a kernel beside a beta.
+    """
+
+    def __init__(self, beta: float | Tensor, kernel: Kernel | None, labels: Labels) -> None:
+        if labels not in ("sample", "expected"):
+            raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
+        if kernel is not None and not (isinstance(beta, float | int) and beta == 0):
+            raise ValueError(
+                f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. "
+                "Try a kernel with that beta."
+            )
+        self.beta = checked_beta(beta)
+        self.kernel = kernel
+        self.labels: Labels = labels
+
+    def __call__(self, msg: Any, at: str, plates: frozenset[str], rows: Rows, weights: Tensor) -> None:
+        """Change the message of a response.
+
+        Args:
+            msg: the message, as Pyro's handlers get it.
+            at: name of the fused site.
+            plates: names of the plates of the fused site.
+            rows: the fused rows.
+            weights: as each row sees them, see :meth:`Rows.weights`.
+
+        Raises:
+            ValueError: if the response is not in all of the plates.
+        """
+        fn, y = msg["fn"], msg["value"]
+        missing = plates - {frame.name for frame in msg["cond_indep_stack"]}
+        if missing:
+            raise ValueError(
+                f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {at!r}, expected all plates "
+                "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
+            )
+        kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
+        partners = rows.partners(y, fn.event_dim)
+        law = kernel.pooled(y, partners[0] if len(partners) == 1 else partners, weights, fn.event_dim)
+        if self.labels == "expected":
+            msg["fn"] = ExpectedLikelihood(fn, law)
+        else:
+            msg["value"] = law.sample()
+
+    def _beta(self, rows: Rows, device: torch.device) -> float | Tensor:
+        """The spread, 0 at rows that are not fused: they keep their labels."""
+        if not rows.clean or (not isinstance(self.beta, Tensor) and self.beta == 0):
+            return self.beta
+        beta = torch.as_tensor(self.beta, dtype=torch.get_default_dtype(), device=device)
+        return torch.where(rows.is_clean(device), 0.0, beta)

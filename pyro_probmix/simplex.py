@@ -1,0 +1,107 @@
+"""The weights of the fused rows: a law on the simplex, or values in it."""
+
+from __future__ import annotations
+
+__all__ = ["Dirichlet", "Weight", "checked_weight"]
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from pyro_probmix.weights import Beta
+
+Weight = float | Tensor | Distribution
+
+
+class Dirichlet(dist.Dirichlet):
+    r"""The Dirichlet law, :math:`p(\lambda) \propto \prod_m \lambda_m^{a_m - 1}`, drawn in log space.
+
+    :math:`\lambda = \operatorname{softmax}(\log G)` of gammas :math:`G_m \sim \mathrm{Gamma}(a_m)`, with
+    :math:`\log G_a = \log G_{a + 1} + a^{-1} \log U`. torch's own draws divide gammas that have underflown. Two weights of
+    one shape follow :class:`~pyro_probmix.weights.Beta`, :math:`\lambda_1 \sim \mathrm{Beta}(a, a)`.
+
+    Args:
+        concentration: a > 0, [..., k].
+
+    References:
+        Stuart (1962), Gamma-distributed products of independent random variables.
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.simplex import Dirichlet
+        >>> _ = torch.manual_seed(0)
+        >>> draws = Dirichlet(torch.full((3,), 1e-4)).sample((10_000,))
+        >>> bool((draws.amax(-1) > 0.99).float().mean() > 0.99)  # nearly always at a corner
+        True
+        >>> bool((draws.argmax(-1).bincount() / 10_000 - 1 / 3).abs().max() < 0.02)  # at each as often
+        True
+    """
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draws of shape [*sample_shape, *batch_shape, k], of positive weights that sum to one."""
+        concentration = self.concentration.expand((*sample_shape, *self.batch_shape, *self.event_shape))
+        log_uniform = -torch.empty_like(concentration).exponential_()
+        log_gamma = torch._standard_gamma(concentration + 1).log() + log_uniform / concentration
+        # Above 0, where the log-density is finite.
+        return log_gamma.softmax(-1).clamp(min=torch.finfo(concentration.dtype).tiny)
+
+
+def checked_weight(weight: Weight, ways: int) -> Weight:
+    """Return the weight, a Beta or Dirichlet law as one that is drawn right for small shapes too.
+
+    Args:
+        weight: of the first of two rows, on the unit interval; of k > 2 rows a law on the simplex, or values [..., k].
+        ways: k.
+
+    Raises:
+        ValueError: for a law of another support, values outside of it, or fewer than two ways.
+    """
+    if not isinstance(ways, int) or ways < 2:
+        raise ValueError(
+            f"fuse got ways={ways!r}, expected an integer of at least 2, the rows that are fused. Try ways=2."
+        )
+    return _on_unit_interval(weight) if ways == 2 else _on_simplex(weight, ways)
+
+
+def _on_unit_interval(weight: Weight) -> Weight:
+    if isinstance(weight, Beta):
+        return weight
+    if isinstance(weight, torch.distributions.Beta):
+        return Beta(weight.concentration1, weight.concentration0)
+    if isinstance(weight, Distribution):
+        support = weight.support
+        while isinstance(support, constraints.independent):
+            support = support.base_constraint
+        bounds = [torch.as_tensor(getattr(support, name, torch.nan)) for name in ("lower_bound", "upper_bound")]
+        if not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
+            raise ValueError(
+                f"fuse got a weight drawn from {type(weight).__name__} with support {support}, expected the unit interval. "
+                "Try dist.Beta(alpha, alpha), or ways=k for k weights on the simplex."
+            )
+    elif not bool(((torch.as_tensor(weight) >= 0) & (torch.as_tensor(weight) <= 1)).all()):
+        raise ValueError(
+            f"fuse got the weight {weight}, expected values in [0, 1]. Try dist.Beta(alpha, alpha) or 0.5."
+        )
+    return weight
+
+
+def _on_simplex(weight: Weight, ways: int) -> Weight:
+    advice = f"Try dist.Dirichlet(alpha * torch.ones({ways}))."
+    if isinstance(weight, Distribution):
+        if weight.event_shape != (ways,) or weight.support is not constraints.simplex:
+            raise ValueError(
+                f"fuse got weights drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and support "
+                f"{weight.support}, expected the simplex of {ways} weights. {advice}"
+            )
+        if isinstance(weight, torch.distributions.Dirichlet):
+            return Dirichlet(weight.concentration)
+        return weight
+    if not isinstance(weight, Tensor) or weight.shape[-1:] != (ways,):
+        shape = f"of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else f"{weight!r}"
+        raise ValueError(f"fuse got the weight {shape} for ways={ways}, expected a tensor [..., {ways}]. {advice}")
+    if not bool((weight >= 0).all() and ((weight.sum(-1) - 1).abs() < 1e-5).all()):
+        raise ValueError(f"fuse got the weights {weight}, expected values of at least 0 that sum to 1. {advice}")
+    return weight

@@ -1,0 +1,130 @@
+"""Tables in files: CSV and Parquet, their columns, and what kind of values these hold."""
+
+from __future__ import annotations
+
+__all__ = ["LABELS", "NUMBERS", "find_columns", "kind_of", "listed", "read_table", "text_rows", "write_table"]
+
+import os
+import warnings
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+# The kinds of values, as pandas names them; what is in neither (dates, bytes, text among numbers) is not understood.
+NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
+LABELS = ("string", "boolean", "categorical")
+
+
+def read_table(path: Path, known: str = "") -> pd.DataFrame:
+    """Reads a CSV file, with a header, or a Parquet file.
+
+    Args:
+        path: of the file, which ends in .csv or .parquet.
+        known: what else the user might have meant, for the message about a file that is not there.
+
+    Raises:
+        ValueError: if there is no such file, or it cannot be read as a table; the sentence says why.
+    """
+    readers = {".csv": _read_csv, ".parquet": _read_parquet}
+    if not path.exists():
+        raise ValueError(
+            f"no file {path}{known and ', and no embedded data set of that name'}. Try the path of a .csv or .parquet file"
+            f"{known and ', or one of '}{known}."
+        )
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Try the path of a .csv or .parquet file in it.")
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path} does not end in {' or '.join(readers)}. Try saving the table as one of these.")
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path} is empty. Try a file with a header and 4 rows or more.")
+        frame = readers[path.suffix.lower()](path)
+    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"{path} cannot be read as a {path.suffix[1:]} table: {reason}. Try writing the file again."
+        ) from None
+    names = [str(name).strip() for name in frame.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}: more than one column is named {listed(twice)}. Try giving each its own name.")
+    if "" in names:
+        raise ValueError(
+            f"{path}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
+            "(pandas writes row numbers there, unless told index=False)."
+        )
+    return frame.set_axis(names, axis="columns").reset_index(drop=True)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
+    writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"{path} does not end in {' or '.join(writers)}. Try one of these.")
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        writers[path.suffix.lower()](partial, index=False)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(f"{path} could not be written ({error.strerror or error}). Try another file.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # The header is read by itself, since pandas renames columns of the same name and columns without one.
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False)
+        except pd.errors.ParserWarning:
+            raise pd.errors.ParserError(f"a row has more fields than the {header.shape[1]} of the header") from None
+    return frame.set_axis(header.iloc[0].tolist(), axis="columns")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path, engine="pyarrow")
+
+
+def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
+    """The columns that a text names, one or several with commas between; raises ValueError for one that is not there."""
+    if target in frame.columns:
+        return [target]
+    wanted = list(dict.fromkeys(part.strip() for part in target.split(",")))
+    for name in wanted:
+        if name not in frame.columns:
+            near = get_close_matches(name, list(frame.columns), n=1)
+            hint = f"Try {near[0]!r}." if near else "Try one of these."
+            if len(frame.columns) == 1:
+                hint = "Try a file with commas between its columns."
+            raise ValueError(f"{table}: no column {name!r}; there are {listed(frame.columns)}. {hint}")
+    return wanted
+
+
+def kind_of(column: pd.Series) -> str:
+    """What a column holds, as pandas names it; "categorical", or "text among numbers"."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return "categorical"
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    # A single cell of text makes text of a whole column of numbers in a CSV file: a slip, not a column of classes.
+    if kind == "string" and 0 < len(text_rows(column)) < column.notna().sum():
+        return "text among numbers"
+    return kind
+
+
+def text_rows(column: pd.Series) -> np.ndarray:
+    """The rows whose values are neither numbers nor missing."""
+    numbers = pd.to_numeric(column.astype(object), errors="coerce")
+    return np.flatnonzero(numbers.isna() & column.notna())
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for a message, at most twenty."""
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")

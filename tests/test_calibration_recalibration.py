@@ -1,0 +1,179 @@
+"""Recalibrated densities are densities, and calibrated on rows that they were not fitted to."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import gamma, norm, t
+
+from pyro_probmix.calibration import (
+    GaussianMixture,
+    RescaledDensity,
+    ScipyMixture,
+    before_and_after,
+    check_density,
+    class_log_score,
+    fit_isotonic,
+    fit_scale,
+    fit_temperature,
+    mean_over_rows,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def mixture(n=3, m=4):
+    return GaussianMixture(RNG.normal(size=(m, n)), RNG.uniform(0.2, 1.0, size=(m, n)), RNG.uniform(0.5, 1.0, size=m))
+
+
+def densities():
+    y = RNG.normal(size=200)
+    base = mixture(200)
+    return {
+        "gaussian": mixture(),
+        "gamma": ScipyMixture(gamma(RNG.uniform(1.5, 4, size=(2, 3)), scale=0.4)),
+        "student": ScipyMixture(t(np.full((2, 3), 4.0), loc=RNG.normal(size=(2, 3)), scale=0.7)),
+        "rescaled": RescaledDensity(mixture(), 1.7),
+        "remapped": fit_isotonic(base, y)(mixture()),
+        "both": fit_isotonic(base, y)(RescaledDensity(mixture(), 0.6)),
+    }
+
+
+@pytest.mark.parametrize("name", list(densities()))
+def test_every_density_is_one(name):
+    """cdf and quantile are inverse, log_prob is the cdf's derivative and integrates to one, moments are those of it."""
+    density = densities()[name]
+    levels = np.linspace(0.001, 0.999, 999)[:, None]
+    quantiles = density.quantile(levels)
+    assert quantiles.shape == (999, 3) and (np.diff(quantiles, axis=0) > 0).all()
+    np.testing.assert_allclose(density.cdf(quantiles), np.broadcast_to(levels, (999, 3)), atol=1e-9)
+    middle = (quantiles[1:] + quantiles[:-1]) / 2
+    slices = np.diff(quantiles, axis=0) * np.exp(density.log_prob(middle))
+    np.testing.assert_allclose(slices.sum(0), 0.998, rtol=4e-3)
+    step = 1e-5
+    slope = (density.cdf(middle + step) - density.cdf(middle - step)) / (2 * step)
+    away = np.abs(slope / np.exp(density.log_prob(middle)) - 1) > 1e-4
+    assert away.mean() < (0.02 if name in ("remapped", "both") else 1e-9)  # a step at each knot of the map
+    assert density.quantile(0.5).shape == density.mean.shape == density.std.shape == (3,)
+    wide = np.linspace(-40, 40, 60_001)[:, None]
+    weight = np.exp(density.log_prob(wide)) * (wide[1] - wide[0])
+    mean = (weight * wide).sum(0)
+    np.testing.assert_allclose(density.mean, mean, rtol=5e-3, atol=2e-3)
+    np.testing.assert_allclose(density.std, np.sqrt((weight * (wide - mean) ** 2).sum(0)), rtol=1e-2)
+
+
+def test_infinite_ends():
+    np.testing.assert_array_equal(mixture().quantile([[0.0], [1.0]]), [[-np.inf] * 3, [np.inf] * 3])
+
+
+def test_mixture_weights_and_moments():
+    density = GaussianMixture([[0.0], [4.0]], [[1.0], [2.0]], [3.0, 1.0])
+    assert density.mean.item() == pytest.approx(1.0)
+    assert density.std.item() == pytest.approx(math.sqrt(0.75 * (1 + 1) + 0.25 * (4 + 9)))
+    expected = np.log(0.75 * norm.pdf(0.5) + 0.25 * norm.pdf(0.5, 4, 2))
+    assert density.log_prob([0.5]).item() == pytest.approx(expected)
+
+
+def test_scale_of_gaussians_in_closed_form_is_the_optimum():
+    mean, std = RNG.normal(size=300), RNG.uniform(0.5, 1.5, size=300)
+    y = mean + 2.2 * std * RNG.normal(size=300)
+    closed = fit_scale(GaussianMixture(mean[None], std), y).factor
+    twice = fit_scale(GaussianMixture(np.tile(mean, (2, 1)), std), y).factor  # two equal components: by search
+    assert closed == pytest.approx(math.sqrt(np.mean(((y - mean) / std) ** 2)))
+    assert twice == pytest.approx(closed, rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.01, 0.4, 3.0, 40.0])
+def test_scale_of_a_mixture_is_found(factor):
+    """Observations from the stretched mixture: the factor within 3 standard errors, from the curvature of the NLL."""
+    density, n = mixture(2000), 2000
+    y = RescaledDensity(density, factor).quantile(RNG.uniform(size=n))
+    found = fit_scale(density, y).factor
+
+    def nll(c):
+        return -RescaledDensity(density, c).log_prob(y).mean()
+
+    h = 1e-3 * found
+    curvature = (nll(found + h) - 2 * nll(found) + nll(found - h)) / h**2
+    assert curvature > 0
+    assert abs(found - factor) < 3 / math.sqrt(n * curvature)
+
+
+def test_recalibration_on_other_rows():
+    """Too narrow by a factor and skewed: the scale mends the width, isotonic the shape too; on rows not fitted to."""
+    n = 4000
+    mean, std = RNG.normal(size=n), RNG.uniform(0.5, 1.5, size=n)
+    skewed = gamma.rvs(2.0, size=n, random_state=1) / math.sqrt(2) - math.sqrt(2)  # mean 0, variance 1
+    y = mean + 1.8 * std * skewed
+
+    def half(rows):
+        return GaussianMixture(mean[None, rows], std[None, rows])
+
+    fitted, held_out = slice(0, n // 2), slice(n // 2, n)
+    scale, levels = fit_scale(half(fitted), y[fitted]), fit_isotonic(half(fitted), y[fitted])
+    after_scale = fit_isotonic(scale(half(fitted)), y[fitted])
+    recalibrations: dict[str, Any] = {"scale": scale, "isotonic": levels, "both": lambda d: after_scale(scale(d))}
+    checks = before_and_after(half(held_out), y[held_out], recalibrations)
+    assert list(checks) == ["before", "scale", "isotonic", "both"]
+    errors = {name: metrics["calibration error"] for name, metrics in checks.items()}
+    assert errors["before"].value > errors["scale"].value + 3 * errors["scale"].standard_error
+    assert errors["scale"].value > errors["isotonic"].value + 3 * errors["isotonic"].standard_error
+    nll = {name: metrics["nll"].value for name, metrics in checks.items()}
+    assert nll["before"] > nll["scale"] > nll["both"] and nll["before"] > nll["isotonic"]
+    assert checks["before"]["crps"].value > checks["isotonic"]["crps"].value
+    for name in ("isotonic", "both"):
+        coverage = checks[name]["coverage"]
+        assert abs(coverage.value - 0.9) < 3 * math.sqrt(2) * coverage.standard_error  # the map is from as many rows
+    assert checks["before"]["pit p-value"].value < 1e-6
+
+
+def test_isotonic_leaves_a_calibrated_forecast_almost_alone():
+    density = mixture(5000)
+    levels = fit_isotonic(density, density.quantile(RNG.uniform(size=5000)))
+    slope = np.diff(levels.values) / np.diff(levels.knots)
+    cells = len(slope)
+    assert cells == math.ceil(2 * 5000 ** (1 / 3)) == 35 and levels.values[0] == 0 and levels.values[-1] == 1
+    assert np.abs(slope - 1).max() < 4 * math.sqrt(cells / 5000)
+
+
+def test_isotonic_rules_nothing_out():
+    """Three rows, all far out: the density stays positive everywhere and the map strictly increasing."""
+    density = mixture(3)
+    remapped = fit_isotonic(density, np.array([50.0, 60.0, 70.0]))(density)
+    assert (np.diff(remapped.levels.values) > 0).all()
+    assert np.isfinite(remapped.log_prob(np.array([-1.0, 0.0, 1.0]))).all()
+
+
+def test_temperature_mends_probabilities_that_are_too_sure():
+    rng = np.random.default_rng(1)
+    truth = rng.dirichlet(np.ones(4), size=4000)
+    y = (truth.cumsum(1) < rng.uniform(size=(4000, 1))).sum(1)
+    sure = truth**2.5 / (truth**2.5).sum(1, keepdims=True)
+    temperature = fit_temperature(sure[:2000], y[:2000])
+    assert temperature.value == pytest.approx(2.5, rel=0.1)
+    np.testing.assert_allclose(temperature(sure).sum(1), 1)
+    gain = mean_over_rows(class_log_score(sure[2000:], y[2000:]) - class_log_score(temperature(sure[2000:]), y[2000:]))
+    assert gain.value > 3 * gain.standard_error
+
+
+def test_a_density_without_a_variance():
+    density = ScipyMixture(t(np.full((1, 200), 1.5)))
+    y = t.rvs(1.5, size=200, random_state=0) * 2
+    assert fit_scale(density, y).factor == pytest.approx(2, rel=0.3)
+    checks = check_density(density, y)
+    assert checks["sharpness"].value == math.inf and math.isfinite(checks["crps"].value)
+
+
+def test_errors():
+    density = mixture(2)
+    with pytest.raises(ValueError, match=r"rows of shape \(2,\) and y of \(3,\).*Try"):
+        fit_scale(density, [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"equals its predicted mean.*Try"):
+        fit_scale(density, density.mean)
+    with pytest.raises(ValueError, match=r"num_cells is 0.*Try"):
+        fit_isotonic(density, [1.0, 2.0], num_cells=0)
+    with pytest.raises(ValueError, match=r"probability 0.*Try"):
+        fit_temperature([[1.0, 0.0]], [1])
+    with pytest.raises(ValueError, match=r"level\[0\] is 95.0.*Try"):
+        density.quantile([95])
