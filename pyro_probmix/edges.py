@@ -126,6 +126,21 @@ class Graph(ABC):
         # Rows [..., E] in one table [n, ...], or rows [..., R, E] in the replicas' tables [R, n, ...].
         return table[i] if self._replica is None else table[self._replica, i]
 
+    def replicas(self, chosen: Sequence[int]) -> Self:
+        """Return the graph of some of its replicas, each as often as it is named; one that all share stays as it is.
+
+        A graph of one's own holds tables of the replicas, tensors ``[R, ...]``.
+        """
+        if not self.batch_shape:
+            return self
+        picked = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and not name.startswith("_anchor"):
+                setattr(picked, name, value[list(chosen)])
+        picked.batch_shape = torch.Size([len(chosen)])
+        picked._replica = torch.arange(len(chosen), device=self.device).unsqueeze(-1)
+        return picked
+
     def to(self, device: torch.device | str) -> Self:
         """Return the graph with its tensors on ``device``."""
         moved = copy.copy(self)

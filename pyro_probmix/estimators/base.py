@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -106,6 +107,20 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
         state = copy.deepcopy(self.state_) if again else State.new(self._recipe(rows), rows, self.num_samples, seed)
         return self._train(state, rows, None, (seed + state.calls) % 2**31, partial=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the fitted estimator to one file, for :func:`pyro_probmix.load`: safetensors and JSON, no pickle.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if it holds what JSON does not, such as classes that are no numbers or text.
+            OSError: if it cannot be written; what was there before stays.
+        """
+        from pyro_probmix.estimators.saving import save
+
+        save(self, path)
 
     @property
     def density_(self) -> Any:
@@ -236,7 +251,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 f"fit got validation of type {type(validation).__name__}, expected rows (X, y) or (X, y, sample_weight). "
                 "Try validation=(X_new, y_new)."
             )
-        X, y, weights = self._checked(*validation[:2], validation[2] if len(validation) == 3 else None, reset=False)
+        given = validation[2] if len(validation) == 3 else None
+        X, y, weights = self._checked(validation[0], validation[1], given, reset=False)
         return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
 
     def _checked_parameters(self) -> int:

@@ -12,11 +12,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pyro_probmix.experiments.jobs import Job, job_density
 from pyro_probmix.experiments.problem import Problem
 from pyro_probmix.experiments.results import RunFolder
-from pyro_probmix.inference import predict
+from pyro_probmix.experiments.runner import method_density, select_replicas
+from pyro_probmix.inference import PredictiveMixture, predict
 from pyro_probmix.models import ConditionalDensity
 
 __all__ = ["draw_figures"]
@@ -59,15 +61,25 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
 
 
 def _densities(jobs: Sequence[Job], folder: RunFolder) -> dict[str, tuple[ConditionalDensity, Problem]]:
-    """The density of each method's first splits and their data; those of a resumed run whose files are gone are missing."""
+    """Each method's density on its first split, one replica for each member of an ensemble, and that split's data.
+
+    Those of a resumed run whose files are gone are missing.
+    """
     densities: dict[str, tuple[ConditionalDensity, Problem]] = {}
     for job in jobs:
         weights = folder.weights(job)
         if weights is not None and job.config.methods[0] not in densities:
-            density = job_density(job)
+            density, members = job_density(job), job.method.members
             density.load_state_dict(weights)
-            densities[job.config.methods[0]] = density.eval(), job.problem
+            empty = method_density(job.method, job.config, job.problem, members)
+            first = select_replicas(density, empty, range(members))
+            densities[job.config.methods[0]] = first, job.problem.replicas([0])
     return densities
+
+
+def _predictive(density: ConditionalDensity, x: Tensor, **prediction: Any) -> PredictiveMixture:
+    """The mixture over the members, at rows [1, N, d]; batch shape [N]."""
+    return predict(density, x.expand(density.replicas or 1, -1, -1), ensemble=True, **prediction)
 
 
 def _saved(figure: Figure) -> Callable[[Path], object]:
@@ -118,12 +130,12 @@ def _band(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     x = torch.as_tensor(problem.x_scaler.transform(grid[:, None]), dtype=torch.float32, device=problem.loc.device)
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(0)
-        predictive = predict(density, x, num_samples=400, loc=problem.loc, scale=problem.scale)
-        draws = predictive.sample((2000,))[:, 0, :, 0]
+        predictive = _predictive(density, x, num_samples=400, loc=problem.loc[0], scale=problem.scale[0])
+        draws = predictive.sample((2000,))[..., 0]
     low, high = np.quantile(draws.cpu().numpy(), [0.025, 0.975], axis=0)
     ax.axvspan(4, 6, color=GREY, alpha=0.1, lw=0)
     ax.fill_between(grid, low, high, color=BLUE, alpha=0.25, lw=0, label="95 % band")
-    ax.plot(grid, predictive.mean[0, :, 0].cpu(), color=BLUE, lw=2, label="mean")
+    ax.plot(grid, predictive.mean[:, 0].cpu(), color=BLUE, lw=2, label="mean")
     ax.plot(grid, grid**3, color="black", lw=1, ls="--", label="$x^3$")
     for part, colour, label in ((problem.train, ORANGE, "training points"), (problem.test, VERMILION, "test points")):
         points_x = problem.x_scaler.mean[0] + problem.x_scaler.scale[0] * part.x[0].cpu().numpy()
@@ -142,7 +154,7 @@ def _regions(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     scaled = torch.as_tensor(problem.x_scaler.transform(grid), dtype=torch.float32, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        probabilities = torch.cat([predict(density, part).probs[0] for part in scaled.split(2000, 1)]).cpu().numpy()
+        probabilities = torch.cat([_predictive(density, part).probs for part in scaled.split(2000, 1)]).cpu().numpy()
     rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
     strength = np.clip((probabilities.max(-1, keepdims=True) - 1 / 3) * 1.5, 0.1, 1) * 0.6
     image = 1 - strength * (1 - rgb[probabilities.argmax(-1)])

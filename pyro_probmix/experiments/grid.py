@@ -36,11 +36,14 @@ class Candidate:
 def candidates(config: Config, method: Method) -> tuple[Candidate, ...]:
     """What a configuration tries a method with; for the setting "chosen" the same number for each method.
 
-    A method that fuses nothing has neither alpha nor beta: it is tried with other initial weights.
+    A method that fuses nothing has neither alpha nor beta: it is tried with other initial weights. One that sets an alpha of
+    its own is tried around that one, as the others are around the run's.
     """
+    own = config.alpha if method.alpha is None else method.alpha
     if config.setting == "fixed":
-        return (Candidate(config.alpha, config.beta or 0.0),)
-    pairs = [Candidate(alpha, beta) for beta, alpha in product(config.betas, config.alphas)]
+        return (Candidate(own, config.beta or 0.0),)
+    scale = own / config.alpha if config.setting == "chosen" else 1.0
+    pairs = [Candidate(scale * alpha, beta) for beta, alpha in product(config.betas, config.alphas)]
     if config.setting == "chosen" and method.site is None:
         return tuple(Candidate(config.alpha, config.beta or 0.0, start) for start in range(len(pairs)))
     return tuple(pairs)

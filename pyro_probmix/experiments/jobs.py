@@ -15,19 +15,18 @@ from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.grid import Candidate, candidates
-from pyro_probmix.experiments.measures import Calibration, measure
+from pyro_probmix.experiments.measures import Calibration, measure, validation_nll
 from pyro_probmix.experiments.problem import Problem, load_problem
 from pyro_probmix.experiments.runner import (
     FittedMethod,
-    check_graph,
+    check_method,
     fit_method,
-    graph_name,
     method_density,
     resolve,
     select_replicas,
 )
 from pyro_probmix.inference import Checkpoint, Fit, ForeignCheckpoint
-from pyro_probmix.models import METHODS, ConditionalDensity, Method
+from pyro_probmix.models import ConditionalDensity, Method, find_method
 
 __all__ = ["Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
 
@@ -125,8 +124,8 @@ def list_jobs(config: Config) -> list[Job]:
         one = resolve(part, problem)
         size = one.chunk or len(one.splits)
         for name in one.methods:
-            method = METHODS[name]
-            check_graph(graph_name(one, method), one, problem)
+            method = find_method(name)
+            check_method(method, one, problem)
             tries = candidates(one, method)
             # On a grid each beta is a job: a vector of them would keep a step from leaving out what beta = 0 need not do.
             groups = [tuple(g) for _, g in groupby(tries, lambda c: c.beta)] if one.setting == "grid" else [tries]
@@ -138,8 +137,8 @@ def list_jobs(config: Config) -> list[Job]:
 
 
 def job_density(job: Job) -> ConditionalDensity:
-    """The density of a job, untrained, one replica for each split."""
-    return method_density(job.method, job.config, job.problem, len(job.config.splits))
+    """The density of a job, untrained, one replica for each split and member."""
+    return method_density(job.method, job.config, job.problem, len(job.config.splits) * job.method.members)
 
 
 def run_job(
@@ -162,8 +161,9 @@ def run_job(
             checkpoint.path.unlink(missing_ok=True)
             fitted = fit_method(*arguments, checkpoint)
         seconds = time.perf_counter() - started
-        scored = _scored(job, fitted, problem, seconds)
-        kept = _density(job, fitted, problem, _best(job, fitted))
+        validation = _validation(job, fitted, problem)
+        scored = _scored(job, fitted, problem, validation, seconds)
+        kept = _density(job, fitted, _best(job, validation))
     return Finished(
         job.name,
         tuple(scored),
@@ -173,48 +173,66 @@ def run_job(
     )
 
 
-def _scored(job: Job, fitted: FittedMethod, problem: Problem, seconds: float) -> list[Scored]:
+def _validation(job: Job, fitted: FittedMethod, problem: Problem) -> Tensor:
+    """The validation NLL of each try on each split, [tries, S]: that of the ensemble where there are several members."""
+    tries, members = len(job.tries), job.method.members
+    if members == 1:
+        return fitted.fit.best_nll.reshape(tries, -1)
+    samples = job.config.validation_samples
+    each = [_density(job, fitted, index) for index in range(tries)]
+    return torch.stack([validation_nll(density, problem, samples, job.seed, members) for density in each]).cpu()
+
+
+def _scored(job: Job, fitted: FittedMethod, problem: Problem, validation: Tensor, seconds: float) -> list[Scored]:
     """The numbers of each try on a grid, else of the best one."""
     grid = job.config.setting == "grid"
-    splits = len(job.config.splits)
-    validation = fitted.fit.best_nll.reshape(len(job.tries), splits)
+    splits, members = len(job.config.splits), job.method.members
     scored = []
-    for index in range(len(job.tries)) if grid else [_best(job, fitted)]:
+    for index in range(len(job.tries)) if grid else [_best(job, validation)]:
         one = job.tries[index]
-        density = _density(job, fitted, problem, index)
-        values, calibration = measure(density, problem, job.config.num_samples, job.seed)
-        own = slice(index * splits, (index + 1) * splits)
+        density = _density(job, fitted, index)
+        values, calibration = measure(density, problem, job.config.num_samples, job.seed, members)
+        own = _replicas(job, index)
         values["validation nll"] = validation[index].tolist()
-        values["best epoch"] = [float(epoch) for epoch in fitted.fit.best_epoch[own].tolist()]
+        values["best epoch"] = fitted.fit.best_epoch[own].double().reshape(splits, members).mean(1).tolist()
         values["seconds"] = [seconds / splits / len(job.tries)] * splits
         if job.config.setting == "chosen":
             values |= {"alpha": [one.alpha] * splits, "beta": [one.beta] * splits}
             for other, nll in zip(job.tries, validation, strict=True):
                 values[f"validation nll, {other.label}"] = nll.tolist()
         label = one.label if grid else job.config.setting
-        scored.append(Scored(label, values, curves_of(fitted.fit, own, job.config.splits), calibration))
+        scored.append(Scored(label, values, curves_of(fitted.fit, own, job.config.splits, members), calibration))
     return scored
 
 
-def _best(job: Job, fitted: FittedMethod) -> int:
+def _best(job: Job, validation: Tensor) -> int:
     """The try with the lowest validation NLL, mean over the splits; the first on a grid."""
     if job.config.setting == "grid":
         return 0
-    nll = fitted.fit.best_nll.reshape(len(job.tries), -1)
-    return int(torch.where(nll.isfinite().all(1), nll.mean(1), torch.inf).argmin())
+    return int(torch.where(validation.isfinite().all(1), validation.mean(1), torch.inf).argmin())
 
 
-def _density(job: Job, fitted: FittedMethod, problem: Problem, index: int) -> ConditionalDensity:
+def _replicas(job: Job, index: int) -> slice:
     """The replicas of one try."""
+    count = len(job.config.splits) * job.method.members
+    return slice(index * count, (index + 1) * count)
+
+
+def _density(job: Job, fitted: FittedMethod, index: int) -> ConditionalDensity:
+    """The density of one try's replicas."""
     if len(job.tries) == 1:
         return fitted.density
-    splits = len(job.config.splits)
-    return select_replicas(fitted.density, job_density(job), range(index * splits, (index + 1) * splits))
+    own = _replicas(job, index)
+    return select_replicas(fitted.density, job_density(job), range(own.start, own.stop))
 
 
-def curves_of(fit: Fit, replicas: slice, splits: Sequence[int]) -> list[tuple[int, int, float, float]]:
-    """Rows (split, epoch, training loss, validation NLL), at about a hundred epochs, the last among them."""
-    loss, nll = fit.train_loss[:, replicas], fit.validation_nll[:, replicas]
+def curves_of(fit: Fit, replicas: slice, splits: Sequence[int], members: int) -> list[tuple[int, int, float, float]]:
+    """Rows (split, epoch, training loss, validation NLL), at about a hundred epochs, the last among them.
+
+    Of an ensemble they are the means over its members.
+    """
+    shape = (len(fit.train_loss), len(splits), members)
+    loss, nll = (curve[:, replicas].reshape(shape).mean(2) for curve in (fit.train_loss, fit.validation_nll))
     last = len(loss)
     epochs = range(last, 0, -max(1, -(-last // KEPT_EPOCHS)))[::-1]
     return [

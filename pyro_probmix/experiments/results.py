@@ -9,7 +9,7 @@ import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.measures import Calibration
 from pyro_probmix.experiments.runner import CHOICES, graph_name
-from pyro_probmix.models import METHODS
+from pyro_probmix.models import find_method
 
 __all__ = ["COLUMNS", "TABLES", "RunFolder", "recorded_config", "summary"]
 
@@ -72,7 +72,7 @@ class RunFolder:
             ) from None
         wanted = _as_json(asdict(config))
         for name, value in wanted.items():
-            if recorded is not None and name not in PLACES and recorded.get(name) != value:
+            if recorded is not None and name not in PLACES and recorded.get(name, _DEFAULTS.get(name)) != value:
                 raise ValueError(
                     f"the folder {str(self.path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
                     "Try another --out."
@@ -82,9 +82,8 @@ class RunFolder:
         self._cells: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
         self._known: dict[str, Job] = {}
         if recorded is None:
-            methods = {
-                name: {**asdict(METHODS[name]), "graph": graph_name(config, METHODS[name])} for name in config.methods
-            }
+            named = {name: find_method(name) for name in config.methods}
+            methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
             more = {"ran_on": device, "choices": CHOICES, "methods_in_full": methods, "versions": _versions()}
             record = wanted | more
             self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", "utf-8"))
@@ -251,8 +250,12 @@ def _as_json(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(record: dict[str, Any]) -> str:
-    deciding = {name: value for name, value in record.items() if name not in PLACES}
+    # What a later version adds, at its default, makes no other run of it.
+    deciding = {k: v for k, v in record.items() if k not in PLACES and (k not in _DEFAULTS or v != _DEFAULTS[k])}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+_DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.default is not MISSING})
 
 
 def _versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from pyro_probmix.experiments.grid import SETTINGS, Candidate
 from pyro_probmix.experiments.problem import Problem
 from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
 from pyro_probmix.inference import (
+    BetaNLL,
     Checkpoint,
     Criterion,
     ExpectedLogLikelihood,
@@ -23,6 +24,7 @@ from pyro_probmix.inference import (
     fit,
 )
 from pyro_probmix.models import (
+    LIKELIHOODS,
     METHODS,
     Categorical,
     ConditionalDensity,
@@ -31,6 +33,7 @@ from pyro_probmix.models import (
     Method,
     ProbMix,
     build_density,
+    find_method,
     initialise,
 )
 from pyro_probmix.models.likelihoods import FLOOR
@@ -42,13 +45,14 @@ __all__ = [
     "GRAPHS",
     "FittedMethod",
     "check_config",
-    "check_graph",
+    "check_method",
     "choose_device",
     "default_methods",
     "fit_method",
     "graph_name",
     "method_density",
     "resolve",
+    "seed_of",
     "select_replicas",
 ]
 
@@ -60,17 +64,18 @@ GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
     "same-class": lambda problem, config: SameClassGraph(problem.train.y),
     "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
 }
-#: Name -> the criterion with so many particles.
-CRITERIA: dict[str, Callable[[int], Criterion]] = {
+#: Name -> the criterion with so many particles and draws of the embedding.
+CRITERIA: dict[str, Callable[[int, int], Criterion]] = {
     "expected": ExpectedLogLikelihood,
     "log-expected": LogExpectedLikelihood,
+    "beta-nll": BetaNLL,
 }
 
 
 #: What no option changes, for the record; see docs/choices.md.
 CHOICES = {
     "optimizer": "Adam",
-    "likelihood": "heteroscedastic Gaussian, or categorical",
+    "likelihood": "heteroscedastic Gaussian, or categorical, unless the method has its own",
     "floor of scales": FLOOR,
     "floor of the embedding's scale": GaussianEmbedding.FLOOR,
     "start of the embedding's scale, before its softplus": GaussianEmbedding.INITIAL_BIAS,
@@ -89,9 +94,19 @@ class FittedMethod:
     fit: Fit
 
 
-def check_graph(name: str | None, config: Config, problem: Problem) -> None:
-    """Raises ValueError if the data have no such graph."""
-    rows = problem.train.x.shape[1]
+def check_method(method: Method, config: Config, problem: Problem) -> None:
+    """Raises ValueError if a method cannot be trained on the data: for want of such a graph, likelihood or batch."""
+    rows, name = problem.train.x.shape[1], graph_name(config, method)
+    if config.batch_size is not None and config.batch_size % method.ways:
+        raise ValueError(
+            f"batches of {config.batch_size} rows were asked for a method that fuses {method.ways}, expected a multiple. "
+            "Try a --method that fuses two."
+        )
+    only_regression = method.likelihood or ("beta-nll" if "beta-nll" in (method.criterion, config.criterion) else None)
+    if only_regression is not None and problem.classes:
+        raise ValueError(
+            f"{only_regression!r} was asked for classes, expected a regression. Try a --method or --criterion without it."
+        )
     if name == "nearest" and rows <= config.neighbors:
         raise ValueError(
             f"{rows} training rows are fewer rows than neighbours, {config.neighbors} beside each. "
@@ -130,8 +145,9 @@ def default_methods(config: Config) -> tuple[str, ...]:
 
 def check_config(config: Config) -> None:
     """Raises ValueError for a name that is not there or a number out of range."""
+    for name in config.methods:
+        find_method(name)
     for option, names, known in (
-        ("method", config.methods, tuple(METHODS)),
         ("graph", (config.graph,) if config.graph else (), tuple(GRAPHS)),
         ("criterion", (config.criterion,), tuple(CRITERIA)),
         ("setting", (config.setting,), SETTINGS),
@@ -182,10 +198,11 @@ def choose_device(name: str) -> torch.device:
 
 def method_density(method: Method, config: Config, problem: Problem, replicas: int) -> ConditionalDensity:
     """A method's density, untrained."""
+    default = Categorical if problem.classes else Gaussian
     return build_density(
         method,
         num_features=_one_or_all(tuple(problem.train.x.shape[2:])),
-        likelihood=Categorical if problem.classes else Gaussian,
+        likelihood=LIKELIHOODS[method.likelihood] if method.likelihood else default,
         num_outputs=problem.num_outputs,
         widths=config.widths,
         mixing_layer=config.mixing_layer,
@@ -231,28 +248,38 @@ def fit_method(
         method: what to train.
         config: how.
         problem: the data, on the device to train on.
-        tries: what to train it with; replica c * S + s is try c on split s of S.
+        tries: what to train it with; replica (c * S + s) * M + m is try c on split s of S, member m of M of the ensemble.
         seed: of the training noise; initial weights follow from the configuration's seed, the split's number and the try.
         on_epoch, checkpoint: see :func:`~pyro_probmix.fit`.
     """
-    count, device = len(config.splits), problem.train.x.device
-    rows = problem.replicas(list(range(count)) * len(tries)) if len(tries) > 1 else problem
-    density = method_density(method, config, problem, count * len(tries))
-    initialise(density, [(config.seed + one.start) * 1_000_003 + split for one in tries for split in config.splits])
+    splits, members, device = range(len(config.splits)), method.members, problem.train.x.device
+    # The split of each replica.
+    chosen = [split for _ in tries for split in splits for _ in range(members)]
+    rows = problem.replicas(chosen) if len(chosen) > len(splits) else problem
+    density = method_density(method, config, problem, len(chosen))
+    initialise(
+        density, [seed_of(config, one, split, m) for one in tries for split in config.splits for m in range(members)]
+    )
     density.to(device)
     name = graph_name(config, method)
-    graph = None if name is None else GRAPHS[name](rows, config)
+    graph = None if name is None else GRAPHS[name](problem, config).replicas(chosen).to(device)
     process = ProbMix(
         density,
         at=method.site,
-        graph=None if graph is None else graph.to(device),
-        alpha=_of_each([one.alpha for one in tries], count),
-        beta=_of_each([one.beta for one in tries], count),
+        graph=graph,
+        alpha=_of_each([one.alpha for one in tries], len(splits) * members),
+        beta=_of_each([one.beta for one in tries], len(splits) * members),
         pool=method.pool,
         labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
         batch_size=config.batch_size,
+        ways=method.ways,
+        clean=method.clean,
     ).to(device)
-    names = rows.names if len(tries) == 1 else [f"{name}, {one.label}" for one in tries for name in problem.names]
+    names = [
+        problem.names[split] + (f", {one.label}" if len(tries) > 1 else "") + (f", member {m + 1}" if members > 1 else "")
+        for one in tries for split in splits for m in range(members)
+    ]  # fmt: skip
+    draws = method.draws or (config.particles, 1)
     result = fit(
         process,
         rows.train.x,
@@ -260,7 +287,7 @@ def fit_method(
         epochs=config.epochs,
         validation=(rows.validation.x, rows.validation.y),
         learning_rate=config.learning_rate,
-        criterion=CRITERIA[config.criterion](config.particles),
+        criterion=CRITERIA[method.criterion or config.criterion](*draws),
         num_samples=config.validation_samples,
         seed=seed,
         names=names,
@@ -268,6 +295,11 @@ def fit_method(
         checkpoint=checkpoint,
     )
     return FittedMethod(density, result)
+
+
+def seed_of(config: Config, one: Candidate, split: int, member: int) -> int:
+    """Of a replica's initial weights; those of the first member are a single network's."""
+    return (config.seed + one.start) * 1_000_003 + split + 10_007 * member
 
 
 def _of_each(values: Sequence[float], count: int) -> float | Tensor:

@@ -182,14 +182,15 @@ def _solve(family: Law, parameters: list[Array], q: Array) -> Array:
     with np.errstate(all="ignore"):
         each = np.where(upper, family.isf(1 - q, *own), family.ppf(q, *own))  # [M, rows, L]
         low, high = each.min(0), each.max(0)
-        solved = low.copy()
+        solved: Array = low.copy()
         column = np.broadcast_to(np.arange(rows)[:, None], low.shape)
         level, above = np.broadcast_to(q, low.shape), np.broadcast_to(upper, low.shape)
 
         def excess(y: Any, column: Any, level: Any, above: Any) -> Any:
             """F(y) - q; 1 - F is subtracted from 1 - q instead above the median."""
             own = [values[:, column] for values in parameters]
-            return np.where(above, (1 - level) - family.sf(y, *own).mean(0), family.cdf(y, *own).mean(0) - level)
+            below = family.cdf(y, *own).mean(0) - level
+            return np.where(above, (1 - level) - family.sf(y, *own).mean(0), below)
 
         if family.discrete:
             return _smallest_integer(excess, low, high, (column, level, above))

@@ -1,5 +1,6 @@
 """Networks, density heads, the generative process and the named methods."""
 
+from pyro_probmix.models.beyond import BEYOND, find_method
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.likelihoods import (
@@ -22,6 +23,7 @@ from pyro_probmix.models.stacked import Stacked
 from pyro_probmix.models.transformer import Attention, Transformer
 
 __all__ = [
+    "BEYOND",
     "LIKELIHOODS",
     "LSTM",
     "METHODS",
@@ -46,5 +48,6 @@ __all__ = [
     "StudentT",
     "Transformer",
     "build_density",
+    "find_method",
     "initialise",
 ]

@@ -28,12 +28,26 @@ class Method:
         pool: how to fuse.
         variance: None for a point embedding; for a Gaussian one, whether its variance network shares the encoder
             or is separate (the first layer is then halved, to keep the size comparable).
+        ways: how many rows are fused.
+        clean: whether the rows' own likelihood is added to the fused one.
+        alpha: the shape of the weights' law, where the method sets its own; None takes the run's.
+        likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical law for classes.
+        criterion: a name in ``CRITERIA``; None takes the run's.
+        draws: K and S, draws of the weights and of an embedding for each, in the criterion; None takes the run's K, and 1.
+        members: networks to an ensemble, trained together from their own initial weights, whose densities are averaged.
     """
 
     site: Literal["x", "z", "y"] | None = None
     graph: str | None = None
     pool: Pool = "log-linear"
     variance: Literal["shared", "separate"] | None = None
+    ways: int = 2
+    clean: bool = False
+    alpha: float | None = None
+    likelihood: str | None = None
+    criterion: str | None = None
+    draws: tuple[int, int] | None = None
+    members: int = 1
 
 
 #: Name -> an encoder of series, made with (d, T, out_features=..., replicas=...).

@@ -148,7 +148,9 @@ class ProbMix(nn.Module):
         """Draws the edges, weights and embeddings from their prior."""
         return PriorGuide(self)
 
-    def forward(self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None) -> Any:
+    def forward(
+        self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None, num_rows: int | None = None
+    ) -> Any:
         """Runs the process on the data set.
 
         Args:
@@ -156,6 +158,7 @@ class ProbMix(nn.Module):
             rows: a shuffled minibatch, indices [B], with replicas [R, B]; the edges are then those of these rows
                 (see :meth:`~pyro_probmix.graphs.Graph.edges`), which varies less than independent draws. None draws
                 B/k edges independently, or B rows if nothing is fused.
+            num_rows: of the data set, of which x and y hold a part; None if they hold it all.
         """
         expose_parameters(self)
         n = self.num_rows(x, y)
@@ -163,14 +166,14 @@ class ProbMix(nn.Module):
         if self.at is None:
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
-            return self._run(x, y, rows, n, None)
+            return self._run(x, y, rows, num_rows or n, None)
         edge = self._draw_edges(n, batch_size // self.ways, rows)
         parts = edge.movedim(-1, -2)  # [..., k, E]
         if self.clean:  # behind each part as many rows that are not fused, those of the minibatch
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
-        return self._run(x, y, parts.flatten(-2), n, self._handler())
+        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler())
 
     def _handler(self) -> FuseMessenger:
         assert self.at is not None
