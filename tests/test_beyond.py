@@ -106,7 +106,7 @@ def test_a_students_t_pool_without_a_closed_form_is_trained_too():
         density = build_density(METHODS["ProbMix"], num_features=2, likelihood=StudentT, widths=(4,), replicas=1)
         initialise(density, [0])
         density.double()
-        model = ProbMix(density, at="y", batch_size=4, pool=pool).double()  # type: ignore[arg-type] # a pool
+        model = ProbMix(density, at="y", batch_size=4, pool=pool).double()
         same = x[:, :1].expand(1, 8, 2)
         fits.append(fit(model, same, y, epochs=1, learning_rate=0.01).train_loss)
     torch.testing.assert_close(*fits, rtol=1e-7, atol=1e-9)
