@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHONS := $(PYTHON) python3.11 python3 python3.12 python3.13
 
-.PHONY: help demo test test-arviz lint bench
+.PHONY: help demo test test-arviz lint bench docs
 .NOTPARALLEL:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test   run the tests, and every example in the documentation"
 	@echo "make test-arviz  run the tests of what goes to ArviZ with arviz 1.x, on Python 3.12 or later and without torch"
 	@echo "make lint   check style and types"
+	@echo "make docs   build the documentation into build/docs"
 	@echo "make bench  time a training step beside plain PyTorch and NumPyro"
 
 demo: $(VENV)/.with-demo
@@ -53,10 +54,15 @@ lint: $(VENV)/.with-lint
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py
 
+docs: $(VENV)/.with-docs
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+	@echo "the documentation is in build/docs/index.html"
+
 EXTRAS_demo :=
 EXTRAS_test := [test]
 EXTRAS_lint := [test,lint]
 EXTRAS_bench := [bench]
+EXTRAS_docs := [docs]
 
 # The file marks a finished installation: it is written last, so that an interrupted one starts again.
 $(VENV)/.with-%: pyproject.toml constraints.txt

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. A name is imported when it is first asked for, so that neither
 # `import pyro_probmix` nor `probmix --help` waits for torch and Pyro. Type checkers read the imports below.
 _HOMES = {
+    "ArrayStream": "inference.memory_map",
     "BetaNLL": "inference.beta_nll",
     "BiasedBernoulliKernel": "kernels",
     "BiasedCategoricalKernel": "kernels",
@@ -24,8 +25,11 @@ _HOMES = {
     "METHODS": "models.methods",
     "Method": "models.methods",
     "NearestNeighborGraph": "graphs",
+    "ParquetStream": "inference.parquet",
     "PriorGuide": "guides",
     "ProbMix": "models.process",
+    "ProbMixClassifier": "estimators.classifier",
+    "ProbMixRegressor": "estimators.regressor",
     "SameClassGraph": "graphs",
     "WeightedGraph": "graphs",
     "build_density": "models.methods",
@@ -34,6 +38,7 @@ _HOMES = {
     "fit": "inference.training",
     "fuse": "handlers",
     "linear_pool": "pooling",
+    "load": "estimators.saving",
     "log_linear_pool": "pooling",
     "predict": "inference.prediction",
     "register_family": "families",
@@ -44,6 +49,9 @@ _HOMES = {
 if TYPE_CHECKING:
     from pyro_probmix.calibration.arviz_data import to_arviz as to_arviz
     from pyro_probmix.calibration.checking import check as check
+    from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
+    from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
+    from pyro_probmix.estimators.saving import load as load
     from pyro_probmix.families import register_family as register_family
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
@@ -57,6 +65,8 @@ if TYPE_CHECKING:
     from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
     from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
     from pyro_probmix.inference.handover import to_predictions as to_predictions
+    from pyro_probmix.inference.memory_map import ArrayStream as ArrayStream
+    from pyro_probmix.inference.parquet import ParquetStream as ParquetStream
     from pyro_probmix.inference.prediction import predict as predict
     from pyro_probmix.inference.training import fit as fit
     from pyro_probmix.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel

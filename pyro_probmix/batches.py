@@ -1,13 +1,13 @@
-"""The batch of any distribution: roll it along one dimension, or expand it."""
+"""The batch of any distribution: roll it along one dimension, expand it, join several, or take a part."""
 
 from __future__ import annotations
 
-__all__ = ["expand_batch", "floating_tensor", "roll_batch", "roll_tensor"]
+__all__ = ["expand_batch", "floating_tensor", "join_batches", "roll_batch", "roll_tensor", "take_batch"]
 
 import copy
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -85,11 +85,75 @@ def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribut
         return ExpandedDistribution(p, batch_shape)
 
 
+def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribution:
+    """Return the distribution whose batch holds that of several of one class, one after the other.
+
+    Args:
+        parts: distributions that differ in batch dimension ``dim`` alone, which each has.
+        dim: negative, counted from the right of the batch shape.
+
+    Raises:
+        TypeError: if they cannot be rebuilt from their constructor's arguments.
+    """
+
+    def join(tensors: list[Tensor], event_dim: int) -> Tensor:
+        # A parameter may be shared by rows, or by dims to the left.
+        full = [
+            t.expand(torch.broadcast_shapes(t.shape, (*p.batch_shape[dim:], *t.shape[t.dim() - event_dim :])))
+            for t, p in zip(tensors, bases, strict=True)
+        ]
+        return torch.cat(full, dim - event_dim)
+
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(p, td.Independent) for p in parts):
+        wrapped: list[Any] = list(parts)
+        n = wrapped[0].reinterpreted_batch_ndims
+        joined: td.Distribution = dist.Independent(join_batches([p.base_dist for p in wrapped], dim - n), n)
+        return joined
+    bases = list(parts)
+    return _rebuilt(bases, join)
+
+
+def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution:
+    """Return the distribution of one place along a batch dimension, which is dropped.
+
+    Args:
+        p: a distribution that can be rebuilt from its constructor's arguments.
+        index: the place.
+        dim: negative, counted from the right of the batch shape.
+
+    Raises:
+        TypeError: if it cannot be.
+    """
+
+    def take(tensors: list[Tensor], event_dim: int) -> Tensor:
+        (t,) = tensors
+        if not -dim <= t.dim() - event_dim:
+            return t
+        return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
+
+    return _rebuilt([p], take)
+
+
 def floating_tensor(p: td.Distribution) -> Tensor:
     """Return some floating-point tensor of a distribution, whose dtype and device its densities have."""
     tensors = list(_tensors(p, set()))
     floating = [x for x in tensors if x.is_floating_point()]
     return floating[0] if floating else torch.empty((), device=tensors[0].device if tensors else None)
+
+
+def _rebuilt(parts: list[Any], change: Callable[[list[Tensor], int], Tensor]) -> td.Distribution:
+    """A distribution of the same class, its tensors made from those of the parts and their number of event dims."""
+    arguments = [_constructor_arguments(p) for p in parts]
+    made = dict(arguments[0])
+    for name, value in made.items():
+        if isinstance(value, td.Distribution):
+            made[name] = _rebuilt([own[name] for own in arguments], change)
+        elif isinstance(value, Tensor):
+            made[name] = change([own[name] for own in arguments], _event_dim(parts[0], name, value))
+    rebuilt: td.Distribution = type(parts[0])(**made)
+    return rebuilt
 
 
 def _varies(shape: Sequence[int], dim: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         action: Callable[[argparse.Namespace], None] = arguments.action
         action(arguments)
+    except BrokenPipeError:  # the reader of what is printed, such as head, has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # or else Python complains about it on its way out
+        return 0
     except (ValueError, OSError) as error:
         print(f"probmix: {error}", file=sys.stderr)
         return 1
@@ -111,7 +115,90 @@ def _parser() -> argparse.ArgumentParser:
         metavar="R",
         help="splits to a job (default: all that share a method, or fewer if jobs are many)",
     )
+    report = commands.add_parser(
+        "report", help="one page from run folders: tables, claims and figures beside the paper's"
+    )
+    report.set_defaults(action=_report_runs)
+    report.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
+    report.add_argument("--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)")
+    fit = commands.add_parser("fit", help="fit a model to a table, a CSV or Parquet file")
+    fit.set_defaults(action=_fit)
+    fit.add_argument("table", metavar="TABLE", help="a CSV file with a header, or a Parquet file")
+    add = fit.add_argument
+    add("--target", metavar="COLUMN", required=True, help="the target column; several separated by commas")
+    add("--task", choices=("regression", "classification"), help="what the table is for (default: the target decides)")
+    add("--method", metavar="NAME", help="a method of probmix list (default M-ProbMix)")
+    add("--likelihood", metavar="NAME", help="the law of the target (default gaussian, or categorical)")
+    add("--ensemble", type=int, metavar="M", help="members trained together")
+    add("--epochs", type=int, help="passes over the rows, at most (default: by the number of rows)")
+    add(
+        "--impute",
+        action="store_true",
+        help="let the median stand for missing numbers, and count missing categories as one",
+    )
+    add("--seed", dest="random_state", type=int, default=0, help="of all random numbers (default 0)")
+    add("--out", metavar="FOLDER", default="model", help="folder for the model (default: model)")
+    predict = commands.add_parser("predict", help="predict the rows of a table by a model")
+    predict.set_defaults(action=_predict)
+    predict.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
+    predict.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with the features")
+    predict.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: print CSV)")
+    check = commands.add_parser("check", help="one page on how a model does on rows it has not seen")
+    check.set_defaults(action=_check)
+    check.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
+    check.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with features and targets")
+    check.add_argument("--out", metavar="FOLDER", help="folder for the page (default: check in the model's folder)")
     return parser
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pyro_probmix.tabular.files import find_columns, read_table
+    from pyro_probmix.tabular.model import TableModel
+
+    names = ("method", "likelihood", "ensemble", "epochs", "random_state")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    frame = read_table(Path(arguments.table))
+    targets = find_columns(frame, arguments.target, arguments.table)
+    model = TableModel.fit(
+        frame, targets, task=arguments.task, impute=arguments.impute, verbose=int(sys.stderr.isatty()), **given
+    )
+    model.save(arguments.out)
+    print(
+        f"model: {arguments.out}; {len(frame)} rows, {len(model.columns.features)} features, target {', '.join(targets)}"
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pyro_probmix.tabular.files import read_table, write_table
+    from pyro_probmix.tabular.model import TableModel
+
+    predicted = TableModel.load(arguments.model).predict(read_table(Path(arguments.table)))
+    if arguments.out is None:
+        predicted.to_csv(sys.stdout, index=False)
+    else:
+        write_table(predicted, Path(arguments.out))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pyro_probmix.tabular.checking import check_table
+    from pyro_probmix.tabular.files import read_table
+    from pyro_probmix.tabular.model import TableModel
+
+    model = TableModel.load(arguments.model)
+    page = check_table(model, read_table(Path(arguments.table)), arguments.out or Path(arguments.model) / "check")
+    print(f"page: {page}")
+
+
+def _report_runs(arguments: argparse.Namespace) -> None:
+    from pyro_probmix.experiments.report import write_report
+
+    print(f"report: {write_report(arguments.runs, arguments.out)}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -49,11 +49,12 @@ def assert_equal(first, second):
     [
         {},
         {"learning_rate": torch.tensor([0.01, 0.02, 0.1]), "patience": 2, "clip_norm": 1.0},
+        {"schedule": lambda epoch: 0.5**epoch},
         {"schedule": lambda epoch: 0.5**epoch, "optimizer": torch.optim.SGD},
         {"criterion": LogExpectedLikelihood(2, 3)},
         {"compile": True},
     ],
-    ids=["plain", "replicas", "sgd", "draws", "compiled"],
+    ids=["plain", "replicas", "schedule", "sgd", "draws", "compiled"],
 )
 def test_an_interrupted_fit_ends_with_the_same_weights(tmp_path, options):
     path = tmp_path / "fit.safetensors"
@@ -92,7 +93,7 @@ def test_a_killed_process_goes_on(tmp_path):
 def test_a_finished_fit_is_not_trained_again(tmp_path):
     first = trained(tmp_path / "fit.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyro_probmix.inference.training.shuffled_rows", None)
+        patch.setattr("pyro_probmix.inference.minibatches.shuffled_rows", None)
         assert_equal(trained(tmp_path / "fit.safetensors"), first)
 
 

@@ -46,7 +46,9 @@ def left(tmp_path_factory):
     return folder, [torch.load(folder / f"{k}.pt", weights_only=True) for k in (0, 1)], alone
 
 
-@pytest.mark.parametrize("case", ["loop ERM", "loop ProbMix", "loop M-ProbMix", "fit ERM", "fit ERM, all rows"])
+@pytest.mark.parametrize(
+    "case", ["loop ERM", "loop ProbMix", "loop M-ProbMix", "fit ERM", "fit ERM, all rows", "fit ERM, stream"]
+)
 def test_two_ranks_leave_the_weights_of_one_process_with_the_joint_batch(left, case):
     """Given the same pairs and noise; ERM has none besides the order of the rows."""
     _, ranks, alone = left

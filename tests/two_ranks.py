@@ -11,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyro_probmix import METHODS, ExpectedLogLikelihood, PriorGuide, ProbMix, build_density, fit
+from pyro_probmix import METHODS, ArrayStream, ExpectedLogLikelihood, PriorGuide, ProbMix, build_density, fit
 from pyro_probmix.inference.distributed import Ranks
 from pyro_probmix.models import Gaussian, initialise
 
@@ -79,12 +79,22 @@ def by_loop(name: str, joint: bool) -> dict[str, Tensor]:
     return model.inner.density.state_dict()
 
 
-def by_fit(name: str, joint: bool, batch_size: int | None = BATCH, seed: int = 0) -> dict[str, Tensor]:
-    """The weights that ``fit`` leaves, and what it reports."""
+def by_fit(
+    name: str, joint: bool, batch_size: int | None = BATCH, seed: int = 0, block_rows: int | None = None
+) -> dict[str, Tensor]:
+    """The weights that ``fit`` leaves, and what it reports; from a stream, if there are blocks."""
     model = process(name, batch_size, seed)
     x, y = data()
+    rows = (x, y) if block_rows is None else (ArrayStream(x.numpy(), y.numpy(), block_rows=block_rows, chunk_rows=2),)
     result = fit(
-        model, x, y, epochs=4, validation=(x + 0.1, y), learning_rate=0.01, clip_norm=1.0, patience=3, distributed=joint
+        model,
+        *rows,
+        epochs=4,
+        validation=(x + 0.1, y),
+        learning_rate=0.01,
+        clip_norm=1.0,
+        patience=3,
+        distributed=joint,
     )
     return model.density.state_dict() | {
         "nll": result.validation_nll,
@@ -97,6 +107,7 @@ def everything(joint: bool, rank: int = 0) -> dict[str, dict[str, Tensor]]:
     left = {f"loop {name}": by_loop(name, joint) for name in ("ERM", "ProbMix", "M-ProbMix")}
     left["fit ERM"] = by_fit("ERM", joint)
     left["fit ERM, all rows"] = by_fit("ERM", joint, None)
+    left["fit ERM, stream"] = by_fit("ERM", joint, block_rows=18)
     left["fit M-ProbMix"] = by_fit("M-ProbMix", joint, seed=7 * rank)  # the first rank's initial weights count
     return left
 

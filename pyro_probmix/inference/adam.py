@@ -25,8 +25,8 @@ class FusedStep:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
-        (self._group,) = optimizer.param_groups
-        self._parameters: list[Tensor] = self._group["params"]
+        (group,) = optimizer.param_groups
+        self._parameters: list[Tensor] = group["params"]
         self._state: list[list[Tensor]] | None = None  # first and second moments, and the counts of steps
 
     @torch.no_grad()
@@ -38,7 +38,8 @@ class FusedStep:
             self._state = self._gather()
             return
         first, second, counts = self._state
-        beta1, beta2 = self._group["betas"]
+        (group,) = self.optimizer.param_groups  # another one after load_state_dict
+        beta1, beta2 = group["betas"]
         torch._foreach_add_(counts, 1)
         torch._fused_adam_(
             self._parameters,
@@ -47,11 +48,11 @@ class FusedStep:
             second,
             [],
             counts,
-            lr=self._group["lr"],
+            lr=group["lr"],
             beta1=beta1,
             beta2=beta2,
-            weight_decay=self._group["weight_decay"],
-            eps=self._group["eps"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
             amsgrad=False,
             maximize=False,
         )

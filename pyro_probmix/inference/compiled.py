@@ -57,7 +57,7 @@ class Objective(nn.Module):
         model: the process.
         criterion: what is maximised.
         replicas: the replicas of the process.
-        num_rows: n, rows of the data set, to which the criterion is scaled.
+        num_rows: n, rows of the data set, to which the criterion is scaled; x and y may be a part of it.
         clip_norm: largest norm of a replica's gradient; None does not clip.
     """
 
@@ -69,7 +69,7 @@ class Objective(nn.Module):
         self.num_rows, self.clip_norm = num_rows, clip_norm
 
     def forward(self, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        terms = self.criterion.terms(self.model, self.model.guide, x, y, rows)
+        terms = self.criterion.terms(self.model, self.model.guide, x, y, rows, self.num_rows)
         return torch.stack([-self.replicas.sum_of_each(term) / self.num_rows for term in terms]).sum(0)
 
     def gradients(self, losses: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

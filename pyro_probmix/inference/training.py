@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep, fused_adam
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
+from pyro_probmix.inference.checks import check_kinds, own_random_state
 from pyro_probmix.inference.compiled import Objective, choose
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
+from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
 from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.inference.validation import Validation
-from pyro_probmix.models.density import ConditionalDensity
-from pyro_probmix.models.process import ProbMix, shuffled_rows
+from pyro_probmix.models.process import ProbMix
 
 __all__ = ["Fit", "fit"]
 
@@ -49,11 +49,12 @@ class Fit:
 
 def fit(
     model: ProbMix,
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | RowStream,
+    y: Tensor | None = None,
     *,
     epochs: int,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Tensor, Tensor] | RowStream | Callable[[], Tensor] | None = None,
+    weights: Tensor | None = None,
     learning_rate: float | Tensor = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
@@ -63,7 +64,7 @@ def fit(
     num_samples: int = 8,
     seed: int = 0,
     names: Sequence[str] | None = None,
-    on_epoch: Callable[[int, Tensor], None] | None = None,
+    on_epoch: Callable[[int, Tensor], bool | None] | None = None,
     compile: bool | Literal["auto"] = "auto",
     distributed: bool = False,
     checkpoint: Checkpoint | None = None,
@@ -75,9 +76,13 @@ def fit(
 
     Args:
         model: the process; the device of its parameters is where the training runs.
-        x, y: all training rows, as the process takes them.
+        x, y: all training rows, as the process takes them; or x a stream of them, without y, whose blocks are trained on
+            one after the other, with edges within a block (see :class:`~pyro_probmix.inference.shuffle.BlockShuffle`).
         epochs: number of passes; each draws a new order of the rows.
-        validation: rows (x, y) for the choice of the epoch; without them the last epoch's weights stay.
+        validation: rows (x, y), or a stream, for the choice of the epoch; without them the last epoch's weights stay. Or a
+            function that scores the model as it stands, a loss for each replica, [R], in the place of the validation NLL.
+        weights: of the training rows, at least 0, [n] or with replicas also [R, n]. A row is drawn in proportion to its
+            weight, as an anchor of any graph and as a partner in the complete one.
         learning_rate: of the optimizer; with replicas also a tensor [R].
         optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...); by default
             Adam, fused to one operation.
@@ -88,7 +93,8 @@ def fit(
         num_samples: draws of an embedding in the validation NLL.
         seed: of all random numbers of this fit.
         names: one for each replica, for reports; by default "replica 0" and so on.
-        on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R].
+        on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R]; the fit stops
+            if it returns True.
         compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
             losses and gradients the same up to rounding.
@@ -114,11 +120,7 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
-    for name, value in (("x", x), ("y", y), *zip(("validation x", "validation y"), validation or (), strict=False)):
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"fit got {name} of type {type(value).__name__}, expected a tensor. Try torch.as_tensor({name})."
-            )
+    check_kinds(x, y, validation)
     if criterion is not None and not isinstance(criterion, Criterion):
         raise ValueError(
             f"fit got the criterion {type(criterion).__name__}, expected one of ours. Try ExpectedLogLikelihood(), "
@@ -129,43 +131,43 @@ def fit(
     ranks = Ranks(distributed, model.batch_size, model.ways)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
-    x, y = x.to(device), y.to(device)
-    held_out = None if validation is None else (validation[0].to(device), validation[1].to(device))
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
     stepper = FusedStep(steps) if optimizer is fused_adam else steps
-    n = model.num_rows(x, y)
-    batch_size = min(model.batch_size or ranks.padded(n), ranks.padded(n))
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
-    with _own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
-        response = _check_data(model, x, y, "training")
+    with own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
+        source = Minibatches(model, x, y, weights, ranks, seed=seed, device=device)
+        score = validation if callable(validation) else None
         evaluation = None
-        if held_out is not None:
-            _check_data(model, *held_out, "validation")
-            evaluation = Validation(model, *held_out, num_samples, response, seed)
+        if validation is not None and not callable(validation):
+            held_out = checked_validation(model, validation, source)
+            evaluation = Validation(model, *held_out, num_samples, source.response, seed)
         model.train()
-        example = torch.zeros(*stack, batch_size, dtype=torch.long, device=device)
-        num_steps = epochs * -(-n // batch_size)
-        objective = Objective(model, criterion, replicas, n, clip_norm)
+        example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
+        num_steps = epochs * source.num_steps
+        objective = Objective(model, criterion, replicas, source.num_rows, clip_norm)
         if not ranks.joint:
-            gradient, log_prob = choose(objective, x, y, example, evaluation, compile, num_steps)
+            gradient, log_prob = choose(objective, source.x, source.y, example, evaluation, compile, num_steps)
         elif compile is True:
             raise ValueError("fit got compile=True beside distributed=True, expected one. Try compile='auto'.")
         else:
-            gradient, log_prob = joint_gradient(objective, x, y, ranks), evaluation
+            gradient, log_prob = joint_gradient(objective, source.x, source.y, ranks), evaluation
         state = _State(model, steps, replicas, train, scores)
         settings: dict[str, Any] = {
             "epochs": epochs,
             "seed": seed,
-            "batch size": batch_size,
+            "batch size": source.batch_size,
             "clip_norm": clip_norm,
             "patience": patience,
         }
         settings |= {"num_samples": num_samples, "compile": compile, "learning rates": digest(rates)}
-        identity = {} if checkpoint is None else _identity(model, criterion, replicas, ranks, settings, x, y, held_out)
+        identity = {}
+        if checkpoint is not None:
+            settings |= {"data": source.identity(), "validation": evaluation and evaluation.identity()}
+            identity = _identity(model, criterion, replicas, ranks, settings)
         epoch = done = state.resume(checkpoint, identity)
         for epoch in range(done + 1, epochs + 1):
             if patience is not None and not bool(replicas.active.any()):
@@ -173,23 +175,26 @@ def fit(
                 break
             rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch - 1), replicas, patience)
             model.train()
-            order = ranks.shared(shuffled_rows(n, -(-n // batch_size) * batch_size, model.replicas, device))
-            losses = []
-            for rows in order.split(batch_size, -1):
+            losses = EpochMean()
+            for rows in source.epoch(epoch - 1):
                 losses.append(gradient(rows))
                 replicas.step(stepper, rate)
-            train[epoch - 1] = torch.stack(losses).mean(0)
+            train[epoch - 1] = losses.value()
             replicas.finite &= train[epoch - 1].isfinite()
             if evaluation is not None and log_prob is not None:
                 model.eval()
                 scores[epoch - 1] = ranks.mean(evaluation.nll(log_prob))
+            if score is not None:
+                model.eval()
+                scores[epoch - 1] = ranks.mean(score())
+            if validation is not None:
                 replicas.keep_best(epoch, scores[epoch - 1], patience)
             if checkpoint is not None and (checkpoint.due or epoch == epochs):
                 checkpoint.write(state.tensors(epoch), epoch, identity)
-            if on_epoch is not None:
-                on_epoch(epoch, replicas.best_nll)
+            if on_epoch is not None and on_epoch(epoch, replicas.best_nll):
+                break
     model.eval()
-    if held_out is None:
+    if validation is None:
         replicas.best_epoch.fill_(epoch)
     else:
         replicas.restore_best()
@@ -202,9 +207,6 @@ def _identity(
     replicas: Replicas,
     ranks: Ranks,
     settings: dict[str, Any],
-    x: Tensor,
-    y: Tensor,
-    held_out: tuple[Tensor, Tensor] | None,
 ) -> dict[str, Any]:
     """What decides a fit, except functions: schedule, optimizer, the modules' own code."""
     return settings | {
@@ -213,7 +215,6 @@ def _identity(
         "process": [model.at, type(model.graph).__name__, str(model._fusion), digest(model.alpha, model.beta)],
         "replicas": list(replicas.names),
         "ranks": [ranks.index, ranks.count],
-        "data": digest(x, y, *(held_out or ())),
     }
 
 
@@ -318,64 +319,3 @@ def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None,
             raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
     if patience is not None and validation is None:
         raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")
-
-
-@torch.no_grad()
-def _check_data(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> str:
-    """Checks x and y against a run of the density on two rows, and returns the name of its response."""
-    wanted = next(model.parameters()).dtype
-    if x.is_floating_point() and x.dtype != wanted:
-        raise ValueError(f"fit got features of {x.dtype} for weights of {wanted} ({rows} rows). Try x.to({wanted}).")
-    for name, values in (("features", x), ("responses", y)):
-        if not bool(values.isfinite().all()):
-            raise ValueError(
-                f"fit got {name} that are NaN or infinite ({rows} rows), expected finite ones. "
-                "Try to drop or impute those rows."
-            )
-    stacked = [model.replicas is not None and v.dim() > 1 and v.shape[0] == model.replicas for v in (x, y)]
-    few_x, few_y = (v[:, :2] if own else v[:2] for v, own in zip((x, y), stacked, strict=True))
-    training = model.training
-    model.eval()
-    try:
-        # With draws of its own: training draws the same whatever is checked.
-        with _own_random_state(0, x.device), poutine.block(), poutine.trace() as tracer:
-            model.density(few_x, few_y)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"the density refuses two of the {rows} rows, x {tuple(few_x.shape)} and y {tuple(few_y.shape)}: "
-            f"{str(error).splitlines()[0]}. Try num_features and num_outputs that fit the data."
-        ) from error
-    finally:
-        model.train(training)
-    sites: dict[str, Any] = dict(tracer.trace.nodes.items())
-    observed = [
-        n
-        for n, s in sites.items()
-        if s["type"] == "sample" and s["is_observed"] and not s["infer"].get("_deterministic")
-    ]
-    if len(observed) != 1:
-        raise ValueError(
-            f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
-        )
-    fn = sites[observed[0]]["fn"]
-    n = x.shape[1] if stacked[0] else x.shape[0]
-    rows_dim = -1 - fn.event_dim
-    if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != n:
-        wanted_shape = ", ".join(str(size) for size in (n, *fn.event_shape))
-        raise ValueError(
-            f"fit got responses of shape {tuple(y.shape)}, expected [..., {wanted_shape}], one for each of the {rows} rows. "
-            "Try y.reshape or num_outputs."
-        )
-    if isinstance(model.density, ConditionalDensity) and not bool(fn.support.check(y).all()):
-        raise ValueError(
-            f"fit got responses outside of the support of {type(model.density.likelihood).__name__} ({rows} rows), expected "
-            f"{fn.support}. Try another likelihood, or another scale of the response."
-        )
-    return observed[0]
-
-
-@contextmanager
-def _own_random_state(seed: int, device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

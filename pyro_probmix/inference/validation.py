@@ -12,7 +12,10 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pyro_probmix.inference.checkpoint import digest
+from pyro_probmix.inference.held_out import StreamedBlocks
 from pyro_probmix.inference.prediction import predict
+from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.process import ProbMix
 
 #: Rows times replicas times draws that are evaluated together: bounds the memory, and keeps the embeddings in the cache.
@@ -28,26 +31,35 @@ class Validation(nn.Module):
 
     Args:
         model: the process.
-        x, y: all held-out rows, [N, ...], with replicas also [R, N, ...].
+        x, y: all held-out rows, [N, ...], with replicas also [R, N, ...]; or a stream of them, and None.
         num_samples: S, draws of an embedding.
         response: name of the response's site.
         seed: of the draws.
     """
 
-    def __init__(self, model: ProbMix, x: Tensor, y: Tensor, num_samples: int, response: str, seed: int) -> None:
+    def __init__(
+        self, model: ProbMix, x: Tensor | RowStream, y: Tensor | None, num_samples: int, response: str, seed: int
+    ) -> None:
         super().__init__()
         self.density, self.replicas, self.site = model.density, model.replicas, model.at or "z"
         self.num_samples, self.response, self.seed = num_samples, response, seed
         rows = max(1, _BLOCK // ((self.replicas or 1) * num_samples))
-        blocks = [v.split(rows, 1 if self._own_rows(v) else 0) for v in (x, y)]
-        self.blocks = [tuple(v.contiguous() for v in block) for block in zip(*blocks, strict=True)]
-        self.num_rows = x.shape[1] if self._own_rows(x) else x.shape[0]
+        if isinstance(x, RowStream):
+            self.blocks: StreamedBlocks | list[tuple[Tensor, ...]] = StreamedBlocks(model, x, rows)
+            self.num_rows = x.num_rows
+        else:
+            assert y is not None
+            blocks = [v.split(rows, 1 if self._own_rows(v) else 0) for v in (x, y)]
+            self.blocks = [tuple(v.contiguous() for v in block) for block in zip(*blocks, strict=True)]
+            self.num_rows = x.shape[1] if self._own_rows(x) else x.shape[0]
 
     def _own_rows(self, values: Tensor) -> bool:
         return self.replicas is not None and values.dim() > 1 and values.shape[0] == self.replicas
 
     def distinct_blocks(self) -> list[tuple[Tensor, ...]]:
         """A block of each shape that there is."""
+        if isinstance(self.blocks, StreamedBlocks):
+            return [*self.blocks.examples()]
         return list({block[0].shape: block for block in self.blocks}.values())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -63,11 +75,17 @@ class Validation(nn.Module):
     @torch.no_grad()
     def nll(self, log_prob: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The negative log-likelihood in nats a row, [], with replicas [R], by a compiled or an eager :meth:`forward`."""
-        device = self.blocks[0][0].device
+        device = next(self.density.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            total = sum(log_prob(*block) for block in self.blocks)
-        return -torch.as_tensor(total) / self.num_rows
+            sums = torch.stack([log_prob(*block) for block in self.blocks])
+        return -(sums.sum(0, dtype=torch.float64) / self.num_rows).to(sums.dtype)
+
+    def identity(self) -> object:
+        """What tells the rows from others, for a checkpoint."""
+        if isinstance(self.blocks, StreamedBlocks):
+            return self.blocks.stream.identity()
+        return digest(*(values for block in self.blocks for values in block))
 
 
 class _SharedNoise(Messenger):

@@ -16,8 +16,10 @@ from pyro_probmix.models.likelihoods import (
 )
 from pyro_probmix.models.methods import METHODS, Method, build_density
 from pyro_probmix.models.networks import MLP, Linear, initialise
+from pyro_probmix.models.periodic import PeriodicFeatures
 from pyro_probmix.models.process import ProbMix
 from pyro_probmix.models.recurrent import LSTM, LSTMLayer
+from pyro_probmix.models.stacked import Stacked
 from pyro_probmix.models.transformer import Attention, Transformer
 
 __all__ = [
@@ -38,9 +40,11 @@ __all__ = [
     "Likelihood",
     "Linear",
     "Method",
+    "PeriodicFeatures",
     "PointEmbedding",
     "Poisson",
     "ProbMix",
+    "Stacked",
     "StudentT",
     "Transformer",
     "build_density",

@@ -20,7 +20,7 @@ from pyro_probmix.perturbation import Labels
 from pyro_probmix.simplex import Dirichlet
 from pyro_probmix.weights import Beta
 
-__all__ = ["ProbMix", "shuffled_rows"]
+__all__ = ["ProbMix", "shuffled_rows", "weighted_rows"]
 
 #: Marks the edges for the criteria: all particles share them, so that the network is evaluated once for all.
 _SHARED: Any = {"shared": True}
@@ -148,7 +148,9 @@ class ProbMix(nn.Module):
         """Draws the edges, weights and embeddings from their prior."""
         return PriorGuide(self)
 
-    def forward(self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None) -> Any:
+    def forward(
+        self, x: Tensor, y: Tensor | None = None, rows: Tensor | None = None, num_rows: int | None = None
+    ) -> Any:
         """Runs the process on the data set.
 
         Args:
@@ -156,6 +158,7 @@ class ProbMix(nn.Module):
             rows: a shuffled minibatch, indices [B], with replicas [R, B]; the edges are then those of these rows
                 (see :meth:`~pyro_probmix.graphs.Graph.edges`), which varies less than independent draws. None draws
                 B/k edges independently, or B rows if nothing is fused.
+            num_rows: of the data set, of which x and y hold a part; None if they hold it all.
         """
         expose_parameters(self)
         n = self.num_rows(x, y)
@@ -163,14 +166,14 @@ class ProbMix(nn.Module):
         if self.at is None:
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
-            return self._run(x, y, rows, n, None)
+            return self._run(x, y, rows, num_rows or n, None)
         edge = self._draw_edges(n, batch_size // self.ways, rows)
         parts = edge.movedim(-1, -2)  # [..., k, E]
         if self.clean:  # behind each part as many rows that are not fused, those of the minibatch
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
-        return self._run(x, y, parts.flatten(-2), n, self._handler())
+        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler())
 
     def _handler(self) -> FuseMessenger:
         assert self.at is not None
@@ -255,3 +258,32 @@ def shuffled_rows(num_rows: int, batch_size: int, replicas: int | None, device: 
     order = keys.argsort(-1)
     repeats = -(-batch_size // num_rows)
     return torch.cat([order] * repeats, -1)[..., :batch_size]
+
+
+def weighted_rows(weights: Tensor, batch_size: int, replicas: int | None) -> Tensor:
+    """Rows in a random order, each as often as its share of the weights, for each replica.
+
+    Systematic resampling: of N draws a row of share w gets N w, rounded up or down at random, and none at weight 0. Where
+    all weights are equal, every row comes once before any comes twice, as by :func:`shuffled_rows`.
+
+    Args:
+        weights: at least 0, [n] or [R, n].
+        batch_size: number N of indices to return.
+        replicas: R, or None.
+
+    Returns:
+        indices [batch_size], with replicas [R, batch_size].
+
+    References:
+        Kitagawa, 1996, "Monte Carlo filter and smoother for non-Gaussian nonlinear state space models" (the resampling).
+    """
+    if replicas is not None and weights.dim() == 1:
+        weights = weights.expand(replicas, -1)
+    order = torch.rand(weights.shape, device=weights.device).argsort(-1)
+    levels = weights.double().gather(-1, order).cumsum(-1)
+    levels = levels / levels[..., -1:]  # exactly 1 from the last row of positive weight on
+    start = torch.rand((*weights.shape[:-1], 1), dtype=torch.float64, device=weights.device)
+    places = (torch.arange(batch_size, device=weights.device) + start) / batch_size
+    # The first level above the place: a row of weight zero adds nothing to the level and is never the first.
+    drawn = order.gather(-1, torch.searchsorted(levels, places.clamp(max=1 - 2**-53), right=True))
+    return drawn.gather(-1, torch.rand(drawn.shape, device=drawn.device).argsort(-1))

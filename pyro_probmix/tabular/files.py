@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "NUMBERS", "find_columns", "kind_of", "listed", "read_table", "text_rows"]
+__all__ = ["LABELS", "NUMBERS", "find_columns", "kind_of", "listed", "read_table", "text_rows", "write_table"]
 
+import os
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +59,21 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
             "(pandas writes row numbers there, unless told index=False)."
         )
     return frame.set_axis(names, axis="columns").reset_index(drop=True)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
+    writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"{path} does not end in {' or '.join(writers)}. Try one of these.")
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        writers[path.suffix.lower()](partial, index=False)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(f"{path} could not be written ({error.strerror or error}). Try another file.") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -1,0 +1,293 @@
+"""What the two estimators share: parameters, checks, and the life of a fit."""
+
+from __future__ import annotations
+
+import copy
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, named_method
+from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.estimators.state import State
+from pyro_probmix.estimators.training import Plan, train
+from pyro_probmix.inference.adam import fused_adam
+from pyro_probmix.models import Method
+
+__all__ = ["Callback", "ProbMixEstimator"]
+
+Callback = Callable[[int, float], bool | None]
+
+
+class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is not annotated
+    """An ensemble of conditional densities p(y|x), trained with a mixup method; the base of the two estimators."""
+
+    def __init__(
+        self,
+        method: str | Method = "M-ProbMix",
+        likelihood: Likelihood | None = None,
+        *,
+        ensemble: int = 10,
+        widths: Sequence[int] = (128, 128),
+        activation: str = "silu",
+        periodic: int = 8,
+        encoder: Encoder | None = None,
+        alpha: float = 0.1,
+        beta: float | None = None,
+        neighbors: int = 5,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float = 0.005,
+        validation_fraction: float = 0.2,
+        patience: int | None = None,
+        num_samples: int = 16,
+        warm_start: bool = False,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 0,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        self.method = method
+        self.likelihood = likelihood
+        self.ensemble = ensemble
+        self.widths = widths
+        self.activation = activation
+        self.periodic = periodic
+        self.encoder = encoder
+        self.alpha = alpha
+        self.beta = beta
+        self.neighbors = neighbors
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.num_samples = num_samples
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation: tuple[Any, ...] | None = None) -> Self:
+        """Fits all members.
+
+        Args:
+            X: features, [n, d], finite numbers; with an encoder also [n, ..., d].
+            y: targets, [n] or [n, d_y]; or classes, [n].
+            sample_weight: [n], at least 0. A row of weight k is a row given k times; only their ratios matter.
+            validation: rows (X, y) or (X, y, sample_weight) that choose the epoch and the spread. By default each member
+                holds out a share of the training rows.
+
+        Raises:
+            ValueError: for data or parameters that do not fit; the sentence says which.
+        """
+        again = self.warm_start and hasattr(self, "state_")
+        seed = self._checked_parameters()
+        rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again))
+        held_out = None
+        if validation is not None:
+            held_out = self._checked_validation(validation)
+        state = copy.deepcopy(self.state_) if again else State.new(self._recipe(rows), rows, self.num_samples, seed)
+        state.optimizer = None
+        return self._train(state, rows, held_out, seed, partial=False)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        again = hasattr(self, "state_")
+        seed = self._checked_parameters()
+        rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
+        state = copy.deepcopy(self.state_) if again else State.new(self._recipe(rows), rows, self.num_samples, seed)
+        return self._train(state, rows, None, (seed + state.calls) % 2**31, partial=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the fitted estimator to one file, for :func:`pyro_probmix.load`: safetensors and JSON, no pickle.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: if it holds what JSON does not, such as classes that are no numbers or text.
+            OSError: if it cannot be written; what was there before stays.
+        """
+        from pyro_probmix.estimators.saving import save
+
+        save(self, path)
+
+    @property
+    def density_(self) -> Any:
+        """The trained density of standardised features and targets, in double precision, its members as replicas."""
+        return self._fitted().density
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of epochs of the last fit."""
+        history = self._fitted().history
+        return 0 if history is None else len(history.train_loss)
+
+    @abstractmethod
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
+    ) -> tuple[Array, Array, Array | None]:
+        """The data as numbers: features [n, *row], targets or codes of classes [n, d_y], weights [n]."""
+
+    @abstractmethod
+    def _checked_likelihood(self) -> Likelihood:
+        """The head that the parameters ask for."""
+
+    @abstractmethod
+    def _num_outputs(self, rows: Rows) -> int:
+        """The number of targets, or of classes."""
+
+    @abstractmethod
+    def _tensor(self, y: Array) -> Tensor:
+        """What the density observes, from standardised targets [..., d_y]."""
+
+    @abstractmethod
+    def _task(self) -> bool:
+        """Whether the targets are classes."""
+
+    def _fitted(self) -> State:
+        check_is_fitted(self, "state_")
+        state: State = self.state_
+        return state
+
+    def _recipe(self, rows: Rows) -> Recipe:
+        return Recipe(
+            method=named_method(self.method),
+            likelihood=self._checked_likelihood(),
+            row_shape=rows.x.shape[1:],
+            num_outputs=self._num_outputs(rows),
+            members=int(self.ensemble),
+            widths=tuple(int(width) for width in self.widths),
+            activation=self.activation,
+            periodic=int(self.periodic),
+            encoder=self.encoder,
+        )
+
+    def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, partial: bool) -> Self:
+        state.density.to(_device(self.device), torch.float32)
+        if partial and state.optimizer is None:
+            state.optimizer = fused_adam(state.density.parameters(), lr=self.learning_rate)
+        kept = state.optimizer
+        classes = self._task()
+        plan = Plan(
+            method=state.recipe.method,
+            alpha=self.alpha,
+            beta=(0.01 if classes else 0.0) if self.beta is None else self.beta,
+            neighbors=self.neighbors,
+            epochs=1 if partial else self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            anneal=not partial,
+            fraction=0.0 if partial else self.validation_fraction,
+            patience=self.patience,
+            classes=classes,
+            deal_seed=state.seed,
+            seed=seed,
+            optimizer=fused_adam if kept is None else lambda parameters, lr: kept,
+        )
+        held_out = None if held_out is None else state.standardised(held_out)
+        with tqdm(disable=not self.verbose or partial, desc=type(self).__name__, unit="epoch") as bar:
+
+            def on_epoch(epoch: int, epochs: int, best: float) -> bool:
+                bar.total = epochs
+                bar.update()
+                bar.set_postfix_str(f"held-out NLL {best:.3f}", refresh=False)
+                return any([callback(epoch, best) for callback in self.callbacks])  # each hears of every epoch
+
+            state.history, state.factor = train(
+                state.density, state.standardised(rows), plan, self._tensor, held_out, state.noise, on_epoch
+            )
+        state.density.double().eval()
+        state.calls += 1
+        self.state_ = state  # at the very end: a fit that is interrupted leaves the one before it
+        return self
+
+    def _mean_nll(self, state: State, X: Array, y: Array, weights: Array | None) -> float:
+        """In nats a row of standardised targets."""
+        standard = state.y_scaler.transform(y)
+        log_prob = np.empty(len(X))
+        for rows, part in state.mixtures(X):
+            observed = self._tensor(standard[rows]).to(next(state.density.parameters()).device)
+            log_prob[rows] = (
+                part.log_prob(observed.double() if observed.is_floating_point() else observed).cpu().numpy()
+            )
+        return -float(np.average(log_prob, weights=weights))
+
+    def _draws(self, state: State, X: Array, num_samples: int, random_state: Any) -> Array:
+        """Draws in standard units, [num_samples, n, *event]."""
+        if not _is_integer(num_samples) or num_samples < 1:
+            raise ValueError(f"got num_samples={num_samples!r}, expected a positive integer. Try num_samples=100.")
+        device = next(state.density.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+            drawn = [part.sample((num_samples,)).double().cpu().numpy() for _, part in state.mixtures(X)]
+        return np.concatenate(drawn, axis=1)
+
+    def _numbers(self, X: Any, *, reset: bool) -> Array:
+        checked: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
+        return checked
+
+    def _weights(self, sample_weight: Any, X: Array) -> Array | None:
+        if sample_weight is None:
+            return None
+        weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("sample_weight is zero in every row, expected some above. Try sample_weight=None.")
+        return weights
+
+    def _checked_validation(self, validation: tuple[Any, ...]) -> Rows:
+        if not isinstance(validation, tuple) or len(validation) not in (2, 3):
+            raise ValueError(
+                f"fit got validation of type {type(validation).__name__}, expected rows (X, y) or (X, y, sample_weight). "
+                "Try validation=(X_new, y_new)."
+            )
+        given = validation[2] if len(validation) == 3 else None
+        X, y, weights = self._checked(validation[0], validation[1], given, reset=False)
+        return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
+
+    def _checked_parameters(self) -> int:
+        """Checks those parameters that nobody else does, and returns a seed."""
+        for name, least in (("ensemble", 1), ("num_samples", 1), ("neighbors", 1), ("periodic", 0)):
+            value = getattr(self, name)
+            if not _is_integer(value) or value < least:
+                raise ValueError(f"got {name}={value!r}, expected an integer of at least {least}. Try {name}=8.")
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            if value is not None and not (_is_integer(value) and value > 0):
+                raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
+        widths = self.widths
+        if not isinstance(widths, list | tuple) or not widths or not all(_is_integer(w) and w > 0 for w in widths):
+            raise ValueError(f"got widths={widths!r}, expected the widths of the layers. Try widths=(128, 128).")
+        fraction = self.validation_fraction
+        if not isinstance(fraction, int | float | np.floating) or not 0 <= fraction <= 0.5:
+            raise ValueError(
+                f"got validation_fraction={fraction!r}, expected a share from 0 to 0.5. Try validation_fraction=0.2."
+            )
+        if not isinstance(self.callbacks, list | tuple) or not all(callable(callback) for callback in self.callbacks):
+            raise ValueError(
+                f"got callbacks={self.callbacks!r}, expected a list of functions of the epoch and the best held-out NLL. "
+                "Try callbacks=()."
+            )
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _device(name: Any) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"got device={name!r}, expected 'auto', 'cpu' or 'cuda'. Try device='auto'.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("got device='cuda', but PyTorch finds no CUDA device here. Try device='cpu'.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

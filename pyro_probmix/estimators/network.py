@@ -1,0 +1,144 @@
+"""An estimator's conditional density: periodic features and an MLP, or an encoder of one's own, for any method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyro_probmix.models import (
+    LIKELIHOODS,
+    ConditionalDensity,
+    Method,
+    PeriodicFeatures,
+    Stacked,
+    build_density,
+    initialise,
+)
+from pyro_probmix.models.methods import METHODS
+
+__all__ = ["Encoder", "Likelihood", "Recipe", "named_likelihood", "named_method"]
+
+Encoder = nn.Module | Callable[[int, int], nn.Module]
+Likelihood = str | Callable[[int, int, int | None], nn.Module]
+
+
+def named_method(method: Any) -> Method:
+    """The method of a name; one given as such is itself.
+
+    Raises:
+        ValueError: for neither.
+    """
+    if isinstance(method, Method):
+        return method
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"got method={method!r}, expected one of {', '.join(METHODS)}, or a Method. Try 'M-ProbMix'.")
+    return METHODS[method]
+
+
+def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
+    """The head of a name; one given as such is itself.
+
+    Raises:
+        ValueError: for neither.
+    """
+    if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
+        return LIKELIHOODS[likelihood]
+    if isinstance(likelihood, str) or not callable(likelihood):
+        raise ValueError(
+            f"got likelihood={likelihood!r}, expected one of {', '.join(LIKELIHOODS)}, or something that makes a head from "
+            "(in_features, num_outputs, replicas). Try likelihood='gaussian'."
+        )
+    made: Callable[..., nn.Module] = likelihood
+    return made
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what an estimator's density is built of, but its weights.
+
+    Attributes:
+        method: decides on the embedding.
+        likelihood: the head, or its name.
+        row_shape: shape of one row of x, [d] for a table.
+        num_outputs: d_y, or the number of classes.
+        members: R, which are the density's replicas.
+        widths: of the hidden layers; the first one's activations are the embedding, unless an encoder makes it.
+        activation: see :class:`~pyro_probmix.models.MLP`.
+        periodic: number of periodic features of each input; 0 for none.
+        encoder: what stands in for periodic features and the first layer: a module for one member, from [B, *row] to
+            [B, width], or something that makes one for all members from (features of a row, members).
+    """
+
+    method: Method
+    likelihood: Likelihood
+    row_shape: tuple[int, ...]
+    num_outputs: int
+    members: int
+    widths: tuple[int, ...]
+    activation: Any
+    periodic: int
+    encoder: Encoder | None
+
+    def build(self, seeds: Sequence[int]) -> ConditionalDensity:
+        """The density, each member's weights drawn from a seed of its own."""
+        density = self._table() if self.encoder is None else self._around(self.encoder)
+        initialise(density, seeds)
+        return density
+
+    def _table(self) -> ConditionalDensity:
+        (width,) = self.row_shape
+        density = self._density(width * (self.periodic + 1), self.widths)
+        if self.periodic:
+            density.encoder = self._with_waves(width, density.encoder)
+            if self.method.variance == "separate":
+                density.embedding.variance = self._with_waves(width, density.embedding.variance)
+        return density
+
+    def _with_waves(self, width: int, module: Any) -> nn.Module:
+        return nn.Sequential(PeriodicFeatures(width, self.periodic, replicas=self.members), module)
+
+    def _density(self, num_features: int, widths: Sequence[int]) -> ConditionalDensity:
+        return build_density(
+            self.method,
+            num_features=num_features,
+            likelihood=named_likelihood(self.likelihood),
+            num_outputs=self.num_outputs,
+            widths=widths,
+            activation=self.activation,
+            replicas=self.members,
+        )
+
+    def _around(self, encoder: Encoder) -> ConditionalDensity:
+        row, members = self.row_shape, self.members
+        own = (
+            Stacked(encoder, members, event_dim=len(row))
+            if isinstance(encoder, nn.Module)
+            else encoder(row[-1], members)
+        )
+        try:
+            with torch.no_grad():
+                shape = own.eval()(torch.zeros(members, 2, *row)).shape
+        except RuntimeError as error:
+            raise ValueError(
+                f"the encoder refuses two rows of shape {row}: {str(error).splitlines()[0]}. "
+                "Try an encoder whose input fits the columns of X."
+            ) from error
+        if len(shape) != 3 or shape[:2] != (members, 2):
+            raise ValueError(
+                f"the encoder makes {tuple(shape)} from {members} members x 2 rows of shape {row}, expected "
+                f"({members}, 2, width). Try a module that ends in one vector for each row."
+            )
+        if self.method.variance == "separate" and len(row) > 1:
+            raise ValueError(
+                f"a method with a separate variance network needs rows of one dimension, got rows of shape {row}. "
+                "Try method='M-ProbMix'."
+            )
+        # The first layer, which is replaced, is halved by a method with a separate variance network.
+        first = 2 * shape[-1] if self.method.variance == "separate" else shape[-1]
+        density = self._density(row[-1], (first, *self.widths[1:]))
+        density.encoder, density.event_dim = own.train(), len(row)
+        return density

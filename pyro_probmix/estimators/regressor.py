@@ -1,0 +1,221 @@
+"""Regression: a calibrated density of one or several targets from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import _check_y, check_consistent_length
+from torch import Tensor
+
+from pyro_probmix.batches import join_batches, take_batch
+from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.network import Likelihood, named_likelihood
+from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.inference.prediction import PredictiveMixture
+from pyro_probmix.inference.quantile import quantiles as mixture_quantiles
+
+__all__ = ["ProbMixRegressor"]
+
+#: Targets beyond this have squares that no number holds.
+LARGEST_TARGET = 1e150
+
+
+class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] # scikit-learn is not annotated
+    r"""The density of numeric targets given features, by an ensemble of networks trained with a mixup method.
+
+    Args:
+        method: a name in ``METHODS``, or a :class:`~pyro_probmix.Method`.
+        likelihood: ``"gaussian"`` (the default), ``"student-t"``, ``"poisson"`` (counts), ``"gamma"`` (positive targets),
+            ``"bernoulli"`` (0 or 1) or another name in ``LIKELIHOODS``; or something that makes a head from (in_features,
+            num_outputs, replicas).
+        ensemble: number of members, which train together.
+        widths: of the hidden layers; the first one's activations are the embedding.
+        activation: a name in ``ACTIVATIONS``.
+        periodic: number of periodic features of each input, see :class:`~pyro_probmix.models.PeriodicFeatures`; 0 for none.
+        encoder: in the place of periodic features and the first layer: a module from [B, d] to [B, width], of which each
+            member gets a copy, or something that makes one for all members from (d, members).
+        alpha: both shapes of the Beta law of the weight with which two rows are fused.
+        beta: spread of the label kernels, on the standardised target; 0 if left out.
+        neighbors: K of the methods that fuse with near rows.
+        epochs: passes over the rows; by default about 2500 steps' worth, 20 to 500.
+        batch_size: rows of a step, even; by default a 32nd of the rows, as a power of two, 32 to 256.
+        learning_rate: of Adam, at first; it falls to zero along half a cosine.
+        validation_fraction: share of the rows that each member holds out, another share for each as far as they go. The
+            held-out rows choose the epoch and the spread of the density. 0 trains on all rows to the end.
+        patience: epochs without a better held-out NLL after which training stops; by default it goes on to the end.
+        num_samples: draws of the embedding in a prediction, of methods that draw one.
+        warm_start: whether ``fit`` goes on from the weights and scalings of the fit before.
+        callbacks: each called after every epoch with its number and the best held-out NLL so far, in nats a row of the
+            standardised target; training stops if one returns True.
+        verbose: 1 shows a bar.
+        random_state: seed or generator of initial weights, shares and training noise.
+        device: ``"auto"`` (CUDA where there is one), ``"cpu"`` or ``"cuda"``.
+
+    Attributes:
+        n_features_in_, feature_names_in_: as in scikit-learn.
+        n_outputs_: number of targets d_y.
+        density_: the trained density of standardised features and targets.
+        n_iter_: number of epochs run.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_probmix import ProbMixRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.uniform(-1, 1, (200, 1))
+        >>> y = 2 * X[:, 0] + 0.1 * rng.standard_normal(200)
+        >>> model = ProbMixRegressor(ensemble=2, epochs=20, random_state=0).fit(X, y)
+        >>> model.predict_interval([[0.0]], 0.9).shape
+        (1, 2)
+        >>> model.score(X, y) > 0.9
+        True
+    """
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """One pass over some rows, from the weights as they are. The first call fixes the scalings."""
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The mean of the predictive density, [n] or [n, d_y], in the targets' units.
+
+        Args:
+            X: features, [n, d].
+            return_std: whether to return its standard deviation, too.
+        """
+        mean, std = self._moments(X)
+        return (self._shaped(mean), self._shaped(std)) if return_std else self._shaped(mean)
+
+    def predict_dist(self, X: Any) -> PredictiveMixture:
+        """The predictive density as a Pyro distribution with batch shape [n], in the targets' units.
+
+        A single target given as [n] has event shape (), others (d_y,). It holds all components of all rows: 16 draws x 10
+        members are 2.5 KiB a row.
+        """
+        state = self._fitted()
+        parts = [part.components for _, part in state.mixtures(self._numbers(X, reset=False))]
+        components: Any = join_batches(parts)
+        device = next(state.density.parameters()).device
+        loc, scale = (torch.as_tensor(v, device=device) for v in (state.y_scaler.offset, state.y_scaler.step))
+        if self._single and isinstance(components, dist.Independent):
+            components, loc, scale = take_batch(components.base_dist, 0), loc[0], scale[0]
+        if state.y_scaler.is_identity:
+            return PredictiveMixture(components, 2)
+        return PredictiveMixture(components, 2, loc, scale)
+
+    def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> Array:
+        """Quantiles of each target, [n, Q] or [n, d_y, Q], to the last digit also far in the tails.
+
+        Args:
+            X: features, [n, d].
+            quantiles: Q levels in [0, 1].
+
+        Raises:
+            ValueError: for a level outside.
+        """
+        state = self._fitted()
+        found = [mixture_quantiles(part, quantiles) for _, part in state.mixtures(self._numbers(X, reset=False))]
+        values = np.concatenate(found) * state.y_scaler.step[:, None] + state.y_scaler.offset[:, None]
+        return values[:, 0] if self._single else values
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
+        """Lower and upper end of the central interval of each target, [n, 2] or [n, d_y, 2].
+
+        Args:
+            X: features, [n, d].
+            coverage: probability inside, in (0, 1).
+
+        Raises:
+            ValueError: for another coverage.
+        """
+        if not isinstance(coverage, int | float | np.floating) or not 0 < coverage < 1:
+            raise ValueError(f"got coverage={coverage!r}, expected a probability between 0 and 1. Try coverage=0.9.")
+        return self.predict_quantiles(X, ((1 - coverage) / 2, (1 + coverage) / 2))
+
+    def sample(self, X: Any, num_samples: int = 100, random_state: Any = None) -> Array:
+        """Draws from the predictive density, [num_samples, n] or [num_samples, n, d_y], in the targets' units.
+
+        Args:
+            X: features, [n, d].
+            num_samples: number of draws.
+            random_state: seed or generator.
+        """
+        state = self._fitted()
+        drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
+        values: Array = drawn * state.y_scaler.step + state.y_scaler.offset
+        return values[..., 0] if self._single else values
+
+    def nll(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The mean negative log predictive density of the targets, jointly, in nats a row, in the targets' units.
+
+        Args:
+            X: features, [n, d].
+            y: targets, [n] or [n, d_y].
+            sample_weight: [n].
+        """
+        state = self._fitted()
+        X, y, weights = self._checked(X, y, sample_weight, reset=False)
+        return self._mean_nll(state, X, y, weights) + float(
+            np.log(state.y_scaler.scale).sum() + np.log(state.y_scaler.unit).sum()
+        )
+
+    def _moments(self, X: Any) -> tuple[Array, Array]:
+        state = self._fitted()
+        X = self._numbers(X, reset=False)
+        mean, std = np.empty((2, len(X), self.n_outputs_))
+        for rows, part in state.mixtures(X):
+            mean[rows], std[rows] = part.mean.cpu().numpy(), part.variance.sqrt().cpu().numpy()
+        return mean * state.y_scaler.step + state.y_scaler.offset, std * state.y_scaler.step
+
+    def _shaped(self, values: Array) -> Array:
+        return values[:, 0] if self._single else values
+
+    def _task(self) -> bool:
+        return False
+
+    def _checked_likelihood(self) -> Likelihood:
+        likelihood: Likelihood = "gaussian" if self.likelihood is None else self.likelihood
+        if likelihood == "categorical":
+            raise ValueError(
+                "ProbMixRegressor got likelihood='categorical', which is for classes, expected one for numbers. "
+                "Try ProbMixClassifier."
+            )
+        named_likelihood(likelihood)
+        return likelihood
+
+    def _num_outputs(self, rows: Rows) -> int:
+        return int(rows.y.shape[1])
+
+    def _tensor(self, y: Array) -> Tensor:
+        return torch.as_tensor(y, dtype=torch.float32)
+
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
+    ) -> tuple[Array, Array, Array | None]:
+        if y is None:
+            raise ValueError("ProbMixRegressor requires y to be passed, but the target y is None. Try fit(X, y).")
+        X = self._numbers(X, reset=reset)
+        targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)
+        check_consistent_length(X, targets)
+        single = targets.ndim == 1
+        targets = targets.reshape(len(targets), -1)
+        if np.abs(targets).max() > LARGEST_TARGET:
+            raise ValueError(
+                f"y has values up to {np.abs(targets).max():.3g}, expected at most {LARGEST_TARGET:g} in magnitude. "
+                "Try other units."
+            )
+        if reset:
+            self._single, self.n_outputs_ = single, targets.shape[1]
+        elif targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y has {targets.shape[1]} targets, expected the {self.n_outputs_} of the fit. Try y of that shape."
+            )
+        return X, targets, self._weights(sample_weight, X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

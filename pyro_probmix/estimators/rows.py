@@ -1,0 +1,152 @@
+"""The rows that an estimator learns from: distinct ones with weights, dealt into shares that members hold out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Array", "Rows", "Scaler", "deal"]
+
+Array = npt.NDArray[np.float64]
+
+#: With fewer distinct rows none are held out.
+FEWEST_HELD_OUT_OF = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Distinct rows in an order of their own, so that a fit depends on how often each occurs, and on nothing else.
+
+    A row of weight 3, a row given three times, and rows in another order are then one and the same data set, and no row
+    is both trained on and held out.
+
+    Attributes:
+        x: features, [n, *row].
+        y: targets, [n, d_y]; or classes, [n, 1], as numbers.
+        weights: above 0, mean 1, [n].
+    """
+
+    x: Array
+    y: Array
+    weights: Array
+
+    @classmethod
+    def distinct(cls, x: Array, y: Array, weights: Array | None) -> Rows:
+        """Puts rows together that are alike, and leaves out those of weight zero."""
+        weights = np.ones(len(x)) if weights is None else weights / weights.max()  # sums of large ones stay finite
+        kept = weights > 0
+        x, y, weights = x[kept], y[kept], weights[kept]
+        table = np.concatenate([x.reshape(len(x), -1), y], axis=1) + 0.0  # -0.0 becomes 0.0
+        order = np.lexsort(table.T[::-1])
+        table = table[order]
+        first = np.flatnonzero(np.concatenate([[True], (table[1:] != table[:-1]).any(1)]))
+        total = np.add.reduceat(weights[order], first)
+        rows = order[first]
+        return cls(x[rows] + 0.0, y[rows] + 0.0, total / total.mean())
+
+    @property
+    def equal(self) -> bool:
+        """Whether all rows weigh the same."""
+        return bool((self.weights == self.weights[0]).all())
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Rows:
+        """The rows at some positions, of any shape, which leads."""
+        return Rows(self.x[rows], self.y[rows], self.weights[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    r"""The map :math:`v \mapsto (v / u - m) / s` of each column; the unit u keeps huge and tiny numbers in range.
+
+    Attributes:
+        unit: largest magnitude of the column, 1 if that is 0.
+        mean, scale: weighted mean and standard deviation of the column in that unit; scale 1 where it is constant.
+    """
+
+    unit: Array
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def fit(cls, values: Array, weights: Array, *, centre: bool = True) -> Scaler:
+        """Takes the scaling from rows [n, ..., d] and their weights [n]; ``centre=False`` divides by the mean magnitude."""
+        flat = values.reshape(-1, values.shape[-1])
+        share = np.repeat(weights, len(flat) // len(weights))[:, None] / len(flat) * len(weights) / weights.sum()
+        unit = np.abs(flat).max(0)
+        unit[unit == 0] = 1.0
+        z = flat / unit
+        if not centre:
+            return cls(unit, np.zeros_like(unit), np.maximum((np.abs(z) * share).sum(0), np.finfo(np.float64).tiny))
+        mean = (z * share).sum(0)
+        constant = z.max(0) == z.min(0)
+        # The mean of equal numbers may miss them by rounding: a constant column is compared, not measured.
+        mean = np.where(constant, z[0], mean)
+        scale = np.sqrt(np.maximum(((z - mean) ** 2 * share).sum(0), 0.0))
+        return cls(unit, mean, np.where(constant | (scale == 0), 1.0, scale))
+
+    @classmethod
+    def identity(cls, width: int) -> Scaler:
+        """Leaves the values as they are."""
+        return cls(np.ones(width), np.zeros(width), np.ones(width))
+
+    def transform(self, values: Array) -> Array:
+        """From the columns' units to standard units."""
+        with np.errstate(over="ignore"):
+            scaled: Array = (values / self.unit - self.mean) / self.scale
+        return scaled
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether values stay as they are."""
+        return bool((self.unit == 1).all() and (self.mean == 0).all() and (self.scale == 1).all())
+
+    @property
+    def offset(self) -> Array:
+        """What standard zero is in the columns' units."""
+        return self.mean * self.unit
+
+    @property
+    def step(self) -> Array:
+        """What one standard unit is in the columns' units."""
+        return self.scale * self.unit
+
+
+def deal(
+    rows: Rows, fraction: float, members: int, classes: bool, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """Deals the rows into shares, and says for each member which rows it trains on and which it holds out.
+
+    Member r holds out share r, from the first again where there are more members than shares. The shares are equal in
+    size, and of classes each has its part as far as that goes.
+
+    Args:
+        rows: n distinct rows.
+        fraction: size of a share.
+        members: R.
+        classes: whether ``y`` is a class.
+        rng: deals.
+
+    Returns:
+        positions [R, n - v] and [R, v]; None where there are too few rows to hold some out.
+    """
+    n = len(rows)
+    size = round(fraction * n)
+    if n < FEWEST_HELD_OUT_OF or size < 1:
+        return None
+    order = rng.permutation(n)
+    if classes:
+        label = rows.y[order, 0]
+        spread = np.empty(n)
+        for value in np.unique(label):
+            own = label == value
+            spread[own] = (np.arange(own.sum()) + rng.random()) / own.sum()  # evenly along the order
+        order = order[np.argsort(spread, kind="stable")]
+    shares = max(1, n // size)
+    held = np.stack([np.sort(order[(r % shares) * size : (r % shares + 1) * size]) for r in range(members)])
+    kept = np.stack([np.setdiff1d(np.arange(n), own) for own in held])
+    return kept, held

@@ -1,0 +1,257 @@
+"""Fitted estimators on disk: weights and settings in one safetensors file, no code in it and none run by loading it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import struct
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+from torch import Tensor
+
+from pyro_probmix import __version__
+from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.classifier import ProbMixClassifier
+from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe
+from pyro_probmix.estimators.regressor import ProbMixRegressor
+from pyro_probmix.estimators.rows import Scaler
+from pyro_probmix.estimators.state import State
+from pyro_probmix.inference.checkpoint import digest
+from pyro_probmix.inference.training import Fit
+from pyro_probmix.models import Method
+
+__all__ = ["load", "save"]
+
+#: Raised when a file written by this version could not be read by the one before.
+FORMAT = 1
+#: The entry of the file's header that holds all but the tensors, as JSON.
+ENTRY = "pyro_probmix"
+ESTIMATORS = {cls.__name__: cls for cls in (ProbMixRegressor, ProbMixClassifier)}
+#: Stands for something that a user made in Python, and that has to be given again.
+OWN = {"own": True}
+#: Parameters that may be code.
+OWN_CODE = ("encoder", "likelihood")
+
+
+def save(estimator: ProbMixEstimator, path: str | os.PathLike[str]) -> None:
+    """Writes a fitted estimator, whole or not at all.
+
+    Callbacks, a generator as ``random_state`` and the optimizer's state of partial fits are left out.
+
+    Args:
+        estimator: fitted.
+        path: of the file.
+
+    Raises:
+        ValueError: for an estimator that is not fitted, or has classes or an activation that JSON does not hold.
+        OSError: if it cannot be written; what was there before stays.
+    """
+    state = estimator._fitted()
+    tensors = {f"density.{name}": _narrow(tensor) for name, tensor in state.density.state_dict().items()}
+    for name, scaler in (("x", state.x_scaler), ("y", state.y_scaler)):
+        tensors |= {f"{name}_scaler.{part}": torch.as_tensor(value) for part, value in vars(scaler).items()}
+    if state.noise is not None:
+        tensors["noise"] = state.noise
+    history: Any = {} if state.history is None else vars(state.history)
+    tensors |= {f"history.{name}": value for name, value in history.items() if isinstance(value, Tensor)}
+    # Copies, since a file holds no two tensors that share memory.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    record = {
+        "format": FORMAT,
+        "estimator": type(estimator).__name__,
+        "parameters": {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "recipe": {field.name: _plain(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
+        "factor": state.factor,
+        "seed": state.seed,
+        "calls": state.calls,
+        "diverged": list(history.get("diverged", ())),
+        "attributes": {name: _plain(name, getattr(estimator, name)) for name in _attributes(estimator)},
+        "versions": {"pyro_probmix": __version__, "torch": version("torch"), "python": platform.python_version()},
+        "names": list(tensors),
+    }
+    text = json.dumps(record)
+    header = {ENTRY: text, "digest": _digest(text, tensors)}
+    target = Path(path)
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    try:
+        partial.write_bytes(bytes_of(tensors, header))
+        os.replace(partial, target)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the model could not be written to {str(target)!r} ({error.strerror}); what was there before stays. "
+            "Try another path",
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(
+    path: str | os.PathLike[str], *, encoder: Encoder | None = None, likelihood: Likelihood | None = None
+) -> ProbMixEstimator:
+    """Reads an estimator that :meth:`~pyro_probmix.ProbMixRegressor.save` wrote; its predictions are the same, bit for bit.
+
+    A file holds numbers and settings alone. Code of a user's own is never taken from it; it is given again.
+
+    Args:
+        path: of the file.
+        encoder, likelihood: those with which the estimator was made, if it was made with its own.
+
+    Raises:
+        ValueError: if there is no such file, it is damaged, of a newer version or something else's, or code that it needs
+            is not given.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from pyro_probmix import ProbMixRegressor, load
+        >>> X = np.linspace(-1, 1, 50)[:, None]
+        >>> model = ProbMixRegressor(ensemble=2, epochs=2, random_state=0).fit(X, X[:, 0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model.safetensors")
+        ...     again = load(f"{folder}/model.safetensors")
+        >>> bool((again.predict(X) == model.predict(X)).all())
+        True
+    """
+    record, tensors = _read(Path(path))
+    own: dict[str, Any] = {"encoder": encoder, "likelihood": likelihood}
+    for name, given in own.items():
+        needed = record["recipe"][name] == OWN
+        if needed != (given is not None):
+            raise ValueError(
+                f"the model in {str(path)!r} was made with {'its own' if needed else 'no'} {name}, whose code is not in the "
+                f"file, and load was given {'none' if needed else 'one'}. Try load(path{f', {name}=...' if needed else ''})."
+            )
+    try:
+        return _restored(record, tensors, own)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        hint = "the encoder and likelihood it was made with" if encoder or likelihood else "saving the model again"
+        raise ValueError(
+            f"the model in {str(path)!r} cannot be put together: {str(error).splitlines()[0]}. Try {hint}."
+        ) from error
+
+
+def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str, Any]) -> ProbMixEstimator:
+    def given(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: own[name] if value == OWN else _python(value) for name, value in values.items()}
+
+    estimator = ESTIMATORS[record["estimator"]](**given(record["parameters"]))
+    recipe = Recipe(**given(record["recipe"]))
+    density = recipe.build([0] * recipe.members).double()
+    density.load_state_dict(_under(tensors, "density."))
+    history = _under(tensors, "history.")
+    x_scaler, y_scaler = (
+        Scaler(**{part: value.numpy() for part, value in _under(tensors, f"{name}_scaler.").items()}) for name in "xy"
+    )
+    estimator.state_ = State(
+        recipe,
+        density.eval(),
+        x_scaler,
+        y_scaler,
+        tensors.get("noise"),
+        record["factor"],
+        record["seed"],
+        Fit(**history, diverged=tuple(record["diverged"])) if history else None,
+        calls=record["calls"],
+    )
+    for name, value in record["attributes"].items():
+        setattr(estimator, name, _python(value))
+    return estimator
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}, expected a saved model. Try another path.")
+    try:
+        data = path.read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        record = json.loads(header[ENTRY])
+        newest = record["format"]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, struct.error, RecursionError) as error:
+        raise _damaged(path) from error
+    if isinstance(newest, int) and newest > FORMAT:
+        raise ValueError(
+            f"the model in {str(path)!r} is of format {newest}, expected at most {FORMAT}: a newer version wrote it. "
+            "Try upgrading pyro_probmix."
+        )
+    try:
+        tensors = dict(sorted(tensors_of(data).items()))
+        intact = header["digest"] == _digest(header[ENTRY], tensors) and record["names"] == list(tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        raise _damaged(path) from error
+    if not intact:
+        raise _damaged(path)
+    return record, tensors
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(
+        f"the file {str(path)!r} is damaged, or no saved model, expected one as save() wrote it. Try saving the model again."
+    )
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    return hashlib.sha256((text + digest(*tensors.values())).encode()).hexdigest()
+
+
+def _narrow(tensor: Tensor) -> Tensor:
+    """In single precision, as it was trained, where that loses nothing."""
+    narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
+    return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _attributes(estimator: ProbMixEstimator) -> list[str]:
+    known = ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_", "_single")
+    return [name for name in known if hasattr(estimator, name)]
+
+
+def _plain(name: str, value: Any) -> Any:
+    """What JSON can hold for a value; lists stand for tuples, and arrays say their type."""
+    if name == "callbacks":
+        return []
+    if name == "random_state":
+        return int(value) if isinstance(value, int | np.integer) else None
+    if name in OWN_CODE and not isinstance(value, str | None):
+        return OWN
+    if isinstance(value, Method):
+        return {"method": asdict(value)}
+    if isinstance(value, np.ndarray):
+        entries = value.tolist()
+        if value.dtype.kind in "biufUO" and all(isinstance(entry, str | bool | int | float) for entry in entries):
+            return {"array": entries, "type": value.dtype.str}
+    elif isinstance(value, np.generic):
+        return value.item()
+    elif isinstance(value, list | tuple):
+        return [_plain(name, entry) for entry in value]
+    elif value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(
+        f"the model cannot be saved with {name} of type {type(value).__name__}, expected numbers or text. "
+        "Try joblib.dump, which keeps any Python object."
+    )
+
+
+def _python(value: Any) -> Any:
+    """The value that :func:`_plain` wrote down."""
+    if isinstance(value, list):
+        return tuple(_python(entry) for entry in value)
+    if isinstance(value, dict) and "method" in value:
+        return Method(**value["method"])
+    if isinstance(value, dict) and "array" in value:
+        return np.array(value["array"], dtype=np.dtype(value["type"]))
+    return value

@@ -1,0 +1,102 @@
+"""What a fit leaves in an estimator: a density, scalings, and how to predict with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_probmix.estimators.held_out import mixture
+from pyro_probmix.estimators.network import Recipe, named_likelihood
+from pyro_probmix.estimators.rows import Array, Rows, Scaler
+from pyro_probmix.inference.prediction import PredictiveMixture
+from pyro_probmix.inference.training import Fit
+from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
+
+__all__ = ["State"]
+
+#: Standardised features are cut off here, far outside of any training data, where a network's products would overflow.
+FARTHEST = 1e6
+#: Rows times draws times members that are predicted together.
+LARGEST_BLOCK = 200_000
+
+
+@dataclass(eq=False)
+class State:
+    """A fitted density and what goes with it.
+
+    Attributes:
+        recipe: what the density is built of.
+        density: of standardised features and targets. Between fits it is in double precision and evaluation mode, so
+            that a row's prediction does not depend, by rounding, on the rows beside it.
+        x_scaler, y_scaler: the scalings, fixed by the rows of the first fit.
+        noise: standard normal, [S, R, 1, width], of a drawn embedding, the same for all rows; else None.
+        factor: widens the density, see :func:`~pyro_probmix.estimators.held_out.widened`.
+        seed: of the first fit.
+        history: the trainer's record of the last fit.
+        optimizer: of partial fits.
+        calls: number of fits so far.
+    """
+
+    recipe: Recipe
+    density: ConditionalDensity
+    x_scaler: Scaler
+    y_scaler: Scaler
+    noise: Tensor | None
+    factor: float
+    seed: int
+    history: Fit | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    calls: int = 0
+
+    @classmethod
+    def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int) -> State:
+        """Weights drawn from seeds of their own, and the scalings of the rows."""
+        density = recipe.build([seed * 1_000_003 + r for r in range(recipe.members)])
+        unit = getattr(density.likelihood, "unit", None)
+        if isinstance(unit, Tensor):  # counts stay as they are; the unit of their rates follows them
+            unit.copy_(torch.as_tensor((rows.y * rows.weights[:, None]).mean(0).clip(min=1e-6)))
+        noise = None
+        if isinstance(density.embedding, GaussianEmbedding):
+            shape = (-(-num_samples // 2), recipe.members, 1, density.embedding.scale.weight.shape[-1])
+            half = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            noise = torch.stack([half, -half], 1).flatten(0, 1)[:num_samples].clone()  # in pairs, so that its mean is 0
+        return cls(
+            recipe, density.double(), Scaler.fit(rows.x, rows.weights), _of_targets(recipe, rows), noise, 1.0, seed
+        )
+
+    def standardised(self, rows: Rows) -> Rows:
+        """The rows in standard units."""
+        return Rows(self._features(rows.x), self.y_scaler.transform(rows.y), rows.weights)
+
+    def mixtures(self, x: Array) -> Iterator[tuple[slice, PredictiveMixture]]:
+        """The predictive mixture of blocks of rows [n, *row], in standard units of the targets."""
+        device = next(self.density.parameters()).device
+        noise = None if self.noise is None else self.noise.to(device, torch.float64)
+        components = self.recipe.members * (1 if noise is None else len(noise))
+        size = max(1, LARGEST_BLOCK // components)
+        for start in range(0, len(x), size):
+            block = slice(start, min(start + size, len(x)))
+            features = torch.as_tensor(self._features(x[block]), device=device)
+            yield block, mixture(self.density, features, noise, self.factor)
+
+    def _features(self, x: Array) -> Array:
+        return np.clip(self.x_scaler.transform(x), -FARTHEST, FARTHEST)
+
+
+def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
+    """Real targets are standardised, positive ones scaled, and others, such as counts and classes, left as they are."""
+    head = named_likelihood(recipe.likelihood)(1, recipe.num_outputs, None)
+    with torch.no_grad():
+        support = head(torch.zeros(1, 1)).support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.real:
+        return Scaler.fit(rows.y, rows.weights)
+    if not support.is_discrete and getattr(support, "lower_bound", None) == 0 and not hasattr(support, "upper_bound"):
+        return Scaler.fit(rows.y, rows.weights, centre=False)
+    return Scaler.identity(rows.y.shape[-1])

@@ -1,0 +1,184 @@
+"""Training all members of an ensemble together, each without the share of the rows that it holds out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_probmix.estimators.held_out import HeldOut
+from pyro_probmix.estimators.rows import Rows, deal
+from pyro_probmix.graphs import Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
+from pyro_probmix.inference.training import Fit, fit
+from pyro_probmix.models import ConditionalDensity, Method, ProbMix
+
+__all__ = ["Plan", "train"]
+
+#: Draws of the embedding when the epoch is chosen.
+HELD_OUT_DRAWS = 4
+#: Without a number of epochs, training takes about so many steps, and passes over the rows in these bounds.
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 20, 500
+#: Without a batch size, a batch has a 32nd of the rows, as a power of two in these bounds.
+BATCH_SHARE, SMALLEST_BATCH, LARGEST_BATCH = 32, 32, 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; see the estimators for those that are their parameters.
+
+    Attributes:
+        epochs: passes over the rows; None for about ``STEPS`` steps.
+        anneal: whether the rate falls to zero along half a cosine, or stays.
+        fraction: share of the rows that a member holds out; 0 for none.
+        deal_seed: deals the shares.
+        seed: of the training noise.
+        optimizer: as for :func:`~pyro_probmix.fit`.
+    """
+
+    method: Method
+    alpha: float
+    beta: float
+    neighbors: int
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float
+    anneal: bool
+    fraction: float
+    patience: int | None
+    classes: bool
+    deal_seed: int
+    seed: int
+    optimizer: Callable[..., torch.optim.Optimizer]
+
+
+def train(
+    density: ConditionalDensity,
+    rows: Rows,
+    plan: Plan,
+    targets: Callable[[Any], Tensor],
+    validation: Rows | None,
+    noise: Tensor | None,
+    on_epoch: Callable[[int, int, float], bool],
+) -> tuple[Fit, float]:
+    """Trains a density's members in place.
+
+    Args:
+        density: float32, with the members as replicas.
+        rows: standardised.
+        plan: how.
+        targets: from the rows' ``y`` to what the density observes.
+        validation: rows that all members hold out; None deals each a share of ``rows``.
+        noise: see :func:`~pyro_probmix.estimators.held_out.mixture`.
+        on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
+
+    Returns:
+        the trainer's record, and the factor of the spread that suits the held-out rows best.
+    """
+    members = density.replicas or 1
+    device = next(density.parameters()).device
+
+    def features(x: Any) -> Tensor:
+        return torch.as_tensor(x, dtype=torch.float32, device=device)
+
+    dealt = None
+    if validation is None and plan.fraction > 0:
+        dealt = deal(rows, plan.fraction, members, plan.classes, np.random.default_rng(plan.deal_seed))
+    if dealt is None:
+        held, own = validation, rows
+        x, y = (v.expand(members, *v.shape) for v in (features(rows.x), targets(rows.y).to(device)))
+    else:
+        kept, left_out = dealt
+        held, own = rows.take(left_out), rows.take(kept)
+        x, y = features(own.x), targets(own.y).to(device)
+    score = None
+    if held is not None:
+        held_x, held_y, held_weights = features(held.x), targets(held.y).to(device), torch.as_tensor(held.weights)
+        if dealt is None:  # the same rows for all
+            held_x, held_y, held_weights = (v.expand(members, *v.shape) for v in (held_x, held_y, held_weights))
+        few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(device)
+        shares = 1 if dealt is None else max(1, len(rows) // held_x.shape[1])
+        score = HeldOut(density, held_x, held_y, held_weights.to(device), min(shares, members), few)
+    n = x.shape[1]
+    batch_size = _batch_size(n) if plan.batch_size is None else plan.batch_size
+    epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs
+    process = ProbMix(
+        density,
+        at=plan.method.site,
+        graph=_graph(plan, x if dealt is not None else x[0], y, n),
+        alpha=plan.alpha,
+        beta=plan.beta,
+        pool=plan.method.pool,
+        # Log-linear pools of one-hot labels have no normaliser: there, the expectation over labels is trained on.
+        labels="expected" if plan.classes and plan.beta == 0 else "sample",
+        batch_size=batch_size,
+    ).to(device)
+    result = fit(
+        process,
+        x,
+        y,
+        epochs=epochs,
+        validation=score,
+        weights=None if rows.equal else torch.as_tensor(own.weights, dtype=torch.float32),
+        learning_rate=plan.learning_rate,
+        optimizer=plan.optimizer,
+        schedule=(lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / epochs))) if plan.anneal else None,
+        patience=plan.patience if score is not None else None,
+        seed=plan.seed,
+        names=[f"member {r}" for r in range(members)],
+        on_epoch=lambda epoch, best: on_epoch(epoch, epochs, float(best.min())),
+    )
+    density.eval()
+    _heal(density)
+    if score is not None:
+        score()
+    return result, 1.0 if score is None else score.factor
+
+
+def _batch_size(n: int) -> int:
+    share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
+    return int(min(max(share, SMALLEST_BATCH), LARGEST_BATCH))
+
+
+def _epochs(n: int, batch_size: int) -> int:
+    return min(max(-(-STEPS // -(-n // batch_size)), FEWEST_EPOCHS), MOST_EPOCHS)
+
+
+def _graph(plan: Plan, x: Tensor, y: Tensor, n: int) -> Graph | None:
+    name = plan.method.graph
+    if name in (None, "complete") or n < 2:
+        return None
+    if name == "nearest":
+        return NearestNeighborGraph(x.flatten(x.dim() - 1 if x.dim() < 4 else 2), min(plan.neighbors, n - 1))
+    if name == "same-class" and plan.classes:
+        return SameClassGraph(y)
+    if name == "label-kernel" and not plan.classes:
+        return LabelKernelGraph(y, bandwidth=1.0)
+    raise ValueError(
+        f"the method's graph {name!r} is not one for {'classes' if plan.classes else 'a regression'}, expected 'complete' or "
+        f"'nearest', or {'same-class' if plan.classes else 'label-kernel'!r}. Try another method."
+    )
+
+
+@torch.no_grad()
+def _heal(density: ConditionalDensity) -> None:
+    """Puts a copy of another member in the place of one whose weights are not finite.
+
+    Raises:
+        ValueError: if none has finite weights.
+    """
+    parameters = [p for p in density.parameters() if p.shape[:1] == (density.replicas,)]
+    sound = torch.stack([p.isfinite().flatten(1).all(1) for p in parameters]).all(0)
+    if not bool(sound.any()):
+        raise ValueError(
+            "training reached weights that are not finite in every member, expected one without. Try a smaller "
+            "learning_rate, or X and y without extreme values."
+        )
+    if not bool(sound.all()):
+        donor = int(sound.float().argmax())
+        for parameter in parameters:
+            parameter[~sound] = parameter[donor].clone()

@@ -1,0 +1,86 @@
+"""Any module as R independent copies whose stacked weights train together."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+__all__ = ["Stacked"]
+
+
+class Stacked(nn.Module):
+    """R copies of a module, their parameters and buffers stacked along a leading dimension.
+
+    Copies start from weights of their own where the module's parts can draw them (``reset_parameters``, as torch's layers
+    have), else from those of the module given.
+
+    Args:
+        module: one copy, from [B, ...] to [B, width]; it is not changed.
+        replicas: R.
+        event_dim: number of rightmost dims of the input that are one row's; 1 for tables.
+
+    Shape:
+        [B, *row] (shared by the copies) or [..., R, B, *row], to [..., R, B, width].
+
+    Raises:
+        ValueError: for fewer than one replica.
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.models import Stacked
+        >>> encoder = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.LayerNorm(8), torch.nn.GELU())
+        >>> Stacked(encoder, replicas=5)(torch.zeros(7, 3)).shape
+        torch.Size([5, 7, 8])
+    """
+
+    def __init__(self, module: nn.Module, replicas: int, event_dim: int = 1) -> None:
+        super().__init__()
+        if replicas < 1:
+            raise ValueError(f"Stacked got replicas={replicas}, expected at least 1. Try replicas=5.")
+        self.replicas, self.event_dim = replicas, event_dim
+        # Only its code is used. A submodule would show its own weights as parameters, which are not stacked.
+        object.__setattr__(self, "_code", copy.deepcopy(module))
+        self._names = {
+            name: name.replace(".", "__") for name, _ in (*module.named_parameters(), *module.named_buffers())
+        }
+        for name, parameter in module.named_parameters():
+            stacked = parameter.detach().clone().expand(replicas, *parameter.shape).clone()
+            self.register_parameter(self._names[name], nn.Parameter(stacked, requires_grad=parameter.requires_grad))
+        for name, buffer in module.named_buffers():
+            self.register_buffer(self._names[name], buffer.detach().clone().expand(replicas, *buffer.shape).clone())
+
+    @torch.no_grad()
+    def initialise(self, replica: int, generator: torch.Generator | None) -> None:
+        """Draws the weights of one replica anew."""
+        code: Any = copy.deepcopy(self._code)
+        with torch.random.fork_rng(devices=[]):
+            # The layers draw from the global generator; its seed is the one number taken from ours.
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            for part in code.modules():
+                if callable(getattr(part, "reset_parameters", None)):
+                    part.reset_parameters()
+        for name, value in (*code.named_parameters(), *code.named_buffers()):
+            getattr(self, self._names[name])[replica].copy_(value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = {name: getattr(self, stacked) for name, stacked in self._names.items()}
+        code: Any = self._code
+        code.train(self.training)
+
+        def one(state: dict[str, Tensor], rows: Tensor) -> Tensor:
+            out: Tensor = functional_call(code, state, (rows,))
+            return out
+
+        if x.dim() <= self.event_dim + 1:
+            shared: Tensor = vmap(one, in_dims=(0, None), randomness="different")(own, x)
+            return shared
+        # Draws to the left of the replicas become rows.
+        draws = x.shape[: -self.event_dim - 2]
+        rows = x.movedim(-self.event_dim - 2, 0).flatten(1, -self.event_dim - 1)
+        out: Tensor = vmap(one, randomness="different")(own, rows)
+        out = out.reshape(len(out), *draws, x.shape[-self.event_dim - 1], *out.shape[2:])
+        return out.movedim(0, len(draws))
