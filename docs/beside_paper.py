@@ -2,7 +2,7 @@
 
     python docs/beside_paper.py results/uci-yacht
 
-The paper's cells are those of its Tables 1 and 3, in docs/paper_tables.csv.
+The paper's cells are those of its Tables 1 and 3, which the package holds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyro_probmix.experiments.report.paper import paper_tables
 from pyro_probmix.experiments.results import summary
 
 
@@ -20,7 +21,7 @@ def beside_paper(run: Path) -> str:
     results = pd.read_parquet(run / "results.parquet")
     dataset = results["dataset"].iloc[0]
     ours = summary(results)
-    paper = pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
+    paper = paper_tables()
     paper = paper[(paper["network"] == "mlp") & (paper["dataset"] == dataset)].set_index(["metric", "method"])
     means = {(metric, "ours"): ours["mean", metric] for metric in ("nll", "rmse")}
     means |= {(metric, "paper"): paper.loc[metric, "mean"] for metric in ("nll", "rmse")}

@@ -115,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="R",
         help="splits to a job (default: all that share a method, or fewer if jobs are many)",
     )
+    report = commands.add_parser(
+        "report", help="one page from run folders: tables, claims and figures beside the paper's"
+    )
+    report.set_defaults(action=_report_runs)
+    report.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
+    report.add_argument("--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)")
     fit = commands.add_parser("fit", help="fit a model to a table, a CSV or Parquet file")
     fit.set_defaults(action=_fit)
     fit.add_argument("table", metavar="TABLE", help="a CSV file with a header, or a Parquet file")
@@ -187,6 +193,12 @@ def _check(arguments: argparse.Namespace) -> None:
     model = TableModel.load(arguments.model)
     page = check_table(model, read_table(Path(arguments.table)), arguments.out or Path(arguments.model) / "check")
     print(f"page: {page}")
+
+
+def _report_runs(arguments: argparse.Namespace) -> None:
+    from pyro_probmix.experiments.report import write_report
+
+    print(f"report: {write_report(arguments.runs, arguments.out)}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

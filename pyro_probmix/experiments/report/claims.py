@@ -1,0 +1,31 @@
+"""The checkable claims of the paper's sections 6.1 to 6.3 and Appendix E, held against results."""
+
+from __future__ import annotations
+
+from pyro_probmix.experiments.report.classification_claims import toy_classification_claims
+from pyro_probmix.experiments.report.evidence import Claim, Evidence, Verdict
+from pyro_probmix.experiments.report.paper import paper_tables
+from pyro_probmix.experiments.report.regression_claims import toy_regression_claims
+from pyro_probmix.experiments.report.table_claims import stock_claims, uci_claims
+
+__all__ = ["CLAIMS", "paper_evidence", "verdicts"]
+
+#: In the order of the paper's sections.
+CLAIMS: tuple[Claim, ...] = (
+    *toy_regression_claims(),
+    *toy_classification_claims(),
+    *uci_claims(),
+    *stock_claims(),
+)
+
+
+def verdicts(evidence: Evidence) -> list[Verdict]:
+    """What some results say to each claim, in the order of ``CLAIMS``."""
+    return [claim.check(evidence) for claim in CLAIMS]
+
+
+def paper_evidence() -> Evidence:
+    """The paper's own tables as if they were one split's results, to hold its claims against its numbers."""
+    cells = paper_tables()
+    experiment = cells["network"].map(lambda network: "uci" if network == "mlp" else "stocks")
+    return Evidence(cells.assign(experiment=experiment, setting="paper", split=0, value=cells["mean"]), "paper")
