@@ -68,10 +68,11 @@ class Stacked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         own = {name: getattr(self, stacked) for name, stacked in self._names.items()}
-        self._code.train(self.training)
+        code: Any = self._code
+        code.train(self.training)
 
         def one(state: dict[str, Tensor], rows: Tensor) -> Tensor:
-            out: Tensor = functional_call(self._code, state, (rows,))
+            out: Tensor = functional_call(code, state, (rows,))
             return out
 
         if x.dim() <= self.event_dim + 1:
@@ -81,4 +82,5 @@ class Stacked(nn.Module):
         draws = x.shape[: -self.event_dim - 2]
         rows = x.movedim(-self.event_dim - 2, 0).flatten(1, -self.event_dim - 1)
         out: Tensor = vmap(one, randomness="different")(own, rows)
-        return out.unflatten(1, (*draws, x.shape[-self.event_dim - 1])).movedim(0, len(draws))
+        spread: Tensor = out.unflatten(1, (*draws, x.shape[-self.event_dim - 1])).movedim(0, len(draws))
+        return spread
