@@ -1,9 +1,5 @@
 """The estimators: scikit-learn's own checks, and what they promise beside."""
 
-<<<<<<< HEAD
-from typing import Any
-
-=======
 import os
 import pickle
 import subprocess
@@ -22,7 +18,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
->>>>>>> estimators
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pyro_probmix import METHODS, Method, ProbMixClassifier, ProbMixRegressor

@@ -256,13 +256,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 f"fit got validation of type {type(validation).__name__}, expected rows (X, y) or (X, y, sample_weight). "
                 "Try validation=(X_new, y_new)."
             )
-<<<<<<< HEAD
-        given = validation[2] if len(validation) == 3 else None
-        X, y, weights = self._checked(validation[0], validation[1], given, reset=False)
-=======
         given_x, given_y, given_weights = (*validation, None)[:3]
         X, y, weights = self._checked(given_x, given_y, given_weights, reset=False)
->>>>>>> estimators
         return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
 
     def _checked_parameters(self) -> int:

@@ -153,10 +153,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str,
     x_scaler, y_scaler = (
         Scaler(**{part: value.numpy() for part, value in _under(tensors, f"{name}_scaler.").items()}) for name in "xy"
     )
-<<<<<<< HEAD
-=======
     fit: Any = {**history, "diverged": tuple(record["diverged"])}
->>>>>>> estimators
     estimator.state_ = State(
         recipe,
         density.eval(),
@@ -165,11 +162,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str,
         tensors.get("noise"),
         record["factor"],
         record["seed"],
-<<<<<<< HEAD
-        Fit(**history, diverged=tuple(record["diverged"])) if history else None,
-=======
         Fit(**fit) if history else None,
->>>>>>> estimators
         calls=record["calls"],
     )
     for name, value in record["attributes"].items():

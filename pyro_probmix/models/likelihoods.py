@@ -88,11 +88,7 @@ class StudentT(Likelihood):
         return _StudentT(2 + FLOOR + softplus(df + 3.0), loc, softplus(scale) + FLOOR).to_event(1)
 
 
-<<<<<<< HEAD
 class _StudentT(dist.StudentT):  # type: ignore[misc] # Pyro is annotated in part
-=======
-class _StudentT(dist.StudentT):  # type: ignore[misc] # Pyro annotates its own as Any
->>>>>>> estimators
     """With a distribution function, which torch's lacks; it carries no gradient. Its degrees of freedom are above 2.
 
     torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot. Its chi-squared law takes
