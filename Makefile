@@ -49,7 +49,7 @@ $(ARVIZ)/.installed: pyproject.toml constraints.txt
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy pyro_probmix tests
+	$(BIN)/mypy conftest.py pyro_probmix tests
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py

@@ -1,4 +1,4 @@
-"""What every test starts from: one thread, figures without a display, a seeded generator, an empty parameter store."""
+"""What every test and example starts from: one thread, no display, a seeded generator, an empty parameter store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def fresh_state() -> Iterator[None]:
-    """Seed torch's generator, and let no test see another's parameters."""
+    """Seed torch's generator, and let no test or example see another's parameters."""
     torch.manual_seed(0)
     pyro.clear_param_store()
     yield
