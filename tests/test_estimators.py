@@ -9,6 +9,8 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
@@ -343,6 +345,7 @@ def test_held_out_nll_is_that_of_the_members_to_whom_a_row_is_new():
     weights = torch.rand(2, 10)[torch.arange(5) % 2]
     score = HeldOut(density, x, y, weights, 2, None)
     value = score()
+    _, factor = score._best(*score._finite())
     with torch.no_grad():
         parts = density.likelihood(density.decoder(density.encoder(x)))
 
@@ -357,8 +360,39 @@ def test_held_out_nll_is_that_of_the_members_to_whom_a_row_is_new():
         return total / norm
 
     assert torch.isfinite(value).all() and len(set(value.tolist())) == 1
-    assert float(value[0]) == pytest.approx(nll(score.factor), rel=1e-5)
-    assert nll(score.factor) <= min(nll(f) for f in np.geomspace(0.5, 20, 60)) + 1e-4
+    assert float(value[0]) == pytest.approx(nll(factor), rel=1e-5)
+    assert nll(factor) <= min(nll(f) for f in np.geomspace(0.5, 20, 60)) + 1e-4
+
+
+def test_the_spread_of_all_members_follows_from_that_of_a_few():
+    """Members that err independently about a wave: two hold each row out, and the spread is that for all twenty."""
+    members, rows = 20, 2000
+    torch.manual_seed(0)
+
+    class Erring(torch.nn.Module):
+        def __init__(self, own):
+            super().__init__()
+            self.own = own
+
+        def forward(self, x, y=None):
+            with pyro.plate("replica", members, dim=-2), pyro.plate("data", x.shape[-2], dim=-1):
+                # A smooth error of each member's own, of standard deviation 0.25, and a scale that is too small.
+                error = (0.25 * 2**0.5) * torch.cos(self.own[:, 0] * x[..., 0] + self.own[:, 1])
+                return pyro.sample("y", dist.Normal(error[..., None], 0.1).to_event(1), obs=y)
+
+    own = torch.stack([torch.linspace(3, 9, members), 6.28 * torch.rand(members)], 1)[..., None]
+    x = torch.rand(10, rows, 1)[torch.arange(members) % 10] * 6
+    y = 0.3 * torch.randn(10, rows, 1)[torch.arange(members) % 10]
+    found = HeldOut(Erring(own), x, y, torch.ones(members, rows), 10, None).factor()
+    fresh, truth = (
+        torch.rand(1, rows, 1).expand(members, -1, -1) * 6,
+        0.3 * torch.randn(1, rows, 1).expand(members, -1, -1),
+    )
+    of_all = HeldOut(Erring(own), fresh, truth, torch.ones(members, rows), 1, None)
+    _, ideal = of_all._best(*of_all._finite())
+    few = HeldOut(Erring(own), x, y, torch.ones(members, rows), 10, None)
+    _, of_two = few._best(*few._finite())
+    assert ideal < found < of_two - 0.35 * (of_two - ideal)  # nearer, and on the safe side
 
 
 def test_a_member_that_is_not_finite_is_left_out():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -18,8 +17,8 @@ from pyro_probmix.inference.prediction import PredictiveMixture, predict
 
 __all__ = ["HeldOut", "mixture", "widened"]
 
-#: Factors of the spread among which the best is searched, as logarithms.
-NARROWEST, WIDEST = math.log(0.5), math.log(100.0)
+#: Factors of the spread among which the best is searched.
+NARROWEST, WIDEST = 0.5, 100.0
 
 
 @singledispatch
@@ -125,37 +124,60 @@ class HeldOut:
     ) -> None:
         self.density, self.x, self.y, self.weights = density, x, y, weights
         self.shares, self.noise = shares, noise
-        self.factor = 1.0
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """The NLL in nats a row for each member, [R]: one number for all, NaN for those whose density is not finite."""
-        components = mixture(self.density, self.x, self.noise).components
-        finite = components.log_prob(self.y).isfinite().all(-1).all(0)  # [S, R, v] to [R]
-        if not bool(finite.any()):
-            return torch.full(finite.shape, torch.nan, device=finite.device)
-        nll = self._nll_by_factor(components, finite)
-        best = nll(0.0)
-        self.factor = 1.0
-        if widened(components, 2.0) is not components and _can_widen(components):
-            found: Any = minimize_scalar(nll, bounds=(NARROWEST, WIDEST), method="bounded", options={"xatol": 1e-2})
-            if found.fun < best:
-                best, self.factor = float(found.fun), math.exp(float(found.x))
-        return torch.where(finite, best, torch.nan)
+        components, groups = self._finite()
+        nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
+        if groups:
+            nll[[r for members in groups for r in members]] = self._best(components, groups)[0]
+        return nll
 
-    def _nll_by_factor(self, components: Any, finite: Tensor) -> Callable[[float], float]:
-        groups = [[r for r in range(g, len(finite), self.shares) if bool(finite[r])] for g in range(self.shares)]
-        groups = [members for members in groups if members]
+    @torch.no_grad()
+    def factor(self) -> float:
+        r"""The spread :math:`\tau` that suits the mixture of all members, of which a held-out row has met but a few.
+
+        The squared error of a mean of j members, and their spread about it, are linear in 1/j. Of a mixture with these
+        moments :math:`\tau_j^2` is so, too, and :math:`\tau_1`, by each member alone, and :math:`\tau_m`, by the m that
+        hold a row out, give :math:`\tau_R` for all R. Where members differ much it errs towards :math:`\tau_m`.
+        """
+        components, groups = self._finite()
+        if not groups:
+            return 1.0
+        _, together = self._best(components, groups)
+        m = len(groups) / sum(1 / len(members) for members in groups)
+        if m == 1:
+            return together
+        _, alone = self._best(components, [[r] for members in groups for r in members])
+        ahead = (1 / m - 1 / len(self.x)) / (1 - 1 / m)
+        square = together**2 - (alone**2 - together**2) * ahead
+        return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
+
+    def _finite(self) -> tuple[Any, list[list[int]]]:
+        """The densities of the held-out rows, and the members of each share whose density is finite."""
+        components = mixture(self.density, self.x, self.noise).components
+        finite = components.log_prob(self.y).isfinite().all(-1).all(0).tolist()  # [S, R, v] to [R]
+        groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
+        return components, [members for members in groups if members]
+
+    def _best(self, components: Any, groups: list[list[int]]) -> tuple[float, float]:
+        """The lowest NLL of the mixtures over groups of members, and the factor at which it is."""
         weights = torch.cat([self.weights[members[0]] for members in groups]).double()
         weights = weights / weights.sum()
 
         def nll(log_factor: float) -> float:
-            log_prob = widened(components, math.exp(log_factor)).log_prob(self.y).logsumexp(0)  # [R, v]
-            draws = components.batch_shape[0]
-            pooled = [log_prob[members].logsumexp(0) - math.log(draws * len(members)) for members in groups]
+            law = components if log_factor == 0 else widened(components, math.exp(log_factor))
+            log_prob = law.log_prob(self.y).logsumexp(0) - math.log(components.batch_shape[0])  # [R, v]
+            pooled = [log_prob[members].logsumexp(0) - math.log(len(members)) for members in groups]
             return -float((torch.cat(pooled).double() * weights).sum())
 
-        return nll
+        plain = nll(0.0)
+        if not _can_widen(components):
+            return plain, 1.0
+        bounds = (math.log(NARROWEST), math.log(WIDEST))
+        found: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
+        return (float(found.fun), math.exp(float(found.x))) if found.fun < plain else (plain, 1.0)
 
 
 def _can_widen(p: Any) -> bool:

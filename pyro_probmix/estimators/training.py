@@ -137,9 +137,7 @@ def train(
     )
     density.eval()
     _heal(density)
-    if score is not None:
-        score()
-    return result, 1.0 if score is None else score.factor
+    return result, 1.0 if score is None else score.factor()
 
 
 def _batch_size(n: int) -> int:
