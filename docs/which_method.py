@@ -68,7 +68,7 @@ def _by_method(gains: pd.DataFrame) -> str:
             cells += [str(count) for count in counts]
         lines.append(_row(_name(method), *cells))
     count = gains["task"].nunique()
-    title = f"**In how many of {count} tasks a method is better than ERM**, by more than two standard errors, as good, or worse:"
+    title = f"**In how many of {count} tasks a method is better than ERM**, as good, or worse, by two standard errors:"
     return title + "\n\n" + "\n".join(lines)
 
 
@@ -84,8 +84,8 @@ def _in_words(gains: pd.DataFrame) -> str:
         words.append(f"{len(own)} {'is' if len(own) == 1 else 'are'} {side}" + f" ({listed})" * bool(listed))
     by_chance = f"{0.0455 * len(nll):.0f}"
     return (
-        f"Of {len(nll)} comparisons of the NLL with ERM's, {words[0]}, and {words[1]}. Were all methods alike, about {by_chance} "
-        "would be one or the other by chance."
+        f"Of {len(nll)} comparisons of the NLL with ERM's, {words[0]}, and {words[1]}. Were all methods alike, "
+        f"about {by_chance} would be one or the other by chance."
     )
 
 
