@@ -56,12 +56,15 @@ def _task(data: str, network: str, setting: str) -> str:
 def _by_method(gains: pd.DataFrame) -> str:
     gains = gains.assign(errors=gains["gain"] / gains["error"])
     lines = [
-        "| method | NLL: better | as good | worse | RMSE or accuracy: better | as good | worse |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| method | mean rank, NLL | NLL: better | as good | worse | RMSE or accuracy: better | as good | worse |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for method in (name for name in METHODS if name in set(gains["method"])):
+    # Those of the methods that all tasks have.
+    nll = gains[gains["metric"] == "nll"].pivot_table("gain", "task", "method", sort=False)
+    ranks = nll.assign(ERM=0.0).dropna(axis="columns").rank(axis="columns", ascending=False).mean()
+    for method in (name for name in METHODS if name == "ERM" or name in set(gains["method"])):
         own = gains[gains["method"] == method]
-        cells: list[str] = []
+        cells = [f"{ranks[method]:.1f}" if method in ranks else ""]
         for is_nll in (True, False):
             errors = own[(own["metric"] == "nll") == is_nll]["errors"]
             counts = ((errors > LARGE).sum(), (errors.abs() <= LARGE).sum(), (errors < -LARGE).sum())

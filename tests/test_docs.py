@@ -42,7 +42,8 @@ def scripts(page: Path) -> list[str]:
 
 
 def lines_of(page: Path, program: str) -> list[str]:
-    return [line for text in blocks(page, "") for line in text.splitlines() if line.startswith(f"{program} ")]
+    text = "\n".join(blocks(page, "")).replace("\\\n", " ")
+    return [line for line in text.splitlines() if line.startswith(f"{program} ")]
 
 
 def load(name: str) -> ModuleType:
