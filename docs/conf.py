@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "blocks",
     "mathml",
     "public_names",
     "shapes",
@@ -31,6 +32,7 @@ nitpick_ignore_regex = [
 ]  # other projects' names are not looked up: that needs a network
 
 default_role = "code"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

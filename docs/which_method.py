@@ -68,7 +68,7 @@ def _by_method(gains: pd.DataFrame) -> str:
         for is_nll in (True, False):
             errors = own[(own["metric"] == "nll") == is_nll]["errors"]
             counts = ((errors > LARGE).sum(), (errors.abs() <= LARGE).sum(), (errors < -LARGE).sum())
-            cells += [str(count) for count in counts]
+            cells += [str(count) if len(own) else "" for count in counts]
         lines.append(_row(_name(method), *cells))
     count = gains["task"].nunique()
     title = f"**In how many of {count} tasks a method is better than ERM**, as good, or worse, by two standard errors:"
@@ -122,17 +122,15 @@ def _grids(results: pd.DataFrame) -> Iterator[tuple[object, pd.DataFrame]]:
 
 def _by_alpha(grid: pd.DataFrame, data: str) -> str:
     """Median NLL for each alpha and beta, the lowest of a method in bold."""
-    columns = sorted({(b, a) for a, b in zip(grid["alpha"], grid["beta"], strict=True)})
-    lines = [
-        _row("method", *(f"α = {a:g}" + f", β = {b:g}" * (b > 0) for b, a in columns)),
-        _row(*["---"] * (len(columns) + 1)),
-    ]
-    means = grid.groupby(["method", "beta", "alpha"])["value"].median()
-    for method in (name for name in METHODS if name in set(grid["method"]) and METHODS[name].site):
-        own = means[method]
-        cells = [f"**{own[c]:.2f}**" if own[c] == own.min() else f"{own[c]:.2f}" for c in columns]
-        lines.append(_row(_name(method), *cells))
-    erm = means["ERM"].median()
+    medians = grid.groupby(["method", "beta", "alpha"])["value"].median().unstack("alpha")
+    fused = [name for name in METHODS if name in medians.index and METHODS[name].site]
+    lines = [_row("method", "β", *(f"α = {alpha:g}" for alpha in medians)), _row(*["---"] * (len(medians.columns) + 2))]
+    for method in fused:
+        lowest = medians.loc[method].min(axis=None)
+        for beta, own in medians.loc[method].iterrows():
+            cells = [f"**{value:.2f}**" if value == lowest else f"{value:.2f}" for value in own]
+            lines.append(_row(_name(method), f"{beta:g}", *cells))
+    erm = medians.loc["ERM"].median(axis=None)
     return f"**Which α and β, {data}**, median NLL over the runs (ERM: {erm:.2f}):\n\n" + "\n".join(lines)
 
 
