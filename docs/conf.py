@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "blocks",
     "mathml",
     "public_names",
     "shapes",
@@ -26,12 +27,12 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 templates_path = ["templates"]
 nitpicky = True
-nitpick_ignore = [("py:class", "pyro_probmix.inference.compiled.Objective")]  # an argument that `fit` makes
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!pyro_probmix\b).*")
 ]  # other projects' names are not looked up: that needs a network
 
 default_role = "code"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -1,26 +1,156 @@
-"""Prints the table of which_method.md from the UCI results: ``python docs/which_method.py results/uci``."""
+"""Writes the tables of docs/which_method.md from the runs in results/, between the page's two marks.
+
+python docs/which_method.py
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from pyro_probmix.models import METHODS
 
-def table(folder: Path) -> str:
-    """For each method its mean rank over the data sets that have all methods, and how far its NLL is from the best."""
-    results = pd.read_parquet(folder / "results.parquet")
-    lines = ["| method | mean rank, NLL | mean rank, RMSE | mean NLL above the best |", "| --- | --- | --- | --- |"]
-    means = results.groupby(["metric", "dataset", "method"], sort=False)["value"].mean().unstack("method").dropna()
-    nll, rmse = means.loc["nll"], means.loc["rmse"]
-    ranks = {"nll": nll.rank(axis=1).mean(), "rmse": rmse.rank(axis=1).mean()}
-    above = nll.sub(nll.min(axis=1), axis=0).mean()
-    for method in ranks["nll"].sort_values().index:
-        cells = (f"{ranks['nll'][method]:.1f}", f"{ranks['rmse'][method]:.1f}", f"{above[method]:.2f}")
-        lines.append(f"| {method.replace('*', chr(92) + '*')} | " + " | ".join(cells) + " |")
-    return "\n".join([f"Data sets: {', '.join(nll.index)}.", "", *lines])
+PAGE = Path(__file__).with_name("which_method.md")
+RUNS = Path(__file__).parents[1] / "results"
+BEGIN, END = "<!-- written by docs/which_method.py -->\n", "<!-- end -->"
+#: A difference of so many standard errors is called one.
+LARGE = 2.0
+#: Metric -> what is better, its sign.
+SIGNS = {"nll": -1, "rmse": -1, "accuracy": 1}
+
+
+def tables(runs: Path = RUNS) -> str:
+    """All tables of the page, in Markdown."""
+    read = [pd.read_parquet(path) for path in sorted(runs.glob("*/results.parquet"))]
+    results = pd.concat([frame[frame["metric"].isin(SIGNS) & frame["method"].isin(METHODS)] for frame in read])
+    single = results[~results["setting"].str.startswith("alpha=")]
+    gains = pd.DataFrame(_gains(single))
+    parts = [_by_method(gains), _in_words(gains), _by_data(gains, single)]
+    parts += [_by_alpha(own, str(data)) for data, own in _grids(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _gains(results: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """For each task, metric and method by how much it is better than ERM on the same splits, and the standard error."""
+    for (data, network, setting, metric), own in results.groupby(
+        ["dataset", "network", "setting", "metric"], sort=False
+    ):
+        scores = own.pivot_table("value", "split", "method", sort=False)
+        # A task of which some methods are still to be run would be counted for those that are.
+        if len(scores.columns) < len([m for m in METHODS if "*" not in m]):
+            continue
+        for method in scores.columns.drop("ERM"):
+            gain = SIGNS[metric] * (scores[method] - scores["ERM"]).dropna()
+            task = _task(data, network, setting)
+            yield {"task": task, "metric": metric, "method": method, "gain": gain.mean(), "error": gain.sem()}
+
+
+def _task(data: str, network: str, setting: str) -> str:
+    words = [data] + [network.upper()] * (network != "mlp") + ["(chosen)"] * (setting == "chosen")
+    return " ".join(words)
+
+
+def _by_method(gains: pd.DataFrame) -> str:
+    gains = gains.assign(errors=gains["gain"] / gains["error"])
+    lines = [
+        "| method | mean rank, NLL | NLL: better | as good | worse | RMSE or accuracy: better | as good | worse |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    # Those of the methods that all tasks have.
+    nll = gains[gains["metric"] == "nll"].pivot_table("gain", "task", "method", sort=False)
+    ranks = nll.assign(ERM=0.0).dropna(axis="columns").rank(axis="columns", ascending=False).mean()
+    for method in (name for name in METHODS if name == "ERM" or name in set(gains["method"])):
+        own = gains[gains["method"] == method]
+        cells = [f"{ranks[method]:.1f}" if method in ranks else ""]
+        for is_nll in (True, False):
+            errors = own[(own["metric"] == "nll") == is_nll]["errors"]
+            counts = ((errors > LARGE).sum(), (errors.abs() <= LARGE).sum(), (errors < -LARGE).sum())
+            cells += [str(count) if len(own) else "" for count in counts]
+        lines.append(_row(_name(method), *cells))
+    count = gains["task"].nunique()
+    title = f"**In how many of {count} tasks a method is better than ERM**, as good, or worse, by two standard errors:"
+    return title + "\n\n" + "\n".join(lines)
+
+
+def _in_words(gains: pd.DataFrame) -> str:
+    """How many comparisons show a difference, and which methods they speak for and against."""
+    nll = gains[gains["metric"] == "nll"]
+    errors = nll["gain"] / nll["error"]
+    sides = {"better": nll[errors > LARGE], "worse": nll[errors < -LARGE]}
+    words = []
+    for side, own in sides.items():
+        counts = own["method"].value_counts(sort=False).reindex([m for m in METHODS if m in set(own["method"])])
+        listed = ", ".join(f"{_name(method)} {count}" for method, count in counts.items())
+        words.append(f"{len(own)} {'is' if len(own) == 1 else 'are'} {side}" + f" ({listed})" * bool(listed))
+    by_chance = f"{0.0455 * len(nll):.0f}"
+    return (
+        f"Of {len(nll)} comparisons of the NLL with ERM's, {words[0]}, and {words[1]}. Were all methods alike, "
+        f"about {by_chance} would be one or the other by chance."
+    )
+
+
+def _by_data(gains: pd.DataFrame, results: pd.DataFrame) -> str:
+    """For each task the lowest NLL and which methods are within two standard errors of it."""
+    lines = [
+        "| task | NLL, ERM | lowest NLL | of | as good, within two standard errors |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    nll = results[results["metric"] == "nll"]
+    for (data, network, setting), own in nll.groupby(["dataset", "network", "setting"], sort=False):
+        task = _task(data, network, setting)
+        if task not in set(gains["task"]):
+            continue
+        scores = own.pivot_table("value", "split", "method", sort=False)
+        best = scores.mean().idxmin()
+        others = [m for m in METHODS if m in scores.columns and m != best]
+        above = {m: scores[m] - scores[best] for m in others}
+        near = [_name(m) for m in others if above[m].mean() <= LARGE * above[m].sem()]
+        lines.append(
+            _row(task, _score(scores["ERM"]), _score(scores[best]), _name(str(best)), ", ".join(near) or "none")
+        )
+    return "**Task by task:**\n\n" + "\n".join(lines)
+
+
+def _grids(results: pd.DataFrame) -> Iterator[tuple[object, pd.DataFrame]]:
+    found = results["setting"].str.extract(r"^alpha=(?P<alpha>\S+) beta=(?P<beta>\S+)$").astype(float)
+    grid = results.assign(**found)[found["alpha"].notna() & (results["metric"] == "nll")]
+    yield from grid.groupby("dataset", sort=False)
+
+
+def _by_alpha(grid: pd.DataFrame, data: str) -> str:
+    """Median NLL for each alpha and beta, the lowest of a method in bold."""
+    medians = grid.groupby(["method", "beta", "alpha"])["value"].median().unstack("alpha")
+    fused = [name for name in METHODS if name in medians.index and METHODS[name].site]
+    lines = [_row("method", "β", *(f"α = {alpha:g}" for alpha in medians)), _row(*["---"] * (len(medians.columns) + 2))]
+    for method in fused:
+        lowest = medians.loc[method].min(axis=None)
+        for beta, own in medians.loc[method].iterrows():
+            cells = [f"**{value:.2f}**" if value == lowest else f"{value:.2f}" for value in own]
+            lines.append(_row(_name(method), f"{beta:g}", *cells))
+    erm = medians.loc["ERM"].median(axis=None)
+    return f"**Which α and β, {data}**, median NLL over the runs (ERM: {erm:.2f}):\n\n" + "\n".join(lines)
+
+
+def _score(values: pd.Series[float]) -> str:
+    return f"{round(values.mean(), 2) + 0.0:.2f} ± {values.sem():.2f}"
+
+
+def _name(method: str) -> str:
+    return method.replace("*", "\\*")
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def page(text: str, runs: Path = RUNS) -> str:
+    """The page's text with its tables as the runs have them now."""
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + "\n" + tables(runs) + "\n" + END + rest.split(END)[1]
 
 
 if __name__ == "__main__":
-    print(table(Path(sys.argv[1])))
+    PAGE.write_text(page(PAGE.read_text("utf-8"), *map(Path, sys.argv[1:])), "utf-8")

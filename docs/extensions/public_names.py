@@ -1,4 +1,4 @@
-"""A Sphinx extension: a name links to its entry under whichever of its import paths it was written."""
+"""A Sphinx extension: a name links to its entry, by whichever of its paths it is written; one that is not there is an error."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ def _found(path: str) -> Any:
 
 
 def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> nodes.Element | None:
-    if node.get("refdomain") != "py":
-        return None
+    if node.get("refdomain") == "std":  # a label in a docstring that a class has inherited from another project
+        return content if node["refdoc"].startswith("generated/") else None
     target = node["reftarget"]
     for path in (target, f"{node.get('py:module')}.{target}"):
         found = _found(path) if path.startswith("pyro_probmix") else None
-        home, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-        for entry, described in env.domains.python_domain.objects.items() if home and name else ():
+        if found is None:
+            continue
+        for entry, described in env.domains.python_domain.objects.items():
             if _found(entry) is found:
                 return make_refnode(app.builder, node["refdoc"], described.docname, described.node_id, content, entry)
+        return content  # it is there, but has no entry
     return None
 
 

@@ -23,10 +23,9 @@ __all__ = ["ProbMixClassifier"]
 class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc] # scikit-learn is not annotated
     r"""Class probabilities given features, by an ensemble of networks trained with a mixup method.
 
+    What is not listed here is as for :class:`ProbMixRegressor`.
+
     Args:
-        method, ensemble, widths, activation, periodic, encoder, alpha, neighbors, epochs, batch_size, learning_rate,
-            validation_fraction, patience, num_samples, warm_start, callbacks, verbose, random_state, device: see
-            :class:`ProbMixRegressor`.
         likelihood: ``"categorical"`` (the default), or ``"bernoulli"`` for two classes; or something that makes a head with
             such a density from (in_features, num_outputs, replicas).
         beta: bias of the label kernels; 0.01 if left out. At 0 the expectation over the two labels is trained on.

@@ -1,0 +1,159 @@
+"""The documentation: its examples run, its commands are ones that there are, its tables are those of the results."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.image import imread
+from torch import distributed
+
+import pyro_probmix
+from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density, calibration, inference, models
+from pyro_probmix.cli import _config, _parser, main
+from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.models import Gaussian
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("tutorials/*.md"))]
+#: What the fences of a page hold, after the word that says what it is.
+FENCE = re.compile(r"^ *```(\S*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return [text for word, text in FENCE.findall(page.read_text("utf-8")) if word == kind]
+
+
+def scripts(page: Path) -> list[str]:
+    """The Python that is no doctest, and so is run by a test of this file or another."""
+    return [text for text in blocks(page, "python") if ">>>" not in text]
+
+
+def lines_of(page: Path, program: str) -> list[str]:
+    text = "\n".join(blocks(page, "")).replace("\\\n", " ")
+    return [line for line in text.splitlines() if line.startswith(f"{program} ")]
+
+
+def load(name: str) -> ModuleType:
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_python_is_a_doctest_but_for_the_three_scripts_of_scaling():
+    found = {page.name: len(scripts(page)) for page in PAGES if scripts(page)}
+    assert found == {"scaling.md": 3}  # its second, train.py, is run by test_distributed
+
+
+def test_the_sweep_of_scaling_runs(tmp_path, monkeypatch):
+    script = scripts(ROOT / "docs" / "scaling.md")[0]
+    (tmp_path / "sweep.py").write_text(script.replace("jobs=2", "jobs=1"))
+    short = replace(EXPERIMENTS["toy-regression"], methods=("ERM", "ProbMix"), splits=(0,), epochs=1)
+    monkeypatch.setitem(EXPERIMENTS, "toy-regression", short)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("sweep.py", run_name="__main__")
+    assert set(pd.read_parquet("runs/toy/results.parquet")["method"]) == {"ERM", "ProbMix"}
+
+
+@pytest.mark.skipif(not distributed.is_gloo_available(), reason="PyTorch has no gloo here")
+def test_the_loop_of_scaling_trains(tmp_path):
+    script = scripts(ROOT / "docs" / "scaling.md")[2]
+    x = torch.linspace(-1, 1, 60)[:, None]
+    density = build_density(METHODS["ProbMix"], num_features=1, likelihood=Gaussian, widths=(8,))
+    before = [parameter.detach().clone() for parameter in density.parameters()]
+    names: dict[str, Any] = {
+        "torch": torch,
+        "distributed": distributed,
+        "DistributedDataParallel": torch.nn.parallel.DistributedDataParallel,
+        "ExpectedLogLikelihood": ExpectedLogLikelihood,
+        "process": ProbMix(density, at="y"),
+        "optimizer": torch.optim.Adam(density.parameters()),
+        "x": x,
+        "y": x**2,
+    }
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    try:
+        exec(script, names)
+    finally:
+        distributed.destroy_process_group()
+    assert not any(torch.equal(a, b) for a, b in zip(before, density.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_are_ones_that_probmix_takes(page):
+    for line in lines_of(page, "probmix"):
+        arguments = _parser().parse_args(shlex.split(line, comments=True)[1:])
+        if hasattr(arguments, "experiment"):
+            _config(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_pages_name_is_there(page):
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in lines_of(page, "make"):
+        assert f"\n{shlex.split(line, comments=True)[1]}:" in makefile, line
+    for line in lines_of(page, "python"):
+        assert (ROOT / shlex.split(line, comments=True)[1]).exists(), line
+    prose = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)#\s]+)", prose):
+        if not target.startswith(("http", "generated/", "../generated/")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_table_tutorial_run_as_they_stand(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"rooms": rng.integers(1, 9, 120), "town": rng.choice(["A", "B"], 120)})
+    rows["price"] = 20.0 * rows["rooms"] + 30 * (rows["town"] == "A") + rng.normal(size=120)
+    rows[:80].to_csv("train.csv", index=False)
+    rows[80:100].drop(columns="price").to_csv("new.csv", index=False)
+    rows[100:].to_csv("test.csv", index=False)
+    commands = lines_of(ROOT / "docs" / "tutorials" / "table.md", "probmix")
+    assert [main(shlex.split(line, comments=True)[1:]) for line in commands] == [0] * len(commands)
+    assert len(pd.read_csv("predicted.csv")) == 20
+    assert "page: " in capsys.readouterr().out
+
+
+def test_the_tables_of_which_method_are_those_of_the_results():
+    script = load("which_method")
+    text = script.PAGE.read_text("utf-8")
+    assert script.page(text) == text, "results/ has changed since: run python docs/which_method.py"
+
+
+def test_the_picture_is_what_its_script_draws(tmp_path):
+    load("picture").draw(tmp_path / "picture.png")
+    drawn, kept = imread(tmp_path / "picture.png"), imread(ROOT / "docs" / "picture.png")
+    assert drawn.shape == kept.shape
+    assert abs(drawn - kept).mean() < 0.005
+
+
+def test_all_public_names_are_in_the_api():
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    listed = {name.rsplit(".", 1)[-1] for name in re.findall(r"^   ([\w.]+)$", text, re.MULTILINE)}
+    public = {*pyro_probmix.__all__, *models.__all__, *inference.__all__, *calibration.__all__} - {"__version__"}
+    assert public <= listed, f"not in docs/api.md: {', '.join(sorted(public - listed))}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs Sphinx, which the extra [docs] installs")
+def test_the_pages_build_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "docs", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tutorials" / "pyro_model.html").exists()
