@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 # `import pyro_probmix` nor `probmix --help` waits for torch and Pyro. Type checkers read the imports below.
 _HOMES = {
     "ArrayStream": "inference.memory_map",
+    "BetaNLL": "inference.beta_nll",
     "BiasedBernoulliKernel": "kernels",
     "BiasedCategoricalKernel": "kernels",
     "Checkpoint": "inference.checkpoint",
@@ -33,6 +34,7 @@ _HOMES = {
     "WeightedGraph": "graphs",
     "build_density": "models.methods",
     "check": "calibration.checking",
+    "find_method": "models.beyond",
     "fit": "inference.training",
     "fuse": "handlers",
     "linear_pool": "pooling",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from pyro_probmix.graphs import WeightedGraph as WeightedGraph
     from pyro_probmix.guides import PriorGuide as PriorGuide
     from pyro_probmix.handlers import fuse as fuse
+    from pyro_probmix.inference.beta_nll import BetaNLL as BetaNLL
     from pyro_probmix.inference.checkpoint import Checkpoint as Checkpoint
     from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
     from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from pyro_probmix.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
     from pyro_probmix.kernels import DiracKernel as DiracKernel
     from pyro_probmix.kernels import GaussianKernel as GaussianKernel
+    from pyro_probmix.models.beyond import find_method as find_method
     from pyro_probmix.models.density import ConditionalDensity as ConditionalDensity
     from pyro_probmix.models.methods import METHODS as METHODS
     from pyro_probmix.models.methods import Method as Method

@@ -188,7 +188,9 @@ class FuseMessenger(Messenger):
 
     def _perturb_labels(self, msg: Any) -> None:
         assert self._weights is not None and self._rows is not None
-        self.perturbation(msg, self.at, self._plates, self._rows, self._weights)
+        # A linear pool of responses is a choice between them, so that their labels are not mixed either.
+        linearly = self.pool == "linear" and self._fused_response
+        self.perturbation(msg, self.at, self._plates, self._rows, self._weights, linearly)
         if msg["name"] != self.at:
             self._mask_partners(msg)
         msg["infer"]["_perturbed"] = True
@@ -252,7 +254,8 @@ def fuse(
             its value; either broadcasts with these plates. For more than two ways a law on the simplex, such as
             ``dist.Dirichlet(alpha * torch.ones(k))``, or values ``[..., k]`` on it.
         ways: the number k of rows that are fused, at least 2.
-        pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
+        pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17). Where responses are pooled linearly, so are their labels'
+            kernels: the label is that of the row with its weight, else a partner's, and not a combination of them.
         beta: spread of the label kernels, finite and at least 0: variance of Gaussian ones, bias of categorical ones;
             broadcasts with the plates.
         kernel: the label kernel; by default it follows from the support of the response.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
+from pyro_probmix.pooling import linear_pool
 from pyro_probmix.rows import Rows
 from pyro_probmix.spread import checked_beta
 
@@ -38,7 +39,9 @@ class Perturbation:
         self.kernel = kernel
         self.labels: Labels = labels
 
-    def __call__(self, msg: Any, at: str, plates: frozenset[str], rows: Rows, weights: Tensor) -> None:
+    def __call__(
+        self, msg: Any, at: str, plates: frozenset[str], rows: Rows, weights: Tensor, linearly: bool = False
+    ) -> None:
         """Change the message of a response.
 
         Args:
@@ -47,6 +50,7 @@ class Perturbation:
             plates: names of the plates of the fused site.
             rows: the fused rows.
             weights: as each row sees them, see :meth:`Rows.weights`.
+            linearly: whether the labels' kernels are pooled linearly, whatever the kernel's own pool is.
 
         Raises:
             ValueError: if the response is not in all of the plates.
@@ -60,7 +64,12 @@ class Perturbation:
             )
         kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
         partners = rows.partners(y, fn.event_dim)
-        law = kernel.pooled(y, partners[0] if len(partners) == 1 else partners, weights, fn.event_dim)
+        if linearly:
+            one = weights.new_ones(())
+            own, *others = (kernel.pooled(label, label, one, fn.event_dim) for label in (y, *partners))
+            law: Any = linear_pool(own, others, weights)
+        else:
+            law = kernel.pooled(y, partners[0] if len(partners) == 1 else partners, weights, fn.event_dim)
         if self.labels == "expected":
             msg["fn"] = ExpectedLikelihood(fn, law)
         else:

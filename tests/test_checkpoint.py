@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyro_probmix import Checkpoint, LogExpectedLikelihood, fit
+from pyro_probmix import BetaNLL, Checkpoint, LogExpectedLikelihood, fit
 from pyro_probmix.inference.checkpoint import ForeignCheckpoint
 from tests.test_training import data, process
 
@@ -108,6 +108,21 @@ def test_another_fits_checkpoint_is_refused(tmp_path, option):
     trained(tmp_path / "fit.safetensors")
     with pytest.raises(ForeignCheckpoint, match=r"is of another fit, with .*, expected .*Try another path"):
         trained(tmp_path / "fit.safetensors", **option)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (BetaNLL(beta=0.5), BetaNLL(beta=0.3)),
+        (LogExpectedLikelihood(2), LogExpectedLikelihood(2, scope="graph")),
+        (LogExpectedLikelihood(2), LogExpectedLikelihood(3)),
+    ],
+)
+def test_a_checkpoint_of_another_criterion_is_refused(tmp_path, first, second):
+    trained(tmp_path / "fit.safetensors", criterion=first)
+    trained(tmp_path / "fit.safetensors", criterion=first)
+    with pytest.raises(ForeignCheckpoint, match=r"is of another fit, with criterion"):
+        trained(tmp_path / "fit.safetensors", criterion=second)
 
 
 def test_a_damaged_file_is_refused_and_left(tmp_path):

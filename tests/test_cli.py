@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pyro_probmix.cli import main
-from pyro_probmix.models import METHODS, Method
+from pyro_probmix.models import BEYOND, METHODS, Method
 
 COLUMNS = ["experiment", "dataset", "network", "method", "setting", "split", "metric", "value"]
 
@@ -27,7 +27,18 @@ def run(capsys, *arguments):
 def test_list_names_everything(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
-    for name in [*METHODS, "toy-regression", "uci", "table", "yacht", "diabetes", "nearest", "log-expected"]:
+    for name in [
+        *METHODS,
+        *BEYOND,
+        "5xNAME",
+        "toy-regression",
+        "uci",
+        "table",
+        "yacht",
+        "diabetes",
+        "nearest",
+        "log-expected",
+    ]:
         assert name in out
 
 
@@ -93,6 +104,22 @@ def test_a_users_method_is_one_line(capsys, tmp_path, monkeypatch):
         tmp_path / "run",
     )
     assert code == 0 and "LinProbMix" in out, err
+
+
+def test_methods_beyond_the_paper_and_ensembles_by_name(capsys, tmp_path):
+    names = ["2xM-ProbMix", "RegMixup", "Loc4-ProbMix"]
+    arguments = ["--method", ",".join(names), "--seeds", 2, "--epochs", 2, "--out", tmp_path / "run"]
+    code, out, err = run(capsys, "run", "toy-regression", *arguments)
+    assert code == 0 and all(name in out for name in names), err
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["methods_in_full"]["2xM-ProbMix"]["members"] == 2
+    assert config["methods_in_full"]["RegMixup"]["alpha"] == 10.0
+    assert config["methods_in_full"]["Loc4-ProbMix"]["ways"] == 4
+    results = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    nll = results[results["metric"] == "nll"]
+    assert len(nll) == 3 * 2 and nll["value"].map(pd.notna).all()
+    code, _, err = run(capsys, "run", "toy-regression", *arguments)  # nothing is left to do
+    assert code == 0, err
 
 
 def test_csv_with_a_target(capsys, tmp_path):

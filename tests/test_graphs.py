@@ -306,6 +306,25 @@ def test_a_batched_graph_holds_every_replicas_own_law(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BATCHED)
+def test_replicas_of_a_batched_graph_are_those_of_the_data(name: str) -> None:
+    build, data = BATCHED[name]
+    values = torch.stack([data(12) for _ in range(3)])
+    chosen = [2, 0, 0, 1]
+    picked, built = build(values).replicas(chosen), build(values[chosen])
+    assert picked.batch_shape == (4,)
+    rows = torch.rand(4, 12).argsort(-1)
+    torch.manual_seed(0)
+    expected = built.edges(rows).sample((20,))
+    torch.manual_seed(0)
+    drawn = picked.edges(rows).sample((20,))
+    assert torch.equal(drawn, expected)
+    torch.testing.assert_close(picked.edges(rows).log_prob(drawn), built.edges(rows).log_prob(drawn))
+    assert build(values).batch_shape == (3,)
+    shared = CompleteGraph(12)
+    assert shared.replicas(chosen) is shared
+
+
+@pytest.mark.parametrize("name", BATCHED)
 def test_extra_sample_dimensions_keep_the_replicas_apart(name: str) -> None:
     build, draw = BATCHED[name]
     graph = build(torch.stack([draw(N) for _ in range(3)]))

@@ -180,6 +180,42 @@ def test_a_label_is_one_of_the_three_with_its_weight(law, kernel):
     assert torch.all((values.mean(0) - p).abs() <= 4 * (p * (1 - p) / 2000).sqrt())
 
 
+@pytest.mark.parametrize("ways", [2, 3])
+@pytest.mark.parametrize("beta", [0.0, 0.01])
+def test_labels_of_a_linear_pool_of_responses_are_chosen_not_mixed(ways, beta):
+    """g^y is linear where g^x is: the label is each row's with its weight, and the kernel's noise is around that one."""
+    weights = Dirichlet(torch.full((ways,), 2.0, dtype=torch.float64)).sample((B,))
+    given = weights[:, 0] if ways == 2 else weights
+    labels = torch.linspace(-3, 3, B, dtype=torch.float64)
+
+    def model():
+        with pyro.plate("draws", 4000, dim=-2), pyro.plate("data", B, dim=-1):
+            pyro.sample("y", dist.Normal(X, 1.0), obs=labels.expand(4000, B))
+
+    trace: Any = poutine.trace(fuse(model, at="y", weight=given, ways=ways, pool="linear", beta=beta)).get_trace()
+    values = trace.nodes["y"]["value"]
+    edges = torch.tensor([members(b, ways) for b in range(B)])
+    own = labels[edges]  # [B, k]
+    nearest = (values[..., None] - own).abs().argmin(-1)
+    noise = values - own.expand(4000, B, ways).gather(-1, nearest[..., None])[..., 0]
+    assert abs(float(noise.std()) - beta**0.5) < 0.01
+    for m in range(ways):
+        p = weights[:, m]
+        assert torch.all(((nearest == m).double().mean(0) - p).abs() <= 4.5 * (p * (1 - p) / 4000).sqrt())
+    # In expectation: the mean of the log-densities of the labels.
+    fused = fuse(regression, at="y", weight=given, ways=ways, pool="linear", labels="expected")
+    trace = poutine.trace(fused).get_trace(X, labels)
+    trace.compute_log_prob()
+    density = torch.stack([
+        torch.stack([
+            torch.logsumexp(weights[b].log() + dist.Normal(1.5 * X[e], (0.3 * X[e]).exp()).log_prob(labels[i]), -1)
+            for i in e
+        ])
+        for b, e in enumerate(edges)
+    ])  # fmt: skip
+    torch.testing.assert_close(trace.nodes["y"]["log_prob"], (weights * density).sum(-1))
+
+
 def test_a_masked_row_masks_those_fused_with_it():
     mask: Any = torch.ones(B, dtype=torch.bool)
     mask[5] = False

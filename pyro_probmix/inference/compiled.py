@@ -38,9 +38,10 @@ Gradient = Callable[[Tensor], Tensor]
 LogProb = Callable[[Tensor, Tensor], Tensor]
 Compile = bool | Literal["auto"]
 
-#: What a compiled step costs once and saves each time, in seconds; see :func:`repays`. Measured on one core, MLP 8-128-32:
-#: compiling 12 (ERM) to 19 (M-ProbMix) of processor time, 3 with the cache on disk, 0.4 once more in a process; saved a step
-#: 1.5 to 2.9 ms by one model of 32 rows, 1.8 to 5.3 by 20 of them, 4.0 to 19 by 20 of 222 rows.
+#: What a compiled step costs once and saves each time, in seconds; see :func:`repays`. Measured on one core, MLP 8-128-32
+#: (``benchmarks/compiling.py``, ``bench.py``): step and validation compile in 19 (ERM) to 21 (M-ProbMix) of processor time, in
+#: 3 with the cache on disk, in 0.2 to 0.4 once more in a process; saved a step 3.2 ms by one model of 32 rows, 2.2 to 4.9 by
+#: 20 of them, 11 by 20 of 222 rows.
 COMPILE_SECONDS, SAVED_PER_STEP, SAVED_PER_ROW = 25.0, 2e-3, 1e-6
 
 _OPTIONS = {

@@ -19,7 +19,7 @@ class Step:
         gradient: leaves the losses' gradient in the parameters.
         replicas: the replicas that step.
         optimizer: of their parameters.
-        fused: whether it is :data:`~pyro_probmix.inference.adam.fused_adam`'s.
+        fused: whether it is ``fused_adam``'s.
     """
 
     def __init__(self, gradient: Gradient, replicas: Replicas, optimizer: torch.optim.Optimizer, fused: bool) -> None:

@@ -222,8 +222,12 @@ def _identity(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """What decides a fit, except functions: schedule, optimizer, the modules' own code."""
+    # Its nesting is read off the model.
+    options = {
+        k: v for k, v in vars(criterion).items() if k != "max_plate_nesting" and isinstance(v, float | int | str)
+    }
     return settings | {
-        "criterion": [type(criterion).__name__, criterion.num_particles, criterion.num_embeddings],
+        "criterion": [type(criterion).__name__, options],
         "weights": [[name, list(tensor.shape)] for name, tensor in model.state_dict().items()],
         "process": [model.at, type(model.graph).__name__, str(model._fusion), digest(model.alpha, model.beta)],
         "replicas": list(replicas.names),
