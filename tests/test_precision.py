@@ -94,13 +94,14 @@ def test_a_fit_in_bfloat16_learns_as_much():
     results = []
     for bf16 in (False, True):
         torch.manual_seed(0)
-        model = process("M-ProbMix")
-        results.append(fit(model, x, y, epochs=60, validation=(x, y), learning_rate=0.02, bf16=bf16))
+        model = process("ERM")
+        results.append(fit(model, x, y, epochs=40, validation=(x, y), learning_rate=0.01, bf16=bf16))
         assert all(p.dtype == torch.float32 for p in weights(model).values())
     exact, own = results
-    assert (exact.best_nll[1:] < exact.validation_nll[0, 1:] - 0.5).all()
-    assert (own.best_nll - exact.best_nll).abs().max() < 0.15
+    torch.testing.assert_close(own.train_loss[:5], exact.train_loss[:5], rtol=0.02, atol=0.02)
     assert not torch.equal(own.train_loss, exact.train_loss)
+    gained = exact.validation_nll[0] - exact.best_nll
+    assert gained.max() > 0.5 and ((own.best_nll - exact.best_nll).abs() < 0.1 * gained + 0.02).all()
 
 
 @pytest.mark.slow
