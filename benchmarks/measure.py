@@ -24,7 +24,9 @@ from benchmarks.engines import load
 __all__ = ["MatrixProduct", "Timing", "check_equal", "peak_memory", "time_in_turns"]
 
 #: Largest difference allowed, relative to the largest entry of the loss or of the parameter's gradient.
-TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+#: In single precision a ReLU whose input is 0 up to rounding may let a row through in one engine and not in another: among
+#: five million of them that was seen to change a gradient by 1e-3.
+TOLERANCES = {"float64": 1e-10, "float32": 5e-3}
 
 
 class _Trained(Protocol):

@@ -60,10 +60,11 @@ def draw(rows: Sequence[Row], peak_gflops: float, path: Path) -> None:
                 panel.set_xticks(sizes, [str(size) for size in sizes], rotation=45 if len(sizes) > 5 else 0)
                 panel.xaxis.set_minor_formatter(NullFormatter())
             panel.minorticks_off()
-            panel.yaxis.set_major_locator(LogLocator(10, numticks=12))
+            marks = (1, 2, 5) if line == len(quantities) - 1 else (1,)  # a share spans two decades at most
+            panel.yaxis.set_major_locator(LogLocator(10, subs=marks, numticks=12))
             panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     title = "A step of M-ProbMix on one core, MLP 8-128-32; what is not varied is R = 20, B = 32, K = S = 1"
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=110)

@@ -20,11 +20,13 @@ extensions = [
     "sphinx_copybutton",
     "mathml",
     "public_names",
+    "shapes",
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 templates_path = ["templates"]
 nitpicky = True
+nitpick_ignore = [("py:class", "pyro_probmix.inference.compiled.Objective")]  # an argument that `fit` makes
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!pyro_probmix\b).*")
 ]  # other projects' names are not looked up: that needs a network

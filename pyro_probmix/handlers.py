@@ -171,7 +171,10 @@ class FuseMessenger(Messenger):
             drawn: Tensor = pyro.sample("lambda", law)
         else:
             like = floating_tensor(fn)
-            drawn = torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
+            if isinstance(self.weight, float | int):  # filled there: a copy from the host would wait for the device
+                drawn = torch.full((), self.weight, dtype=like.dtype, device=like.device)
+            else:
+                drawn = torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
         own = drawn if self.ways == 2 else drawn[..., 0]
         rows_shape = (rows.size,) + (1,) * (-1 - rows.dim)
         try:

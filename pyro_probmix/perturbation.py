@@ -79,5 +79,8 @@ class Perturbation:
         """The spread, 0 at rows that are not fused: they keep their labels."""
         if not rows.clean or (not isinstance(self.beta, Tensor) and self.beta == 0):
             return self.beta
-        beta = torch.as_tensor(self.beta, dtype=torch.get_default_dtype(), device=device)
+        if isinstance(self.beta, Tensor):
+            beta = self.beta.to(device, torch.get_default_dtype())
+        else:  # filled there: a copy from the host would wait for the device
+            beta = torch.full((), self.beta, dtype=torch.get_default_dtype(), device=device)
         return torch.where(rows.is_clean(device), 0.0, beta)

@@ -65,7 +65,7 @@ def stocks(tickers=("GME", "GOOG", "NVDA", "RCL"), splits=3, dollars=10.0, seed=
     return pd.concat(parts, ignore_index=True)
 
 
-def ablation(task, runs=5, seed=0, methods=NINE, experiment=None, settings=None):
+def ablation(task, runs=5, methods=NINE, experiment=None, settings=None, seed=0):
     """A grid, or a toy's own run, with numbers of the toys' size, one far-off method in each."""
     rng = np.random.default_rng(seed)
     if settings is None:

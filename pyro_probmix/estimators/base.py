@@ -218,9 +218,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         log_prob = np.empty(len(X))
         for rows, part in state.mixtures(X):
             observed = self._tensor(standard[rows]).to(next(state.density.parameters()).device)
-            log_prob[rows] = (
-                part.log_prob(observed.double() if observed.is_floating_point() else observed).cpu().numpy()
-            )
+            log_prob[rows] = part.log_prob(observed).cpu().numpy()
         return -float(np.average(log_prob, weights=weights))
 
     def _draws(self, state: State, X: Array, num_samples: int, random_state: Any) -> Array:
@@ -234,6 +232,13 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         return np.concatenate(drawn, axis=1)
 
     def _numbers(self, X: Any, *, reset: bool) -> Array:
+        columns = getattr(X, "columns", None)
+        if columns is not None and len(set(columns)) < len(columns):
+            names = list(columns)
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(
+                f"two columns of X are named {twice!r}, expected different names. Try renaming one, or X.to_numpy()."
+            )
         checked: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
         return checked
 
@@ -251,8 +256,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 f"fit got validation of type {type(validation).__name__}, expected rows (X, y) or (X, y, sample_weight). "
                 "Try validation=(X_new, y_new)."
             )
-        given = validation[2] if len(validation) == 3 else None
-        X, y, weights = self._checked(validation[0], validation[1], given, reset=False)
+        given_x, given_y, given_weights = (*validation, None)[:3]
+        X, y, weights = self._checked(given_x, given_y, given_weights, reset=False)
         return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
 
     def _checked_parameters(self) -> int:

@@ -69,8 +69,8 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         for rows, part in state.mixtures(X):
             mean = part.probs.cpu().numpy()
             probabilities[rows] = mean if mean.shape[1] == len(self.classes_) else np.hstack([1 - mean, mean])
-        normalised: Array = probabilities / probabilities.sum(1, keepdims=True)
-        return normalised
+        probabilities /= probabilities.sum(1, keepdims=True)
+        return probabilities
 
     def predict_dist(self, X: Any) -> dist.Categorical:
         """The predictive law of the position in ``classes_``, as a Pyro distribution with batch shape [n]."""
@@ -124,7 +124,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
 
     def _tensor(self, y: Array) -> Tensor:
         if self.likelihood == "bernoulli":
-            return torch.as_tensor(y, dtype=torch.float32)
+            return torch.as_tensor(y, dtype=torch.float64)
         return torch.as_tensor(y[..., 0], dtype=torch.long)
 
     def _checked(
@@ -147,8 +147,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
             unknown &= weights > 0
         if unknown.any():
             raise ValueError(
-                f"y holds the class {labels[unknown][0]!r}, expected one of "
-                f"{', '.join(map(repr, self.classes_[:10].tolist()))}. "
+                f"y holds the class {labels[unknown][:1].tolist()[0]!r}, expected one of {self.classes_[:10].tolist()}. "
                 "Try fitting on rows of all classes."
             )
         return X, codes.astype(np.float64)[:, None], weights

@@ -77,7 +77,9 @@ def mixture(density: nn.Module, x: Tensor, noise: Tensor | None, factor: float =
             return density(x)
 
     draws = 1 if noise is None else len(noise)
-    with torch.no_grad(), pyro.validation_enabled(False):
+    # The model draws a response, too, which nobody looks at: the random state is as before.
+    unmoved = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
+    with torch.no_grad(), pyro.validation_enabled(False), unmoved:
         made = predict(with_given_noise, x, num_samples=draws, ensemble=True)
     if factor != 1.0:
         made = PredictiveMixture(widened(made.components, factor), 2)

@@ -190,7 +190,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         return int(rows.y.shape[1])
 
     def _tensor(self, y: Array) -> Tensor:
-        return torch.as_tensor(y, dtype=torch.float32)
+        return torch.as_tensor(y, dtype=torch.float64)
 
     def _checked(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None

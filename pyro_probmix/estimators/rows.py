@@ -35,7 +35,9 @@ class Rows:
     @classmethod
     def distinct(cls, x: Array, y: Array, weights: Array | None) -> Rows:
         """Puts rows together that are alike, and leaves out those of weight zero."""
-        weights = np.ones(len(x)) if weights is None else weights / weights.max()  # sums of large ones stay finite
+        weights = np.ones(len(x)) if weights is None else weights
+        # By a power of two, which loses no digit: sums of large weights stay finite, of integers exact.
+        weights = np.ldexp(weights, -np.frexp(weights.max())[1])
         kept = weights > 0
         x, y, weights = x[kept], y[kept], weights[kept]
         table = np.concatenate([x.reshape(len(x), -1), y], axis=1) + 0.0  # -0.0 becomes 0.0
@@ -118,7 +120,7 @@ class Scaler:
 
 def deal(
     rows: Rows, fraction: float, members: int, classes: bool, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int] | None:
     """Deals the rows into shares, and says for each member which rows it trains on and which it holds out.
 
     Member r holds out share r, from the first again where there are more members than shares. The shares are equal in
@@ -126,16 +128,16 @@ def deal(
 
     Args:
         rows: n distinct rows.
-        fraction: size of a share.
+        fraction: size of a share, above 0; so that they are equal, one over a whole number.
         members: R.
         classes: whether ``y`` is a class.
         rng: deals.
 
     Returns:
-        positions [R, n - v] and [R, v]; None where there are too few rows to hold some out.
+        positions [R, n - v] and [R, v], and the number of different shares; None where there are too few rows for that.
     """
-    n = len(rows)
-    size = round(fraction * n)
+    n, shares = len(rows), round(1 / fraction)
+    size = n // shares
     if n < FEWEST_HELD_OUT_OF or size < 1:
         return None
     order = rng.permutation(n)
@@ -146,7 +148,6 @@ def deal(
             own = label == value
             spread[own] = (np.arange(own.sum()) + rng.random()) / own.sum()  # evenly along the order
         order = order[np.argsort(spread, kind="stable")]
-    shares = max(1, n // size)
     held = np.stack([np.sort(order[(r % shares) * size : (r % shares + 1) * size]) for r in range(members)])
     kept = np.stack([np.setdiff1d(np.arange(n), own) for own in held])
-    return kept, held
+    return kept, held, min(shares, members)

@@ -79,8 +79,8 @@ def save(estimator: ProbMixEstimator, path: str | os.PathLike[str]) -> None:
         "versions": {"pyro_probmix": __version__, "torch": version("torch"), "python": platform.python_version()},
         "names": list(tensors),
     }
-    text = json.dumps(record)
-    header = {ENTRY: text, "digest": _digest(text, tensors)}
+    # One entry: the order of several in the file is not fixed.
+    header = {ENTRY: json.dumps(record | {"digest": _digest(record, tensors)})}
     target = Path(path)
     partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     try:
@@ -126,7 +126,7 @@ def load(
     record, tensors = _read(Path(path))
     own: dict[str, Any] = {"encoder": encoder, "likelihood": likelihood}
     for name, given in own.items():
-        needed = record["recipe"][name] == OWN
+        needed = record["parameters"].get(name) == OWN
         if needed != (given is not None):
             raise ValueError(
                 f"the model in {str(path)!r} was made with {'its own' if needed else 'no'} {name}, whose code is not in the "
@@ -153,6 +153,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str,
     x_scaler, y_scaler = (
         Scaler(**{part: value.numpy() for part, value in _under(tensors, f"{name}_scaler.").items()}) for name in "xy"
     )
+    fit: Any = {**history, "diverged": tuple(record["diverged"])}
     estimator.state_ = State(
         recipe,
         density.eval(),
@@ -161,7 +162,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str,
         tensors.get("noise"),
         record["factor"],
         record["seed"],
-        Fit(**history, diverged=tuple(record["diverged"])) if history else None,
+        Fit(**fit) if history else None,
         calls=record["calls"],
     )
     for name, value in record["attributes"].items():
@@ -175,10 +176,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         data = path.read_bytes()
         (length,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + length])["__metadata__"]
-        record = json.loads(header[ENTRY])
+        record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ENTRY])
+        sealed = record.pop("digest")
         newest = record["format"]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, struct.error, RecursionError) as error:
+        record["parameters"]["encoder"], record["recipe"]["encoder"]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        struct.error,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise _damaged(path) from error
     if isinstance(newest, int) and newest > FORMAT:
         raise ValueError(
@@ -187,7 +198,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     try:
         tensors = dict(sorted(tensors_of(data).items()))
-        intact = header["digest"] == _digest(header[ENTRY], tensors) and record["names"] == list(tensors)
+        intact = sealed == _digest(record, tensors) and record["names"] == list(tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise _damaged(path) from error
     if not intact:
@@ -201,8 +212,8 @@ def _damaged(path: Path) -> ValueError:
     )
 
 
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    return hashlib.sha256((text + digest(*tensors.values())).encode()).hexdigest()
+def _digest(record: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    return hashlib.sha256((json.dumps(record) + digest(*tensors.values())).encode()).hexdigest()
 
 
 def _narrow(tensor: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class State:
     @classmethod
     def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int) -> State:
         """Weights drawn from seeds of their own, and the scalings of the rows."""
-        density = recipe.build([seed * 1_000_003 + r for r in range(recipe.members)])
+        with torch.random.fork_rng(devices=[]):  # modules draw weights when they are made, before they get their own
+            density = recipe.build([seed * 1_000_003 + r for r in range(recipe.members)])
         unit = getattr(density.likelihood, "unit", None)
         if isinstance(unit, Tensor):  # counts stay as they are; the unit of their rates follows them
             unit.copy_(torch.as_tensor((rows.y * rows.weights[:, None]).mean(0).clip(min=1e-6)))
@@ -90,9 +91,8 @@ class State:
 
 def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
     """Real targets are standardised, positive ones scaled, and others, such as counts and classes, left as they are."""
-    head = named_likelihood(recipe.likelihood)(1, recipe.num_outputs, None)
-    with torch.no_grad():
-        support = head(torch.zeros(1, 1)).support
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        support = named_likelihood(recipe.likelihood)(1, recipe.num_outputs, None)(torch.zeros(1, 1)).support
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     if support is constraints.real:

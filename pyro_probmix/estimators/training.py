@@ -85,24 +85,27 @@ def train(
     def features(x: Any) -> Tensor:
         return torch.as_tensor(x, dtype=torch.float32, device=device)
 
+    def responses(y: Any) -> Tensor:
+        observed = targets(y).to(device)
+        return observed.float() if observed.is_floating_point() else observed
+
     dealt = None
     if validation is None and plan.fraction > 0:
         dealt = deal(rows, plan.fraction, members, plan.classes, np.random.default_rng(plan.deal_seed))
     if dealt is None:
-        held, own = validation, rows
-        x, y = (v.expand(members, *v.shape) for v in (features(rows.x), targets(rows.y).to(device)))
+        held, own, shares = validation, rows, 1
+        x, y = (v.expand(members, *v.shape) for v in (features(rows.x), responses(rows.y)))
     else:
-        kept, left_out = dealt
+        kept, left_out, shares = dealt
         held, own = rows.take(left_out), rows.take(kept)
-        x, y = features(own.x), targets(own.y).to(device)
+        x, y = features(own.x), responses(own.y)
     score = None
     if held is not None:
-        held_x, held_y, held_weights = features(held.x), targets(held.y).to(device), torch.as_tensor(held.weights)
+        held_x, held_y, held_weights = features(held.x), responses(held.y), torch.as_tensor(held.weights)
         if dealt is None:  # the same rows for all
             held_x, held_y, held_weights = (v.expand(members, *v.shape) for v in (held_x, held_y, held_weights))
         few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(device)
-        shares = 1 if dealt is None else max(1, len(rows) // held_x.shape[1])
-        score = HeldOut(density, held_x, held_y, held_weights.to(device), min(shares, members), few)
+        score = HeldOut(density, held_x, held_y, held_weights.to(device), shares, few)
     n = x.shape[1]
     batch_size = _batch_size(n) if plan.batch_size is None else plan.batch_size
     epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs

@@ -18,13 +18,13 @@ class Config:
         target: the target column of a file, or several, separated by commas.
         task: ``"regression"`` or ``"classification"``; None lets a table decide.
         methods: names in ``METHODS``; none is replaced by all that the experiment compares.
-    splits: the seeds, or numbers of the published splits.
-    chunk: how many splits train together, and so share a stream of random numbers; None for all.
+        splits: the seeds, or numbers of the published splits.
+        chunk: how many splits train together, and so share a stream of random numbers; None for all.
         epochs: passes over the training rows.
         learning_rate: of Adam.
         batch_size: rows of a step, even; None for all.
         network: ``"mlp"``; for ``stocks`` ``"lstm"``, ``"transformer"``, or both with a comma between.
-    widths: widths of the hidden layers.
+        widths: widths of the hidden layers.
         mixing_layer: the layer whose activations are the embedding, from 1.
         activation: a name in ``ACTIVATIONS``.
         dropout: probability of dropping a hidden unit.

@@ -9,7 +9,7 @@ import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +72,7 @@ class RunFolder:
             ) from None
         wanted = _as_json(asdict(config))
         for name, value in wanted.items():
-            if recorded is not None and name not in PLACES and recorded.get(name) != value:
+            if recorded is not None and name not in PLACES and recorded.get(name, _DEFAULTS.get(name)) != value:
                 raise ValueError(
                     f"the folder {str(self.path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
                     "Try another --out."
@@ -250,8 +250,12 @@ def _as_json(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(record: dict[str, Any]) -> str:
-    deciding = {name: value for name, value in record.items() if name not in PLACES}
+    # What a later version adds, at its default, makes no other run of it.
+    deciding = {k: v for k, v in record.items() if k not in PLACES and (k not in _DEFAULTS or v != _DEFAULTS[k])}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+_DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.default is not MISSING})
 
 
 def _versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "Gradient",
     "Objective",
+    "check_repeats",
     "choose",
     "compiled_forward",
     "compiled_gradient",
@@ -14,7 +15,8 @@ __all__ = [
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -25,6 +27,7 @@ from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.inference.criteria import Criterion
+from pyro_probmix.inference.precision import bfloat16_products
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.process import ProbMix
@@ -35,9 +38,10 @@ Gradient = Callable[[Tensor], Tensor]
 LogProb = Callable[[Tensor, Tensor], Tensor]
 Compile = bool | Literal["auto"]
 
-#: What a compiled step costs once and saves each time, in seconds; see :func:`repays`. Measured on one core, MLP 8-128-32:
-#: compiling 12 (ERM) to 19 (M-ProbMix) of processor time, 3 with the cache on disk, 0.4 once more in a process; saved a step
-#: 1.5 to 2.9 ms by one model of 32 rows, 1.8 to 5.3 by 20 of them, 4.0 to 19 by 20 of 222 rows.
+#: What a compiled step costs once and saves each time, in seconds; see :func:`repays`. Measured on one core, MLP 8-128-32
+#: (``benchmarks/compiling.py``, ``bench.py``): step and validation compile in 19 (ERM) to 21 (M-ProbMix) of processor time, in
+#: 3 with the cache on disk, in 0.2 to 0.4 once more in a process; saved a step 3.2 ms by one model of 32 rows, 2.2 to 4.9 by
+#: 20 of them, 11 by 20 of 222 rows.
 COMPILE_SECONDS, SAVED_PER_STEP, SAVED_PER_ROW = 25.0, 2e-3, 1e-6
 
 _OPTIONS = {
@@ -59,17 +63,25 @@ class Objective(nn.Module):
         replicas: the replicas of the process.
         num_rows: n, rows of the data set, to which the criterion is scaled; x and y may be a part of it.
         clip_norm: largest norm of a replica's gradient; None does not clip.
+        bf16: whether matrix products are rounded to bfloat16.
     """
 
     def __init__(
-        self, model: ProbMix, criterion: Criterion, replicas: Replicas, num_rows: int, clip_norm: float | None = None
+        self,
+        model: ProbMix,
+        criterion: Criterion,
+        replicas: Replicas,
+        num_rows: int,
+        clip_norm: float | None = None,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.criterion, self.replicas = model, criterion, replicas
-        self.num_rows, self.clip_norm = num_rows, clip_norm
+        self.num_rows, self.clip_norm, self.bf16 = num_rows, clip_norm, bf16
 
     def forward(self, x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        terms = self.criterion.terms(self.model, self.model.guide, x, y, rows, self.num_rows)
+        with bfloat16_products(self.bf16):
+            terms = self.criterion.terms(self.model, self.model.guide, x, y, rows, self.num_rows)
         return torch.stack([-self.replicas.sum_of_each(term) / self.num_rows for term in terms]).sum(0)
 
     def gradients(self, losses: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,15 +130,7 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
     Raises:
         RuntimeError: says why the model cannot be compiled.
     """
-    wanted = [name for name, p in objective.named_parameters() if p.requires_grad]
-    trained: list[str] = []
-
-    def losses_and_gradients(state: Mapping[str, Tensor], *tensors: Tensor) -> list[Tensor]:
-        losses: Tensor = functional_call(objective, dict(state), tensors)
-        gradients = objective.gradients(losses, {name: state[name] for name in wanted})
-        trained[:] = gradients
-        return [losses.detach(), *gradients.values()]
-
+    losses_and_gradients, trained = _step_program(objective)
     run = _compiled_program(objective, losses_and_gradients, [x, y], [rows])
     parameters = dict(objective.named_parameters())
     own_parameters = [parameters[name] for name in trained]
@@ -138,6 +142,30 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
         return losses
 
     return gradient
+
+
+def check_repeats(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) -> None:
+    """Raises RuntimeError unless the step is the same tensor operations each time, whatever the values; runs nothing.
+
+    Args:
+        objective, x, y, rows: see :func:`compiled_gradient`.
+    """
+    with _quiet(rows.device):
+        _traced(objective, _step_program(objective)[0], [x, y], [rows.contiguous()])
+
+
+def _step_program(objective: Objective) -> tuple[_Program, list[str]]:
+    """The losses and gradients as a program, and the names of the parameters that have a gradient once it has run."""
+    wanted = [name for name, p in objective.named_parameters() if p.requires_grad]
+    trained: list[str] = []
+
+    def losses_and_gradients(state: Mapping[str, Tensor], *tensors: Tensor) -> list[Tensor]:
+        losses: Tensor = functional_call(objective, dict(state), tensors)
+        gradients = objective.gradients(losses, {name: state[name] for name in wanted})
+        trained[:] = gradients
+        return [losses.detach(), *gradients.values()]
+
+    return losses_and_gradients, trained
 
 
 def compiled_forward(module: nn.Module, *example: Tensor) -> Callable[..., Tensor]:
@@ -247,18 +275,9 @@ def _compiled_program(
 ) -> _Program:
     """A program with the module's state and the ``fixed`` tensors bound, a function of the ``varying`` ones alone."""
     varying = [t.contiguous() for t in varying]  # as they are handed to the graph, whose strides are fixed
-    device = varying[0].device
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
-        try:
-            graph, again = _trace(module, program, fixed, varying), _trace(module, program, fixed, varying)
-            if not graph.repeats(again):
-                raise ValueError(
-                    "its operations or constants change from run to run, so a state outside of torch is in them"
-                )
-            run = _compile(graph, varying)
-        except Exception as error:  # of any kind: the model's own code runs inside of the tracer
-            raise RuntimeError(_first_line(error)) from error
+    with _quiet(varying[0].device):
+        graph = _traced(module, program, fixed, varying)
+        run = _compile(graph, varying)
     inputs, shapes = graph.inputs, [t.shape for t in varying]
 
     def bound(*varying: Tensor) -> list[Tensor]:
@@ -267,6 +286,24 @@ def _compiled_program(
             return run(*inputs, *[t.contiguous() for t in varying])  # type: ignore[no-any-return] # fx graphs are untyped
 
     return bound
+
+
+@contextmanager
+def _quiet(device: torch.device) -> Iterator[None]:
+    """Tracing and compiling without a trace; raises RuntimeError with the first line of whatever goes wrong."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
+        try:
+            yield
+        except Exception as error:  # of any kind: the model's own code runs inside of the tracer
+            raise RuntimeError(_first_line(error)) from error
+
+
+def _traced(module: nn.Module, program: _Program, fixed: Sequence[Tensor], varying: Sequence[Tensor]) -> _Graph:
+    graph, again = _trace(module, program, fixed, varying), _trace(module, program, fixed, varying)
+    if not graph.repeats(again):
+        raise ValueError("its operations or constants change from run to run, so a state outside of torch is in them")
+    return graph
 
 
 def _trace(module: nn.Module, program: _Program, fixed: Sequence[Tensor], varying: Sequence[Tensor]) -> _Graph:
@@ -323,7 +360,8 @@ def _compile(graph: _Graph, varying: Sequence[Tensor]) -> Callable[..., Any]:
     run = _compiled.pop(graph.key, None)
     if run is None:
         example: list[Any] = [t.detach() for t in (*graph.inputs, *varying)]
-        with config.patch(_OPTIONS):
+        options = _OPTIONS | {"cpp_wrapper": not varying[0].is_cuda}  # there, a captured graph makes the calls
+        with config.patch(options):
             run = _inductor.standalone_compile(
                 graph.module, example, dynamic_shapes="from_example_inputs", donate_graph_module=True
             )

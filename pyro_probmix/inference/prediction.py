@@ -93,15 +93,19 @@ class PredictiveMixture(TorchDistribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """The distribution function of each one of the responses; shape [*batch, *event]."""
+        return self._moment(self._marginals.cdf((value - self.loc) / self.scale if self.rescaled else value))
+
+    @property
+    def _marginals(self) -> Any:
         marginals = self.components
         while isinstance(marginals, dist.Independent):
             marginals = marginals.base_dist
-        return self._moment(marginals.cdf((value - self.loc) / self.scale if self.rescaled else value))
+        return marginals
 
     @property
     def probs(self) -> Tensor:
         """Class probabilities [*batch, classes], where the components have them."""
-        return self._moment(self.components.probs)
+        return self._moment(self._marginals.probs)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch, *event].

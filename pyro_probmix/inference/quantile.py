@@ -200,7 +200,7 @@ def _solve(family: Law, parameters: list[Array], q: Array) -> Array:
             found = elementwise.find_root(excess, (low[open_], high[open_]), args=arguments)
             # Where components agree up to rounding, F - q has one sign at both ends, and either end is the quantile.
             solved[open_] = np.where(found.success, found.x, (low[open_] + high[open_]) / 2)
-    return solved
+    return np.asarray(solved, dtype=np.float64)
 
 
 def _smallest_integer(excess: Callable[..., Any], low: Array, high: Array, arguments: tuple[Any, ...]) -> Array:
@@ -212,4 +212,5 @@ def _smallest_integer(excess: Callable[..., Any], low: Array, high: Array, argum
         middle = np.floor((below + top) / 2)
         reached = excess(middle, *arguments) >= 0
         top, below = np.where(reached, middle, top), np.where(reached, below, middle)
-    return np.where(unbounded, high, np.maximum(top, 0.0))
+    smallest: Array = np.where(unbounded, high, np.maximum(top, 0.0))
+    return smallest

@@ -12,7 +12,8 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_probmix.inference.adam import FusedStep, fused_adam
+from pyro_probmix.inference.adam import fused_adam
+from pyro_probmix.inference.captured import CapturedStep, capture, recorder_for
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
 from pyro_probmix.inference.checks import check_kinds, own_random_state
 from pyro_probmix.inference.compiled import Objective, choose
@@ -20,6 +21,7 @@ from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
 from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
 from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.process import ProbMix
@@ -66,6 +68,7 @@ def fit(
     names: Sequence[str] | None = None,
     on_epoch: Callable[[int, Tensor], bool | None] | None = None,
     compile: bool | Literal["auto"] = "auto",
+    bf16: bool = False,
     distributed: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> Fit:
@@ -97,7 +100,10 @@ def fit(
             if it returns True.
         compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
-            losses and gradients the same up to rounding.
+            losses and gradients the same up to rounding. On CUDA the step, optimizer included, and the validation are
+            captured and replayed, see :func:`~pyro_probmix.inference.captured.capture`; False runs them one by one.
+        bf16: whether matrix products in a step are rounded to bfloat16, see
+            :func:`~pyro_probmix.inference.precision.bfloat16_products`. The validation's are not.
         distributed: whether all processes of torch's default process group train this model together, each on its share
             of every batch, and end with the same weights; all call ``fit`` with the same data. The step is not compiled.
         checkpoint: where to keep the state of the fit; if the file is there, this same fit, interrupted, goes on from it and
@@ -105,10 +111,11 @@ def fit(
 
     Raises:
         ValueError: for arguments that do not fit, responses outside the support of the likelihood, ``compile=True``
-            for a model that cannot be compiled, or a checkpoint that is damaged or of another fit.
+            for a model that cannot be compiled or captured, or a checkpoint that is damaged or of another fit.
 
     Warns:
-        RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile the model.
+        RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile or capture the
+            model.
 
     Example:
         >>> import torch
@@ -134,7 +141,6 @@ def fit(
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
     steps = optimizer(replicas.parameters, lr=float(rates.max()))
-    stepper = FusedStep(steps) if optimizer is fused_adam else steps
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
@@ -148,13 +154,21 @@ def fit(
         model.train()
         example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
         num_steps = epochs * source.num_steps
-        objective = Objective(model, criterion, replicas, source.num_rows, clip_norm)
+        objective = Objective(model, criterion, replicas, source.num_rows, clip_norm, bf16)
         if not ranks.joint:
             gradient, log_prob = choose(objective, source.x, source.y, example, evaluation, compile, num_steps)
         elif compile is True:
             raise ValueError("fit got compile=True beside distributed=True, expected one. Try compile='auto'.")
         else:
             gradient, log_prob = joint_gradient(objective, source.x, source.y, ranks), evaluation
+        plain = Step(gradient, replicas, steps, fused=optimizer is fused_adam)
+        recorder = None if compile is False or ranks.joint else recorder_for(device)
+        step: Step | CapturedStep = plain
+        if recorder is not None:
+            tensors = source.x, source.y, example
+            step, log_prob = capture(
+                plain, log_prob, objective, tensors, recorder, num_steps=num_steps, required=compile is True
+            )
         state = _State(model, steps, replicas, train, scores)
         settings: dict[str, Any] = {
             "epochs": epochs,
@@ -163,7 +177,7 @@ def fit(
             "clip_norm": clip_norm,
             "patience": patience,
         }
-        settings |= {"num_samples": num_samples, "compile": compile, "learning rates": digest(rates)}
+        settings |= {"num_samples": num_samples, "compile": compile, "bf16": bf16, "learning rates": digest(rates)}
         identity = {}
         if checkpoint is not None:
             settings |= {"data": source.identity(), "validation": evaluation and evaluation.identity()}
@@ -173,12 +187,11 @@ def fit(
             if patience is not None and not bool(replicas.active.any()):
                 epoch -= 1
                 break
-            rate = _epoch_rate(steps, rates, 1.0 if schedule is None else schedule(epoch - 1), replicas, patience)
+            step.set_rate(*_epoch_rate(rates, 1.0 if schedule is None else schedule(epoch - 1), replicas, patience))
             model.train()
             losses = EpochMean()
             for rows in source.epoch(epoch - 1):
-                losses.append(gradient(rows))
-                replicas.step(stepper, rate)
+                losses.append(step(rows))
             train[epoch - 1] = losses.value()
             replicas.finite &= train[epoch - 1].isfinite()
             if evaluation is not None and log_prob is not None:
@@ -287,20 +300,19 @@ def _finished(replicas: Replicas, train: Tensor, scores: Tensor) -> Fit:
 
 
 def _epoch_rate(
-    steps: torch.optim.Optimizer, rates: Tensor, factor: float | Tensor, replicas: Replicas, patience: int | None
-) -> Tensor | None:
-    """Sets the optimizer's rate, and returns the replicas' share of it, [R]; None where all have the same."""
+    rates: Tensor, factor: float | Tensor, replicas: Replicas, patience: int | None
+) -> tuple[float, Tensor | None]:
+    """The optimizer's rate, and the replicas' share of it, [R]; None where all have the same."""
     if isinstance(factor, float) and rates.dim() == 0:
         top, share = rates * factor, None
     else:
         own = (rates * factor).expand(replicas.count)
         top = own.max()
-        share = (own / top.clamp(min=torch.finfo(own.dtype).tiny)).to(replicas.active.device)
-    for group in steps.param_groups:
-        group["lr"] = float(top)
-    if patience is None:
-        return share
-    return replicas.active.to(rates.dtype) * (1.0 if share is None else share)
+        share = own / top.clamp(min=torch.finfo(own.dtype).tiny)
+        share = share.to(replicas.active.device, non_blocking=True)  # the device is not waited for
+    if patience is not None:
+        share = replicas.active.to(rates.dtype) * (1.0 if share is None else share)
+    return float(top), share
 
 
 def _checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:

@@ -91,8 +91,17 @@ class StudentT(Likelihood):
 class _StudentT(dist.StudentT):  # type: ignore[misc] # Pyro is annotated in part
     """With a distribution function, which torch's lacks; it carries no gradient. Its degrees of freedom are above 2.
 
-    torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot.
+    torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot. Its chi-squared law takes
+    a rate from the host, which waits for the device and cannot be captured.
     """
+
+    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
+        self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
+        self._chi2 = dist.Gamma(0.5 * self.df, torch.full_like(self.df, 0.5), validate_args=False)
+        torch.distributions.Distribution.__init__(self, self.df.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return super().expand(batch_shape, self.__new__(type(self)) if _instance is None else _instance)
 
     @property
     def mean(self) -> Tensor:

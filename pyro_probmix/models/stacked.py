@@ -82,5 +82,5 @@ class Stacked(nn.Module):
         draws = x.shape[: -self.event_dim - 2]
         rows = x.movedim(-self.event_dim - 2, 0).flatten(1, -self.event_dim - 1)
         out: Tensor = vmap(one, randomness="different")(own, rows)
-        out = out.reshape(len(out), *draws, x.shape[-self.event_dim - 1], *out.shape[2:])
-        return out.movedim(0, len(draws))
+        spread: Tensor = out.unflatten(1, (*draws, x.shape[-self.event_dim - 1])).movedim(0, len(draws))
+        return spread

@@ -115,7 +115,7 @@ def _counted(compared: pd.DataFrame, table: int) -> list[str]:
         lines.append(
             f"Setting {setting}: {row['cells']} of {row['cells_measured']} measured cells are no worse than the paper's, which "
             f"has {row['cells_in_paper']}{goal}. Our best is no worse than the paper's best in {row['rows']}{further} of "
-            f"{row['rows_measured']} measured rows, of {row['rows_in_paper']}."
+            f"{row['rows_measured']} measured rows ({row['rows_in_paper']} in all)."
         )
     ranks = rank_agreement(compared)
     for (setting,), part in groups(ranks, ["setting"]):
@@ -203,7 +203,7 @@ def beside_published(results: pd.DataFrame) -> list[Block]:
         reached, measured = lowest_count(ours, setting)
         notes.append(
             f"Setting {setting}: the best probabilistic method, ensembles allowed, is at or below the lowest published NLL on "
-            f"{reached} of {measured} measured data sets, of {len(lowest)}; the goal is {PUBLISHED_GOAL}."
+            f"{reached} of {measured} measured data sets ({len(lowest)} in all); the goal is {PUBLISHED_GOAL}."
         )
     caption = (
         "NLL published on the same 20 splits, and our lowest mean, with the method that has it. ★ lowest published; ✓ ours at "

@@ -72,27 +72,20 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     ax.set_yticks(range(1, len(values) + 1), [plain(name) for name in frame.columns])
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
-    at_edge = blended_transform_factory(ax.transAxes, ax.transData)
+    beside = blended_transform_factory(ax.transAxes, ax.transData)
     for place, own in enumerate(finite, start=1):
-        for outside, x, side, text in (
-            (own[own > high], 0.995, "right", "{} ▸"),
-            (own[own < low], 0.005, "left", "◂ {}"),
-        ):
-            if len(outside):
-                end = number(outside.max() if side == "right" else outside.min())
-                every = len(outside) == len(own)
-                note = (
-                    f"all outside, median {number(float(np.median(own)))}"
-                    if every
-                    else f"{len(outside)} outside, to {end}"
-                )
-                ax.text(
-                    x,
-                    place - 0.02,
-                    text.format(note),
-                    transform=at_edge,
-                    ha=side,
-                    va="center",
-                    fontsize=8,
-                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-                )
+        note = _outside(own, low, high)
+        ax.text(1.01, place, note, transform=beside, va="center", fontsize=8)
+
+
+def _outside(values: npt.NDArray[np.float64], low: float, high: float) -> str:
+    """What a box does not show, in words for the margin."""
+    below, above = values[values < low], values[values > high]
+    if len(values) and max(len(below), len(above)) == len(values):
+        return f"{'▸' if len(above) else '◂'} all, median {number(float(np.median(values)))}"
+    notes = []
+    if len(above):
+        notes.append(f"▸ {len(above)}, to {number(above.max())}")
+    if len(below):
+        notes.append(f"◂ {len(below)}, to {number(below.min())}")
+    return "\n".join(notes)

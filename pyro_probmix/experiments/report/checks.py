@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from pyro_probmix.experiments.report.evidence import Check, Evidence, Outcome, Verdict
@@ -74,6 +75,8 @@ def ratio(
         frame = scores(evidence)
         if not {a, b} <= set(frame.columns):
             return Verdict("not measured")
+        if np.isinf(frame[[a, b]].to_numpy()).any():
+            return Verdict("not measured")
         ours, theirs = float(frame[a].agg(of)), float(frame[b].agg(of))
         if not (math.isfinite(ours) and theirs > 0):
             return Verdict("not measured")
@@ -103,6 +106,8 @@ def first_places(
         if not set(among) <= set(frame.columns):
             return Verdict("not measured")
         means = frame[list(among)].mean()
+        if means.isna().any():
+            return Verdict("not measured")
         order = means.sort_values(ascending=lower_is_better(metric) is not last).index[: len(methods)]
         shown = sorted({*order, *methods}, key=lambda name: list(means.index).index(name))
         place = means.rank(ascending=lower_is_better(metric)).astype(int)

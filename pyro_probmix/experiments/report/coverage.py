@@ -10,7 +10,18 @@ from scipy.stats import binom
 from pyro_probmix.experiments.report.numbers import groups
 from pyro_probmix.experiments.report.reading import KEYS
 
-__all__ = ["PIT_BINS", "band", "calibration_error", "coverage", "density", "is_classes", "pit_counts", "reliability"]
+__all__ = [
+    "FEWEST",
+    "PIT_BINS",
+    "RELIABILITY_BINS",
+    "band",
+    "calibration_error",
+    "coverage",
+    "density",
+    "is_classes",
+    "pit_counts",
+    "reliability",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -18,6 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 PIT_BINS = 100
 #: Bins of the confidence in the figures: the file's 100 hold few rows each.
 RELIABILITY_BINS = 20
+#: Rows that such a bin needs, all splits together, to be shown.
+FEWEST = 20
 
 
 def is_classes(calibration: pd.DataFrame) -> bool:
@@ -115,7 +128,8 @@ def reliability(calibration: pd.DataFrame) -> pd.DataFrame:
             predicted class over the bin's rows).
 
     Returns:
-        KEYS, bin, count, ``accuracy``, ``confidence`` (mean), of ``RELIABILITY_BINS`` wider bins, those that hold rows.
+        KEYS, bin, count, ``accuracy``, ``confidence`` (mean), of those of ``RELIABILITY_BINS`` wider bins that hold at least
+        ``FEWEST`` rows.
 
     Raises:
         ValueError: if more rows are right than there are, or a confidence lies outside 0 to 1.
@@ -132,5 +146,6 @@ def reliability(calibration: pd.DataFrame) -> pd.DataFrame:
     wider = rows["bin"] // (PIT_BINS // RELIABILITY_BINS)
     rows = rows.assign(bin=wider, confidence=rows["confidence"] * rows["count"])  # summed over rows
     summed = rows.groupby([*KEYS, "bin"], sort=False, observed=True)[["count", "correct", "confidence"]].sum()
+    summed = summed[summed["count"] >= FEWEST]
     shares = {"accuracy": summed["correct"] / summed["count"], "confidence": summed["confidence"] / summed["count"]}
     return summed.assign(**shares).reset_index()

@@ -42,5 +42,5 @@ def training_curves(curves: pd.DataFrame) -> Figure:
         margin = max(0.06 * (high_end - low_end), 0.05)
         axes[0].set_ylim(low_end - margin, high_end + margin)
     figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel("nats a row (standardised target)", fontsize=10)
+    figure.supylabel("nats a row", fontsize=10)
     return figure

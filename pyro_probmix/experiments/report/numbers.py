@@ -169,7 +169,9 @@ def wide(results: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
     if metric == "mse":
         chosen = chosen.assign(value=chosen["value"] ** 2)
     frames = {}
-    for (setting,), part in groups(chosen, ["setting"]):
-        frame = part.pivot(index="split", columns="method", values="value")
-        frames[setting] = frame[in_order(frame.columns)]
+    if len(chosen):
+        every = chosen.pivot(index="split", columns=["setting", "method"], values="value")
+        for setting in chosen["setting"].unique():
+            frame = every[setting]
+            frames[str(setting)] = frame[in_order(frame.columns)]
     return frames

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_probmix.experiments.report.beside import place
-from pyro_probmix.experiments.report.claims import CLAIMS, paper_evidence, verdicts
+from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts
 from pyro_probmix.experiments.report.evidence import Verdict
 from pyro_probmix.experiments.report.numbers import settings_of
 from pyro_probmix.experiments.report.page import Block, Cell, Row, Table, Text
@@ -54,10 +54,10 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
     """Each claim, what the paper's own tables say to it, and what ours do under each setting.
 
     Args:
-        found: setting -> :func:`verdicts`.
+        found: setting -> what :func:`~pyro_probmix.experiments.report.claims.verdicts` gives.
     """
     rows, left_out = [], []
-    for claim, theirs, *ours in zip(CLAIMS, verdicts(paper_evidence()), *found.values(), strict=True):
+    for claim, theirs, *ours in zip(CLAIMS, paper_verdicts(), *found.values(), strict=True):
         if not any(verdict.numbers for verdict in (theirs, *ours)):
             left_out.append(claim.id)
             continue

@@ -20,7 +20,7 @@ from pyro_probmix.experiments.report.boxplots import box_plots
 from pyro_probmix.experiments.report.calibration import coverage_curves, pit_histograms, reliability_curves
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
 from pyro_probmix.experiments.report.comparison import comparison, counts, published_comparison
-from pyro_probmix.experiments.report.coverage import calibration_error, is_classes, pit_counts, reliability
+from pyro_probmix.experiments.report.coverage import FEWEST, calibration_error, is_classes, pit_counts, reliability
 from pyro_probmix.experiments.report.curves import training_curves
 from pyro_probmix.experiments.report.evidence import Evidence, Verdict
 from pyro_probmix.experiments.report.numbers import (
@@ -147,8 +147,8 @@ def _ablation(results: pd.DataFrame, task: str) -> Iterator[Block]:
         yield Text(f"Left out: no run of ablation-{task} is among these.")
         return
     yield Text(
-        "Boxes are the middle half of the runs, whiskers reach 1.5 times its length, dots lie beyond. Axes show the bulk; what "
-        "lies outside is counted at the edge. Hatched: fused with neighbours only."
+        "Boxes are the middle half of the runs, whiskers reach 1.5 times its length, dots lie beyond. Axes show the bulk; how "
+        "many runs lie outside, and how far, stands in the margin. Hatched: fused with neighbours only."
     )
     first = 4 if task == "regression" else 15
     numbers = {
@@ -169,7 +169,9 @@ def _training(curves: pd.DataFrame | None) -> Iterator[Block]:
         return
     for key, part in groups(tabulated(_ordered(curves)), _PLACE):
         name, title = _named(key)
-        caption = f"Training curves, {title}; the axis follows the validation rows."
+        caption = (
+            f"Training curves, {title}, of the standardised target or the class; the axis follows the validation rows."
+        )
         yield Figure(f"training-{name}", png(training_curves(part)), caption, caption)
 
 
@@ -187,7 +189,8 @@ def _calibration(calibration: pd.DataFrame | None) -> Iterator[Block]:
         name, title = _named(key)
         if is_classes(part):
             caption = (
-                f"Reliability, {title}: accuracy against confidence; below the line, predictions are too confident."
+                f"Reliability, {title}: accuracy against confidence, in bins of at least {FEWEST} rows; below the line, "
+                "predictions are too confident."
             )
             yield Figure(f"reliability-{name}", png(reliability_curves(reliability(part))), caption, caption)
             continue
