@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Dirichlet", "Weight", "checked_weight"]
+__all__ = ["Dirichlet", "SymmetricDirichlet", "Weight", "checked_weight"]
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
+from torch.nn.functional import logsigmoid
 
 from pyro_probmix.weights import Beta
 
@@ -47,6 +49,52 @@ class Dirichlet(dist.Dirichlet):
         log_gamma = torch._standard_gamma(concentration + 1).log() + log_uniform / concentration
         # Above 0, where the log-density is finite.
         return log_gamma.softmax(-1).clamp(min=torch.finfo(concentration.dtype).tiny)
+
+
+class SymmetricDirichlet(dist.Dirichlet):
+    r"""The law Dirichlet(a, ..., a) of k weights, for k = 2, 4, 8 and so on drawn without the rejections of a gamma.
+
+    Half of the weights sum to :math:`\mathrm{Beta}(ka/2, ka/2)`, and within each half they follow the same law again: k - 1
+    draws of :class:`~pyro_probmix.weights.Beta`, whose logarithms are added. For other k see :class:`Dirichlet`.
+
+    Args:
+        concentration: a > 0, [...].
+        ways: k.
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.simplex import SymmetricDirichlet
+        >>> SymmetricDirichlet(torch.tensor([0.1, 1.0]), 4).sample().shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, concentration: Tensor, ways: int, validate_args: bool | None = None) -> None:
+        self.ways = ways
+        expanded = concentration.unsqueeze(-1).expand(*concentration.shape, ways)
+        super().__init__(expanded, validate_args=validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> SymmetricDirichlet:
+        """The law with its batch expanded."""
+        base: Any = super()
+        new: SymmetricDirichlet = base._get_checked_instance(SymmetricDirichlet, _instance)
+        new.ways = self.ways
+        base.expand(torch.Size(batch_shape), new)
+        return new
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draws of shape [*sample_shape, *batch_shape, k], of positive weights that sum to one."""
+        if self.ways & (self.ways - 1):  # no power of two
+            return Dirichlet(self.concentration, validate_args=False).rsample(sample_shape)
+        a = self.concentration[..., :1]
+        log_weight = a.new_zeros((*sample_shape, *self.batch_shape, 1))
+        parts = 1
+        while parts < self.ways:
+            shape = (a * (self.ways / (2 * parts))).expand(*self.batch_shape, parts)
+            logit = Beta(shape, shape, validate_args=False).logit(sample_shape)
+            both = torch.stack([logsigmoid(logit), logsigmoid(-logit)], -1)
+            log_weight = (log_weight.unsqueeze(-1) + both).flatten(-2)
+            parts *= 2
+        return log_weight.exp().clamp(min=torch.finfo(a.dtype).tiny)
 
 
 def checked_weight(weight: Weight, ways: int) -> Weight:
@@ -96,7 +144,7 @@ def _on_simplex(weight: Weight, ways: int) -> Weight:
                 f"fuse got weights drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and support "
                 f"{weight.support}, expected the simplex of {ways} weights. {advice}"
             )
-        if isinstance(weight, torch.distributions.Dirichlet):
+        if isinstance(weight, torch.distributions.Dirichlet) and not isinstance(weight, SymmetricDirichlet):
             return Dirichlet(weight.concentration)
         return weight
     if not isinstance(weight, Tensor) or weight.shape[-1:] != (ways,):

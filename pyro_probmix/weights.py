@@ -62,11 +62,15 @@ class Beta(dist.Beta):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch_shape], inside of (0, 1)."""
-        shape = (*sample_shape, *self.batch_shape)
-        logit = self._symmetric_logit(shape) if self.symmetric else self._logit(shape)
+        logit = self.logit(sample_shape)
         info = torch.finfo(logit.dtype)
         draws: Tensor = logit.sigmoid().clamp(info.tiny, 1 - info.eps / 2)
         return draws
+
+    def logit(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """The logits of draws, [*sample_shape, *batch_shape], which tell those apart that round to 0 or 1."""
+        shape = (*sample_shape, *self.batch_shape)
+        return self._symmetric_logit(shape) if self.symmetric else self._logit(shape)
 
     def _logit(self, shape: tuple[int, ...]) -> Tensor:
         concentration = torch.stack([self.concentration1.expand(shape), self.concentration0.expand(shape)])

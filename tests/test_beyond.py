@@ -113,6 +113,7 @@ def test_a_students_t_pool_without_a_closed_form_is_trained_too():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a large graph
 def test_a_students_t_pool_compiles():
     x, y = (values[:1, :8] for values in data())
     density = build_density(METHODS["ProbMix"], num_features=2, likelihood=StudentT, widths=(4,), replicas=1)

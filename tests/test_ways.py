@@ -11,7 +11,7 @@ from pyro import poutine
 from scipy import stats
 
 from pyro_probmix import DiracKernel, PriorGuide, fuse
-from pyro_probmix.simplex import Dirichlet
+from pyro_probmix.simplex import Dirichlet, SymmetricDirichlet
 
 B = 12
 X = torch.linspace(-1.5, 1.5, B, dtype=torch.float64)
@@ -236,12 +236,20 @@ def test_a_masked_row_masks_those_fused_with_it():
     assert (trace.nodes["y"]["log_prob"] == 0).nonzero().flatten().tolist() == [5]  # the others give it no weight
 
 
+def dirichlet(a, ways, dtype, symmetric):
+    if symmetric:
+        return SymmetricDirichlet(torch.tensor(a, dtype=dtype), ways)
+    return Dirichlet(torch.full((ways,), a, dtype=dtype))
+
+
 @pytest.mark.parametrize("a", [1e-5, 1e-3, 0.01, 0.1, 1.0, 50.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_draws_follow_the_dirichlet_law(a, dtype):
+@pytest.mark.parametrize(("ways", "symmetric"), [(3, False), (3, True), (4, True)])
+def test_draws_follow_the_dirichlet_law(a, dtype, ways, symmetric):
     """Each weight is Beta(a, (k - 1) a); a corner is reached as often as any other."""
-    draws, ways = 100_000, 3
-    x = Dirichlet(torch.full((ways,), a, dtype=dtype)).expand((2,)).sample((draws // 2,)).flatten(0, 1)
+    draws = 100_000
+    x = dirichlet(a, ways, dtype, symmetric).expand((2,)).sample((draws // 2,)).flatten(0, 1)
+    assert x.dtype == dtype and x.shape == (draws, ways)
     assert bool((x > 0).all()) and bool(((x.sum(-1) - 1).abs() < 1e-5).all())
     law = stats.beta(a, (ways - 1) * a)
     for m in range(ways):
@@ -249,6 +257,20 @@ def test_draws_follow_the_dirichlet_law(a, dtype):
             p = law.cdf(high) - law.cdf(low)
             share = ((x[:, m] > low) & (x[:, m] <= high)).double().mean()
             assert abs(share - p) < 4.5 * math.sqrt(max(p * (1 - p), 0.0) / draws) + 1e-12
+
+
+@pytest.mark.parametrize("ways", [4, 8])
+def test_symmetric_weights_are_correlated_alike_wherever_they_are(ways):
+    """Also across the halves that are drawn one after the other: cov = -1 / (k^2 (k a + 1)), and any two sum to a Beta."""
+    a, draws = 0.6, 100_000
+    x = SymmetricDirichlet(torch.full((2,), a, dtype=torch.float64), ways).sample((draws // 2,)).flatten(0, 1)
+    expected = (torch.eye(ways, dtype=torch.float64) / ways - 1 / ways**2) / (ways * a + 1)
+    torch.testing.assert_close(torch.cov(x.T), expected, atol=1.5e-3, rtol=0)
+    for other in (1, ways - 1):
+        law = stats.beta(2 * a, (ways - 2) * a)
+        assert stats.kstest((x[:20_000, 0] + x[:20_000, other]).numpy(), law.cdf).pvalue > 1e-3
+    log_prob = SymmetricDirichlet(torch.tensor(a, dtype=torch.float64), ways).log_prob(x[:5])
+    torch.testing.assert_close(log_prob, torch.distributions.Dirichlet(torch.full((ways,), a).double()).log_prob(x[:5]))
 
 
 def test_the_weights_of_three_are_correlated_as_they_should_be():

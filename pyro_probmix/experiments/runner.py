@@ -65,7 +65,7 @@ GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
     "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
 }
 #: Name -> the criterion with so many particles and draws of the embedding.
-CRITERIA: dict[str, Callable[[int, int], Criterion]] = {
+CRITERIA: dict[str, Callable[..., Criterion]] = {
     "expected": ExpectedLogLikelihood,
     "log-expected": LogExpectedLikelihood,
     "beta-nll": BetaNLL,
@@ -287,7 +287,7 @@ def fit_method(
         epochs=config.epochs,
         validation=(rows.validation.x, rows.validation.y),
         learning_rate=config.learning_rate,
-        criterion=CRITERIA[method.criterion or config.criterion](*draws),
+        criterion=CRITERIA[method.criterion or config.criterion](*draws, max_plate_nesting=2),  # replicas and rows
         num_samples=config.validation_samples,
         seed=seed,
         names=names,

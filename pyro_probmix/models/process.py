@@ -17,7 +17,7 @@ from pyro_probmix.handlers import FuseMessenger, Pool
 from pyro_probmix.kernels import Kernel
 from pyro_probmix.models.density import expose_parameters
 from pyro_probmix.perturbation import Labels
-from pyro_probmix.simplex import Dirichlet
+from pyro_probmix.simplex import SymmetricDirichlet
 from pyro_probmix.weights import Beta
 
 __all__ = ["ProbMix", "shuffled_rows", "weighted_rows"]
@@ -179,7 +179,7 @@ class ProbMix(nn.Module):
         assert self.at is not None
         weight: Any = Beta(self.alpha, self.alpha)
         if self.ways > 2:
-            weight = Dirichlet(self.alpha.unsqueeze(-1).expand(*self.alpha.shape, self.ways))
+            weight = SymmetricDirichlet(self.alpha, self.ways)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
         return FuseMessenger(self.at, weight=weight, beta=beta, **self._fusion)
 
