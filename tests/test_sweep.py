@@ -215,7 +215,9 @@ def test_each_worker_has_a_device_of_its_own(monkeypatch):
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_run_that_is_ended_leaves_finished_jobs_and_no_process(tmp_path, ended_by):
     out = tmp_path / "run"
-    command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
+    # A shell lets its background jobs, such as a suite, ignore Ctrl-C, and their children with them.
+    heed = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}; from pyro_probmix.cli import main; sys.exit(main())"]
     arguments = ["run", "toy-regression", "--seeds", "2", "--epochs", "150", "--jobs", "2", "--out", str(out)]
     process = subprocess.Popen(
         [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
