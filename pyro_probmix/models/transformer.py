@@ -42,12 +42,13 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         keys, values = _rows(self.key_value, memory).chunk(2, -1)
-        query = self._heads(_rows(self.query, queries))
-        mixed = nn.functional.scaled_dot_product_attention(query, self._heads(keys), self._heads(values))
-        return _rows(self.output, mixed.transpose(-2, -3).flatten(-2))
+        heads = self._heads(_rows(self.query, queries)), self._heads(keys), self._heads(values)
+        mixed = nn.functional.scaled_dot_product_attention(*heads).transpose(-2, -3)
+        return _rows(self.output, mixed.reshape(queries.shape))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(-2, -3)
+        """[N, heads, T, width of a head], N all rows of all replicas: only of four dimensions is attention one operation."""
+        return x.reshape(-1, x.shape[-2], self.num_heads, x.shape[-1] // self.num_heads).transpose(1, 2)
 
 
 def _rows(linear: Linear, x: Tensor) -> Tensor:
