@@ -56,6 +56,8 @@ def test_regression(name):
         assert values["nll"][split] == pytest.approx(float(nll), abs=tolerance * 3)
         rmse = (mixture.mean - target).square().mean().sqrt()
         assert values["rmse"][split] == pytest.approx(float(rmse), rel=tolerance)
+        sharpness = mixture.variance.mean().sqrt()
+        assert values["sharpness"][split] == pytest.approx(float(sharpness), rel=tolerance)
         levels = mixture.cdf(target).flatten()
         counts = torch.histc(levels, bins=100, min=0.0, max=1.0)
         assert abs(torch.tensor(calibration[split].count).cumsum(0) - counts.cumsum(0)).max() <= (

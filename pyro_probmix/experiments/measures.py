@@ -43,7 +43,9 @@ class Calibration:
 def measure(
     density: ConditionalDensity, problem: Problem, num_samples: int, seed: int, members: int = 1
 ) -> tuple[dict[str, list[float]], list[Calibration]]:
-    r"""NLL (nats) and RMSE (the target's units), or NLL and accuracy for classes, a list over the splits for each.
+    r"""NLL (nats), RMSE and sharpness (the target's units), or NLL and accuracy for classes, a list over the splits for each.
+
+    Sharpness is the root of the predictive variance's mean over the rows, see :func:`~pyro_probmix.calibration.sharpness`.
 
     Beside them, how well calibrated the predictive of each split is.
 
@@ -128,7 +130,7 @@ def _scores(
     splits, count = problem.test.x.shape[:2]
     device = problem.test.x.device
     counts, correct, confidence = (torch.zeros(splits, BINS, dtype=torch.float64, device=device) for _ in range(3))
-    nll, error = torch.zeros(splits, device=device), torch.zeros(splits, device=device)
+    nll, error, variance = (torch.zeros(splits, device=device) for _ in range(3))
     own = _Members(density, problem.test, num_samples, members)
     for rows in own.blocks():
         y = problem.test.y[:, rows]
@@ -141,7 +143,10 @@ def _scores(
             _count(correct, largest, right)
             _count(confidence, largest, largest)
         else:  # in standard units, where digits are not lost, then to the target's own
-            error += ((own.mean(predictive.mean) - y) * problem.scale).square().mean(-1).sum(-1)
+            mean = own.mean(predictive.mean)
+            among_members = own.mean(predictive.mean.square()) - mean.square()
+            error += ((mean - y) * problem.scale).square().mean(-1).sum(-1)
+            variance += ((own.mean(predictive.variance) + among_members) * problem.scale.square()).mean(-1).sum(-1)
             _count(counts, own.mean(predictive.cdf(own.y[:, rows])).flatten(1))
         nll -= own.log_prob(rows, predictive).sum(-1)
     standardised = nll / count
@@ -152,7 +157,8 @@ def _scores(
         calibration = [Calibration(tuple(all_), tuple(right), tuple(mean)) for all_, right, mean in histograms]
         return {"nll": nll.tolist(), "accuracy": (1 - error / count).tolist()}, calibration
     calibration = [Calibration(tuple(row)) for row in counts.long().tolist()]
-    values = {"nll": nll.tolist(), "rmse": (error / count).sqrt().tolist()}
+    root_means = {"rmse": (error / count).sqrt().tolist(), "sharpness": (variance / count).sqrt().tolist()}
+    values = {"nll": nll.tolist(), **root_means}
     if own.x.dim() == 4:  # of a series, the paper's numbers are in no unit that it names
         values["nll (standardised)"] = standardised.tolist()
     return values, calibration

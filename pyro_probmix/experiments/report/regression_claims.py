@@ -100,14 +100,14 @@ def toy_regression_claims() -> list[Claim]:
             "R10",
             "Figure 3",
             "LocProbMix and LocM-ProbMix have the widest bands on the test rows.",
-            "the largest mean standard deviation of the eight mixup methods",
+            "the largest root mean variance of the eight mixup methods",
             first_places(sharpness, "sharpness", ("LocProbMix", "LocM-ProbMix"), EIGHT, last=True),
         ),
         Claim(
             "R11",
             "E.1.1",
             "Mix and M-Mix narrow the uncertainty on the test rows.",
-            f"mean standard deviation below ERM's {clear}",
+            f"root mean variance below ERM's {clear}",
             every(*(ahead(sharpness, "sharpness", name, "ERM") for name in ("Mix", "M-Mix"))),
         ),
         Claim(
