@@ -75,14 +75,14 @@ def comparison(rows: Sequence[Row]) -> str:
     others = [name for name in times if not name.startswith("ours-")]
     lines = [
         f"\n{_case(rows[0])}",
-        f"  {'':14} {'ms a step':>10} {'spread':>8} {'ms a model':>11} {'peak MiB':>9}"
-        + "".join(f" {'/ ' + name:>16}" for name in others),
+        f"  {'':14} {'ms a step':>10} {'spread':>7} {'ms a model':>11} {'peak MiB':>9}"
+        + "".join(f" {'/ ' + name.removeprefix('torch-'):>9}" for name in others),
     ]
     for row in rows:
         ms, peak = row["ms_per_step"], row["peak_mib"]
         lines.append(
-            f"  {row['engine']:14} {ms:10.3f} {row['spread']:8.3f} {ms / row['R']:11.4f} "
-            f"{'' if peak is None else f'{peak:.1f}':>9}" + "".join(f" {ms / times[name]:16.2f}" for name in others)
+            f"  {row['engine']:14} {ms:10.3f} {row['spread']:7.3f} {ms / row['R']:11.4f} "
+            f"{'' if peak is None else f'{peak:.1f}':>9}" + "".join(f" {ms / times[name]:9.2f}" for name in others)
         )
     return "\n".join(lines)
 
@@ -93,12 +93,12 @@ def cost_of_fusing(rows: Sequence[Row]) -> str:
     engines = list(dict.fromkeys(engine for engine, _ in times))
     lines = [
         f"\nWhat fusing costs, R={rows[0]['R']}, B={rows[0]['B']}: ms a step, and relative to the same network not fused",
-        f"  {'':10}" + "".join(f" {engine:>15}" for engine in engines),
+        f"  {'':9}" + "".join(f" {engine:>14}" for engine in engines),
     ]
     for method in METHODS:
         plain = _plain(method)
-        cells = [f"{times[e, method]:.3f} {times[e, method] / times[e, plain]:7.2f}" for e in engines]
-        lines.append(f"  {method:10}" + "".join(f" {cell:>15}" for cell in cells))
+        cells = [f"{times[e, method]:.3f} {times[e, method] / times[e, plain]:6.2f}" for e in engines]
+        lines.append(f"  {method:9}" + "".join(f" {cell:>14}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -128,13 +128,17 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def growth(rows: Sequence[Row], axis: str) -> str:
     """How each engine's time grows along an axis; empty where fewer than two sizes were timed."""
-    cells = []
+    engines, cells = [], []
     for engine, own in along(rows, axis).items():
         sizes, times = ([row[name] for row in own] for name in (axis, "ms_per_step"))
         if len(own) < 2:
             return ""
-        cells.append(f"{engine} {exponent(sizes, times):.2f} {exponent(sizes[-2:], times[-2:]):.2f}")
-    return f"  {axis} {sizes[0]} to {sizes[-1]}: " + ", ".join(cells) if cells else ""
+        cells.append(f"{exponent(sizes, times):.2f} {exponent(sizes[-2:], times[-2:]):5.2f}")
+        engines.append(engine)
+    if not cells:
+        return ""
+    lines = [f"  {f'{axis} {sizes[0]}..{sizes[-1]}':13}" + "".join(f" {engine:>13}" for engine in engines)]
+    return "\n".join([*lines, f"  {'':13}" + "".join(f" {cell:>13}" for cell in cells)])
 
 
 def targets(rows: Sequence[Row]) -> str:
