@@ -601,6 +601,24 @@ def test_data_that_do_not_fit():
             regressor().fit(features, targets, sample_weight=weights)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_member_whose_training_failed_is_replaced(weighted):
+    """One member is set far off; the mixture's NLL hardly sees it, its mean would."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = X[:, 0] - X[:, 1] + 0.1 * rng.normal(size=200)
+    weights = rng.uniform(0.5, 1.5, 200) if weighted else None
+    model = ProbMixRegressor("ERM", ensemble=5, epochs=60, random_state=0, warm_start=True).fit(X, y, weights)
+    before = model.score(X, y)
+    for parameter in model.density_.parameters():
+        parameter.data[2] *= 3.0
+    assert model.score(X, y) < before - 0.5
+    model.set_params(epochs=1, learning_rate=1e-6).fit(X, y, weights)
+    assert model.score(X, y) > before - 0.05
+    members = next(model.density_.parameters()).flatten(1)
+    assert len({tuple(member.tolist()) for member in members}) == 4  # a copy of another; the others are their own
+
+
 @pytest.mark.filterwarnings("ignore:the loss was not finite:RuntimeWarning")
 def test_training_that_diverges_says_so():
     with pytest.raises(ValueError, match=r"training reached weights that are not finite in every member.*Try"):

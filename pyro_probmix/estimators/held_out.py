@@ -154,6 +154,22 @@ class HeldOut:
         square = together**2 - (alone**2 - together**2) * ahead
         return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
 
+    @torch.no_grad()
+    def of_each(self) -> Tensor:
+        """The NLL in nats a row of each member by itself, [R], at the spread that is best for all of them.
+
+        Infinite where a density is not finite, NaN where all rows that a member holds out have weight 0.
+        """
+        components, groups = self._finite()
+        nll = torch.full(self.x.shape[:1], torch.inf, device=self.x.device, dtype=torch.float64)
+        if groups:
+            alone = [r for members in groups for r in members]
+            law = widened(components, self._best(components, [[r] for r in alone])[1])
+            log_prob = law.log_prob(self.y).logsumexp(0) - math.log(components.batch_shape[0])  # [R, v]
+            mean = (log_prob.double() * self.weights).sum(-1) / self.weights.sum(-1)
+            nll[alone] = -mean[alone]
+        return nll
+
     def _finite(self) -> tuple[Any, list[list[int]]]:
         """The densities of the held-out rows, and the members of each share whose density is finite."""
         components = mixture(self.density, self.x, self.noise).components

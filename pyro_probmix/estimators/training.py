@@ -21,6 +21,8 @@ __all__ = ["Plan", "train"]
 
 #: Draws of the embedding when the epoch is chosen.
 HELD_OUT_DRAWS = 4
+#: A member that is so many nats a row worse than the median one has failed.
+FAR_OFF = 1.0
 #: Without a number of epochs, training takes about so many steps, and passes over the rows in these bounds.
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 20, 500
 #: Without a batch size, a batch has a 32nd of the rows, as a power of two in these bounds.
@@ -136,7 +138,7 @@ def train(
         on_epoch=lambda epoch, best: on_epoch(epoch, epochs, float(best.min())),
     )
     density.eval()
-    _heal(density)
+    _heal(density, None if score is None else score.of_each())
     return result, 1.0 if score is None else score.factor()
 
 
@@ -166,8 +168,15 @@ def _graph(plan: Plan, x: Tensor, y: Tensor, n: int) -> Graph | None:
 
 
 @torch.no_grad()
-def _heal(density: ConditionalDensity) -> None:
-    """Puts a copy of another member in the place of one whose weights are not finite.
+def _heal(density: ConditionalDensity, held_out: Tensor | None) -> None:
+    """Puts a copy of another member in the place of one whose weights are not finite, or whose training failed.
+
+    In a mixture a member that is far off is hardly seen by the NLL, but moves the mean.
+
+    Args:
+        density: whose members are looked at.
+        held_out: each member's own NLL of the rows that it holds out, [R], NaN where that is not known; None without such
+            rows.
 
     Raises:
         ValueError: if none has finite weights.
@@ -179,7 +188,10 @@ def _heal(density: ConditionalDensity) -> None:
             "training reached weights that are not finite in every member, expected one without. Try a smaller "
             "learning_rate, or X and y without extreme values."
         )
+    donor = int(sound.float().argmax())
+    if held_out is not None and bool(held_out.isfinite().any()):
+        sound &= ~(held_out > held_out.nanmedian() + FAR_OFF)
+        donor = int(held_out.nan_to_num(torch.inf).argmin())
     if not bool(sound.all()):
-        donor = int(sound.float().argmax())
         for parameter in parameters:
             parameter[~sound] = parameter[donor].clone()
