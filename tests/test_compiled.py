@@ -73,6 +73,45 @@ def test_a_model_that_cannot_be_compiled_runs_eagerly_with_one_warning(monkeypat
     assert len(caught) == 1
 
 
+class Own(torch.nn.Module):
+    """A Pyro model of a user's: a count, an embedding, dropout, and a branch that no number decides."""
+
+    def __init__(self, noisy):
+        super().__init__()
+        self.noisy = noisy
+        self.lower = torch.nn.Sequential(torch.nn.Linear(FEATURES, 6), torch.nn.Tanh(), torch.nn.Dropout(0.3))
+        self.spread, self.rate = torch.nn.Linear(6, 6), torch.nn.Linear(6, 1)
+
+    def forward(self, x, y=None):
+        with pyro.plate("rows", x.shape[-2], dim=-1):
+            hidden = self.lower(x)
+            if self.noisy:
+                scale = torch.nn.functional.softplus(self.spread(hidden))
+                hidden = pyro.sample("hidden", dist.Normal(hidden, scale).to_event(1))
+            rate = self.rate(hidden).squeeze(-1).exp()
+            return pyro.sample("count", dist.Poisson(rate), obs=y)
+
+
+@pytest.mark.parametrize(("at", "noisy"), [("count", False), ("count", True), ("hidden", True)])
+@pytest.mark.parametrize("compiler", ["interpreted", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_users_own_model_compiled_is_the_eager_one(at, noisy, compiler, monkeypatch):
+    """The trace of the whole step, run as it is or by the compiler."""
+    if compiler == "interpreted":
+        monkeypatch.setattr(
+            torch._inductor, "standalone_compile", lambda module, *_, **__: torch.fx.Interpreter(module).run
+        )
+        monkeypatch.setattr(compiled, "_compiled", {})
+    torch.manual_seed(2)
+    x = torch.randn(40, FEATURES, dtype=torch.float64)
+    y = torch.poisson(x[:, 0].exp())
+    model = ProbMix(Own(noisy).double(), at=at, batch_size=10, alpha=0.5)
+    (model, first), (eager, second) = both(model, x, y, clip_norm=1.0)
+    torch.testing.assert_close(first.train_loss, second.train_loss, rtol=1e-9, atol=1e-9)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, eager.state_dict()[key], rtol=1e-8, atol=1e-9)
+    assert not torch.allclose(first.train_loss[0], first.train_loss[-1])
+
+
 def test_few_steps_are_not_compiled(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("compiled")
