@@ -6,31 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyro_probmix.experiments.config import EXPERIMENTS, Config
+from pyro_probmix.experiments.config import EXPERIMENTS
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pyro_probmix.experiments.jobs import Job
-    from pyro_probmix.experiments.results import RunFolder
     from pyro_probmix.models import Method
 
 __all__ = ["main"]
-
-#: The options that an experiment has no use for: the toys draw their own data, the UCI sets have their targets.
-_NOT_FOR = {
-    "toy-regression": ("dataset", "target", "task", "data_dir", "network"),
-    "toy-classification": ("dataset", "target", "task", "data_dir", "network"),
-    "ablation-regression": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting", "network"),
-    "ablation-classification": ("dataset", "target", "task", "data_dir", "alpha", "beta", "setting", "network"),
-    "uci": ("target", "task", "network"),
-    "stocks": ("target", "task"),
-    "table": ("data_dir", "network"),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,159 +222,6 @@ def _listed(name: str, method: Method) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    config = _config(arguments)
-    from pyro_probmix.experiments.engines import check_backend, connect
-    from pyro_probmix.experiments.jobs import list_jobs
-    from pyro_probmix.experiments.results import RunFolder, recorded_config
-    from pyro_probmix.experiments.runner import check_config, choose_device, default_methods
-    from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
+    from pyro_probmix.experiments.command import run_experiment
 
-    config = replace(config, methods=config.methods or default_methods(config))
-    check_config(config)
-    backend = arguments.backend or "local"
-    check_backend(backend, arguments.jobs)
-    device = choose_device(config.device) if backend == "local" else config.device  # a cluster's workers have their own
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    label = config.dataset.rsplit("/", 1)[-1]
-    name = config.experiment if label == config.experiment or "," in label else f"{config.experiment}-{label}"
-    out = arguments.out or f"runs/{name}-{stamp}"
-    if config.chunk is None:
-        # What a folder holds goes on in its own chunks, however many jobs there are now.
-        config = replace(config, chunk=(recorded_config(out) or {}).get("chunk"))
-    jobs = list_jobs(config)
-    with connect(backend, arguments.jobs, arguments.address) as engine:
-        if config.chunk is None and recorded_config(out) is None and (chunk := chunk_size(config, engine.workers)):
-            config = replace(config, chunk=chunk)
-            jobs = list_jobs(config)
-        config = replace(config, **{name: getattr(jobs[0].config, name) for name in ("task", "beta", "labels")})
-        folder = RunFolder(out, config, str(device))
-        waiting = folder.unfinished(jobs)
-        try:
-            with _Progress(config, jobs, waiting, engine.in_process) as progress:
-                run(waiting, folder, engine, progress.epoch, progress.job)
-        except WorkersLost as error:
-            raise ValueError(str(error)) from None
-    _report(config, jobs, folder)
-
-
-def _report(config: Config, jobs: list[Job], folder: RunFolder) -> None:
-    """Prints the summary of each data set, and draws its figures."""
-    from pyro_probmix.experiments.figures import draw_figures
-    from pyro_probmix.experiments.jobs import each_part
-    from pyro_probmix.experiments.results import summary
-
-    results = folder.results
-    for one in each_part(config):
-        own = results[(results["dataset"] == one.dataset) & (results["network"] == one.network)]
-        for setting, numbers in own.groupby("setting", sort=False):
-            print(_printed(summary(numbers), one, str(setting)))
-    draw_figures(jobs, folder)
-    print(f"results and figures: {folder.path}")
-
-
-def _config(arguments: argparse.Namespace) -> Config:
-    if arguments.experiment not in EXPERIMENTS:
-        raise ValueError(
-            f"unknown experiment {arguments.experiment!r}, expected one of {', '.join(EXPERIMENTS)}. Try probmix list."
-        )
-    names = (
-        "dataset",
-        "target",
-        "task",
-        "epochs",
-        "alpha",
-        "beta",
-        "graph",
-        "criterion",
-        "particles",
-        "device",
-        "data_dir",
-        "chunk",
-        "setting",
-        "network",
-    )
-    given: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if arguments.method:
-        given["methods"] = tuple(name.strip() for names in arguments.method for name in names.split(","))
-    if arguments.splits:
-        given["splits"] = _numbers(arguments.splits)
-    meaningless = [name for name in _NOT_FOR[arguments.experiment] if name in given]
-    if meaningless:
-        option = "--" + meaningless[0].replace("_", "-")
-        raise ValueError(
-            f"{option} has no meaning for {arguments.experiment}, expected none. Try probmix run table --help."
-        )
-    if arguments.experiment == "uci" and "dataset" not in given:
-        raise ValueError("uci needs a data set, none was given. Try --dataset yacht, or all; probmix list names them.")
-    if arguments.experiment == "uci" and "dataset" in given:
-        from pyro_probmix.experiments.uci import UCI_DATASETS
-
-        asked = ",".join(UCI_DATASETS) if given["dataset"] == "all" else given["dataset"]
-        given["dataset"] = ",".join(dict.fromkeys(name.strip() for name in asked.split(",")))
-    return replace(EXPERIMENTS[arguments.experiment], **given)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """0 to N - 1 for "N", the numbers themselves for "0,3,7"."""
-    try:
-        numbers = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        numbers = ()
-    if "," not in text and numbers:
-        numbers = tuple(range(numbers[0]))
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise ValueError(
-            f"--seeds or --splits got {text!r}, expected how many, or different numbers. Try 10, or 0,3,7."
-        )
-    return numbers
-
-
-class _Progress:
-    """A bar over the epochs of all jobs, with the best validation NLL, mean over splits, or over jobs in other processes."""
-
-    def __init__(self, config: Config, jobs: list[Job], waiting: list[Job], in_process: bool) -> None:
-        from tqdm import tqdm
-
-        self._in_process = in_process
-        steps, unit = (config.epochs, "epoch") if in_process else (1, "job")
-        # What an earlier run has finished is in the bar, but not in its rate.
-        done = steps * (len(jobs) - len(waiting))
-        self._bar = tqdm(total=steps * len(jobs), initial=done, unit=unit, mininterval=0.5, dynamic_ncols=True)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def epoch(self, job: Job, epoch: int, best: Tensor) -> None:
-        """Shows an epoch; looks at the NLL, which waits for the device, only when the bar is drawn anew."""
-        if self._bar.update():
-            self._bar.set_description(f"{job.config.dataset} {job.config.methods[0]}", refresh=False)
-            self._bar.set_postfix_str(f"best validation NLL {float(best.mean()):.3f}", refresh=False)
-
-    def job(self, job: Job) -> None:
-        """Shows a job that another process has finished."""
-        if not self._in_process:
-            self._bar.update()
-
-
-def _printed(table: Any, config: Config, setting: str) -> str:
-    """The summary as aligned text, mean ± standard deviation over the splits."""
-    metrics = [
-        name for name in ("nll", "rmse", "accuracy", "nll (plug-in)", "rmse (plug-in)") if ("mean", name) in table
-    ]
-    lines = [
-        f"{config.dataset}, {setting}: {len(config.splits)} splits, mean ± standard deviation",
-        f"{'':<16}" + "".join(f"{name:>20}" for name in metrics),
-    ]
-    for method, row in table.iterrows():
-        cells = (_cell(row["mean", name], row["std", name]) for name in metrics)
-        lines.append(f"{method:<16}" + "".join(f"{cell:>20}" for cell in cells))
-    return "\n".join(lines)
-
-
-def _cell(mean: float, deviation: float) -> str:
-    if mean != mean:  # the method has no such number
-        return "-"
-    return f"{mean:.3f}" if deviation != deviation else f"{mean:.3f} ± {deviation:.3f}"
+    run_experiment(arguments)

@@ -22,7 +22,8 @@ from torch import distributed
 
 import pyro_probmix
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density, calibration, inference, models
-from pyro_probmix.cli import _config, _parser, main
+from pyro_probmix.cli import _parser, main
+from pyro_probmix.experiments.command import config_of
 from pyro_probmix.experiments.config import EXPERIMENTS
 from pyro_probmix.models import Gaussian
 
@@ -99,7 +100,7 @@ def test_commands_are_ones_that_probmix_takes(page):
     for line in lines_of(page, "probmix"):
         arguments = _parser().parse_args(shlex.split(line, comments=True)[1:])
         if hasattr(arguments, "experiment"):
-            _config(arguments)
+            config_of(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
