@@ -40,7 +40,8 @@ def parts(method: str, compile: bool, n: int = 364, batch_size: int = 32, replic
 
     from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
     from pyro_probmix.inference.adam import FusedStep, fused_adam
-    from pyro_probmix.inference.compiled import Objective, choose
+    from pyro_probmix.inference.compiled import choose
+    from pyro_probmix.inference.objective import Objective
     from pyro_probmix.inference.replicas import Replicas
     from pyro_probmix.inference.validation import Validation
     from pyro_probmix.models import Gaussian

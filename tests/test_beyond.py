@@ -13,7 +13,7 @@ from pyro_probmix.experiments.grid import Candidate, candidates
 from pyro_probmix.experiments.jobs import list_jobs, run_job
 from pyro_probmix.experiments.problem import load_problem
 from pyro_probmix.experiments.runner import check_config, fit_method, resolve
-from pyro_probmix.inference import compiled
+from pyro_probmix.inference import compiled, programs
 from pyro_probmix.models import BEYOND, LIKELIHOODS, StudentT, build_density, find_method, initialise
 from tests.test_training import data
 
@@ -60,7 +60,7 @@ def test_each_trains_and_its_traced_step_is_the_eager_one(name, problem, monkeyp
     fits = []
     for traced in (False, True):
         monkeypatch.setattr(compiled, "repays", lambda *arguments, traced=traced: traced)
-        monkeypatch.setattr(compiled, "_compile", lambda graph, varying: graph.module)
+        monkeypatch.setattr(programs, "_compile", lambda graph, varying: graph.module)
         torch.manual_seed(0)
         fits.append(fit_method(method, config, problem, candidates(config, method), seed=1))
     eager, again = fits

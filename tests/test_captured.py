@@ -24,7 +24,7 @@ from pyro_probmix import (
 )
 from pyro_probmix.inference import captured, minibatches, training
 from pyro_probmix.inference.captured import Captured
-from pyro_probmix.inference.compiled import Objective, eager_gradient
+from pyro_probmix.inference.objective import Objective, eager_gradient
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.validation import Validation

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, ProbMix, fit
-from pyro_probmix.inference import compiled
+from pyro_probmix.inference import programs
 from tests.test_training import FEATURES, data, process, weights
 
 QUICK = ("ProbMix", "LocM-ProbMix")
@@ -100,7 +100,7 @@ def test_a_users_own_model_compiled_is_the_eager_one(at, noisy, compiler, monkey
         monkeypatch.setattr(
             torch._inductor, "standalone_compile", lambda module, *_, **__: torch.fx.Interpreter(module).run
         )
-        monkeypatch.setattr(compiled, "_compiled", {})
+        monkeypatch.setattr(programs, "_compiled", {})
     torch.manual_seed(2)
     x = torch.randn(40, FEATURES, dtype=torch.float64)
     y = torch.poisson(x[:, 0].exp())
@@ -136,7 +136,7 @@ def test_another_chunk_of_replicas_is_not_compiled_again(monkeypatch):
         return torch.fx.Interpreter(module).run
 
     monkeypatch.setattr(torch._inductor, "standalone_compile", standalone_compile)
-    monkeypatch.setattr(compiled, "_compiled", {})
+    monkeypatch.setattr(programs, "_compiled", {})
     for chunk in range(3):
         x, y = data(seed=chunk)
         model = process("ProbMix")

@@ -22,13 +22,13 @@ import ctypes, gc, sys
 from pathlib import Path
 import torch
 from pyro_probmix import fit
-from pyro_probmix.inference import compiled
+from pyro_probmix.inference import programs
 from tests.test_training import data, process
 
 torch.set_num_threads(1)
 steps, fits, really = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "compiled"
 if not really:
-    compiled._compile = lambda graph, varying: torch.fx.Interpreter(graph.module).run
+    programs._compile = lambda graph, varying: torch.fx.Interpreter(graph.module).run
 x, y = data()
 
 def train(epochs):

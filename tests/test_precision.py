@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from pyro_probmix import ExpectedLogLikelihood, fit
-from pyro_probmix.inference.compiled import Objective, eager_gradient
+from pyro_probmix.inference.objective import Objective, eager_gradient
 from pyro_probmix.inference.precision import bfloat16_products
 from pyro_probmix.inference.replicas import Replicas
 from tests.test_training import N, R, data, process, weights

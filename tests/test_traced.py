@@ -18,7 +18,7 @@ from pyro_probmix import (
     WeightedGraph,
     fit,
 )
-from pyro_probmix.inference import compiled
+from pyro_probmix.inference import programs
 from pyro_probmix.inference.adam import FusedStep, fused_adam
 from pyro_probmix.models import Categorical, Gamma, Gaussian, build_density, initialise
 from tests.test_training import FEATURES, N, R, data, process
@@ -26,7 +26,7 @@ from tests.test_training import FEATURES, N, R, data, process
 
 @pytest.fixture
 def traced_only(monkeypatch):
-    monkeypatch.setattr(compiled, "_compile", lambda graph, varying: graph.module)
+    monkeypatch.setattr(programs, "_compile", lambda graph, varying: graph.module)
 
 
 def assert_equal_fits(make, x, y, **options):

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.cases import ALPHA, LEARNING_RATE, Case, Draws, Problem
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
 from pyro_probmix.inference.adam import FusedStep, fused_adam
-from pyro_probmix.inference.compiled import Gradient, Objective, eager_gradient
+from pyro_probmix.inference.objective import Gradient, Objective, eager_gradient
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.models import Gaussian
 

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from pyro_probmix.inference.compiled import LogProb, Objective, check_repeats
+from pyro_probmix.inference.compiled import LogProb, check_repeats
+from pyro_probmix.inference.objective import Objective
 from pyro_probmix.inference.steps import Step
 
 T = TypeVar("T")

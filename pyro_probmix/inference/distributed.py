@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from pyro_probmix.inference.compiled import Gradient, Objective
+from pyro_probmix.inference.objective import Gradient, Objective
 
 __all__ = ["Ranks", "joint_gradient"]
 

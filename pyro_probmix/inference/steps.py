@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.inference.adam import FusedStep
-from pyro_probmix.inference.compiled import Gradient
+from pyro_probmix.inference.objective import Gradient
 from pyro_probmix.inference.replicas import Replicas
 
 

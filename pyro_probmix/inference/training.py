@@ -16,10 +16,11 @@ from pyro_probmix.inference.adam import fused_adam
 from pyro_probmix.inference.captured import CapturedStep, capture, recorder_for
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
 from pyro_probmix.inference.checks import check_kinds, own_random_state
-from pyro_probmix.inference.compiled import Objective, choose
+from pyro_probmix.inference.compiled import choose
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
 from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
+from pyro_probmix.inference.objective import Objective
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.streaming import RowStream
