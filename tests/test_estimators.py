@@ -22,11 +22,24 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pyro_probmix import METHODS, Method, ProbMixClassifier, ProbMixRegressor
+from pyro_probmix import (
+    METHODS,
+    BetaNLL,
+    CompleteGraph,
+    ExpectedLogLikelihood,
+    LabelKernelGraph,
+    LogExpectedLikelihood,
+    Method,
+    NearestNeighborGraph,
+    ProbMixClassifier,
+    ProbMixRegressor,
+    find_method,
+)
 from pyro_probmix.estimators.held_out import HeldOut, widened
 from pyro_probmix.estimators.rows import Rows, Scaler, deal
 from pyro_probmix.estimators.training import train
-from pyro_probmix.models import LSTM, Gaussian, build_density
+from pyro_probmix.models import BEYOND, LIKELIHOODS, LSTM, Gaussian, build_density
+from tests.test_beyond import KINDS
 
 TINY: dict[str, Any] = {
     "ensemble": 2,
@@ -192,13 +205,86 @@ def test_counts_of_any_size():
     assert regressor(likelihood="poisson", epochs=40).fit(X, y).score(X, y) > 0.9
 
 
-@pytest.mark.parametrize("name", METHODS)
+def for_classes(name):
+    method = find_method(name)
+    return method.graph != "label-kernel" and method.likelihood is None and method.criterion != "beta-nll"
+
+
+@pytest.mark.parametrize(
+    "name", [*METHODS, *(name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in BEYOND)]
+)
 def test_every_method(name):
     X, y = wave(60)
     X_class, y_class = make_blobs(60, centers=3, random_state=0)
-    assert regressor(method=name, epochs=3).fit(X, y).predict(X).shape == (60,)
+    predicted = regressor(method=name, epochs=3).fit(X, y).predict(X)
+    assert predicted.shape == (60,) and np.isfinite(predicted).all()
+    if not for_classes(name):
+        with pytest.raises(
+            ValueError, match=r"method='.*', whose '.*' is for numbers, expected a method for classes|graph"
+        ):
+            ProbMixClassifier(method=name).fit(X_class, y_class)
+        return
     model = ProbMixClassifier(**{**TINY, "epochs": 3}, method=name, random_state=0).fit(X_class, y_class)
     assert model.predict_proba(X_class).shape == (60, 3)
+
+
+class Reached(Exception):
+    """What the trainer was given."""
+
+
+@pytest.mark.parametrize("name", [*METHODS, *BEYOND])
+@pytest.mark.parametrize("make", [ProbMixRegressor, ProbMixClassifier])
+def test_all_that_a_method_says_reaches_the_trainer(name, make, monkeypatch):
+    """As in the experiments: site, graph, pool, ways, clean, alpha, likelihood, criterion and draws."""
+    method = find_method(name)
+    if make is ProbMixClassifier and not for_classes(name):
+        return
+    X, y = wave(60)
+
+    def fit(process, *arguments, criterion, **options):
+        raise Reached(process, criterion)
+
+    monkeypatch.setattr("pyro_probmix.estimators.training.fit", fit)
+    with pytest.raises(Reached) as reached:
+        make(**{**TINY, "random_state": 0}, method=name).fit(X, y > 50 if make is ProbMixClassifier else y)
+    process, criterion = reached.value.args
+    assert (process.at, process.ways, process.clean) == (method.site, method.ways, method.clean)
+    assert process._fusion["pool"] == method.pool and float(process.alpha) == pytest.approx(method.alpha or 0.1)
+    graphs = {"nearest": NearestNeighborGraph, "label-kernel": LabelKernelGraph, "complete": CompleteGraph}
+    assert type(process.graph) is (graphs[method.graph] if method.graph else type(None))
+    criteria = {None: ExpectedLogLikelihood, "log-expected": LogExpectedLikelihood, "beta-nll": BetaNLL}
+    assert type(criterion) is criteria[method.criterion]
+    assert (criterion.num_particles, criterion.num_embeddings) == (method.draws or (1, 1))
+    expected = "categorical" if make is ProbMixClassifier else method.likelihood or "gaussian"
+    assert type(process.density.likelihood) is LIKELIHOODS[expected]
+
+
+def test_more_rows_and_rows_of_ones_own_change_the_fit():
+    """A method that differs from another in ways or clean alone is not that other one."""
+    X, y = wave(60)
+    plain = regressor(method=Method("y", "complete", alpha=0.5)).fit(X, y).predict(X)
+    for other in (Method("y", "complete", alpha=0.5, ways=3), Method("y", "complete", alpha=0.5, clean=True)):
+        assert np.abs(regressor(method=other).fit(X, y).predict(X) - plain).max() > 1e-3
+    for n in (1, 2, 3, 5):  # fewer rows than are fused
+        few = regressor(method="Loc4M-ProbMix", epochs=2).fit(X[:n], y[:n])
+        assert np.isfinite(few.predict(X)).all()
+
+
+def test_alpha_of_the_method_unless_given():
+    X, y = wave(40)
+    own, same, other = (regressor(method="RegProbMix", alpha=a).fit(X, y).predict(X) for a in (None, 10.0, 0.1))
+    assert np.array_equal(own, same) and not np.array_equal(own, other)
+
+
+def test_series_with_rows_that_all_members_hold_out():
+    """Neighbours of series are found among rows, not among time steps, also where no shares are dealt."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 5, 3))
+    model = regressor(
+        encoder=lambda d, members: LSTM(d, 5, out_features=8, replicas=members), epochs=2, method="LocMix"
+    )
+    model.fit(X, X.sum((1, 2)), validation=(X[:9], X[:9].sum((1, 2))))
+    assert model.predict(X).shape == (30,)
 
 
 def test_methods_of_ones_own():
@@ -567,6 +653,17 @@ def test_odd_tables():
     ("options", "sentence"),
     [
         ({"method": "Mixup"}, r"method='Mixup', expected one of ERM, .*Try 'M-ProbMix'"),
+        ({"method": "5xM-ProbMix"}, "method='5xM-ProbMix', an ensemble of 5, .*Try ensemble=5 and the method alone"),
+        ({"method": Method(members=3)}, "an ensemble of 3, .*Try ensemble=3"),
+        ({"method": ["ERM"]}, r"method=\['ERM'\], expected one of"),
+        (
+            {"method": "ERM-t", "likelihood": "poisson"},
+            "likelihood='poisson' and method='ERM-t', .*Try likelihood=None",
+        ),
+        ({"method": Method("y", "ring")}, "unknown graph 'ring', expected one of complete.*Try"),
+        ({"method": Method(criterion="best")}, "unknown criterion 'best', expected one of expected.*Try"),
+        ({"method": Method("y", "complete", ways=1)}, "ways=1, expected an integer of at least 2"),
+        ({"method": "4-ProbMix", "batch_size": 6}, "batch_size=6, expected a multiple of 4 rows"),
         ({"likelihood": "normal"}, r"likelihood='normal', expected one of gaussian, .*Try"),
         ({"likelihood": "categorical"}, "for classes.*Try ProbMixClassifier"),
         ({"likelihood": "poisson"}, "outside of the support of Poisson.*Try another likelihood"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 
-from pyro_probmix import METHODS, Method, ProbMixClassifier, ProbMixRegressor, load
+from pyro_probmix import METHODS, Method, ProbMixClassifier, ProbMixRegressor, find_method, load
 from pyro_probmix.estimators import saving
 from pyro_probmix.models import Gaussian
 
@@ -236,6 +236,15 @@ def test_what_json_does_not_hold(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be saved with activation of type type.*Try joblib"):
         fitted.save(tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["M-ProbMix-log", "4-ProbMix", "ERM-t"])
+def test_methods_beyond_the_paper_come_back_whole(name, tmp_path):
+    fitted = ProbMixRegressor(name, **{**TINY, "epochs": 1}).fit(X, Y)
+    fitted.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.state_.recipe == fitted.state_.recipe and again.state_.recipe.method == find_method(name)
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
 
 
 def test_what_is_left_out(tmp_path):

@@ -21,11 +21,15 @@ from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
 from pyro_probmix.inference.adam import fused_adam
+from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.models import Method
 
 __all__ = ["Callback", "ProbMixEstimator"]
 
 Callback = Callable[[int, float], bool | None]
+
+#: Of a method that sets none of its own.
+ALPHA = 0.1
 
 
 class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is not annotated
@@ -41,7 +45,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         activation: str = "silu",
         periodic: int = 8,
         encoder: Encoder | None = None,
-        alpha: float = 0.1,
+        alpha: float | None = None,
         beta: float | None = None,
         neighbors: int = 5,
         epochs: int | None = None,
@@ -140,8 +144,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         """The data as numbers: features [n, *row], targets or codes of classes [n, d_y], weights [n]."""
 
     @abstractmethod
-    def _checked_likelihood(self) -> Likelihood:
-        """The head that the parameters ask for."""
+    def _checked_likelihood(self, own: str | None) -> Likelihood:
+        """The head that the parameters ask for; ``own`` is the method's, if it has one."""
 
     @abstractmethod
     def _num_outputs(self, rows: Rows) -> int:
@@ -161,9 +165,16 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         return state
 
     def _recipe(self, rows: Rows) -> Recipe:
+        method = named_method(self.method)
+        numbers = only_regression(method)
+        if numbers is not None and self._task():
+            raise ValueError(
+                f"got method={self.method!r}, whose {numbers!r} is for numbers, expected a method for classes. "
+                "Try method='M-ProbMix', or ProbMixRegressor."
+            )
         return Recipe(
-            method=named_method(self.method),
-            likelihood=self._checked_likelihood(),
+            method=method,
+            likelihood=self._checked_likelihood(method.likelihood),
             row_shape=rows.x.shape[1:],
             num_outputs=self._num_outputs(rows),
             members=int(self.ensemble),
@@ -179,9 +190,10 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             state.optimizer = fused_adam(state.density.parameters(), lr=self.learning_rate)
         kept = state.optimizer
         classes = self._task()
+        method = state.recipe.method
         plan = Plan(
-            method=state.recipe.method,
-            alpha=self.alpha,
+            method=method,
+            alpha=(method.alpha or ALPHA) if self.alpha is None else self.alpha,
             beta=(0.01 if classes else 0.0) if self.beta is None else self.beta,
             neighbors=self.neighbors,
             epochs=1 if partial else self.epochs,

@@ -103,7 +103,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     def _task(self) -> bool:
         return True
 
-    def _checked_likelihood(self) -> Likelihood:
+    def _checked_likelihood(self, own: str | None) -> Likelihood:
         likelihood: Likelihood = "categorical" if self.likelihood is None else self.likelihood
         if isinstance(likelihood, str) and likelihood not in ("categorical", "bernoulli"):
             raise ValueError(

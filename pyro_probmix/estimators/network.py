@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,17 @@ import torch
 from torch import nn
 
 from pyro_probmix.models import (
+    BEYOND,
     LIKELIHOODS,
+    METHODS,
     ConditionalDensity,
     Method,
     PeriodicFeatures,
     Stacked,
     build_density,
+    find_method,
     initialise,
 )
-from pyro_probmix.models.methods import METHODS
 
 __all__ = ["Encoder", "Likelihood", "Recipe", "named_likelihood", "named_method"]
 
@@ -30,13 +33,22 @@ def named_method(method: Any) -> Method:
     """The method of a name; one given as such is itself.
 
     Raises:
-        ValueError: for neither.
+        ValueError: for neither, or an ensemble of a method.
     """
-    if isinstance(method, Method):
-        return method
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"got method={method!r}, expected one of {', '.join(METHODS)}, or a Method. Try 'M-ProbMix'.")
-    return METHODS[method]
+    found = method if isinstance(method, Method) else None
+    if isinstance(method, str):
+        with suppress(ValueError):
+            found = find_method(method)
+    if found is None:
+        raise ValueError(
+            f"got method={method!r}, expected one of {', '.join((*METHODS, *BEYOND))}, or a Method. Try 'M-ProbMix'."
+        )
+    if found.members > 1 or (isinstance(method, str) and method not in METHODS and method not in BEYOND):
+        raise ValueError(
+            f"got method={method!r}, an ensemble of {found.members}, expected the method of its members, whose number is "
+            f"the parameter ensemble. Try ensemble={found.members} and the method alone."
+        )
+    return found
 
 
 def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:

@@ -29,17 +29,18 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     r"""The density of numeric targets given features, by an ensemble of networks trained with a mixup method.
 
     Args:
-        method: a name in ``METHODS``, or a :class:`~pyro_probmix.Method`.
-        likelihood: ``"gaussian"`` (the default), ``"student-t"``, ``"poisson"`` (counts), ``"gamma"`` (positive targets),
-            ``"bernoulli"`` (0 or 1) or another name in ``LIKELIHOODS``; or something that makes a head from (in_features,
-            num_outputs, replicas).
+        method: a name in ``METHODS`` or ``BEYOND`` (``probmix list`` shows them), or a :class:`~pyro_probmix.Method`.
+        likelihood: ``"gaussian"`` (the default, unless the method has its own), ``"student-t"``, ``"poisson"`` (counts),
+            ``"gamma"`` (positive targets), ``"bernoulli"`` (0 or 1) or another name in ``LIKELIHOODS``; or something that
+            makes a head from (in_features, num_outputs, replicas).
         ensemble: number of members, which train together.
         widths: of the hidden layers; the first one's activations are the embedding.
         activation: a name in ``ACTIVATIONS``.
         periodic: number of periodic features of each input, see :class:`~pyro_probmix.models.PeriodicFeatures`; 0 for none.
         encoder: in the place of periodic features and the first layer: a module from [B, d] to [B, width], of which each
             member gets a copy, or something that makes one for all members from (d, members).
-        alpha: both shapes of the Beta law of the weight with which two rows are fused.
+        alpha: both shapes of the Beta law of the weight with which two rows are fused, all shapes of the Dirichlet law of
+            more; by default the method's own, which is 0.1 for most.
         beta: spread of the label kernels, on the standardised target; 0 if left out.
         neighbors: K of the methods that fuse with near rows.
         epochs: passes over the rows; by default about 2500 steps' worth, 20 to 500.
@@ -176,8 +177,13 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     def _task(self) -> bool:
         return False
 
-    def _checked_likelihood(self) -> Likelihood:
-        likelihood: Likelihood = "gaussian" if self.likelihood is None else self.likelihood
+    def _checked_likelihood(self, own: str | None) -> Likelihood:
+        if own is not None and self.likelihood not in (None, own):
+            raise ValueError(
+                f"got likelihood={self.likelihood!r} and method={self.method!r}, whose likelihood is {own!r}, expected one "
+                "of the two. Try likelihood=None."
+            )
+        likelihood: Likelihood = (own or "gaussian") if self.likelihood is None else self.likelihood
         if likelihood == "categorical":
             raise ValueError(
                 "ProbMixRegressor got likelihood='categorical', which is for classes, expected one for numbers. "

@@ -262,7 +262,7 @@ def _python(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_python(entry) for entry in value)
     if isinstance(value, dict) and "method" in value:
-        return Method(**value["method"])
+        return Method(**{name: _python(entry) for name, entry in value["method"].items()})
     if isinstance(value, dict) and "array" in value:
         return np.array(value["array"], dtype=np.dtype(value["type"]))
     return value

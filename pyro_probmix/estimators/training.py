@@ -13,9 +13,10 @@ from torch import Tensor
 
 from pyro_probmix.estimators.held_out import HeldOut
 from pyro_probmix.estimators.rows import Rows, deal
-from pyro_probmix.graphs import Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
+from pyro_probmix.graphs import Graph
+from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
 from pyro_probmix.inference.training import Fit, fit
-from pyro_probmix.models import ConditionalDensity, Method, ProbMix
+from pyro_probmix.models import ConditionalDensity, Method
 
 __all__ = ["Plan", "train"]
 
@@ -109,15 +110,15 @@ def train(
         few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(device)
         score = HeldOut(density, held_x, held_y, held_weights.to(device), shares, few)
     n = x.shape[1]
-    batch_size = _batch_size(n) if plan.batch_size is None else plan.batch_size
+    batch_size = _batch_size(n, plan.method.ways) if plan.batch_size is None else plan.batch_size
     epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs
-    process = ProbMix(
+    graph = _graph(plan, x.flatten(2) if dealt is not None else x[0].flatten(1), y)
+    process = build_process(
+        plan.method,
         density,
-        at=plan.method.site,
-        graph=_graph(plan, x if dealt is not None else x[0], y, n),
+        graph,
         alpha=plan.alpha,
         beta=plan.beta,
-        pool=plan.method.pool,
         # Log-linear pools of one-hot labels have no normaliser: there, the expectation over labels is trained on.
         labels="expected" if plan.classes and plan.beta == 0 else "sample",
         batch_size=batch_size,
@@ -131,6 +132,7 @@ def train(
         weights=None if rows.equal else torch.as_tensor(own.weights, dtype=torch.float32),
         learning_rate=plan.learning_rate,
         optimizer=plan.optimizer,
+        criterion=build_criterion(plan.method),
         schedule=(lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / epochs))) if plan.anneal else None,
         patience=plan.patience if score is not None else None,
         seed=plan.seed,
@@ -142,29 +144,27 @@ def train(
     return result, 1.0 if score is None else score.factor()
 
 
-def _batch_size(n: int) -> int:
+def _batch_size(n: int, ways: int) -> int:
     share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
-    return int(min(max(share, SMALLEST_BATCH), LARGEST_BATCH))
+    size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
+    return -(-size // ways) * ways  # whole edges
 
 
 def _epochs(n: int, batch_size: int) -> int:
     return min(max(-(-STEPS // -(-n // batch_size)), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
-def _graph(plan: Plan, x: Tensor, y: Tensor, n: int) -> Graph | None:
-    name = plan.method.graph
-    if name in (None, "complete") or n < 2:
+def _graph(plan: Plan, x: Tensor, y: Tensor) -> Graph | None:
+    name, n = plan.method.graph, x.shape[-2]
+    other = "label-kernel" if plan.classes else "same-class"
+    if name == other:
+        raise ValueError(
+            f"the method's graph {name!r} is not one for {'classes' if plan.classes else 'a regression'}, expected "
+            f"'complete' or 'nearest', or {'same-class' if plan.classes else 'label-kernel'!r}. Try another method."
+        )
+    if n < 2:  # no row has another beside it
         return None
-    if name == "nearest":
-        return NearestNeighborGraph(x.flatten(x.dim() - 1 if x.dim() < 4 else 2), min(plan.neighbors, n - 1))
-    if name == "same-class" and plan.classes:
-        return SameClassGraph(y)
-    if name == "label-kernel" and not plan.classes:
-        return LabelKernelGraph(y, bandwidth=1.0)
-    raise ValueError(
-        f"the method's graph {name!r} is not one for {'classes' if plan.classes else 'a regression'}, expected 'complete' or "
-        f"'nearest', or {'same-class' if plan.classes else 'label-kernel'!r}. Try another method."
-    )
+    return build_graph(name, x, y, neighbors=min(plan.neighbors, n - 1))
 
 
 @torch.no_grad()

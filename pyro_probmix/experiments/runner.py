@@ -13,15 +13,14 @@ from torch import Tensor
 from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.grid import SETTINGS, Candidate
 from pyro_probmix.experiments.problem import Problem
-from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
-from pyro_probmix.inference import (
-    BetaNLL,
-    Checkpoint,
-    Criterion,
-    ExpectedLogLikelihood,
-    Fit,
-    LogExpectedLikelihood,
-    fit,
+from pyro_probmix.inference import Checkpoint, Fit, fit
+from pyro_probmix.inference.methods import (
+    CRITERIA,
+    GRAPHS,
+    build_criterion,
+    build_graph,
+    build_process,
+    only_regression,
 )
 from pyro_probmix.models import (
     LIKELIHOODS,
@@ -31,7 +30,6 @@ from pyro_probmix.models import (
     Gaussian,
     GaussianEmbedding,
     Method,
-    ProbMix,
     build_density,
     find_method,
     initialise,
@@ -41,8 +39,6 @@ from pyro_probmix.models.methods import SERIES
 
 __all__ = [
     "CHOICES",
-    "CRITERIA",
-    "GRAPHS",
     "FittedMethod",
     "check_config",
     "check_method",
@@ -55,21 +51,6 @@ __all__ = [
     "seed_of",
     "select_replicas",
 ]
-
-
-#: Name -> the graph over the training rows of a problem.
-GRAPHS: dict[str, Callable[[Problem, Config], Graph]] = {
-    "complete": lambda problem, config: CompleteGraph(problem.train.x.shape[1]),
-    "nearest": lambda problem, config: NearestNeighborGraph(problem.train.x.flatten(2), config.neighbors),
-    "same-class": lambda problem, config: SameClassGraph(problem.train.y),
-    "label-kernel": lambda problem, config: LabelKernelGraph(problem.train.y, config.bandwidth),
-}
-#: Name -> the criterion with so many particles and draws of the embedding.
-CRITERIA: dict[str, Callable[..., Criterion]] = {
-    "expected": ExpectedLogLikelihood,
-    "log-expected": LogExpectedLikelihood,
-    "beta-nll": BetaNLL,
-}
 
 
 #: What no option changes, for the record; see docs/choices.md.
@@ -102,10 +83,10 @@ def check_method(method: Method, config: Config, problem: Problem) -> None:
             f"batches of {config.batch_size} rows were asked for a method that fuses {method.ways}, expected a multiple. "
             "Try a --method that fuses two."
         )
-    only_regression = method.likelihood or ("beta-nll" if "beta-nll" in (method.criterion, config.criterion) else None)
-    if only_regression is not None and problem.classes:
+    numbers = only_regression(method, config.criterion)
+    if numbers is not None and problem.classes:
         raise ValueError(
-            f"{only_regression!r} was asked for classes, expected a regression. Try a --method or --criterion without it."
+            f"{numbers!r} was asked for classes, expected a regression. Try a --method or --criterion without it."
         )
     if name == "nearest" and rows <= config.neighbors:
         raise ValueError(
@@ -261,25 +242,27 @@ def fit_method(
         density, [seed_of(config, one, split, m) for one in tries for split in config.splits for m in range(members)]
     )
     density.to(device)
-    name = graph_name(config, method)
-    graph = None if name is None else GRAPHS[name](problem, config).replicas(chosen).to(device)
-    process = ProbMix(
+    train = problem.train
+    graph = build_graph(
+        graph_name(config, method),
+        train.x.flatten(2),
+        train.y,
+        neighbors=config.neighbors,
+        bandwidth=config.bandwidth,
+    )
+    process = build_process(
+        method,
         density,
-        at=method.site,
-        graph=graph,
+        None if graph is None else graph.replicas(chosen),
         alpha=_of_each([one.alpha for one in tries], len(splits) * members),
         beta=_of_each([one.beta for one in tries], len(splits) * members),
-        pool=method.pool,
         labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
         batch_size=config.batch_size,
-        ways=method.ways,
-        clean=method.clean,
     ).to(device)
     names = [
         problem.names[split] + (f", {one.label}" if len(tries) > 1 else "") + (f", member {m + 1}" if members > 1 else "")
         for one in tries for split in splits for m in range(members)
     ]  # fmt: skip
-    draws = method.draws or (config.particles, 1)
     result = fit(
         process,
         rows.train.x,
@@ -287,7 +270,7 @@ def fit_method(
         epochs=config.epochs,
         validation=(rows.validation.x, rows.validation.y),
         learning_rate=config.learning_rate,
-        criterion=CRITERIA[method.criterion or config.criterion](*draws, max_plate_nesting=2),  # replicas and rows
+        criterion=build_criterion(method, config.criterion, config.particles),
         num_samples=config.validation_samples,
         seed=seed,
         names=names,

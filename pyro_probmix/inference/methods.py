@@ -1,0 +1,124 @@
+"""What a named method trains with, in experiments and estimators alike: its graph, its process, its criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
+from pyro_probmix.inference.beta_nll import BetaNLL
+from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
+from pyro_probmix.models import ConditionalDensity, Method, ProbMix
+from pyro_probmix.perturbation import Labels
+
+__all__ = ["CRITERIA", "GRAPHS", "build_criterion", "build_graph", "build_process", "only_regression"]
+
+#: Name -> the graph over rows, from x [n, d] or [R, n, d], y, a number of neighbours and a bandwidth.
+GRAPHS: dict[str, Callable[[Tensor, Tensor, int, float], Graph]] = {
+    "complete": lambda x, y, neighbors, bandwidth: CompleteGraph(x.shape[-2]),
+    "nearest": lambda x, y, neighbors, bandwidth: NearestNeighborGraph(x, neighbors),
+    "same-class": lambda x, y, neighbors, bandwidth: SameClassGraph(y),
+    "label-kernel": lambda x, y, neighbors, bandwidth: LabelKernelGraph(y, bandwidth),
+}
+#: Name -> the criterion with so many particles and draws of the embedding.
+CRITERIA: dict[str, Callable[..., Criterion]] = {
+    "expected": ExpectedLogLikelihood,
+    "log-expected": LogExpectedLikelihood,
+    "beta-nll": BetaNLL,
+}
+
+
+def build_graph(name: str | None, x: Tensor, y: Tensor, *, neighbors: int = 5, bandwidth: float = 1.0) -> Graph | None:
+    """The graph of a name over rows; None for no name.
+
+    Args:
+        name: in ``GRAPHS``, as ``Method.graph``.
+        x: [n, d], or [R, n, d] for the rows of each replica.
+        y: their responses, [n, d_y] or [n] for classes, with replicas also [R, ...].
+        neighbors: K of the neighbour graph.
+        bandwidth: of the label-kernel graph, in units of y.
+
+    Raises:
+        ValueError: if there is no graph of that name, or it does not fit the rows.
+
+    Example:
+        >>> import torch
+        >>> from pyro_probmix.inference.methods import build_graph
+        >>> type(build_graph("nearest", torch.randn(9, 2), torch.randn(9, 1), neighbors=3)).__name__
+        'NearestNeighborGraph'
+    """
+    if name is None:
+        return None
+    if name not in GRAPHS:
+        raise ValueError(f"unknown graph {name!r}, expected one of {', '.join(GRAPHS)}. Try 'complete'.")
+    return GRAPHS[name](x, y, neighbors, bandwidth).to(x.device)
+
+
+def build_process(
+    method: Method,
+    density: ConditionalDensity,
+    graph: Graph | None,
+    *,
+    alpha: float | Tensor,
+    beta: float | Tensor,
+    labels: Labels,
+    batch_size: int | None,
+) -> ProbMix:
+    """The process by which a method trains a density: where it fuses, how many rows, how, and with what beside them.
+
+    Args:
+        method: decides on all that is not given here.
+        density: as :func:`~pyro_probmix.build_density` makes it for that method.
+        graph: see :func:`build_graph`.
+        alpha, beta, labels, batch_size: see :class:`~pyro_probmix.ProbMix`.
+
+    Example:
+        >>> from pyro_probmix import build_density, find_method
+        >>> from pyro_probmix.inference.methods import build_process
+        >>> from pyro_probmix.models import Gaussian
+        >>> method = find_method("4-ProbMix")
+        >>> density = build_density(method, num_features=2, likelihood=Gaussian)
+        >>> build_process(method, density, None, alpha=0.1, beta=0.0, labels="sample", batch_size=32).ways
+        4
+    """
+    return ProbMix(
+        density,
+        at=method.site,
+        graph=graph,
+        alpha=alpha,
+        beta=beta,
+        pool=method.pool,
+        labels=labels,
+        batch_size=batch_size,
+        ways=method.ways,
+        clean=method.clean,
+    )
+
+
+def build_criterion(method: Method, default: str = "expected", particles: int = 1) -> Criterion:
+    """The criterion that a method trains by, for a density with replicas.
+
+    Args:
+        method: may have a criterion and draws of its own.
+        default: the name in ``CRITERIA`` for a method that has none.
+        particles: K for a method that has no draws of its own.
+
+    Raises:
+        ValueError: if there is no criterion of that name.
+
+    Example:
+        >>> from pyro_probmix import find_method
+        >>> from pyro_probmix.inference.methods import build_criterion
+        >>> build_criterion(find_method("M-ProbMix-log")).num_particles
+        8
+    """
+    name = method.criterion or default
+    if name not in CRITERIA:
+        raise ValueError(f"unknown criterion {name!r}, expected one of {', '.join(CRITERIA)}. Try 'expected'.")
+    return CRITERIA[name](*(method.draws or (particles, 1)), max_plate_nesting=2)  # replicas and rows
+
+
+def only_regression(method: Method, default: str | None = None) -> str | None:
+    """What keeps a method from classes: its likelihood, or the criterion "beta-nll", its own or the default; else None."""
+    return method.likelihood or ("beta-nll" if "beta-nll" in (method.criterion, default) else None)
