@@ -251,7 +251,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             raise ValueError(
                 f"two columns of X are named {twice!r}, expected different names. Try renaming one, or X.to_numpy()."
             )
-        checked: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
+        with np.errstate(invalid="ignore", over="ignore"):  # it finds what is not finite by a sum
+            checked: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
         return checked
 
     def _weights(self, sample_weight: Any, X: Array) -> Array | None:

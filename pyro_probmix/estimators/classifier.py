@@ -134,7 +134,8 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         X = self._numbers(X, reset=reset)
         labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
         check_consistent_length(X, labels)
-        check_classification_targets(labels)
+        with np.errstate(invalid="ignore"):  # it looks for whole numbers by converting them, however large
+            check_classification_targets(labels)
         weights = self._weights(sample_weight, X)
         if reset:
             # A class that no row of any weight has is none.

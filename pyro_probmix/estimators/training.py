@@ -147,7 +147,7 @@ def train(
 def _batch_size(n: int, ways: int) -> int:
     share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
     size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
-    return -(-size // ways) * ways  # whole edges
+    return int(-(-size // ways) * ways)  # whole edges
 
 
 def _epochs(n: int, batch_size: int) -> int:
