@@ -7,7 +7,9 @@ __all__ = ["check_table"]
 import base64
 import os
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +20,6 @@ import pandas as pd
 from jinja2 import Environment
 from sklearn.inspection import permutation_importance
 
-from pyro_probmix.calibration.arviz_data import write_whole
 from pyro_probmix.calibration.checking import CheckReport, check
 from pyro_probmix.calibration.predictions import Predictions
 from pyro_probmix.estimators.classifier import ProbMixClassifier
@@ -76,16 +77,6 @@ def check_table(model: TableModel, frame: pd.DataFrame, folder: str | os.PathLik
     predicted = model.predict(frame)
     scores = _row_scores(model, frame, y)
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
-    report = check(_predictions(model, frame.iloc[some], y[some], seed), folder)
-    influence = _influence(model, frame.iloc[some], y[some], seed)
-    sections = [
-        _Section(
-            "What the model says", "The first rows.", [_shown(pd.concat([_observed(model, y), predicted], axis=1)[:8])]
-        ),
-        _calibration(report),
-        _failures(model, frame, y, predicted, scores),
-        _influences(influence),
-    ]
     name = type(model.estimator).__name__
     summary = (
         f"{name}, method {model.estimator.method}, {model.estimator.ensemble} members; targets {', '.join(model.targets)}; "
@@ -93,16 +84,50 @@ def check_table(model: TableModel, frame: pd.DataFrame, folder: str | os.PathLik
         "nats a row (mean and standard error)."
         + (f" Figures, checks and influences are of {len(some)} of them." if len(some) < len(frame) else "")
     )
-    template = Environment(autoescape=True).from_string(
-        files("pyro_probmix.tabular").joinpath("page.html").read_text("utf-8")
-    )
-    text = template.render(title=f"Check of {', '.join(model.targets)}", summary=summary, sections=sections)
+    predictions = _predictions(model, frame.iloc[some], y[some], seed)
+    influence = _influence(model, frame.iloc[some], y[some], seed)
+    with _all_or_nothing(Path(folder)) as partial:
+        report = check(predictions, partial)
+        sections = [
+            _Section(
+                "What the model says",
+                "The first rows.",
+                [_shown(pd.concat([_observed(model, y), predicted], axis=1)[:8])],
+            ),
+            _calibration(report),
+            _failures(model, frame, y, predicted, scores),
+            _influences(influence),
+        ]
+        template = Environment(autoescape=True).from_string(
+            files("pyro_probmix.tabular").joinpath("page.html").read_text("utf-8")
+        )
+        text = template.render(title=f"Check of {', '.join(model.targets)}", summary=summary, sections=sections)
+        (partial / "check.html").write_text(text, "utf-8")
+    return Path(folder) / "check.html"
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A folder whose files are moved to the one that is meant when all are there, and of which nothing is left before.
+
+    Raises:
+        ValueError: if one of them cannot be written to.
+    """
+    partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
     try:
-        return write_whole(Path(folder) / "check.html", lambda path: path.write_text(text, "utf-8"))
+        partial.mkdir(parents=True)
+        yield partial
+        folder.mkdir(exist_ok=True)
+        for path in sorted(partial.iterdir()):
+            os.replace(path, folder / path.name)
     except OSError as error:
         raise ValueError(
             f"the folder {str(folder)!r} could not be written to ({error.strerror}). Try another."
         ) from None
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(partial), str(folder))) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> Any:

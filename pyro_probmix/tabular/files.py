@@ -58,7 +58,19 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
             f"{path}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
             "(pandas writes row numbers there, unless told index=False)."
         )
-    return frame.set_axis(names, axis="columns").reset_index(drop=True)
+    frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
+    for name in frame.columns:
+        rows = np.flatnonzero([isinstance(value, str) and "\0" in value for value in (name, *_texts(frame[name]))])
+        if len(rows):
+            place = f"row {rows[0] - 1} (counted from 0)" if rows[0] else "its name"
+            raise ValueError(
+                f"{path}: column {name!r} has a NUL character in {place}, expected text without. Try removing it."
+            )
+    return frame
+
+
+def _texts(column: pd.Series) -> Iterable[object]:
+    return () if pd.api.types.is_numeric_dtype(column) else column
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
