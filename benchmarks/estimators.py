@@ -121,15 +121,18 @@ def report() -> str:
     complete = rows.groupby(["dataset", "split"])["model"].nunique() == len(MODELS)
     rows = rows.set_index(["dataset", "split"]).loc[complete[complete].index]
     mean = rows.groupby(["dataset", "model"]).mean(numeric_only=True).unstack("model")
-    columns = [("rmse", model) for model in MODELS] + [("nll", "ProbMix"), ("nll", "NGBoost")]
-    columns += [(kind, model) for kind in ("nll cv", "nll train") for model in ("MLP", "HGB")] + [
-        ("seconds", "ProbMix")
-    ]
-    shown = mean[columns]
     splits = rows.reset_index().groupby("dataset")["split"].nunique()
-    lines = [f"{'':<24}{'splits':>7}" + "".join(f"{kind + ' ' + model:>16}" for kind, model in columns)]
-    for dataset, values in shown.iterrows():
-        lines.append(f"{dataset:<24}{splits[dataset]:>7}" + "".join(f"{value:>16.4g}" for value in values))
+    constant = [(kind, model) for kind in ("nll cv", "nll train") for model in ("MLP", "HGB")]
+    lines = []
+    for title, columns in (
+        ("RMSE", [*(("rmse", model) for model in MODELS), ("seconds", "ProbMix")]),
+        ("NLL", [("nll", "ProbMix"), ("nll", "NGBoost"), *constant]),
+    ):
+        heads = [f"{model}{kind.removeprefix('nll').removeprefix('rmse')}" for kind, model in columns]
+        lines.append(f"{title + ', mean over splits':<24}{'splits':>7}" + "".join(f"{head:>16}" for head in heads))
+        for dataset, values in mean[columns].iterrows():
+            lines.append(f"{dataset:<24}{splits[dataset]:>7}" + "".join(f"{value:>16.4g}" for value in values))
+        lines.append("")
     for other in ("MLP", "HGB"):
         ratio = (mean["rmse", "ProbMix"] / mean["rmse", other]).mean()
         lines.append(f"RMSE relative to {other}, mean over {len(mean)} sets: {ratio:.3f}")

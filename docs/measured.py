@@ -55,7 +55,7 @@ def _regressors() -> Iterator[tuple[str, ...]]:
     rows = pd.DataFrame(json.loads((ROOT / "benchmarks" / "estimators.json").read_text("utf-8")))
     scores = rows.pivot_table(["rmse", "nll"], ["dataset", "split"], ["model"])
     scores = scores[scores["rmse"].notna().all(axis="columns")].groupby("dataset").mean()
-    by = "[`benchmarks/estimators.py`](docs/tutorials/table.md)"
+    by = "[`benchmarks/estimators.py`](docs/tutorials/table.md#how-good-the-defaults-are)"
     what = f"RMSE, untuned, mean of {len(scores)} UCI sets"
     for model, name in (("MLP", "`MLPRegressor`"), ("HGB", "`HistGradientBoostingRegressor`")):
         ratio = (scores["rmse", "ProbMix"] / scores["rmse", model]).mean()

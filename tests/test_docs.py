@@ -137,6 +137,12 @@ def test_the_tables_of_which_method_are_those_of_the_results():
     assert script.page(text) == text, "results/ has changed since: run python docs/which_method.py"
 
 
+def test_what_the_readme_says_is_measured_is_what_the_results_say():
+    script = load("measured")
+    text = script.PAGE.read_text("utf-8")
+    assert script.page(text) == text, "results/ or benchmarks/ have changed since: run python docs/measured.py"
+
+
 def test_the_picture_is_what_its_script_draws(tmp_path):
     load("picture").draw(tmp_path / "picture.png")
     drawn, kept = imread(tmp_path / "picture.png"), imread(ROOT / "docs" / "picture.png")
