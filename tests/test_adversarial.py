@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     # What training on such numbers may say, and scikit-learn on targets that look like another task's.
     "ignore:the loss was not finite:RuntimeWarning",
     "ignore:The number of unique classes is greater than 50%:UserWarning",
+    "ignore:X (has|does not have valid) feature names:UserWarning",
 )
 TINY: dict[str, Any] = {"ensemble": 2, "widths": (4,), "epochs": 2, "periodic": 2, "num_samples": 4, "random_state": 0}
 
