@@ -29,6 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"probmix: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # as PyTorch says it
+            raise
+        print(
+            "probmix: the memory did not suffice, and nothing was written. Try fewer rows, fewer members or fewer --jobs.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("probmix: stopped; what was finished is in the run's folder.", file=sys.stderr)
         return 130

@@ -1,0 +1,149 @@
+"""probmix fit, predict and check, stopped, out of memory or without a place to write: what was there stays whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_probmix.cli import main
+from pyro_probmix.tabular.model import TableModel
+
+# A shell lets its background jobs, such as a suite, ignore Ctrl-C, and their children with them.
+HEED = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEED}; from pyro_probmix.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A table, a model of it, its predictions and a page on it."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=60), "k": rng.choice(["p", "q"], 60)})
+    frame["y"] = frame["a"] + rng.normal(size=60)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert main([*fit(tmp_path, 1)]) == 0
+    assert main(["predict", str(tmp_path / "model"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    return tmp_path
+
+
+def fit(folder: Path, seed: int, epochs: int = 3) -> list[str]:
+    table, out = str(folder / "t.csv"), str(folder / "model")
+    return [
+        "fit",
+        table,
+        "--target",
+        "y",
+        "--epochs",
+        str(epochs),
+        "--ensemble",
+        "2",
+        "--seed",
+        str(seed),
+        "--out",
+        out,
+    ]
+
+
+def predictions(folder: Path) -> Any:
+    frame = pd.read_csv(folder / "t.csv")
+    return TableModel.load(folder / "model").predict(frame).to_numpy(dtype=float)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
+def test_a_model_is_the_old_or_the_new_one_whenever_its_fit_is_ended(folder, ended_by, times):
+    moments = random.Random(0)
+    old = predictions(folder)
+    shutil.copytree(folder / "model", folder / "kept")
+    assert main(fit(folder, 2, epochs=40)) == 0
+    new = predictions(folder)
+    assert not np.array_equal(old, new)
+    shutil.rmtree(folder / "model")
+    shutil.copytree(folder / "kept", folder / "model")
+    for _ in range(times):
+        process = subprocess.Popen([*COMMAND, *fit(folder, 2, epochs=40)], stderr=subprocess.PIPE, text=True)
+        try:
+            process.wait(moments.uniform(0.3, 6.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(ended_by)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode in (0, 130, -ended_by)
+        if process.returncode == 130:
+            assert err.strip().splitlines()[-1].startswith("probmix: stopped") and "Traceback" not in err
+            assert not [path for path in (folder / "model").iterdir() if path.name.startswith(".partial")]
+        found = predictions(folder)
+        assert np.array_equal(found, old) or np.array_equal(found, new)
+
+
+@pytest.mark.parametrize("mebibytes", [64, pytest.param(1200, marks=pytest.mark.slow), 2600])
+def test_without_memory_nothing_is_damaged(folder, mebibytes):
+    """As under ``ulimit -v``: before Python's libraries are there, amid them, and at work."""
+    before = files(folder)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+
+    for arguments in (
+        fit(folder, 2),
+        ["check", str(folder / "model"), str(folder / "t.csv"), "--out", str(folder / "c")],
+    ):
+        process = subprocess.run(
+            [*COMMAND, *arguments], preexec_fn=limit, capture_output=True, text=True, timeout=100, check=False
+        )
+        if process.returncode != 0:
+            assert files(folder) == before
+    assert predictions(folder).shape == (60, 5)
+
+
+def test_more_rows_than_memory_get_one_sentence(folder, capsys, monkeypatch):
+    for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes")):
+
+        def fail(*arguments: Any, error: Exception = error, **options: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("pyro_probmix.tabular.model.TableModel.fit", fail)
+        assert main(fit(folder, 2)) == 1
+        assert capsys.readouterr().err == (
+            "probmix: the memory did not suffice, and nothing was written. Try fewer rows, fewer members or fewer --jobs.\n"
+        )
+
+
+@pytest.mark.skipif(os.getuid() == 0 and shutil.which("setpriv") is None, reason="root writes everywhere")
+def test_a_folder_that_may_not_be_written_to(folder):
+    """Root, too, is held to what the folders allow."""
+    before = files(folder)
+    held = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.getuid() == 0 else []
+    commands = (
+        fit(folder, 2),
+        ["predict", str(folder / "model"), str(folder / "t.csv"), "--out", str(folder / "p.csv")],
+        ["check", str(folder / "model"), str(folder / "t.csv")],
+        ["run", "toy-regression", "--method", "ERM", "--seeds", "1", "--epochs", "1", "--out", str(folder / "run")],
+    )
+    for place in (folder / "model", folder):
+        place.chmod(0o555)
+    try:
+        for arguments in commands:
+            done = subprocess.run(
+                [*held, *COMMAND, *arguments], capture_output=True, text=True, timeout=100, check=False
+            )
+            assert done.returncode == 1, done.stderr
+            last = done.stderr.strip().splitlines()[-1]
+            assert last.startswith("probmix: ") and "Try" in last and "Traceback" not in done.stderr, done.stderr
+    finally:
+        for place in (folder, folder / "model"):
+            place.chmod(0o755)
+    assert files(folder) == before
