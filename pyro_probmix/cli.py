@@ -50,7 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(action=_list)
     run = commands.add_parser("run", help="train and measure methods on an experiment")
     run.set_defaults(action=_run)
-    run.add_argument("experiment", metavar="EXPERIMENT", help=", ".join(EXPERIMENTS))
+    run.add_argument(
+        "experiment",
+        metavar="EXPERIMENT",
+        help=", ".join(EXPERIMENTS) + "; or a .json file, a copy of a run's config.json with your changes",
+    )
     add = run.add_argument
     add(
         "--dataset",
@@ -71,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7"
     )
     add("--epochs", type=int, help="passes over the training rows")
+    add(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="end a job after N epochs in which no split had a better validation NLL (default: never)",
+    )
     add("--alpha", type=float, help="both shapes of the Beta law of the weight (default 0.1)")
     add("--beta", type=float, help="spread of the label kernels")
     add(

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, fit
+from pyro_probmix.experiments.checks import check_config
 from pyro_probmix.experiments.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.grid import Candidate, candidates
 from pyro_probmix.experiments.jobs import list_jobs, run_job
 from pyro_probmix.experiments.problem import load_problem
-from pyro_probmix.experiments.runner import check_config, fit_method, resolve
+from pyro_probmix.experiments.runner import fit_method, resolve
 from pyro_probmix.inference import compiled, programs
 from pyro_probmix.models import BEYOND, LIKELIHOODS, StudentT, build_density, find_method, initialise
 from tests.test_training import data

@@ -96,7 +96,11 @@ def test_the_loop_of_scaling_trains(tmp_path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_are_ones_that_probmix_takes(page):
+def test_commands_are_ones_that_probmix_takes(page, tmp_path, monkeypatch):
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    monkeypatch.chdir(tmp_path)
+    for name, text in re.findall(r"`([\w.]+\.json)`:\n\n```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        (tmp_path / name).write_text(text)
     for line in lines_of(page, "probmix"):
         arguments = _parser().parse_args(shlex.split(line, comments=True)[1:])
         if hasattr(arguments, "experiment"):

@@ -198,6 +198,21 @@ def test_every_likelihood_in_its_own_units(likelihood, method):
         assert (low >= 0).all() and np.isclose(model.predict(X).mean(), y.mean(), rtol=0.3)
 
 
+@pytest.mark.parametrize(
+    ("likelihood", "ends"),
+    [
+        ("gaussian", (-np.inf, np.inf)),
+        ("student-t", (-np.inf, np.inf)),
+        ("gamma", (0, np.inf)),
+        ("poisson", (0, np.inf)),
+    ],
+)
+def test_quantiles_of_level_0_and_1_are_the_ends_of_the_support(likelihood, ends):
+    X, y = responses(likelihood)
+    model = regressor(likelihood=likelihood, epochs=2).fit(X, y)
+    np.testing.assert_array_equal(model.predict_quantiles(X, [0.0, 1.0]), np.broadcast_to(ends, (60, 2)))
+
+
 def test_counts_of_any_size():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (60, 1))
@@ -689,6 +704,8 @@ def test_data_that_do_not_fit():
     X, y = wave(30)
     cases: list[tuple[Any, Any, Any, str]] = [
         (X, np.where(y > 55, np.nan, y), None, "Input y contains NaN"),
+        (X, np.full(30, "a", dtype=object), None, "y holds what is no number .*Try ProbMixClassifier"),
+        (X, np.array(["a"] * 30), None, "y holds what is no number .*'a'.*, expected numbers. Try ProbMixClassifier"),
         (X, y * 1e200, None, "y has values up to .*, expected at most 1e\\+150.*Try other units"),
         (X, y, np.zeros(30), "sample_weight is zero in every row|weights.*zero"),
         (X, y, np.full(30, -1.0), "[Nn]egative"),

@@ -204,7 +204,12 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         if y is None:
             raise ValueError("ProbMixRegressor requires y to be passed, but the target y is None. Try fit(X, y).")
         X = self._numbers(X, reset=reset)
-        targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)
+        try:
+            targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)
+        except ValueError as error:
+            if "could not convert" not in str(error):  # scikit-learn's other sentences are its own
+                raise
+            raise ValueError(f"y holds what is no number ({error}), expected numbers. Try ProbMixClassifier.") from None
         check_consistent_length(X, targets)
         single = targets.ndim == 1
         targets = targets.reshape(len(targets), -1)

@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_probmix.experiments.config import EXPERIMENTS, Config
+from pyro_probmix.experiments.checks import check_config
+from pyro_probmix.experiments.config import EXPERIMENTS, Config, read_config
 from pyro_probmix.experiments.engines import check_backend, connect
 from pyro_probmix.experiments.figures import draw_figures
 from pyro_probmix.experiments.jobs import Job, each_part, list_jobs
 from pyro_probmix.experiments.results import RunFolder, recorded_config, summary
-from pyro_probmix.experiments.runner import check_config, choose_device, default_methods
+from pyro_probmix.experiments.runner import choose_device, default_methods
 from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
 from pyro_probmix.experiments.uci import UCI_DATASETS
 
@@ -83,20 +84,24 @@ def _report(config: Config, jobs: list[Job], folder: RunFolder) -> None:
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
-    """The experiment's configuration with what the options change.
+    """The configuration of the experiment or of the file, with what the options change.
 
     Raises:
         ValueError: for an option that the experiment has no use for, or without one that it needs.
     """
-    if arguments.experiment not in EXPERIMENTS:
+    copied = arguments.experiment.endswith(".json")
+    if not copied and arguments.experiment not in EXPERIMENTS:
         raise ValueError(
-            f"unknown experiment {arguments.experiment!r}, expected one of {', '.join(EXPERIMENTS)}. Try probmix list."
+            f"unknown experiment {arguments.experiment!r}, expected one of {', '.join(EXPERIMENTS)}, or a .json file. "
+            "Try probmix list."
         )
+    start = read_config(arguments.experiment) if copied else EXPERIMENTS[arguments.experiment]
     names = (
         "dataset",
         "target",
         "task",
         "epochs",
+        "patience",
         "alpha",
         "beta",
         "graph",
@@ -113,18 +118,21 @@ def config_of(arguments: argparse.Namespace) -> Config:
         given["methods"] = tuple(name.strip() for names in arguments.method for name in names.split(","))
     if arguments.splits:
         given["splits"] = _numbers(arguments.splits)
-    meaningless = [name for name in _NOT_FOR[arguments.experiment] if name in given]
+    meaningless = [name for name in _NOT_FOR[start.experiment] if name in given]
     if meaningless:
         option = "--" + meaningless[0].replace("_", "-")
         raise ValueError(
-            f"{option} has no meaning for {arguments.experiment}, expected none. Try probmix run table --help."
+            f"{option} has no meaning for {start.experiment}, expected none. Try probmix run table --help."
         )
-    if arguments.experiment == "uci" and "dataset" not in given:
-        raise ValueError("uci needs a data set, none was given. Try --dataset yacht, or all; probmix list names them.")
-    if arguments.experiment == "uci" and "dataset" in given:
-        asked = ",".join(UCI_DATASETS) if given["dataset"] == "all" else given["dataset"]
-        given["dataset"] = ",".join(dict.fromkeys(name.strip() for name in asked.split(",")))
-    return replace(EXPERIMENTS[arguments.experiment], **given)
+    if start.experiment == "uci":
+        if not copied and "dataset" not in given:
+            raise ValueError(
+                "uci needs a data set, none was given. Try --dataset yacht, or all; probmix list names them."
+            )
+        asked = given.get("dataset", start.dataset)
+        names_of_sets = UCI_DATASETS if asked == "all" else [name.strip() for name in asked.split(",")]
+        given["dataset"] = ",".join(dict.fromkeys(names_of_sets))
+    return replace(start, **given)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

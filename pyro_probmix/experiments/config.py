@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+import os
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-__all__ = ["EXPERIMENTS", "Config"]
+__all__ = ["EXPERIMENTS", "TOLD", "Config", "read_config"]
+
+#: What a run's ``config.json`` tells beside its configuration.
+TOLD = ("ran_on", "choices", "methods_in_full", "versions")
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class Config:
         splits: the seeds, or numbers of the published splits.
         chunk: how many splits train together, and so share a stream of random numbers; None for all.
         epochs: passes over the training rows.
+        patience: a job ends where none of its replicas had a better validation NLL for so many epochs; None for never.
         learning_rate: of Adam.
         batch_size: rows of a step, even; None for all.
         network: ``"mlp"``; for ``stocks`` ``"lstm"``, ``"transformer"``, or both with a comma between.
@@ -56,6 +65,7 @@ class Config:
     splits: tuple[int, ...] = tuple(range(20))
     chunk: int | None = None
     epochs: int = 1000
+    patience: int | None = None
     learning_rate: float = 0.005
     batch_size: int | None = 32
     network: str = "mlp"
@@ -114,3 +124,75 @@ EXPERIMENTS: dict[str, Config] = {
     ),
     "table": Config(experiment="table", dataset="diabetes", splits=tuple(range(10)), epochs=200),
 }
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """The configuration in a file, as a run leaves it in ``config.json`` or as a user has edited it.
+
+    What the file leaves out is as in the experiment that it names; what a run tells beside its configuration is passed over.
+
+    Args:
+        path: a JSON object of the attributes of :class:`Config`, ``experiment`` among them.
+
+    Raises:
+        ValueError: if there is no such file, or something in it is not a configuration's; the sentence names it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from pyro_probmix.experiments.config import read_config
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "wide.json"
+        ...     written = path.write_text('{"experiment": "uci", "dataset": "energy", "widths": [256, 64]}')
+        ...     config = read_config(path)
+        >>> config.widths, config.epochs
+        ((256, 64), 1000)
+    """
+    try:
+        record = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ValueError(
+            f"{os.fspath(path)!r} cannot be read as a configuration ({reason}). Try the config.json of a run."
+        ) from None
+    experiment = record.get("experiment") if isinstance(record, dict) else None
+    if not isinstance(experiment, str) or experiment not in EXPERIMENTS:
+        raise ValueError(
+            f"{os.fspath(path)!r} names the experiment {experiment!r}, expected one of {', '.join(EXPERIMENTS)}. "
+            "Try a copy of a run's config.json."
+        )
+    kinds = get_type_hints(Config)
+    given = {}
+    for name, value in record.items():
+        if name in TOLD:
+            continue
+        if name not in kinds:
+            raise ValueError(
+                f"{os.fspath(path)!r} holds {name!r}, expected only {', '.join(kinds)}. Try leaving it out."
+            )
+        try:
+            given[name] = _as_kind(value, kinds[name])
+        except TypeError:
+            told = str(kinds[name]).removeprefix("<class '").removesuffix("'>").replace("tuple", "list")
+            raise ValueError(
+                f"{os.fspath(path)!r} has {json.dumps(value)} for {name}, expected {told.replace('None', 'null')}. "
+                f"Try {json.dumps(_EXAMPLES[name])}."
+            ) from None
+    return replace(EXPERIMENTS[experiment], **given)
+
+
+_EXAMPLES: dict[str, Any] = {
+    one.name: getattr(EXPERIMENTS["uci"], one.name) if one.default is MISSING else one.default for one in fields(Config)
+}
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    """A value from JSON as a type asks: a list as a tuple, a whole number as a float where one is due."""
+    for one in get_args(kind) if isinstance(kind, UnionType) else (kind,):
+        if get_origin(one) is tuple and isinstance(value, list):
+            return tuple(_as_kind(element, get_args(one)[0]) for element in value)
+        if one is float and type(value) is int:
+            return float(value)
+        if type(value) is one:
+            return value
+    raise TypeError

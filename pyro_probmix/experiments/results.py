@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pyro_probmix import __version__
-from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.config import TOLD, Config
 from pyro_probmix.experiments.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.measures import Calibration
 from pyro_probmix.experiments.runner import CHOICES, graph_name
@@ -84,8 +84,8 @@ class RunFolder:
         if recorded is None:
             named = {name: find_method(name) for name in config.methods}
             methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
-            more = {"ran_on": device, "choices": CHOICES, "methods_in_full": methods, "versions": _versions()}
-            record = wanted | more
+            told = dict(zip(TOLD, (device, CHOICES, methods, _versions()), strict=True))
+            record = wanted | told
             self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", "utf-8"))
 
     def unfinished(self, jobs: Sequence[Job]) -> list[Job]:

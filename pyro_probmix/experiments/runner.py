@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
-from pyro_probmix.experiments.grid import SETTINGS, Candidate
+from pyro_probmix.experiments.grid import Candidate
 from pyro_probmix.experiments.problem import Problem
 from pyro_probmix.inference import Checkpoint, Fit, fit
 from pyro_probmix.inference.methods import (
-    CRITERIA,
-    GRAPHS,
     build_criterion,
     build_graph,
     build_process,
@@ -31,16 +28,13 @@ from pyro_probmix.models import (
     GaussianEmbedding,
     Method,
     build_density,
-    find_method,
     initialise,
 )
 from pyro_probmix.models.likelihoods import FLOOR
-from pyro_probmix.models.methods import SERIES
 
 __all__ = [
     "CHOICES",
     "FittedMethod",
-    "check_config",
     "check_method",
     "choose_device",
     "default_methods",
@@ -122,46 +116,6 @@ def default_methods(config: Config) -> tuple[str, ...]:
     """All methods for the UCI sets, those without a separate variance network elsewhere, as in the paper."""
     starred = config.experiment == "uci"
     return tuple(name for name, method in METHODS.items() if starred or method.variance != "separate")
-
-
-def check_config(config: Config) -> None:
-    """Raises ValueError for a name that is not there or a number out of range."""
-    for name in config.methods:
-        find_method(name)
-    for option, names, known in (
-        ("graph", (config.graph,) if config.graph else (), tuple(GRAPHS)),
-        ("criterion", (config.criterion,), tuple(CRITERIA)),
-        ("setting", (config.setting,), SETTINGS),
-        ("network", [part.strip() for part in config.network.split(",")], _networks(config)),
-    ):
-        for name in names:
-            if name not in known:
-                raise ValueError(
-                    f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try --{option} {known[0]}."
-                )
-    repeated = [name for name in config.methods if config.methods.count(name) > 1]
-    if repeated:
-        raise ValueError(
-            f"the method {repeated[0]} is asked for twice, expected each once. Try --method {repeated[0]}."
-        )
-    if not 0 < config.alpha < math.inf:
-        raise ValueError(f"alpha is {config.alpha}, expected a finite value above 0. Try --alpha 0.1.")
-    if config.beta is not None and not 0 <= config.beta < math.inf:
-        raise ValueError(f"beta is {config.beta}, expected a finite value of at least 0. Try --beta 0.")
-    for option, count in (
-        ("epochs", config.epochs),
-        ("particles", config.particles),
-        ("neighbors", config.neighbors),
-        ("chunk", config.chunk),
-    ):
-        if count is not None and count < 1:
-            raise ValueError(
-                f"{option} is {count}, expected at least 1. Try --{option} {5 if option == 'neighbors' else 1}."
-            )
-
-
-def _networks(config: Config) -> tuple[str, ...]:
-    return tuple(SERIES) if config.experiment == "stocks" else ("mlp",)
 
 
 def choose_device(name: str) -> torch.device:
@@ -271,6 +225,7 @@ def fit_method(
         validation=(rows.validation.x, rows.validation.y),
         learning_rate=config.learning_rate,
         criterion=build_criterion(method, config.criterion, config.particles),
+        patience=config.patience,
         num_samples=config.validation_samples,
         seed=seed,
         names=names,

@@ -75,9 +75,14 @@ def _student(p: dist.StudentT) -> Law:
         (p.df, p.loc, p.scale),
         lambda y, df, loc, scale: special.stdtr(df, (y - loc) / scale),
         lambda y, df, loc, scale: special.stdtr(df, (loc - y) / scale),
-        lambda q, df, loc, scale: loc + scale * special.stdtrit(df, q),
-        lambda q, df, loc, scale: loc - scale * special.stdtrit(df, q),
+        lambda q, df, loc, scale: loc + scale * _student_quantile(q, df),
+        lambda q, df, loc, scale: loc - scale * _student_quantile(q, df),
     )
+
+
+def _student_quantile(q: Any, df: Any) -> Any:
+    # SciPy's has the wrong infinity at either end.
+    return np.select([q == 0, q == 1], [-np.inf, np.inf], special.stdtrit(df, q))
 
 
 @law.register
@@ -102,7 +107,7 @@ def _poisson(p: dist.Poisson) -> Law:
         lambda y, rate: np.where(y < 0, 0.0, special.pdtr(np.maximum(np.floor(y), 0), rate)),
         lambda y, rate: np.where(y < 0, 1.0, special.pdtrc(np.maximum(np.floor(y), 0), rate)),
         lambda q, rate: at_least(special.pdtrik(q, rate)),
-        lambda q, rate: at_least(special.pdtrik(1 - q, rate)),
+        lambda q, rate: np.where(q == 0, np.inf, at_least(special.pdtrik(1 - q, rate))),
         discrete=True,
     )
 
