@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pyro
@@ -14,6 +16,7 @@ from benchmarks.cases import ALPHA, LEARNING_RATE, Case, Draws, Problem
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
 from pyro_probmix.inference.adam import FusedStep, fused_adam
 from pyro_probmix.inference.objective import Gradient, Objective, eager_gradient
+from pyro_probmix.inference.pages import kept_pages
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.models import Gaussian
 
@@ -62,6 +65,13 @@ class OursEager:
 
     def _gradient(self) -> Gradient:
         return eager_gradient(self.objective, self.x, self.y)
+
+    @contextlib.contextmanager
+    def in_fit(self) -> Iterator[None]:
+        """As after the first step of a fit, which keeps its memory for the others."""
+        with kept_pages():
+            self.train(1)
+            yield
 
     def train(self, steps: int) -> None:
         with pyro.validation_enabled(False):

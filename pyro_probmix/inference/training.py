@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
 from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
 from pyro_probmix.inference.objective import Objective
+from pyro_probmix.inference.pages import kept_pages
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.streaming import RowStream
@@ -145,7 +147,10 @@ def fit(
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
-    with own_random_state(ranks.seed(seed), device), pyro.validation_enabled(False), pyro.get_param_store().scope():
+    # A stream's memory is bounded, so what is free goes back; on other devices little is freed and taken here.
+    pages = nullcontext() if isinstance(x, RowStream) or device.type != "cpu" else kept_pages()
+    own_state = own_random_state(ranks.seed(seed), device)
+    with own_state, pyro.validation_enabled(False), pyro.get_param_store().scope(), pages:
         source = Minibatches(model, x, y, weights, ranks, seed=seed, device=device)
         score = validation if callable(validation) else None
         evaluation = None
