@@ -147,6 +147,23 @@ def test_what_the_readme_says_is_measured_is_what_the_results_say():
     assert script.page(text) == text, "results/ or benchmarks/ have changed since: run python docs/measured.py"
 
 
+def test_what_patience_leaves_out_is_what_the_page_says():
+    """docs/results.md: of the jobs that ran to their end, all scores are those of the jobs that patience ended."""
+    whole, ended = (ROOT / "results" / name / "results.parquet" for name in ("stocks-to-the-end", "stocks"))
+    if not (whole.exists() and ended.exists()):
+        pytest.skip("the repository's results are not here")
+    keys = ["dataset", "network", "method", "setting", "split", "metric"]
+    both = pd.read_parquet(whole).merge(pd.read_parquet(ended), on=keys, suffixes=("", " ended"))
+    both = both[both["metric"] != "seconds"]
+    assert len(both) == 2 * 10 * both["metric"].nunique()
+    assert (both["value"] == both["value ended"]).all()
+    best = both.loc[both["metric"] == "best epoch", "value"]
+    assert (best.min(), best.max()) == (14, 26)
+    curves = pd.read_parquet(whole.with_name("curves.parquet"))
+    last = curves.loc[curves["epoch"] == 1500, "validation_nll"].round()
+    assert (last.min(), last.max()) == (63, 2647)
+
+
 def test_the_picture_is_what_its_script_draws(tmp_path):
     load("picture").draw(tmp_path / "picture.png")
     drawn, kept = imread(tmp_path / "picture.png"), imread(ROOT / "docs" / "picture.png")

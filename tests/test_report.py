@@ -1,5 +1,6 @@
 """The report as a reader gets it: the command, the page and its Markdown twin, and what is left out of them."""
 
+import json
 import os
 import re
 import subprocess
@@ -166,6 +167,14 @@ def test_exact_numbers_of_a_small_run(tmp_path):
     assert ours[1][2:4] == ["7.50 ★ ± 0.71", "9.00 (1 of 2)"]  # RMSE x 100; the paper has 7.41 and 7.73
     paired = [row for row in rows if row[:2] == ["kin8nm", "fixed"]]
     assert paired[0][2] == "-0.250 ± 0.150"
+
+
+def test_epochs_that_patience_may_cut_short_are_told(tmp_path):
+    run = cases.write_run(tmp_path / "run", cases.uci(("yacht",), ["ERM"], splits=2))
+    told = json.loads((run / "config.json").read_text(encoding="utf-8")) | {"patience": 50}
+    (run / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    page = Page(write_report([run]).read_text(encoding="utf-8"))
+    assert page.row("run", "uci")[6] == "1000, or 50 without a better validation NLL"
 
 
 def test_the_same_report_twice_and_old_figures_go(tmp_path):

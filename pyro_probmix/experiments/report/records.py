@@ -36,7 +36,7 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
                     Cell(", ".join(settings)),
                     Cell(str(results["method"].nunique())),
                     Cell(str(results["split"].nunique())),
-                    Cell(str(config.get("epochs", "–"))),
+                    Cell(_epochs(config)),
                     Cell(str(config.get("ran_on", "–"))),
                     Cell(", ".join(f"{k} {versions[k]}" for k in ("pyro_probmix", "torch") if k in versions) or "–"),
                 )
@@ -48,6 +48,12 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
     if bare:
         blocks.append(Text(f"No config.json: {', '.join(bare)}; what it says is left out."))
     return blocks
+
+
+def _epochs(config: Mapping[str, Any]) -> str:
+    patience = config.get("patience")
+    ended = "" if patience is None else f", or {patience} without a better validation NLL"
+    return f"{config.get('epochs', '–')}{ended}"
 
 
 def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
