@@ -47,7 +47,8 @@ def test_options_change_what_a_file_says(capsys, tmp_path):
 def test_patience_ends_a_job_and_keeps_the_best_epoch(capsys, tmp_path):
     path = written(tmp_path / "own.json", methods=["ERM"], epochs=300, learning_rate=0.02)
     for name, more in (("short", ["--patience", 3]), ("long", [])):
-        assert run(capsys, path, *more, "--out", tmp_path / name)[0] == 0
+        code, told = run(capsys, path, *more, "--out", tmp_path / name)
+        assert code == 0 and "300/300" in told  # the bar ends full
     best = {}
     for name in ("short", "long"):
         results = pd.read_parquet(tmp_path / name / "results.parquet")

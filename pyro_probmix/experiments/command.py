@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -154,11 +155,12 @@ class _Progress:
     """A bar over the epochs of all jobs, with the best validation NLL, mean over splits, or over jobs in other processes."""
 
     def __init__(self, config: Config, jobs: list[Job], waiting: list[Job], in_process: bool) -> None:
-        self._in_process = in_process
-        steps, unit = (config.epochs, "epoch") if in_process else (1, "job")
+        self._steps, unit = (config.epochs, "epoch") if in_process else (1, "job")
         # What an earlier run has finished is in the bar, but not in its rate.
-        done = steps * (len(jobs) - len(waiting))
-        self._bar = tqdm(total=steps * len(jobs), initial=done, unit=unit, mininterval=0.5, dynamic_ncols=True)
+        self._finished = self._steps * (len(jobs) - len(waiting))
+        often = 0.5 if sys.stderr.isatty() else 30.0  # a log keeps every line
+        total = self._steps * len(jobs)
+        self._bar = tqdm(total=total, initial=self._finished, unit=unit, mininterval=often, dynamic_ncols=True)
 
     def __enter__(self) -> _Progress:
         return self
@@ -173,9 +175,9 @@ class _Progress:
             self._bar.set_postfix_str(f"best validation NLL {float(best.mean()):.3f}", refresh=False)
 
     def job(self, job: Job) -> None:
-        """Shows a job that another process has finished."""
-        if not self._in_process:
-            self._bar.update()
+        """Shows a job that is finished, with the epochs that it did not need."""
+        self._finished += self._steps
+        self._bar.update(self._finished - self._bar.n)
 
 
 def _printed(table: Any, config: Config, setting: str) -> str:
