@@ -28,6 +28,8 @@ __all__ = ["MatrixProduct", "Timing", "check_equal", "peak_memory", "time_in_tur
 #: In single precision a ReLU whose input is 0 up to rounding may let a row through in one engine and not in another: among
 #: five million of them that was seen to change a gradient by 1e-3.
 TOLERANCES = {"float64": 1e-10, "float32": 5e-3}
+#: Before each block, so that an engine finds its memory and caches as in the middle of a fit.
+WARM_STEPS = 3
 
 
 class _Trained(Protocol):
@@ -93,7 +95,7 @@ def time_in_turns(engines: Mapping[Any, _Trained], steps: Mapping[Any, int], blo
     """Times blocks of steps of all engines in turns, so that whatever disturbs the machine disturbs all of them.
 
     On one core the processor's time of a process is what the clock shows on a machine with nothing else to do; the clock
-    itself also counts what other processes take. What an engine of ours finds in a fit, it finds here (``in_fit``).
+    itself also counts what other processes take.
     """
     for key, engine in engines.items():
         engine.train(steps[key])  # compiles, and fills caches
@@ -103,6 +105,8 @@ def time_in_turns(engines: Mapping[Any, _Trained], steps: Mapping[Any, int], blo
         order = order[1:] + order[:1]  # no engine always runs after the same one
         for key in order:
             with getattr(engines[key], "in_fit", contextlib.nullcontext)():
+                for _ in range(-(-WARM_STEPS // steps[key])):
+                    engines[key].train(steps[key])
                 processor, wall = time.process_time(), time.perf_counter()
                 engines[key].train(steps[key])
                 processor, wall = time.process_time() - processor, time.perf_counter() - wall
