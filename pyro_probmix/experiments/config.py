@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 __all__ = ["EXPERIMENTS", "TOLD", "Config", "read_config"]
 
 #: What a run's ``config.json`` tells beside its configuration.
-TOLD = ("ran_on", "choices", "methods_in_full", "versions")
+TOLD = ("ran_on", "choices", "methods_in_full", "versions", "sha256")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Config:
         graph: the graph of all methods that have one; None leaves each its own.
         neighbors: K of the neighbour graph.
         bandwidth: of the label-kernel graph, in standardised units.
-        criterion: ``"expected"`` or ``"log-expected"``.
+        criterion: ``"expected"``, ``"log-expected"`` or ``"beta-nll"``.
         particles: K of the criterion.
         labels: ``"sample"`` or ``"expected"``; None takes the expectation for classes at beta = 0, where the pooled
             kernels are degenerate, and draws elsewhere.

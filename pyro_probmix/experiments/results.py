@@ -71,25 +71,25 @@ class RunFolder:
                 f"the folder {str(self.path)!r} cannot be written to ({error.strerror}). Try another --out."
             ) from None
         wanted = _as_json(asdict(config))
-        for name, value in wanted.items():
-            if recorded is not None and name not in PLACES and recorded.get(name, _DEFAULTS.get(name)) != value:
-                raise ValueError(
-                    f"the folder {str(self.path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
-                    "Try another --out."
-                )
+        named = {name: find_method(name) for name in config.methods}
+        methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
+        told = dict(zip(TOLD, (device, CHOICES, methods, _versions(), _file_digest(config)), strict=True))
+        record = wanted | _as_json(told)
+        if recorded is None:
+            self._write(
+                "config.json", lambda file: file.write_text(json.dumps(record, indent=2) + "\n", "utf-8"), new=True
+            )
+            recorded = recorded_config(path)  # another run's, if it has begun here at the same time
+        _check_same(self.path, recorded or {}, record, wanted)
         self._digest = _digest(wanted)
-        self._order: list[str] = []
         self._cells: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
         self._known: dict[str, Job] = {}
-        if recorded is None:
-            named = {name: find_method(name) for name in config.methods}
-            methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
-            told = dict(zip(TOLD, (device, CHOICES, methods, _versions()), strict=True))
-            record = wanted | told
-            self._write("config.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n", "utf-8"))
 
     def unfinished(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs that are still to be run; takes over the numbers of the others.
+
+        Raises:
+            ValueError: if there are tables without the cells that they were gathered from, and jobs that are not in them.
 
         Warns:
             UserWarning: names the files that are not a finished job of this run; they are left as they are and not read.
@@ -99,6 +99,8 @@ class RunFolder:
             warnings.warn(f"{str(path)!r} is not a finished job of this run and was skipped.", stacklevel=2)
         if self._cells:
             self._assemble()
+        elif (self.path / "results.parquet").exists():
+            self._take_tables()
         return [job for job in jobs if job.name not in self._cells]
 
     @property
@@ -149,6 +151,28 @@ class RunFolder:
         for name in TABLES:
             self._write(f"{name}.parquet", partial(self.table(name).to_parquet, index=False))
 
+    def _take_tables(self) -> None:
+        """The numbers of a finished run whose cells were cleared away."""
+        keys = ["dataset", "network", "method"]
+        try:
+            tables = {
+                name: pd.read_parquet(self.path / f"{name}.parquet")[list(columns)] for name, columns in TABLES.items()
+            }
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"the tables in {str(self.path)!r} cannot be read ({error}). Try another --out.") from None
+        for name, job in self._known.items():
+            config, own = job.config, {}
+            for table, rows in tables.items():
+                mine = (rows[keys] == [config.dataset, config.network, config.methods[0]]).all(axis=1)
+                own[table] = list(rows[mine & rows["split"].isin(config.splits)].itertuples(index=False, name=None))
+            if {row[5] for row in own["results"]} == set(config.splits):
+                self._cells[name] = own
+        if len(self._cells) < len(self._known):
+            raise ValueError(
+                f"the folder {str(self.path)!r} holds the tables of a run without its cells, expected them to go on from. "
+                "Try another --out."
+            )
+
     def _gather(self) -> list[Path]:
         """Reads the cells that are new; returns the files that are none."""
         foreign = []
@@ -173,16 +197,60 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def _write(self, name: str, save: Callable[[Path], object]) -> None:
+    def _write(self, name: str, save: Callable[[Path], object], new: bool = False) -> None:
+        """Writes a file whole or not at all; a new one only where none is."""
         target = self.path / name
         incomplete = target.with_name(f".partial-{os.getpid()}-{target.name}")  # two runs may share the folder
         try:
             save(incomplete)
-            os.replace(incomplete, target)
+            if new:
+                _link(incomplete, target)
+            else:
+                os.replace(incomplete, target)
         except OSError as error:
             raise ValueError(f"{str(target)!r} could not be written ({error.strerror}). Try another --out.") from None
         finally:
             incomplete.unlink(missing_ok=True)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Gives a file a second name, unless that is taken."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        pass
+    except OSError:  # not every file system has links
+        os.replace(path, target)
+
+
+def _check_same(path: Path, recorded: dict[str, Any], record: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises ValueError if a folder's run is another one: by its options, by what a method's name means, by its file."""
+    for name, value in wanted.items():
+        if name not in PLACES and recorded.get(name, _DEFAULTS.get(name)) != value:
+            raise ValueError(
+                f"the folder {str(path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
+                "Try another --out."
+            )
+    methods = recorded.get("methods_in_full") or {}
+    for name, method in record["methods_in_full"].items():
+        if any(method.get(k) != v for k, v in (methods.get(name) or {}).items()):
+            raise ValueError(f"the folder {str(path)!r} holds a run of another method {name}. Try another --out.")
+    if recorded.get("sha256", record["sha256"]) != record["sha256"]:
+        raise ValueError(
+            f"the folder {str(path)!r} holds a run on {record['dataset']!r} as it was before it changed. Try another --out."
+        )
+
+
+def _file_digest(config: Config) -> str | None:
+    """Of a user's own table; None where there is no such file."""
+    file = Path(config.dataset)
+    if config.experiment != "table" or not file.is_file():
+        return None
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{config.dataset!r} could not be read ({error.strerror}). Try another file.") from None
 
 
 def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
