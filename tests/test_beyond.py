@@ -183,7 +183,10 @@ CLASSES = replace(CONFIG, experiment="toy-classification", dataset="toy-classifi
         (replace(CLASSES, methods=("ProbMix-beta",)), r"'beta-nll' was asked for classes.*Try"),
         (replace(CLASSES, methods=("ERM",), criterion="beta-nll"), r"'beta-nll' was asked for classes.*Try"),
         (replace(CLASSES, methods=("C-Mixup",)), r"'label-kernel' was asked for classes.*Try"),
-        (replace(CONFIG, methods=("4-ProbMix",), batch_size=30), r"batches of 30 rows .* a method that fuses 4.*Try"),
+        (
+            replace(CONFIG, methods=("4-ProbMix",), batch_size=30),
+            r"batch_size is 30, expected a multiple of the 4 rows .* Try batch_size 28",
+        ),
     ],
 )
 def test_methods_that_do_not_fit_the_data_are_refused_before_anything_runs(config: Any, sentence: str):

@@ -102,3 +102,15 @@ def test_of_two_runs_that_begin_at_once_one_is_refused(monkeypatch, tmp_path):
         RunFolder(tmp_path, replace(config, epochs=2), "cpu")
     assert json.loads((tmp_path / "config.json").read_text("utf-8"))["epochs"] == 1
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_first_seed_that_diverged_costs_its_own_panel_alone(capsys, tmp_path):
+    config = tmp_path / "config.json"
+    record = {"experiment": "toy-regression", "methods": ["ERM"], "splits": [0], "epochs": 2}
+    config.write_text(json.dumps(record | {"learning_rate": 1e9}), "utf-8")
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        assert main(["run", str(config), "--out", str(tmp_path / "wild")]) == 0
+    assert not (tmp_path / "wild" / "figures" / "bands.png").exists()
+    config.write_text(json.dumps(record), "utf-8")
+    assert main(["run", str(config), "--out", str(tmp_path / "tame")]) == 0
+    assert (tmp_path / "tame" / "figures" / "bands.png").exists()

@@ -177,6 +177,36 @@ def test_epochs_that_patience_may_cut_short_are_told(tmp_path):
     assert page.row("run", "uci")[6] == "1000, or 50 without a better validation NLL"
 
 
+def test_a_row_with_methods_missing_is_not_counted_as_lost(tmp_path):
+    results = cases.uci(("yacht", "kin8nm"), METHODS, splits=2)
+    part = results[~(results["dataset"].eq("kin8nm") & results["method"].eq("M-ProbMix"))]
+    rows = "Table 1, NLL on the UCI sets: rows where our best is no worse than the paper's best"
+    for numbers, measured in ((results, "2"), (part, "1")):
+        run = cases.write_run(tmp_path / measured, numbers)
+        page = Page(write_report([run]).read_text(encoding="utf-8"))
+        assert page.row(rows)[1].endswith(f" of {measured}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("config.json", b'{"x": 1}', "has null for experiment, expected a run's record"),
+        ("config.json", b'{"experiment": "uci", "epochs": {}, "versions": {}}', "has {} for epochs"),
+        ("figures/bands.png", b"garbage", "is no PNG file"),
+    ],
+)
+def test_foreign_files_of_a_run_are_named(capsys, tmp_path, name, content, sentence):
+    run = cases.write_run(tmp_path / "run", cases.uci(("yacht",), ["ERM"], splits=2))
+    (run / name).write_bytes(content)
+    status, _, said = report(capsys, run)
+    assert status == 1 and sentence in said and "Traceback" not in said
+
+
+def test_a_run_that_has_finished_no_method_is_one(capsys, tmp_path):
+    (tmp_path / "run" / "cells").mkdir(parents=True)
+    assert "no method of" in report(capsys, tmp_path / "run")[2]
+
+
 def test_the_same_report_twice_and_old_figures_go(tmp_path):
     run = cases.write_run(
         tmp_path / "run", grid := cases.ablation("regression", 4, TWO, settings=["alpha=0.1 beta=0", "alpha=1 beta=0"])

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pyro_probmix.experiments.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.grid import SETTINGS
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
@@ -33,21 +35,27 @@ def check_config(config: Config) -> None:
         _require(counts is None or counts >= 1, option, counts, "at least 1", 5 if option == "neighbors" else 1)
     size = config.batch_size
     _require(size is None or size >= 2, "batch_size", size, "at least 2", 32)
-    _require(config.seed >= 0, "seed", config.seed, "at least 0", 0)
+    _require(0 <= config.seed < _SEEDS, "seed", config.seed, f"at least 0 and less than {_SEEDS}", 0)
     seeds = list(config.splits)
     sound = len(set(seeds)) == len(seeds) > 0 and min(seeds) >= 0
     _require(sound, "splits", seeds, "different seeds of at least 0", "0,1,2")
+    _require(max(seeds) < _SEEDS, "splits", seeds, f"seeds less than {_SEEDS}", "0,1,2")
     for option, positive in (
         ("alpha", config.alpha),
         ("learning_rate", config.learning_rate),
         ("bandwidth", config.bandwidth),
     ):
         _require(0 < positive < math.inf, option, positive, "a finite value above 0", _DEFAULTS[option])
+        sound = bool(_SINGLE.tiny <= positive <= _SINGLE.max)
+        _require(sound, option, positive, "a value that a float of 32 bits can hold", _DEFAULTS[option])
     beta = config.beta
     _require(beta is None or 0 <= beta < math.inf, "beta", beta, "a finite value of at least 0", 0)
     alphas, betas = list(config.alphas), list(config.betas)
     _require(_all_in(alphas, 0.0, strict=True), "alphas", alphas, "finite values above 0", "0.01, 0.1, 1")
     _require(_all_in(betas, 0.0, strict=False), "betas", betas, "finite values of at least 0", "0, 0.01")
+    for option, values, example in (("alphas", alphas, "0.01, 0.1, 1"), ("betas", betas, "0, 0.01")):
+        told = {f"{one:g}" for one in values}  # as the labels of a grid
+        _require(len(told) == len(values), option, values, "values that differ in six digits", example)
     widths = list(config.widths)
     sound = min(widths, default=0) >= 1
     _require(sound, "widths", widths, "at least one width, each at least 1", "128, 32")
@@ -56,6 +64,9 @@ def check_config(config: Config) -> None:
     _require(0 <= config.dropout < 1, "dropout", config.dropout, "at least 0 and less than 1", 0.1)
 
 
+#: Seeds are multiplied to seeds of 64 bits.
+_SEEDS = 10**12
+_SINGLE = np.finfo(np.float32)
 #: Defaults of numbers that every experiment has.
 _DEFAULTS = {"alpha": 0.1, "learning_rate": 0.005, "bandwidth": 1.0}
 

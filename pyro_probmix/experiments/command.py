@@ -53,6 +53,8 @@ def run_experiment(arguments: argparse.Namespace) -> None:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     label = config.dataset.rsplit("/", 1)[-1]
     name = config.experiment if label == config.experiment or "," in label else f"{config.experiment}-{label}"
+    if arguments.out == "":
+        raise ValueError("--out is empty, expected a folder. Try --out runs/mine, or leaving it out.")
     out = arguments.out or f"runs/{name}-{stamp}"
     if config.chunk is None:
         # What a folder holds goes on in its own chunks, however many jobs there are now.
@@ -124,6 +126,11 @@ def config_of(arguments: argparse.Namespace) -> Config:
         option = "--" + meaningless[0].replace("_", "-")
         raise ValueError(
             f"{option} has no meaning for {start.experiment}, expected none. Try probmix run table --help."
+        )
+    if given.get("setting", start.setting) != "fixed" and not {"alpha", "beta"}.isdisjoint(given):
+        raise ValueError(
+            f"--alpha or --beta was given beside the setting {given.get('setting', start.setting)!r}, which tries several of "
+            "each. Try --setting fixed, or alphas and betas in a file."
         )
     if start.experiment == "uci":
         if not copied and "dataset" not in given:

@@ -63,7 +63,7 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
 def _densities(jobs: Sequence[Job], folder: RunFolder) -> dict[str, tuple[ConditionalDensity, Problem]]:
     """Each method's density on its first split, one replica for each member of an ensemble, and that split's data.
 
-    Those of a resumed run whose files are gone are missing.
+    Those of a resumed run whose files are gone, and of a first split that diverged, are missing.
     """
     densities: dict[str, tuple[ConditionalDensity, Problem]] = {}
     for job in jobs:
@@ -73,7 +73,8 @@ def _densities(jobs: Sequence[Job], folder: RunFolder) -> dict[str, tuple[Condit
             density.load_state_dict(weights)
             empty = method_density(job.method, job.config, job.problem, members)
             first = select_replicas(density, empty, range(members))
-            densities[job.config.methods[0]] = first, job.problem.replicas([0])
+            if all(bool(tensor.isfinite().all()) for tensor in first.state_dict().values()):
+                densities[job.config.methods[0]] = first, job.problem.replicas([0])
     return densities
 
 

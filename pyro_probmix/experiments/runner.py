@@ -74,8 +74,8 @@ def check_method(method: Method, config: Config, problem: Problem) -> None:
     rows, name = problem.train.x.shape[1], graph_name(config, method)
     if config.batch_size is not None and config.batch_size % method.ways:
         raise ValueError(
-            f"batches of {config.batch_size} rows were asked for a method that fuses {method.ways}, expected a multiple. "
-            "Try a --method that fuses two."
+            f"batch_size is {config.batch_size}, expected a multiple of the {method.ways} rows that a method fuses. "
+            f"Try batch_size {max(1, config.batch_size // method.ways) * method.ways}."
         )
     numbers = only_regression(method, config.criterion)
     if numbers is not None and problem.classes:

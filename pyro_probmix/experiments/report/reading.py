@@ -107,6 +107,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise ValueError(f"{str(folder)!r} {what}, expected a run's folder. Try one that probmix run wrote.")
     results = folder / "results.parquet"
     if not results.is_file():
+        if (folder / "cells").is_dir():
+            raise ValueError(f"no method of {str(folder)!r} has finished yet. Try again when one has.")
         inside = sorted(found.parent.name for found in folder.glob("*/results.parquet"))
         hint = f"its folder {inside[0]!r}" if inside else "one that probmix run wrote"
         raise ValueError(f"{str(folder)!r} holds no results.parquet. Try {hint}.")
@@ -114,7 +116,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     keys = [*KEYS, "split"]
     curves = _parquet(folder / "curves.parquet", (*keys, "epoch", "train_loss", "validation_nll"))
     calibration = _parquet(folder / "calibration.parquet", (*keys, "bin", "count"), ("correct", "confidence"))
-    figures = {figure.stem: figure for figure in sorted((folder / "figures").glob("*.png"))}
+    figures = {figure.stem: _picture(figure) for figure in sorted((folder / "figures").glob("*.png"))}
     return Run(
         folder,
         folder.resolve().name,
@@ -124,6 +126,18 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         calibration,
         figures,
     )
+
+
+def _picture(path: Path) -> Path:
+    """The path, if it is of a PNG file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}). Try running it anew.") from None
+    if head != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{str(path)!r} is no PNG file, expected a figure that probmix run drew. Try running it anew.")
+    return path
 
 
 def _named(runs: list[Run]) -> tuple[Run, ...]:
@@ -190,6 +204,10 @@ def _config(path: Path) -> dict[str, Any] | None:
         ) from None
     if not isinstance(config, dict):
         raise ValueError(f"{str(path)!r} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
+    for name, kind in (("experiment", str), ("epochs", int), ("versions", dict)):
+        if not isinstance(config.get(name), kind):
+            told = json.dumps(config.get(name))
+            raise ValueError(f"{str(path)!r} has {told} for {name}, expected a run's record. Try moving it away.")
     return config
 
 
