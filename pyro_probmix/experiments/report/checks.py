@@ -141,12 +141,15 @@ def every(*checks: Check) -> Check:
 def on_rows(
     table: int,
     holds: Callable[[pd.Series], bool],
-    shown: Callable[[pd.Series], str],
+    shown: Callable[[pd.Series], Sequence[str]],
     *,
     need: int | None = None,
     rows: Callable[[str, str], bool] = lambda network, dataset: True,
 ) -> Check:
-    """A comparison of means holds on at least ``need`` of a table's rows (all, if None); decided as soon as it must be."""
+    """A comparison of means holds on at least ``need`` of a table's rows (all, if None); decided as soon as it must be.
+
+    The means of the methods that ``shown`` names are the numbers, and of two methods the paired difference too.
+    """
 
     def check(evidence: Evidence) -> Verdict:
         found: dict[str, tuple[bool, str]] = {}
@@ -154,10 +157,18 @@ def on_rows(
         for (network, dataset), frame in chosen.items():
             if len(frame):
                 label = dataset if network == "mlp" else f"{dataset} ({_network(network)})"
-                found[label] = holds(frame.mean()), shown(frame.mean())
+                found[label] = holds(frame.mean()), _means(frame, shown(frame.mean()))
         return _tally(found, len(chosen), need or len(chosen))
 
     return check
+
+
+def _means(frame: pd.DataFrame, names: Sequence[str]) -> str:
+    text = ", ".join(f"{name} {number(frame[name].mean())}" for name in names)
+    if len(set(names)) == 2 and len(frame) > 1:
+        mean, error, _ = difference(frame[names[0]], frame[names[1]])
+        text += f", difference {number(mean)} ± {number(error)}"
+    return text
 
 
 def on_grid(

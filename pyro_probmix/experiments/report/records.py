@@ -84,7 +84,8 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
         lines.append(Text(f"Left out, since these runs hold no numbers for them: {', '.join(left_out)}."))
     note = Text(
         "Undecided: the numbers point either way within two standard errors of the paired difference, or data sets are missing "
-        "whose numbers could change the outcome. "
+        "whose numbers could change the outcome. Claims on rows of Tables 1 to 4 (U, S) count rows by which mean is lower, as "
+        "the paper does, however small the difference; where its standard error is as large, the row says little. "
         "The paper's column holds each claim against the paper's own Tables 1 to 4; it gives no numbers for the toys. "
         "What the grids of the ablations say stands under the first setting. "
         '"±" is the standard error of a paired difference.'

@@ -32,7 +32,7 @@ from pyro_probmix.experiments.report.numbers import (
 )
 from pyro_probmix.experiments.report.page import Block, Cell, Figure, Page, Row, Section, Table, Text, number
 from pyro_probmix.experiments.report.paired import paired_tables
-from pyro_probmix.experiments.report.paper import TABLES
+from pyro_probmix.experiments.report.paper import TABLES, scaled
 from pyro_probmix.experiments.report.reading import KEYS, Run, Runs
 from pyro_probmix.experiments.report.records import choices_table, claims_table, runs_table
 from pyro_probmix.experiments.report.scores import chosen_table, cost_table, embedding_table, other_scores
@@ -50,7 +50,7 @@ def build_page(runs: Runs) -> Page:
     results = _ordered(runs.results)
     named = tabulated(results)  # what the grids say does not depend on the setting: it counts once, under the first
     found = {
-        setting: verdicts(Evidence(results if k == 0 else named, setting))
+        setting: verdicts(Evidence(scaled(results if k == 0 else named), setting))
         for k, setting in enumerate(settings_of(results) or ["fixed"])
     }
     names = ", ".join(run.name for run in runs.runs)

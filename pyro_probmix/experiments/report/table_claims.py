@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from pyro_probmix.experiments.report.checks import ahead, every, number, on_rows
+from pyro_probmix.experiments.report.checks import ahead, every, on_rows
 from pyro_probmix.experiments.report.evidence import Check, Claim, Evidence
 from pyro_probmix.experiments.report.paper import BASELINES, PROBABILISTIC
 
@@ -17,7 +17,7 @@ def uci_claims() -> list[Claim]:
     naval = "naval-propulsion-plant"
     erm_behind = (
         lambda means: bool(means[_lowest(means, PROBABILISTIC)] < means["ERM"]),
-        lambda means: ", ".join(f"{name} {number(means[name])}" for name in (_lowest(means, PROBABILISTIC), "ERM")),
+        lambda means: (_lowest(means, PROBABILISTIC), "ERM"),
     )
     return [
         Claim(
@@ -98,7 +98,7 @@ def stock_claims() -> list[Claim]:
             on_rows(
                 2,
                 lambda means: means.idxmin() == "Mix",
-                lambda means: f"{means.idxmin()} {number(means.min())}, Mix {number(means['Mix'])}",
+                lambda means: (str(means.idxmin()), "Mix"),
                 rows=_of("RCL"),
             ),
         ),
@@ -124,7 +124,7 @@ def stock_claims() -> list[Claim]:
             on_rows(
                 2,
                 lambda means: bool(max(means["ProbMix"], means["M-ProbMix"]) < means["Mix"]),
-                lambda means: ", ".join(f"{name} {number(means[name])}" for name in ("Mix", "ProbMix", "M-ProbMix")),
+                lambda means: ("Mix", "ProbMix", "M-ProbMix"),
                 rows=_of("GME"),
             ),
         ),
@@ -136,10 +136,7 @@ def stock_claims() -> list[Claim]:
             on_rows(
                 4,
                 lambda means: bool(means[["ERM", "Mix"]].min() < means[_lowest(means, PROBABILISTIC)]),
-                lambda means: ", ".join(
-                    f"{name} {number(means[name])}"
-                    for name in (_lowest(means, ("ERM", "Mix")), _lowest(means, PROBABILISTIC))
-                ),
+                lambda means: (_lowest(means, ("ERM", "Mix")), _lowest(means, PROBABILISTIC)),
                 need=5,
             ),
         ),
@@ -168,15 +165,13 @@ def _probabilistic_lowest(means: pd.Series) -> bool:
     return bool(means[_lowest(means, PROBABILISTIC)] < means[_lowest(means, BASELINES)])
 
 
-def _lowest_shown(means: pd.Series) -> str:
-    return ", ".join(
-        f"{name} {number(means[name])}" for name in (_lowest(means, PROBABILISTIC), _lowest(means, BASELINES))
-    )
+def _lowest_shown(means: pd.Series) -> tuple[str, str]:
+    return _lowest(means, PROBABILISTIC), _lowest(means, BASELINES)
 
 
-def _before(a: str, b: str) -> tuple[Callable[[pd.Series], bool], Callable[[pd.Series], str]]:
+def _before(a: str, b: str) -> tuple[Callable[[pd.Series], bool], Callable[[pd.Series], tuple[str, str]]]:
     """Method a has a lower mean than b, and the two."""
-    return lambda means: bool(means[a] < means[b]), lambda means: f"{a} {number(means[a])}, {b} {number(means[b])}"
+    return lambda means: bool(means[a] < means[b]), lambda means: (a, b)
 
 
 def _of(stock: str) -> Callable[[str, str], bool]:
