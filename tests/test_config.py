@@ -97,6 +97,13 @@ def test_patience_ends_a_job_and_keeps_the_best_epoch(capsys, tmp_path):
         ({"seed": 10**20}, "seed is 100000000000000000000, expected at least 0 and less than 1000000000000"),
         ({"splits": [10**20]}, "splits is [100000000000000000000], expected seeds less than"),
         ({"task": "clustering"}, "unknown task 'clustering', expected one of regression, classification"),
+        (
+            {"experiment": "toy-regression", "dataset": "toy-regression", "task": "classification"},
+            "task is 'classification'",
+        ),
+        ({"methods": "ERM"}, 'has "ERM" for methods, expected list[str, ...]. Try ["ERM", "ProbMix"].'),
+        ({"splits": 2}, "has 2 for splits, expected list[int, ...]. Try [0, 1, 2]."),
+        ({"network": "lstm"}, "unknown network 'lstm', expected one of mlp. Try leaving it out."),
         ({"labels": "soft"}, "unknown labels 'soft', expected one of sample, expected"),
         ({"seed": -1}, "seed is -1, expected at least 0"),
         ({"experiment": "toy-regression"}, "dataset is 'diabetes' for toy-regression, expected 'toy-regression'"),

@@ -84,9 +84,14 @@ def _check_names(config: Config) -> None:
     ):
         for name in names:
             if name is not None and name not in known:
-                raise ValueError(
-                    f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try {_way(option, known[0])}."
-                )
+                way = "leaving it out" if known == ("mlp",) else _way(option, known[0])  # --network is for series alone
+                raise ValueError(f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try {way}.")
+    tasks = {"toy-classification": "classification", "ablation-classification": "classification", "table": config.task}
+    task = tasks.get(config.experiment, "regression")
+    if config.task not in (None, task):
+        raise ValueError(
+            f"task is {config.task!r} for {config.experiment}, expected {task!r}. Try leaving it out, or another experiment."
+        )
     own = EXPERIMENTS[config.experiment].dataset
     if config.experiment.startswith(("toy", "ablation")) and config.dataset != own:
         raise ValueError(

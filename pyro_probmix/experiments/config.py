@@ -183,7 +183,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 
 _EXAMPLES: dict[str, Any] = {
     one.name: getattr(EXPERIMENTS["uci"], one.name) if one.default is MISSING else one.default for one in fields(Config)
-}
+} | {"methods": ("ERM", "ProbMix"), "splits": (0, 1, 2)}
 
 
 def _as_kind(value: Any, kind: Any) -> Any:
