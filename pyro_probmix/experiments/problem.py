@@ -162,7 +162,8 @@ def _stacked(dealt: list[tuple[Table, Table, Split]], names: tuple[str, ...]) ->
         missing = sorted(set(range(len(table.classes))) - set(np.unique(y[0])))
         if missing:
             raise ValueError(
-                f"{table.name}: no split has class {table.classes[missing[0]]!r} among its training rows. Try more rows of it, or a regression."
+                f"{table.name}: no split has class {table.classes[missing[0]]!r} among its training rows. Try more rows of it, "
+                "or a regression."
             )
         loc, scale = np.zeros((len(dealt), 1, 1)), np.ones((len(dealt), 1, 1))
         targets = [torch.as_tensor(part) for part in y]
