@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from pyro_probmix.models import Method
 
 __all__ = ["main"]
+
+
+#: As PyTorch says it; compiled code names a call that does nothing but fill new memory.
+OUT_OF_MEMORY = r"can't allocate memory|aoti_torch_\w*(empty|rand)\w*\(.*API call failed"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"probmix: {error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # as PyTorch says it
+        if isinstance(error, RuntimeError) and not re.search(OUT_OF_MEMORY, str(error)):
             raise
         print(
             "probmix: the memory did not suffice, and nothing was written. Try fewer rows, fewer members or fewer --jobs.",

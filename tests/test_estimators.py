@@ -441,32 +441,49 @@ def held_out_of(members, shares):
 
 
 def test_held_out_nll_is_that_of_the_members_to_whom_a_row_is_new():
-    """Against a loop over rows, at the best factor on a fine grid."""
+    """Against a loop over rows, at the best factor on a fine grid; carried on in 1/m from one member and m to all five."""
     density, x = held_out_of(members=5, shares=2)
     y = torch.randn(2, 10, 1)[torch.arange(5) % 2] * 3
     weights = torch.rand(2, 10)[torch.arange(5) % 2]
-    score = HeldOut(density, x, y, weights, 2, None)
-    value = score()
-    _, factor = score._best(*score._finite())
+    value = HeldOut(density, x, y, weights, 2, None)()
     with torch.no_grad():
         parts = density.likelihood(density.decoder(density.encoder(x)))
 
-    def nll(factor):
+    def nll(factor, groups):
         total = norm = 0.0
-        for share in range(2):
+        each = widened(parts, factor).log_prob(y)
+        for members in groups:
             for row in range(10):
-                law = widened(parts, factor)
-                each = law.log_prob(y)[[r for r in range(5) if r % 2 == share], row]
-                total -= float(weights[share, row] * (each.exp().mean().log()))
-                norm += float(weights[share, row])
+                weight = float(weights[members[0], row])
+                total -= weight * float(each[members, row].exp().mean().log())
+                norm += weight
         return total / norm
 
+    def best(groups):
+        return min(nll(factor, groups) for factor in np.geomspace(0.5, 20, 400))
+
+    one, some = best([[0], [1], [2], [3], [4]]), best([[0, 2, 4], [1, 3]])
+    m = 2 / (1 / 3 + 1 / 2)
+    expected = some - (one - some) * (1 / m - 1 / 5) / (1 - 1 / m)
     assert torch.isfinite(value).all() and len(set(value.tolist())) == 1
-    assert float(value[0]) == pytest.approx(nll(factor), rel=1e-5)
-    assert nll(factor) <= min(nll(f) for f in np.geomspace(0.5, 20, 60)) + 1e-4
+    assert float(value[0]) == pytest.approx(expected, abs=5e-4) and expected < some
 
 
-def test_the_spread_of_all_members_follows_from_that_of_a_few():
+def test_held_out_nll_is_averaged_over_the_last_epochs():
+    density, x = held_out_of(members=2, shares=1)
+    y = torch.randn(1, 10, 1).expand(2, -1, -1)
+    score = HeldOut(density, x, y, torch.ones(2, 10), 1, None)
+    single, seen = [], []
+    for _ in range(13):
+        with torch.no_grad():
+            density.likelihood.linear.bias += 0.1 * torch.randn_like(density.likelihood.linear.bias)
+        single.append(float(HeldOut(density, x, y, torch.ones(2, 10), 1, None)()[0]))
+        seen.append(float(score()[0]))
+    expected = [np.mean(single[max(0, t - 9) : t + 1]) for t in range(13)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+
+
+def test_spread_and_nll_of_all_members_follow_from_those_of_a_few():
     """Members that err independently about a wave: two hold each row out, and the spread is that for all twenty."""
     members, rows = 20, 2000
     torch.manual_seed(0)
@@ -493,8 +510,10 @@ def test_the_spread_of_all_members_follows_from_that_of_a_few():
     of_all = HeldOut(Erring(own), fresh, truth, torch.ones(members, rows), 1, None)
     _, ideal = of_all._best(*of_all._finite())
     few = HeldOut(Erring(own), x, y, torch.ones(members, rows), 10, None)
-    _, of_two = few._best(*few._finite())
+    nll_of_two, of_two = few._best(*few._finite())
     assert ideal < found < of_two - 0.35 * (of_two - ideal)  # nearer, and on the safe side
+    of_twenty = float(of_all()[0])
+    assert of_twenty < float(few()[0]) < nll_of_two - 0.35 * (nll_of_two - of_twenty)
 
 
 def test_a_member_that_is_not_finite_is_left_out():

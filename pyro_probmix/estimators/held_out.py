@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from functools import singledispatch
 from typing import Any
 
@@ -19,6 +20,8 @@ __all__ = ["HeldOut", "mixture", "widened"]
 
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
+#: Epochs whose NLLs are averaged: while the rate is high they scatter, and the lowest of many says little.
+SMOOTHING = 10
 
 
 @singledispatch
@@ -99,14 +102,18 @@ class _GivenNoise(Messenger):
 
 
 class HeldOut:
-    r"""The NLL of held-out rows under the mixture of the members that hold them out, at the best spread.
+    r"""What an ensemble is worth on new rows, from the members that hold a row out, at the best spread.
 
     .. math::
-        \min_\tau\; -\frac{1}{\sum_i w_i} \sum_i w_i \log \frac{1}{|M_i|} \sum_{m \in M_i} p_m^{(\tau)}(y_i \mid x_i)
+        L_m = \min_\tau\; -\frac{1}{\sum_i w_i} \sum_i w_i \log \frac{1}{m} \sum_{r \in M_i} p_r^{(\tau)}(y_i \mid x_i)
 
-    where member m's density is :func:`widened` by :math:`\tau`, and :math:`M_i` are the members that row i is new to. Long
+    where member r's density is :func:`widened` by :math:`\tau`, and :math:`M_i` are the m members that row i is new to. Long
     training makes a mean better and a scale too small. A loss at the best :math:`\tau` sees the first, and :math:`\tau`
     mends the second.
+
+    All R members are new to a row that is predicted later, and more of them forgive more of each one's own error: by
+    :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is for squared errors,
+    and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`.
 
     Args:
         density: whose members are scored, as they stand when called.
@@ -124,15 +131,25 @@ class HeldOut:
     ) -> None:
         self.density, self.x, self.y, self.weights = density, x, y, weights
         self.shares, self.noise = shares, noise
+        self._recent: deque[Tensor] = deque(maxlen=SMOOTHING)
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
-        """The NLL in nats a row for each member, [R]: one number for all, NaN for those whose density is not finite."""
+        """The NLL in nats a row of all members, :math:`L_R`, averaged over the last calls, one for each epoch.
+
+        Returns:
+            [R]: one number for all, NaN for those whose density is not finite.
+        """
         components, groups = self._finite()
         nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         if groups:
-            nll[[r for members in groups for r in members]] = self._best(components, groups)[0]
-        return nll
+            together, _ = self._best(components, groups)
+            ahead = self._ahead(groups)
+            if ahead:
+                together -= ahead * (self._best(components, _alone(groups))[0] - together)
+            nll[[r for members in groups for r in members]] = together
+        self._recent.append(nll)
+        return torch.where(nll.isnan(), nll, torch.stack([*self._recent]).nanmean(0))
 
     @torch.no_grad()
     def factor(self) -> float:
@@ -146,11 +163,10 @@ class HeldOut:
         if not groups:
             return 1.0
         _, together = self._best(components, groups)
-        m = len(groups) / sum(1 / len(members) for members in groups)
-        if m == 1:
+        ahead = self._ahead(groups)
+        if not ahead:
             return together
-        _, alone = self._best(components, [[r] for members in groups for r in members])
-        ahead = (1 / m - 1 / len(self.x)) / (1 - 1 / m)
+        _, alone = self._best(components, _alone(groups))
         square = together**2 - (alone**2 - together**2) * ahead
         return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
 
@@ -164,7 +180,7 @@ class HeldOut:
         nll = torch.full(self.x.shape[:1], torch.inf, device=self.x.device, dtype=torch.float64)
         if groups:
             alone = [r for members in groups for r in members]
-            law = widened(components, self._best(components, [[r] for r in alone])[1])
+            law = widened(components, self._best(components, _alone(groups))[1])
             log_prob = law.log_prob(self.y).logsumexp(0) - math.log(components.batch_shape[0])  # [R, v]
             mean = (log_prob.double() * self.weights).sum(-1) / self.weights.sum(-1)
             nll[alone] = -mean[alone]
@@ -176,6 +192,11 @@ class HeldOut:
         finite = components.log_prob(self.y).isfinite().all(-1).all(0).tolist()  # [S, R, v] to [R]
         groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
         return components, [members for members in groups if members]
+
+    def _ahead(self, groups: list[list[int]]) -> float:
+        """How many times what m members gain over one all R gain over m, of what is linear in 1/m; 0 where m is 1 or R."""
+        m = len(groups) / sum(1 / len(members) for members in groups)
+        return 0.0 if m == 1 else (1 / m - 1 / len(self.x)) / (1 - 1 / m)
 
     def _best(self, components: Any, groups: list[list[int]]) -> tuple[float, float]:
         """The lowest NLL of the mixtures over groups of members, and the factor at which it is."""
@@ -194,6 +215,10 @@ class HeldOut:
         bounds = (math.log(NARROWEST), math.log(WIDEST))
         found: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
         return (float(found.fun), math.exp(float(found.x))) if found.fun < plain else (plain, 1.0)
+
+
+def _alone(groups: list[list[int]]) -> list[list[int]]:
+    return [[r] for members in groups for r in members]
 
 
 def _can_widen(p: Any) -> bool:

@@ -43,7 +43,8 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
             more; by default the method's own, which is 0.1 for most.
         beta: spread of the label kernels, on the standardised target; 0 if left out.
         neighbors: K of the methods that fuse with near rows.
-        epochs: passes over the rows; by default about 2500 steps' worth, 20 to 500.
+        epochs: passes over the rows; by default as many as make about one step a row, or 2500 to 7500 steps, in 20 to
+            500 passes.
         batch_size: rows of a step, even; by default a 32nd of the rows, as a power of two, 32 to 256.
         learning_rate: of Adam, at first; it falls to zero along half a cosine.
         validation_fraction: share of the rows that each member holds out, another share for each as far as they go. The

@@ -24,8 +24,8 @@ __all__ = ["Plan", "train"]
 HELD_OUT_DRAWS = 4
 #: A member that is so many nats a row worse than the median one has failed.
 FAR_OFF = 1.0
-#: Without a number of epochs, training takes about so many steps, and passes over the rows in these bounds.
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 20, 500
+#: Without a number of epochs, training takes about as many steps as there are rows, and passes over them, in these bounds.
+FEWEST_STEPS, MOST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 7500, 20, 500
 #: Without a batch size, a batch has a 32nd of the rows, as a power of two in these bounds.
 BATCH_SHARE, SMALLEST_BATCH, LARGEST_BATCH = 32, 32, 256
 
@@ -35,7 +35,7 @@ class Plan:
     """How to train; see the estimators for those that are their parameters.
 
     Attributes:
-        epochs: passes over the rows; None for about ``STEPS`` steps.
+        epochs: passes over the rows; None for about one step a row, in the bounds above.
         anneal: whether the rate falls to zero along half a cosine, or stays.
         fraction: share of the rows that a member holds out; 0 for none.
         deal_seed: deals the shares.
@@ -151,7 +151,8 @@ def _batch_size(n: int, ways: int) -> int:
 
 
 def _epochs(n: int, batch_size: int) -> int:
-    return min(max(-(-STEPS // -(-n // batch_size)), FEWEST_EPOCHS), MOST_EPOCHS)
+    steps = min(max(n, FEWEST_STEPS), MOST_STEPS)
+    return min(max(-(-steps // -(-n // batch_size)), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
 def _graph(plan: Plan, x: Tensor, y: Tensor) -> Graph | None:
