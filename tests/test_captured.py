@@ -1,5 +1,6 @@
 """Captured steps: what is replayed is the eager step, on a CPU through a stand-in for CUDA graphs, and on CUDA itself."""
 
+import sys
 import warnings
 from contextlib import contextmanager
 from typing import Any, cast
@@ -229,7 +230,56 @@ def test_an_optimizer_that_cannot_be_captured_is_named(tape):
     x, y = data()
     with pytest.warns(RuntimeWarning, match="Adagrad is no optimizer that torch can capture, such as Adam.*Try"):
         fit(process("ERM"), x, y, epochs=2, optimizer=torch.optim.Adagrad)
+    with pytest.warns(RuntimeWarning, match="Rprop looks at its rate in the first step alone, expected .*Try"):
+        fit(process("ERM"), x, y, epochs=2, optimizer=torch.optim.Rprop)
     assert tape.replays == 0
+
+
+@pytest.mark.parametrize("at", ["gradient", "validation"])
+def test_finding_that_it_waits_leaves_no_trace(at, tape, monkeypatch):
+    """A model that waits as only the device shows: the check raises, and the fit is the eager one, statistics included."""
+    x, y = (t[0] for t in data())
+    watched = [False]
+
+    @contextmanager
+    def watch(device):
+        watched[0] = True
+        try:
+            yield
+        finally:
+            watched[0] = False
+
+    class Waiting(Normed):
+        def forward(self, x, y=None):
+            if watched[0] and self.training == (at == "gradient"):
+                raise RuntimeError("called a synchronizing operation")
+            return super().forward(x, y)
+
+    monkeypatch.setattr(captured, "_no_waiting", watch)
+    models = [ProbMix(Waiting(), at="y", batch_size=8) for _ in range(2)]
+    fit(models[0], x, y, epochs=3, validation=(x, y), compile=False)
+    with pytest.warns(RuntimeWarning, match="runs the step eagerly, .* called a synchronizing operation.*Try"):
+        fit(models[1], x, y, epochs=3, validation=(x, y))
+    assert tape.replays == 0 and not models[1].training
+    for first, second in zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "NAdam", "RMSprop", "Adamax", "RAdam", "Adadelta", "ASGD"])
+def test_an_optimizer_of_torch_is_replayed(optimizer, tape, monkeypatch):
+    """On the tape a look at the rate is an error. Torch lets these be captured on CUDA alone; here it is told otherwise."""
+    own = getattr(torch.optim, optimizer)
+    for kind in own.__mro__:
+        if hasattr(module := sys.modules[kind.__module__], "_get_capturable_supported_devices"):
+            monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda supports_xla=True: ["cpu"])
+    x, y = data()
+    options: dict[str, Any] = {"optimizer": own, "schedule": lambda epoch: 0.9**epoch, "epochs": 4}
+    replayed, eager = process("ERM"), process("ERM")
+    fit(replayed, x, y, **options)
+    assert tape.replays > 0
+    fit(eager, x, y, compile=False, **options)
+    for key, value in weights(eager).items():
+        torch.testing.assert_close(weights(replayed)[key], value, rtol=1e-3, atol=1e-4)
 
 
 def test_finding_out_leaves_no_trace(tape):

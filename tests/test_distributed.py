@@ -47,7 +47,16 @@ def left(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "case", ["loop ERM", "loop ProbMix", "loop M-ProbMix", "fit ERM", "fit ERM, all rows", "fit ERM, stream"]
+    "case",
+    [
+        "loop ERM",
+        "loop ProbMix",
+        "loop M-ProbMix",
+        "fit ERM",
+        "fit ERM, all rows",
+        "fit ERM, stream",
+        "fit ERM, a last batch of half the size",
+    ],
 )
 def test_two_ranks_leave_the_weights_of_one_process_with_the_joint_batch(left, case):
     """Given the same pairs and noise; ERM has none besides the order of the rows."""

@@ -113,7 +113,9 @@ def test_more_rows_than_memory_get_one_sentence(folder, capsys, monkeypatch):
     for error in (
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"),
-        RuntimeError("aoti_torch_cpu_rand(std::array<int64_t, 1>{9L}.cbegin(), 1, &handle) API call failed at a.cpp, line 1"),
+        RuntimeError(
+            "aoti_torch_cpu_rand(std::array<int64_t, 1>{9L}.cbegin(), 1, &handle) API call failed at a.cpp, line 1"
+        ),
     ):
 
         def fail(*arguments: Any, error: Exception = error, **options: Any) -> None:

@@ -422,7 +422,8 @@ def draw_and_score(name: str, device: str) -> tuple[Tensor, Tensor]:
     try:
         with pyro.validation_enabled(False):
             law = built.pooled(y, partner, weight, event_dim)
-            real: Any = dist.Normal(torch.zeros(y.shape, device=device), 1.0).to_event(event_dim)
+            zeros = torch.zeros(y.shape, device=device)
+            real: Any = dist.Normal(zeros, torch.ones_like(zeros)).to_event(event_dim)  # a number would be copied there
             p = real if name.startswith(("Gaussian", "Dirac")) else law
             return law.sample(), expected_log_prob(p, law)
     finally:

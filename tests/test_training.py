@@ -14,10 +14,13 @@ from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, 
 from pyro_probmix.models import (
     Bernoulli,
     Categorical,
+    ConditionalDensity,
     Gamma,
     Gaussian,
     HomoscedasticGaussian,
+    PointEmbedding,
     Poisson,
+    Stacked,
     build_density,
     initialise,
 )
@@ -111,6 +114,28 @@ def test_a_replica_at_nan_changes_no_other_and_is_named(name):
     torch.testing.assert_close(result.validation_nll[:, ::2], expected.validation_nll[:, ::2], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["ERM", "M-ProbMix"])
+@pytest.mark.parametrize("likelihood", [Categorical, Bernoulli, Poisson])
+def test_a_replica_at_nan_of_a_law_that_would_refuse_to_be_drawn(name, likelihood):
+    x, _ = data()
+    density = build_density(
+        METHODS[name],
+        num_features=FEATURES,
+        likelihood=likelihood,
+        num_outputs=3 if likelihood is Categorical else 1,
+        widths=(8, 4),
+        replicas=R,
+    )
+    y = (x[..., 0] > 0).long() if likelihood is Categorical else (x[..., :1] > 0).float()
+    with torch.no_grad():
+        density.likelihood.linear.weight[1] = torch.nan
+    model = ProbMix(density, at=METHODS[name].site, batch_size=8)
+    with pytest.warns(RuntimeWarning, match="not finite for replica 1 in epoch 1"):
+        result = fit(model, x, y, epochs=2, validation=(x, y))
+    assert result.diverged == ("replica 1",)
+    assert result.validation_nll.isfinite().all(0).tolist() == [True, False, True]
+
+
 def test_a_replica_that_diverges_later_keeps_its_best_weights():
     x, y = data()
     model = process("ERM")
@@ -160,6 +185,35 @@ def test_gradients_are_clipped_in_each_replica():
         assert 1e-4 < moved < steps * 1e-3 * 1.01
 
 
+@pytest.mark.parametrize("compile", [False, True])
+def test_gradients_of_another_layout_than_their_parameters(compile):
+    """The fused optimizer walks through memory, where these networks' gradients lie transposed, or are one number expanded."""
+
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 5 * 8).reshape(5, 8))
+            self.shift = torch.nn.Parameter(torch.zeros(5, 3))
+
+        def forward(self, h):
+            return torch.einsum("...i,oi->...o", h, self.weight) + self.shift.sum()
+
+    def trained(optimizer=None):
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Linear(FEATURES, 8), torch.nn.Tanh(), Odd())
+        density = ConditionalDensity(
+            Stacked(layers, R), PointEmbedding(), torch.nn.Identity(), Gaussian(5, 1, R), replicas=R
+        )
+        model = ProbMix(density, at="y", batch_size=8)
+        options = {} if optimizer is None else {"optimizer": optimizer}
+        fit(model, *data(), epochs=10, learning_rate=0.01, compile=compile, **options)
+        return weights(model)
+
+    expected = trained(lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, fused=False))
+    for key, value in trained().items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-5)
+
+
 def test_best_epoch_of_each_replica_is_kept():
     x, y = data()
     seen = []
@@ -185,7 +239,7 @@ def test_patience_stops_each_replica_on_its_own():
 def test_a_schedule_scales_the_rate():
     x, y = data()
     halved, half = process("ProbMix"), process("ProbMix")
-    fit(halved, x, y, epochs=4, learning_rate=0.02, schedule=lambda epoch: 0.5)
+    fit(halved, x, y, epochs=4, learning_rate=0.02, schedule=lambda epoch: 0.5 if epoch % 2 else torch.tensor(0.5))
     fit(half, x, y, epochs=4, learning_rate=0.01)
     for key, value in weights(half).items():
         torch.testing.assert_close(weights(halved)[key], value, rtol=1e-5, atol=1e-7)

@@ -108,6 +108,7 @@ def everything(joint: bool, rank: int = 0) -> dict[str, dict[str, Tensor]]:
     left["fit ERM"] = by_fit("ERM", joint)
     left["fit ERM, all rows"] = by_fit("ERM", joint, None)
     left["fit ERM, stream"] = by_fit("ERM", joint, block_rows=18)
+    left["fit ERM, a last batch of half the size"] = by_fit("ERM", joint, 16)
     left["fit M-ProbMix"] = by_fit("M-ProbMix", joint, seed=7 * rank)  # the first rank's initial weights count
     return left
 

@@ -23,6 +23,7 @@ from pyro_probmix.estimators.training import Plan, train
 from pyro_probmix.inference.adam import fused_adam
 from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.models import Method
+from pyro_probmix.random_state import own_random_state
 
 __all__ = ["Callback", "ProbMixEstimator"]
 
@@ -238,8 +239,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         if not _is_integer(num_samples) or num_samples < 1:
             raise ValueError(f"got num_samples={num_samples!r}, expected a positive integer. Try num_samples=100.")
         device = next(state.density.parameters()).device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+        with own_random_state(device, int(check_random_state(random_state).randint(2**31 - 1))):
             drawn = [part.sample((num_samples,)).double().cpu().numpy() for _, part in state.mixtures(X)]
         return np.concatenate(drawn, axis=1)
 

@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from pyro_probmix.inference.prediction import PredictiveMixture, predict
+from pyro_probmix.random_state import own_random_state
 
 __all__ = ["HeldOut", "mixture", "widened"]
 
@@ -80,8 +81,7 @@ def mixture(density: nn.Module, x: Tensor, noise: Tensor | None, factor: float =
 
     draws = 1 if noise is None else len(noise)
     # The model draws a response, too, which nobody looks at: the random state is as before.
-    unmoved = torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
-    with torch.no_grad(), pyro.validation_enabled(False), unmoved:
+    with torch.no_grad(), pyro.validation_enabled(False), own_random_state(x.device):
         made = predict(with_given_noise, x, num_samples=draws, ensemble=True)
     if factor != 1.0:
         made = PredictiveMixture(widened(made.components, factor), 2)

@@ -16,6 +16,7 @@ from pyro_probmix.estimators.rows import Array, Rows, Scaler
 from pyro_probmix.inference.prediction import PredictiveMixture
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
+from pyro_probmix.random_state import own_random_state
 
 __all__ = ["State"]
 
@@ -56,7 +57,7 @@ class State:
     @classmethod
     def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int) -> State:
         """Weights drawn from seeds of their own, and the scalings of the rows."""
-        with torch.random.fork_rng(devices=[]):  # modules draw weights when they are made, before they get their own
+        with own_random_state():  # modules draw weights when they are made, before they get their own
             density = recipe.build([seed * 1_000_003 + r for r in range(recipe.members)])
         unit = getattr(density.likelihood, "unit", None)
         if isinstance(unit, Tensor):  # counts stay as they are; the unit of their rates follows them
@@ -91,7 +92,7 @@ class State:
 
 def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
     """Real targets are standardised, positive ones scaled, and others, such as counts and classes, left as they are."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with own_random_state(), torch.no_grad():
         support = named_likelihood(recipe.likelihood)(1, recipe.num_outputs, None)(torch.zeros(1, 1)).support
     while isinstance(support, constraints.independent):
         support = support.base_constraint

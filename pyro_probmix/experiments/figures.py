@@ -20,6 +20,7 @@ from pyro_probmix.experiments.results import RunFolder
 from pyro_probmix.experiments.runner import method_density, select_replicas
 from pyro_probmix.inference import PredictiveMixture, predict
 from pyro_probmix.models import ConditionalDensity
+from pyro_probmix.random_state import own_random_state
 
 __all__ = ["draw_figures"]
 
@@ -129,8 +130,7 @@ def _band(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     """Mean and 95 % band of the first seed's predictive over [-6, 6], with its points and the true curve."""
     grid = np.linspace(-6, 6, 241)
     x = torch.as_tensor(problem.x_scaler.transform(grid[:, None]), dtype=torch.float32, device=problem.loc.device)
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        torch.manual_seed(0)
+    with own_random_state(x.device, 0):
         predictive = _predictive(density, x, num_samples=400, loc=problem.loc[0], scale=problem.scale[0])
         draws = predictive.sample((2000,))[..., 0]
     low, high = np.quantile(draws.cpu().numpy(), [0.025, 0.975], axis=0)
@@ -153,8 +153,7 @@ def _regions(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
     device = problem.loc.device
     scaled = torch.as_tensor(problem.x_scaler.transform(grid), dtype=torch.float32, device=device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
+    with own_random_state(device, 0):
         probabilities = torch.cat([_predictive(density, part).probs for part in scaled.split(2000, 1)]).cpu().numpy()
     rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in CLASS_COLOURS])
     strength = np.clip((probabilities.max(-1, keepdims=True) - 1 / 3) * 1.5, 0.1, 1) * 0.6

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_probmix.experiments.problem import Part, Problem
 from pyro_probmix.inference import predict
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
+from pyro_probmix.random_state import own_random_state
 
 __all__ = ["BINS", "Calibration", "measure", "validation_nll"]
 
@@ -71,8 +72,7 @@ def measure(
     device = problem.loc.device
     # A replica without a finite weight scores NaN, and does not keep the others from being scored.
     no_validation = pyro.validation_enabled(False)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), no_validation:
-        torch.manual_seed(seed)
+    with own_random_state(device, seed), no_validation:
         values, calibration = _scores(density, problem, num_samples, members)
         if isinstance(density.embedding, GaussianEmbedding):
             plug_in, _ = _scores(density, problem, None, members)
@@ -86,8 +86,7 @@ def validation_nll(
 ) -> Tensor:
     """NLL of the validation rows in nats on the standardised target, [S], of each split's mixture; see :func:`measure`."""
     device = problem.loc.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
+    with own_random_state(device, seed), pyro.validation_enabled(False):
         own = _Members(density, problem.validation, num_samples, members)
         total = sum(own.log_prob(rows).sum(-1) for rows in own.blocks())
     return -torch.as_tensor(total) / problem.validation.x.shape[1]

@@ -6,8 +6,9 @@ __all__ = ["Captured", "CapturedStep", "CudaGraphs", "Recorder", "capture", "rec
 
 import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from pyro_probmix.inference.compiled import LogProb, check_repeats
 from pyro_probmix.inference.objective import Objective
 from pyro_probmix.inference.steps import Step
+from pyro_probmix.random_state import own_random_state
 
 T = TypeVar("T")
 
@@ -57,15 +59,21 @@ class CudaGraphs:
         """Runs work on the stream, after all that was asked of the device before and before all that will be."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            result = work()
-        current.wait_stream(self.stream)
-        return result
+        try:
+            with torch.cuda.stream(self.stream):
+                return work()
+        finally:
+            current.wait_stream(self.stream)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Captures work as a graph, and returns its replay; the work itself is not run."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), _no_collection(), torch.cuda.graph(graph, stream=self.stream):
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.stream(self.stream),  # a capture that fails would leave it the current one
+            _no_collection(),
+            torch.cuda.graph(graph, stream=self.stream),
+        ):
             work()
         return graph.replay
 
@@ -109,9 +117,10 @@ class Captured:
         return self._by_shape[key](*tensors)
 
     def forget(self) -> None:
-        """Makes the next call record anew."""
+        """Makes the next calls run once more as they are, and then record anew."""
         for recording in self._by_shape.values():
             recording.replay = None
+            recording.calls = min(recording.calls, self.warm_up - 1)
 
 
 class _Recording:
@@ -157,6 +166,8 @@ class CapturedStep:
         for group in step.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = True  # before there is a state, which then lies on the device
+                if not group.get("fused"):
+                    group["foreach"] = True  # some look at the rate when they go through tensors one by one
             else:  # SGD, which looks at a rate on the device unless it is fused
                 group["fused"], group["foreach"] = True, False
 
@@ -188,6 +199,7 @@ def capture(
     log_prob: LogProb | None,
     objective: Objective,
     tensors: tuple[Tensor, Tensor, Tensor],
+    blocks: Sequence[tuple[Tensor, ...]],
     recorder: Recorder,
     *,
     num_steps: int,
@@ -203,6 +215,7 @@ def capture(
         log_prob: the validation, if there is one.
         objective: what the step's gradient is of.
         tensors: all rows x and y, and an example of a minibatch's rows.
+        blocks: of held-out rows, one of each shape that the validation will get.
         recorder: records them.
         num_steps: how many steps there will be; a few are not recorded unless that is ``required``.
         required: whether to refuse a step that cannot be recorded.
@@ -218,7 +231,8 @@ def capture(
     try:
         _check_optimizer(step.optimizer)
         check_repeats(objective, *tensors)
-        _check_waiting(step, objective, tensors[2], recorder)
+        validations = [partial(log_prob, *block) for block in blocks] if log_prob is not None else []
+        _check_waiting(partial(step.gradient, tensors[2]), validations, objective, tensors[2].device, recorder)
     except RuntimeError as error:
         if required:
             raise ValueError(
@@ -236,20 +250,40 @@ def capture(
 def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
     if not all("capturable" in group for group in optimizer.param_groups) and type(optimizer) is not torch.optim.SGD:
         raise RuntimeError(f"{type(optimizer).__name__} is no optimizer that torch can capture, such as Adam")
+    if isinstance(optimizer, torch.optim.Rprop):
+        raise RuntimeError("Rprop looks at its rate in the first step alone, expected an optimizer such as Adam")
 
 
-def _check_waiting(step: Step, objective: Objective, rows: Tensor, recorder: Recorder) -> None:
-    """Raises RuntimeError if the gradient makes the host wait for the device; leaves no trace of having tried."""
+def _check_waiting(
+    gradient: Callable[[], Tensor],
+    validations: Sequence[Callable[[], Tensor]],
+    objective: Objective,
+    device: torch.device,
+    recorder: Recorder,
+) -> None:
+    """Raises RuntimeError if the gradient or a validation makes the host wait for the device; leaves no trace of it."""
     buffers = [(buffer, buffer.clone()) for buffer in objective.buffers()]
-    with torch.random.fork_rng(devices=[rows.device] if rows.is_cuda else []):
-        recorder.aside(lambda: step.gradient(rows))  # what is made at the first time may wait
-        with _no_waiting(rows.device):
-            recorder.aside(lambda: step.gradient(rows))
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
-    for parameter in step.replicas.parameters:
-        parameter.grad = None
+    training = objective.training
+
+    def no_grad(validation: Callable[[], Tensor]) -> Tensor:
+        with torch.no_grad():
+            return validation()
+
+    try:
+        with own_random_state(device):
+            for mode, works in ((training, [gradient]), (False, [partial(no_grad, v) for v in validations])):
+                objective.train(mode)
+                for work in works:
+                    recorder.aside(work)  # what is made at the first time may wait
+                    with _no_waiting(device):
+                        recorder.aside(work)
+    finally:
+        objective.train(training)
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        for parameter in objective.replicas.parameters:
+            parameter.grad = None
 
 
 @contextmanager

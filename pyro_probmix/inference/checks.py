@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["check_kinds", "check_rows", "check_streamed_rows", "own_random_state"]
+__all__ = ["check_kinds", "check_rows", "check_streamed_rows"]
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.random_state import own_random_state
 
 CHECKED_ROWS = 8_192  # at once, so that what a check computes is small beside a block
 
@@ -71,7 +71,7 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, shared: bool 
     model.eval()
     try:
         # With draws of its own: training draws the same whatever is checked.
-        with own_random_state(0, x.device), poutine.block(), poutine.trace() as tracer:
+        with own_random_state(x.device, 0), poutine.block(), poutine.trace() as tracer:
             model.density(few_x, few_y)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
@@ -111,11 +111,3 @@ def check_streamed_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> None
     """Checks rows that all replicas share piece by piece, which takes little memory."""
     for piece in zip(x.split(CHECKED_ROWS), y.split(CHECKED_ROWS), strict=True):
         check_rows(model, *piece, rows, shared=True)
-
-
-@contextmanager
-def own_random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from a seed, of which no trace is left."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

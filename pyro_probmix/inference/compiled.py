@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyro_probmix.inference.objective import Gradient, Objective, eager_gradient
+from pyro_probmix.inference.objective import Gradient, Objective, eager_gradient, hold
 from pyro_probmix.inference.programs import Program, compiled_program, quiet, traced
 from pyro_probmix.inference.validation import Validation
 
@@ -51,7 +51,7 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
     def gradient(rows: Tensor) -> Tensor:
         losses, *gradients = run(rows)
         for parameter, own in zip(own_parameters, gradients, strict=True):
-            parameter.grad = own
+            hold(parameter, own)
         return losses
 
     return gradient

@@ -58,6 +58,7 @@ class Ranks:
     def shared(self, order: Tensor) -> Tensor:
         """The first rank's order of the rows, for all."""
         if self.count > 1:
+            order = order.contiguous()  # what is sent is memory from the first element on
             distributed.broadcast(order, 0)
         return order
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Gradient", "Objective", "eager_gradient"]
+__all__ = ["Gradient", "Objective", "eager_gradient", "hold"]
 
 from collections.abc import Callable, Mapping
 
@@ -65,6 +65,13 @@ class Objective(nn.Module):
         return gradients if self.clip_norm is None else self.replicas.clipped(gradients, self.clip_norm)
 
 
+def hold(parameter: Tensor, gradient: Tensor | None) -> None:
+    """Leaves a gradient in a parameter, laid out as the parameter is: a fused optimizer walks through memory."""
+    if gradient is not None and gradient.stride() != parameter.stride():
+        gradient = torch.empty_like(parameter).copy_(gradient)
+    parameter.grad = gradient
+
+
 def eager_gradient(objective: Objective, x: Tensor, y: Tensor) -> Gradient:
     """The gradient by running the model at each step."""
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
@@ -73,7 +80,7 @@ def eager_gradient(objective: Objective, x: Tensor, y: Tensor) -> Gradient:
         losses: Tensor = objective(x, y, rows)
         gradients = objective.gradients(losses, parameters)
         for name, parameter in parameters.items():
-            parameter.grad = gradients.get(name)
+            hold(parameter, gradients.get(name))
         return losses.detach()
 
     return gradient

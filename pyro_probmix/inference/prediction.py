@@ -16,6 +16,8 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.batches import floating_tensor
+
 __all__ = ["PredictiveMixture", "negative_log_likelihood", "predict"]
 
 Embedding = Literal["sample", "mean"]
@@ -126,12 +128,15 @@ class PredictiveMixture(TorchDistribution):
 class _DrawEmbeddings(Messenger):
     """Draws the embedding S times in a new leading dim, or passes its mean on."""
 
-    def __init__(self, at: str, embedding: Embedding, num_samples: int) -> None:
+    def __init__(self, at: str, response: str, embedding: Embedding, num_samples: int) -> None:
         super().__init__()
-        self.at, self.embedding, self.num_samples = at, embedding, num_samples
+        self.at, self.response, self.embedding, self.num_samples = at, response, embedding, num_samples
         self.drawn = False
 
     def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == self.response and not msg["is_observed"] and not msg["fn"].has_rsample:
+            # Its law is wanted, and no draw: counts and classes refuse to be drawn where one replica is not finite.
+            msg["value"] = floating_tensor(msg["fn"]).new_zeros(()).expand(msg["fn"].shape())
         if msg["name"] != self.at or msg["is_observed"]:
             return
         if self.embedding == "mean":
@@ -200,7 +205,7 @@ def predict(
         raise ValueError(f"predict got embedding={embedding!r}, expected 'sample' or 'mean'. Try embedding='sample'.")
     if num_samples < 1:
         raise ValueError(f"predict got num_samples={num_samples}, expected at least 1. Try num_samples=100.")
-    draws = _DrawEmbeddings(at, embedding, num_samples)
+    draws = _DrawEmbeddings(at, response, embedding, num_samples)
     with poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
         density(x)
     site: Any = tracer.trace.nodes.get(response)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyro_probmix.random_state import own_random_state
+
 __all__ = ["Program", "compiled_program", "quiet", "traced"]
 
 import warnings
@@ -62,7 +64,7 @@ def compiled_program(
 @contextmanager
 def quiet(device: torch.device) -> Iterator[None]:
     """Tracing and compiling without a trace; raises RuntimeError with the first line of whatever goes wrong."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with warnings.catch_warnings(), own_random_state(device):
         warnings.simplefilter("ignore")  # the tracer's and the compiler's, about themselves
         try:
             yield

@@ -16,7 +16,7 @@ from torch import Tensor
 from pyro_probmix.inference.adam import fused_adam
 from pyro_probmix.inference.captured import CapturedStep, capture, recorder_for
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
-from pyro_probmix.inference.checks import check_kinds, own_random_state
+from pyro_probmix.inference.checks import check_kinds
 from pyro_probmix.inference.compiled import choose
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.distributed import Ranks, joint_gradient
@@ -29,6 +29,7 @@ from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.random_state import own_random_state
 
 __all__ = ["Fit", "fit"]
 
@@ -150,7 +151,7 @@ def fit(
     stack = () if model.replicas is None else (model.replicas,)
     # A stream's memory is bounded, so what is free goes back; on other devices little is freed and taken here.
     pages = nullcontext() if isinstance(x, RowStream) or device.type != "cpu" else kept_pages()
-    own_state = own_random_state(ranks.seed(seed), device)
+    own_state = own_random_state(device, ranks.seed(seed))
     with own_state, pyro.validation_enabled(False), pyro.get_param_store().scope(), pages:
         source = Minibatches(model, x, y, weights, ranks, seed=seed, device=device)
         score = validation if callable(validation) else None
@@ -173,8 +174,9 @@ def fit(
         step: Step | CapturedStep = plain
         if recorder is not None:
             tensors = source.x, source.y, example
+            blocks = [] if evaluation is None else evaluation.distinct_blocks()
             step, log_prob = capture(
-                plain, log_prob, objective, tensors, recorder, num_steps=num_steps, required=compile is True
+                plain, log_prob, objective, tensors, blocks, recorder, num_steps=num_steps, required=compile is True
             )
         state = FitState(model, steps, replicas, train, scores)
         settings: dict[str, Any] = {
@@ -243,6 +245,7 @@ def _epoch_rate(
     rates: Tensor, factor: float | Tensor, replicas: Replicas, patience: int | None
 ) -> tuple[float, Tensor | None]:
     """The optimizer's rate, and the replicas' share of it, [R]; None where all have the same."""
+    factor = factor.cpu() if isinstance(factor, Tensor) else float(factor)
     if isinstance(factor, float) and rates.dim() == 0:
         top, share = rates * factor, None
     else:

@@ -17,6 +17,7 @@ from pyro_probmix.inference.held_out import StreamedBlocks
 from pyro_probmix.inference.prediction import predict
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.process import ProbMix
+from pyro_probmix.random_state import own_random_state
 
 #: Rows times replicas times draws that are evaluated together: bounds the memory, and keeps the embeddings in the cache.
 _BLOCK = 16_384
@@ -75,9 +76,7 @@ class Validation(nn.Module):
     @torch.no_grad()
     def nll(self, log_prob: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The negative log-likelihood in nats a row, [], with replicas [R], by a compiled or an eager :meth:`forward`."""
-        device = next(self.density.parameters()).device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
+        with own_random_state(next(self.density.parameters()).device, self.seed):
             sums = torch.stack([log_prob(*block) for block in self.blocks])
         return -(sums.sum(0, dtype=torch.float64) / self.num_rows).to(sums.dtype)
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from pyro_probmix.random_state import own_random_state
+
 __all__ = ["Stacked"]
 
 
@@ -57,9 +59,8 @@ class Stacked(nn.Module):
     def initialise(self, replica: int, generator: torch.Generator | None) -> None:
         """Draws the weights of one replica anew."""
         code: Any = copy.deepcopy(self._code)
-        with torch.random.fork_rng(devices=[]):
-            # The layers draw from the global generator; its seed is the one number taken from ours.
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        # The layers draw from the global generator; its seed is the one number taken from ours.
+        with own_random_state(seed=int(torch.randint(2**62, (), generator=generator))):
             for part in code.modules():
                 if callable(getattr(part, "reset_parameters", None)):
                     part.reset_parameters()

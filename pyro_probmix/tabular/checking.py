@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyro_probmix.random_state import own_random_state
+
 __all__ = ["check_table"]
 
 import base64
@@ -167,8 +169,7 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
             classes=model.classes,
             **named,
         )
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    with own_random_state(seed=seed), torch.no_grad():
         return to_predictions(model.estimator.predict_dist(x), torch.tensor(y), num_draws=400, **named)
 
 
