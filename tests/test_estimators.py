@@ -583,6 +583,92 @@ def test_an_interrupted_fit_leaves_the_one_before():
 # Going on
 
 
+def test_a_refit_that_fails_leaves_classes_and_shapes():
+    X, y = wave(60)
+    labels = np.where(y > 50, "a", "b")
+    model = ProbMixClassifier(**TINY, random_state=0).fit(X, labels)
+    before = model.predict(X)
+    other = np.where(y > 50, "x", "y")
+    with pytest.raises(ValueError, match="holds the class 'zzz'"):
+        model.fit(np.hstack([X, X]), other, validation=(np.hstack([X, X])[:3], ["zzz"] * 3))
+
+    def stop(epoch, best):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[stop]).fit(np.hstack([X, X]), other)
+    assert model.classes_.tolist() == ["a", "b"] and model.n_features_in_ == X.shape[1]
+    assert (model.predict(X) == before).all()
+
+    numbers = regressor(epochs=2).fit(X, y)
+    with pytest.raises(KeyboardInterrupt):
+        numbers.set_params(callbacks=[stop]).fit(X, np.stack([y, y], 1))
+    assert numbers.predict(X).shape == (60,) and numbers.n_outputs_ == 1
+
+
+def test_the_spread_stays_where_no_rows_are_held_out():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 6))
+    y = X[:, 0] + rng.normal(size=150)
+    model = regressor(epochs=60).fit(X, y)
+    factor = model.state_.factor
+    assert factor != 1.0
+    model.partial_fit(X[:2], y[:2])
+    assert model.state_.factor == factor
+    model.set_params(warm_start=True, validation_fraction=0.0, epochs=1).fit(X, y)
+    assert model.state_.factor == factor
+    model.set_params(validation_fraction=0.2).fit(X, y)
+    assert model.state_.factor != factor
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"likelihood": "student-t"}, {"ensemble": 9}, {"widths": (8, 8)}, {"activation": "relu"}, {"method": "ERM"}],
+)
+def test_a_fit_that_goes_on_cannot_change_the_model(change):
+    X, y = wave(60)
+    model = regressor(epochs=2, warm_start=True).fit(X, y).set_params(**change)
+    (name,) = change
+    with pytest.raises(
+        ValueError, match=f"warm_start=True goes on with the model of the fit before, whose {name} is .*Try"
+    ):
+        model.fit(X, y)
+    with pytest.raises(ValueError, match=f"partial_fit goes on .* whose {name} is .*Try"):
+        model.partial_fit(X, y)
+    model.set_params(warm_start=False).fit(X, y)
+
+
+def test_parameters_changed_after_a_fit_do_not_change_its_nll():
+    X, y = wave(60)
+    for first, then in ((None, "bernoulli"), ("bernoulli", None)):
+        model = ProbMixClassifier(likelihood=first, **TINY, random_state=0).fit(X, y > 50)
+        before = model.nll(X, y > 50)
+        assert model.set_params(likelihood=then).nll(X, y > 50) == before
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "bad"), [("poisson", -1.0), ("poisson", 1.5), ("bernoulli", 7.0), ("gamma", -1.0), ("gamma", 0.0)]
+)
+def test_targets_outside_of_the_support_are_refused_everywhere(likelihood, bad):
+    X, _ = wave(60)
+    y = np.arange(60) % 2 if likelihood == "bernoulli" else 1.0 + np.arange(60) % 5
+    wrong = np.where(np.arange(60) == 7, bad, y)
+    model = regressor(epochs=1, likelihood=likelihood)
+    sentence = f"holds {bad:g}, which is outside of the support of likelihood='{likelihood}', expected .*Try"
+    with pytest.raises(ValueError, match="^y " + sentence):
+        model.fit(X, wrong)
+    with pytest.raises(ValueError, match="^validation y " + sentence):
+        model.fit(X, y, validation=(X, wrong))
+    model.fit(X, y)
+    with pytest.raises(ValueError, match="^y " + sentence):
+        model.nll(X, wrong)
+    assert model.nll(X, wrong, (np.arange(60) != 7).astype(float)) == pytest.approx(
+        model.nll(np.delete(X, 7, 0), np.delete(y, 7))
+    )
+    with pytest.raises(ValueError, match="^y " + sentence):
+        model.partial_fit(X, wrong)
+
+
 def test_warm_start_goes_on():
     X, y = wave(100)
     model = regressor(epochs=15, warm_start=True, learning_rate=0.01).fit(X, y)
@@ -701,11 +787,24 @@ def test_odd_tables():
         ({"method": "4-ProbMix", "batch_size": 6}, "batch_size=6, expected a multiple of 4 rows"),
         ({"likelihood": "normal"}, r"likelihood='normal', expected one of gaussian, .*Try"),
         ({"likelihood": "categorical"}, "for classes.*Try ProbMixClassifier"),
-        ({"likelihood": "poisson"}, "outside of the support of Poisson.*Try another likelihood"),
+        (
+            {"likelihood": "poisson"},
+            "outside of the support of likelihood='poisson', expected whole numbers of at least 0.*Try",
+        ),
         ({"ensemble": 0}, "ensemble=0, expected an integer of at least 1.*Try"),
         ({"epochs": 2.5}, "epochs=2.5, expected a positive integer or None.*Try epochs=None"),
         ({"batch_size": 7}, "batch_size=7, expected an even number.*Try 32"),
         ({"widths": ()}, r"widths=\(\), expected the widths of the layers.*Try"),
+        ({"activation": None}, "activation=None, expected one of relu.*Try"),
+        ({"alpha": "a"}, "alpha='a', expected a number.*Try"),
+        ({"learning_rate": True}, "learning_rate=True, expected a number.*Try"),
+        ({"encoder": torch.nn.Linear}, "encoder=<class .*Linear'>, expected a module.*an instance"),
+        ({"encoder": "cnn"}, "encoder='cnn', expected a module"),
+        ({"likelihood": lambda *sizes: 3}, "a likelihood that makes a int, expected a module.*Try"),
+        (
+            {"patience": 3, "validation_fraction": 0},
+            "patience=3 with validation_fraction=0, expected rows to watch.*Try",
+        ),
         ({"activation": "step"}, "activation='step', expected one of relu.*Try"),
         ({"alpha": -1.0}, r"alpha=-1.0, expected finite values above 0.*Try"),
         ({"learning_rate": 0.0}, "learning_rate=0.0, expected values above 0.*Try"),

@@ -118,7 +118,7 @@ def test_a_replica_at_nan_changes_no_other_and_is_named(name):
 @pytest.mark.parametrize("likelihood", [Categorical, Bernoulli, Poisson])
 def test_a_replica_at_nan_of_a_law_that_would_refuse_to_be_drawn(name, likelihood):
     x, _ = data()
-    density = build_density(
+    density: Any = build_density(
         METHODS[name],
         num_features=FEATURES,
         likelihood=likelihood,

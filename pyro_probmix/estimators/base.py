@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, named_method
+from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
@@ -31,6 +33,8 @@ Callback = Callable[[int, float], bool | None]
 
 #: Of a method that sets none of its own.
 ALPHA = 0.1
+#: What a fit that goes on cannot change. (An encoder has no equality to tell another one by.)
+RECIPE_PARAMETERS = ("method", "likelihood", "members", "widths", "activation", "periodic", "num_outputs")
 
 
 class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is not annotated
@@ -98,20 +102,25 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         """
         again = self.warm_start and hasattr(self, "state_")
         seed = self._checked_parameters()
-        rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again))
-        held_out = None
-        if validation is not None:
-            held_out = self._checked_validation(validation)
-        state = copy.deepcopy(self.state_) if again else State.new(self._recipe(rows), rows, self.num_samples, seed)
-        state.optimizer = None
-        return self._train(state, rows, held_out, seed, partial=False)
+        if self.patience is not None and validation is None and self.validation_fraction == 0:
+            raise ValueError(
+                f"got patience={self.patience} with validation_fraction=0, expected rows to watch. "
+                "Try validation_fraction=0.2, or fit(X, y, validation=(X_new, y_new))."
+            )
+        with self._all_or_nothing():
+            rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again))
+            state = self._continued(rows, "warm_start=True") if again else self._begun(rows, seed)
+            held_out = None if validation is None else self._checked_validation(validation, state.recipe)
+            state.optimizer = None
+            return self._train(state, rows, held_out, seed, once=False)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         again = hasattr(self, "state_")
         seed = self._checked_parameters()
-        rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
-        state = copy.deepcopy(self.state_) if again else State.new(self._recipe(rows), rows, self.num_samples, seed)
-        return self._train(state, rows, None, (seed + state.calls) % 2**31, partial=True)
+        with self._all_or_nothing():
+            rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
+            state = self._continued(rows, "partial_fit") if again else self._begun(rows, seed)
+            return self._train(state, rows, None, (seed + state.calls) % 2**31, once=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the fitted estimator to one file, for :func:`pyro_probmix.load`: safetensors and JSON, no pickle.
@@ -153,8 +162,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         """The number of targets, or of classes."""
 
     @abstractmethod
-    def _tensor(self, y: Array) -> Tensor:
-        """What the density observes, from standardised targets [..., d_y]."""
+    def _tensor(self, recipe: Recipe, y: Array) -> Tensor:
+        """What a density of that recipe observes, from standardised targets [..., d_y]."""
 
     @abstractmethod
     def _task(self) -> bool:
@@ -163,6 +172,36 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     def _fitted(self) -> State:
         check_is_fitted(self, "state_")
         state: State = self.state_
+        return state
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """A fit that fails or is interrupted leaves the one before it, classes and names of features included."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _begun(self, rows: Rows, seed: int) -> State:
+        recipe = self._recipe(rows)
+        check_targets(recipe, rows.y)
+        return State.new(recipe, rows, self.num_samples, seed)
+
+    def _continued(self, rows: Rows, how: str) -> State:
+        """A copy of what the last fit left, for rows and parameters that go on with it."""
+        state, asked = copy.deepcopy(self._fitted()), self._recipe(rows)
+        for field in RECIPE_PARAMETERS:
+            had, wanted = getattr(state.recipe, field), getattr(asked, field)
+            if had != wanted:
+                name = {"members": "ensemble"}.get(field, field)
+                raise ValueError(
+                    f"{how} goes on with the model of the fit before, whose {name} is {had!r}, but got {name}={wanted!r}. "
+                    f"Try {name}={had!r}, or a new fit."
+                )
+        check_targets(state.recipe, rows.y)
         return state
 
     def _recipe(self, rows: Rows) -> Recipe:
@@ -185,9 +224,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             encoder=self.encoder,
         )
 
-    def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, partial: bool) -> Self:
+    def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, once: bool) -> Self:
         state.density.to(_device(self.device), torch.float32)
-        if partial and state.optimizer is None:
+        if once and state.optimizer is None:
             state.optimizer = fused_adam(state.density.parameters(), lr=self.learning_rate)
         kept = state.optimizer
         classes = self._task()
@@ -197,11 +236,11 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             alpha=(method.alpha or ALPHA) if self.alpha is None else self.alpha,
             beta=(0.01 if classes else 0.0) if self.beta is None else self.beta,
             neighbors=self.neighbors,
-            epochs=1 if partial else self.epochs,
+            epochs=1 if once else self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            anneal=not partial,
-            fraction=0.0 if partial else self.validation_fraction,
+            anneal=not once,
+            fraction=0.0 if once else self.validation_fraction,
             patience=self.patience,
             classes=classes,
             deal_seed=state.seed,
@@ -209,7 +248,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             optimizer=fused_adam if kept is None else lambda parameters, lr: kept,
         )
         held_out = None if held_out is None else state.standardised(held_out)
-        with tqdm(disable=not self.verbose or partial, desc=type(self).__name__, unit="epoch") as bar:
+        with tqdm(disable=not self.verbose or once, desc=type(self).__name__, unit="epoch") as bar:
 
             def on_epoch(epoch: int, epochs: int, best: float) -> bool:
                 bar.total = epochs
@@ -217,20 +256,31 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 bar.set_postfix_str(f"held-out NLL {best:.3f}", refresh=False)
                 return any([callback(epoch, best) for callback in self.callbacks])  # each hears of every epoch
 
-            state.history, state.factor = train(
-                state.density, state.standardised(rows), plan, self._tensor, held_out, state.noise, on_epoch
+            state.history, factor = train(
+                state.density,
+                state.standardised(rows),
+                plan,
+                partial(self._tensor, state.recipe),
+                held_out,
+                state.noise,
+                on_epoch,
             )
+        if factor is not None:
+            state.factor = factor
         state.density.double().eval()
         state.calls += 1
-        self.state_ = state  # at the very end: a fit that is interrupted leaves the one before it
+        self.state_ = state
         return self
 
     def _mean_nll(self, state: State, X: Array, y: Array, weights: Array | None) -> float:
         """In nats a row of standardised targets."""
+        if weights is not None:
+            X, y, weights = (v[weights > 0] for v in (X, y, weights))
+        check_targets(state.recipe, y)
         standard = state.y_scaler.transform(y)
         log_prob = np.empty(len(X))
         for rows, part in state.mixtures(X):
-            observed = self._tensor(standard[rows]).to(next(state.density.parameters()).device)
+            observed = self._tensor(state.recipe, standard[rows]).to(next(state.density.parameters()).device)
             log_prob[rows] = part.log_prob(observed).cpu().numpy()
         return -float(np.average(log_prob, weights=weights))
 
@@ -263,7 +313,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             raise ValueError("sample_weight is zero in every row, expected some above. Try sample_weight=None.")
         return weights
 
-    def _checked_validation(self, validation: tuple[Any, ...]) -> Rows:
+    def _checked_validation(self, validation: tuple[Any, ...], recipe: Recipe) -> Rows:
         if not isinstance(validation, tuple) or len(validation) not in (2, 3):
             raise ValueError(
                 f"fit got validation of type {type(validation).__name__}, expected rows (X, y) or (X, y, sample_weight). "
@@ -271,6 +321,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             )
         given_x, given_y, given_weights = (*validation, None)[:3]
         X, y, weights = self._checked(given_x, given_y, given_weights, reset=False)
+        check_targets(recipe, y if weights is None else y[weights > 0], "validation y")
         return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
 
     def _checked_parameters(self) -> int:
@@ -283,6 +334,15 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             value = getattr(self, name)
             if value is not None and not (_is_integer(value) and value > 0):
                 raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
+        for name in ("alpha", "beta", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+                raise ValueError(f"got {name}={value!r}, expected a number. Try leaving it out.")
+        if self.encoder is not None and (isinstance(self.encoder, type) or not callable(self.encoder)):
+            raise ValueError(
+                f"got encoder={self.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "
+                "all members. Try encoder=torch.nn.Linear(d, 64), an instance."
+            )
         widths = self.widths
         if not isinstance(widths, list | tuple) or not widths or not all(_is_integer(w) and w > 0 for w in widths):
             raise ValueError(f"got widths={widths!r}, expected the widths of the layers. Try widths=(128, 128).")

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from pyro_probmix.estimators.base import ProbMixEstimator
-from pyro_probmix.estimators.network import Likelihood, named_likelihood
+from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.rows import Array, Rows
 
 __all__ = ["ProbMixClassifier"]
@@ -81,7 +81,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         Args:
             X: features, [n, d].
             num_samples: number of draws.
-            random_state: seed or generator.
+            random_state: seed or ``numpy.random.RandomState``.
         """
         state = self._fitted()
         drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
@@ -121,8 +121,8 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     def _num_outputs(self, rows: Rows) -> int:
         return 1 if self.likelihood == "bernoulli" else len(self.classes_)
 
-    def _tensor(self, y: Array) -> Tensor:
-        if self.likelihood == "bernoulli":
+    def _tensor(self, recipe: Recipe, y: Array) -> Tensor:
+        if recipe.likelihood == "bernoulli":
             return torch.as_tensor(y, dtype=torch.float64)
         return torch.as_tensor(y[..., 0], dtype=torch.long)
 

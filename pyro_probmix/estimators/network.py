@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import constraints
 
+from pyro_probmix.estimators.rows import Array
 from pyro_probmix.models import (
     BEYOND,
     LIKELIHOODS,
@@ -22,8 +24,9 @@ from pyro_probmix.models import (
     find_method,
     initialise,
 )
+from pyro_probmix.random_state import own_random_state
 
-__all__ = ["Encoder", "Likelihood", "Recipe", "named_likelihood", "named_method"]
+__all__ = ["Encoder", "Likelihood", "Recipe", "check_targets", "named_likelihood", "named_method"]
 
 Encoder = nn.Module | Callable[[int, int], nn.Module]
 Likelihood = str | Callable[[int, int, int | None], nn.Module]
@@ -101,6 +104,20 @@ class Recipe:
         initialise(density, seeds)
         return density
 
+    def support(self) -> Any:
+        """The constraint that each target meets, in the units of what the density observes."""
+        with own_random_state(), torch.no_grad():
+            head = named_likelihood(self.likelihood)(1, self.num_outputs, None)
+            if not isinstance(head, nn.Module):
+                raise ValueError(
+                    f"got a likelihood that makes a {type(head).__name__}, expected a module that makes a density of features. "
+                    "Try likelihood='gaussian', or a subclass of pyro_probmix.models.Likelihood."
+                )
+            support = head(torch.zeros(1, 1)).support
+        while isinstance(support, constraints.independent):
+            support = support.base_constraint
+        return support
+
     def _table(self) -> ConditionalDensity:
         (width,) = self.row_shape
         density = self._density(width * (self.periodic + 1), self.widths)
@@ -154,3 +171,22 @@ class Recipe:
         density = self._density(row[-1], (first, *self.widths[1:]))
         density.encoder, density.event_dim = own.train(), len(row)
         return density
+
+
+def check_targets(recipe: Recipe, y: Array, name: str = "y") -> None:
+    """Raises ValueError unless the likelihood can have all targets, in their own units, [n, d_y].
+
+    Zero is none that a positive law can have: there its density is zero or infinite.
+    """
+    support = recipe.support()
+    values = torch.as_tensor(y)
+    outside = ~support.check(values)
+    if not support.is_discrete and getattr(support, "lower_bound", None) == 0:
+        outside |= values == 0
+    if bool(outside.any()):
+        first = values[outside][0].item()
+        expected = {constraints.boolean: "0 or 1", constraints.nonnegative_integer: "whole numbers of at least 0"}
+        raise ValueError(
+            f"{name} holds {first:g}, which is outside of the support of likelihood={recipe.likelihood!r}, expected "
+            f"{expected.get(support, str(support) if support.is_discrete else 'values above 0')}. Try another likelihood."
+        )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_probmix.batches import join_batches, take_batch
 from pyro_probmix.estimators.base import ProbMixEstimator
-from pyro_probmix.estimators.network import Likelihood, named_likelihood
+from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.inference.prediction import PredictiveMixture
 from pyro_probmix.inference.quantile import quantiles as mixture_quantiles
@@ -47,15 +47,16 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
             500 passes.
         batch_size: rows of a step, even; by default a 32nd of the rows, as a power of two, 32 to 256.
         learning_rate: of Adam, at first; it falls to zero along half a cosine.
-        validation_fraction: share of the rows that each member holds out, another share for each as far as they go. The
-            held-out rows choose the epoch and the spread of the density. 0 trains on all rows to the end.
+        validation_fraction: share of the rows that each member holds out, the nearest of 1/2, 1/3, 1/4, ..., another share
+            for each as far as they go. The held-out rows choose the epoch and the spread of the density. 0 trains on all
+            rows to the end, and so do fewer than 20 rows, or than make a share.
         patience: epochs without a better held-out NLL after which training stops; by default it goes on to the end.
         num_samples: draws of the embedding in a prediction, of methods that draw one.
         warm_start: whether ``fit`` goes on from the weights and scalings of the fit before.
         callbacks: each called after every epoch with its number and the best held-out NLL so far, in nats a row of the
             standardised target; training stops if one returns True.
         verbose: 1 shows a bar.
-        random_state: seed or generator of initial weights, shares and training noise.
+        random_state: seed or ``numpy.random.RandomState`` of initial weights, shares and training noise.
         device: ``"auto"`` (CUDA where there is one), ``"cpu"`` or ``"cuda"``.
 
     Attributes:
@@ -133,7 +134,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         Raises:
             ValueError: for another coverage.
         """
-        if not isinstance(coverage, int | float | np.floating) or not 0 < coverage < 1:
+        if not isinstance(coverage, int | float | np.floating) or not 0 < coverage < 1 or (1 + coverage) / 2 == 1:
             raise ValueError(f"got coverage={coverage!r}, expected a probability between 0 and 1. Try coverage=0.9.")
         return self.predict_quantiles(X, ((1 - coverage) / 2, (1 + coverage) / 2))
 
@@ -143,7 +144,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         Args:
             X: features, [n, d].
             num_samples: number of draws.
-            random_state: seed or generator.
+            random_state: seed or ``numpy.random.RandomState``.
         """
         state = self._fitted()
         drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
@@ -196,7 +197,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     def _num_outputs(self, rows: Rows) -> int:
         return int(rows.y.shape[1])
 
-    def _tensor(self, y: Array) -> Tensor:
+    def _tensor(self, recipe: Recipe, y: Array) -> Tensor:
         return torch.as_tensor(y, dtype=torch.float64)
 
     def _checked(

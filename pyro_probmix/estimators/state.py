@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.estimators.held_out import mixture
-from pyro_probmix.estimators.network import Recipe, named_likelihood
+from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
 from pyro_probmix.inference.prediction import PredictiveMixture
 from pyro_probmix.inference.training import Fit
@@ -92,10 +92,7 @@ class State:
 
 def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
     """Real targets are standardised, positive ones scaled, and others, such as counts and classes, left as they are."""
-    with own_random_state(), torch.no_grad():
-        support = named_likelihood(recipe.likelihood)(1, recipe.num_outputs, None)(torch.zeros(1, 1)).support
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
+    support = recipe.support()
     if support is constraints.real:
         return Scaler.fit(rows.y, rows.weights)
     if not support.is_discrete and getattr(support, "lower_bound", None) == 0 and not hasattr(support, "upper_bound"):

@@ -67,7 +67,7 @@ def train(
     validation: Rows | None,
     noise: Tensor | None,
     on_epoch: Callable[[int, int, float], bool],
-) -> tuple[Fit, float]:
+) -> tuple[Fit, float | None]:
     """Trains a density's members in place.
 
     Args:
@@ -80,7 +80,7 @@ def train(
         on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
 
     Returns:
-        the trainer's record, and the factor of the spread that suits the held-out rows best.
+        the trainer's record, and the factor of the spread that suits the held-out rows best; None without such rows.
     """
     members = density.replicas or 1
     device = next(density.parameters()).device
@@ -141,7 +141,7 @@ def train(
     )
     density.eval()
     _heal(density, None if score is None else score.of_each())
-    return result, 1.0 if score is None else score.factor()
+    return result, None if score is None else score.factor()
 
 
 def _batch_size(n: int, ways: int) -> int:

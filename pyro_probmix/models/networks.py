@@ -158,7 +158,7 @@ class MLP(nn.Module):
         replicas: int | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(activation, str) and activation not in ACTIVATIONS:
+        if activation not in ACTIVATIONS and (isinstance(activation, str) or not callable(activation)):
             raise ValueError(
                 f"MLP got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try 'relu'."
             )
