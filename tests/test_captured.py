@@ -296,6 +296,30 @@ def test_finding_out_leaves_no_trace(tape):
         assert torch.equal(first, second)
 
 
+def test_numbers_of_a_model_are_made_on_the_device():
+    """A number beside tensors is filled in there, not copied from the host; its dtype is the one that torch gives it."""
+    made: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            made.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    meta = torch.device("meta")
+    loc = torch.zeros(3, device=meta)
+    with pyro.validation_enabled(False), captured.NumbersThere(meta), Watch():
+        law: Any = dist.Normal(loc, 0.5)
+        assert law.scale.device.type == "meta" and law.scale.shape == (3,)
+        law.log_prob(loc)
+    assert any("full" in name for name in made)
+    assert not any("lift_fresh" in name or "_to_copy" in name for name in made)
+    with captured.NumbersThere(meta):
+        for number in (True, 2, 0.5):
+            assert torch.tensor(number, device=meta).dtype == torch.tensor(number).dtype
+        assert torch.tensor(0.5, device=meta, dtype=torch.float64).dtype == torch.float64
+        assert torch.tensor(0.5).item() == 0.5 and torch.tensor([1.0, 2.0]).tolist() == [1.0, 2.0]
+
+
 def test_each_shape_is_recorded_once_and_results_stay():
     tape = Tape()
     total = torch.zeros(3)
@@ -467,6 +491,13 @@ def test_on_cuda_a_model_that_waits_runs_eagerly():
     model = ProbMix(Normed(lambda h, step: h if h.sum().item() > 0 else -h), at="y", batch_size=8).cuda()
     with pytest.warns(RuntimeWarning, match="could not capture it"):
         fit(model, x, y, epochs=100)
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_model_with_numbers_is_captured(recwarn):
+    x, y = (t[0].cuda() for t in data())
+    fit(ProbMix(Normed(lambda h, step: dist.Normal(h, 0.5).mean), at="y", batch_size=8).cuda(), x, y, epochs=100)
+    assert not [w for w in recwarn if "could not capture" in str(w.message)]
 
 
 @pytest.mark.gpu

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from pyro_probmix.inference.compiled import LogProb, check_repeats
 from pyro_probmix.inference.objective import Objective
@@ -60,7 +61,7 @@ class CudaGraphs:
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         try:
-            with torch.cuda.stream(self.stream):
+            with torch.cuda.stream(self.stream), NumbersThere(self.device):
                 return work()
         finally:
             current.wait_stream(self.stream)
@@ -73,9 +74,37 @@ class CudaGraphs:
             torch.cuda.stream(self.stream),  # a capture that fails would leave it the current one
             _no_collection(),
             torch.cuda.graph(graph, stream=self.stream),
+            NumbersThere(self.device),
         ):
             work()
         return graph.replay
+
+
+class NumbersThere(TorchFunctionMode):
+    """Makes a number's tensor on the device that it is for, where torch would copy it from the host and wait.
+
+    A capture cannot wait, and ``dist.Normal(loc, 0.5)`` is how a model is written: the number becomes a tensor beside the
+    other parameters.
+
+    Args:
+        device: the one that numbers are made on.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and len(args) == 1 and isinstance(args[0], bool | int | float):
+            device = kwargs.get("device")
+            if (
+                device is not None
+                and torch.device(device).type == self.device.type
+                and kwargs.keys() <= {"device", "dtype"}
+            ):
+                return torch.full((), args[0], **kwargs)
+        return func(*args, **kwargs)
 
 
 @contextmanager
