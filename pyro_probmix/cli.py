@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--impute",
         action="store_true",
-        help="let the median stand for missing numbers, and count missing categories as one",
+        help="let the median stand for missing numbers, and count missing categories as one; also in tables to come",
     )
     add("--seed", dest="random_state", type=int, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="FOLDER", default="model", help="folder for the model (default: model)")
@@ -171,9 +171,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         frame, targets, task=arguments.task, impute=arguments.impute, verbose=int(sys.stderr.isatty()), **given
     )
     model.save(arguments.out)
-    print(
-        f"model: {arguments.out}; {len(frame)} rows, {len(model.columns.features)} features, target {', '.join(targets)}"
-    )
+    print(f"model: {arguments.out}; {len(frame)} rows, {len(model.columns.features)} features; {model.task}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
