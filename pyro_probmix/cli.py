@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("probmix: stopped; what was finished is in the run's folder.", file=sys.stderr)
+        whole = arguments.action in (_fit, _predict, _check)
+        left = "nothing was written" if whole else "what was finished is in the run's folder"
+        print(f"probmix: stopped; {left}.", file=sys.stderr)
         return 130
     return 0
 
@@ -165,6 +167,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
     names = ("method", "likelihood", "ensemble", "epochs", "random_state")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    TableModel.expect_place(arguments.out)
     frame = read_table(Path(arguments.table))
     targets = find_columns(frame, arguments.target, arguments.table)
     model = TableModel.fit(
@@ -177,9 +180,14 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from pyro_probmix.tabular.files import read_table, write_table
+    from pyro_probmix.tabular.files import expect_file, read_table, write_table
     from pyro_probmix.tabular.model import TableModel
 
+    if arguments.out is not None:
+        out = Path(arguments.out)
+        expect_file(out)
+        if out.exists() and Path(arguments.table).exists() and out.samefile(arguments.table):
+            raise ValueError(f"--out {out} is the table itself, expected another file. Try --out predicted.csv.")
     predicted = TableModel.load(arguments.model).predict(read_table(Path(arguments.table)))
     if arguments.out is None:
         predicted.to_csv(sys.stdout, index=False)
@@ -191,11 +199,14 @@ def _check(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pyro_probmix.tabular.checking import check_table
-    from pyro_probmix.tabular.files import read_table
+    from pyro_probmix.tabular.files import expect_folder, read_table
     from pyro_probmix.tabular.model import TableModel
 
     model = TableModel.load(arguments.model)
-    page = check_table(model, read_table(Path(arguments.table)), arguments.out or Path(arguments.model) / "check")
+    folder = Path(arguments.out or Path(arguments.model) / "check")
+    for place in (folder, folder.absolute().parent):  # it is put together beside the folder
+        expect_folder(place)
+    page = check_table(model, read_table(Path(arguments.table)), folder)
     print(f"page: {page}")
 
 
