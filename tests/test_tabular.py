@@ -242,7 +242,7 @@ TEXT = "a,b,y\n1,é,3\n2,f,4\n3,é,5\n4,f,6\n"
     [
         (TEXT.encode("utf-16"), "is written in UTF-16, expected UTF-8"),
         (TEXT.encode("latin-1"), "Try saving it as UTF-8"),
-        (gzip.compress(TEXT.encode()), "is compressed by gzip, expected text. Try unzipping it"),
+        (gzip.compress(TEXT.encode(), mtime=0), "is compressed by gzip, expected text. Try unzipping it"),
         (b"PK\x03\x04rest", "is a zip archive or a spreadsheet"),
         (b"PAR1rest", "is a Parquet file, expected text. Try naming it .parquet"),
         (TEXT.replace(",", ";").encode(), "commas between its columns; this one has semicolons"),
