@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("probmix: stopped; what was finished is in the run's folder.", file=sys.stderr)
+        whole = arguments.action in (_fit, _predict, _check)
+        left = "nothing was written" if whole else "what was finished is in the run's folder"
+        print(f"probmix: stopped; {left}.", file=sys.stderr)
         return 130
     return 0
 
@@ -140,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--impute",
         action="store_true",
-        help="let the median stand for missing numbers, and count missing categories as one",
+        help="let the median stand for missing numbers, and count missing categories as one; also in tables to come",
     )
     add("--seed", dest="random_state", type=int, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="FOLDER", default="model", help="folder for the model (default: model)")
@@ -165,23 +167,27 @@ def _fit(arguments: argparse.Namespace) -> None:
 
     names = ("method", "likelihood", "ensemble", "epochs", "random_state")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    TableModel.expect_place(arguments.out)
     frame = read_table(Path(arguments.table))
     targets = find_columns(frame, arguments.target, arguments.table)
     model = TableModel.fit(
         frame, targets, task=arguments.task, impute=arguments.impute, verbose=int(sys.stderr.isatty()), **given
     )
     model.save(arguments.out)
-    print(
-        f"model: {arguments.out}; {len(frame)} rows, {len(model.columns.features)} features, target {', '.join(targets)}"
-    )
+    print(f"model: {arguments.out}; {len(frame)} rows, {len(model.columns.features)} features; {model.task}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from pyro_probmix.tabular.files import read_table, write_table
+    from pyro_probmix.tabular.files import expect_file, read_table, write_table
     from pyro_probmix.tabular.model import TableModel
 
+    if arguments.out is not None:
+        out = Path(arguments.out)
+        expect_file(out)
+        if out.exists() and Path(arguments.table).exists() and out.samefile(arguments.table):
+            raise ValueError(f"--out {out} is the table itself, expected another file. Try --out predicted.csv.")
     predicted = TableModel.load(arguments.model).predict(read_table(Path(arguments.table)))
     if arguments.out is None:
         predicted.to_csv(sys.stdout, index=False)
@@ -193,11 +199,14 @@ def _check(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pyro_probmix.tabular.checking import check_table
-    from pyro_probmix.tabular.files import read_table
+    from pyro_probmix.tabular.files import expect_folder, read_table
     from pyro_probmix.tabular.model import TableModel
 
     model = TableModel.load(arguments.model)
-    page = check_table(model, read_table(Path(arguments.table)), arguments.out or Path(arguments.model) / "check")
+    folder = Path(arguments.out or Path(arguments.model) / "check")
+    for place in (folder, folder.absolute().parent):  # it is put together beside the folder
+        expect_folder(place)
+    page = check_table(model, read_table(Path(arguments.table)), folder)
     print(f"page: {page}")
 
 

@@ -83,7 +83,7 @@ def test_a_model_is_the_old_or_the_new_one_whenever_its_fit_is_ended(folder, end
         _, err = process.communicate(timeout=60)
         assert process.returncode in (0, 130, -ended_by)
         if process.returncode == 130:
-            assert err.strip().splitlines()[-1].startswith("probmix: stopped") and "Traceback" not in err
+            assert err.strip().splitlines()[-1] == "probmix: stopped; nothing was written." and "Traceback" not in err
             assert not [path for path in (folder / "model").iterdir() if path.name.startswith(".partial")]
         found = predictions(folder)
         assert np.array_equal(found, old) or np.array_equal(found, new)
@@ -153,3 +153,66 @@ def test_a_folder_that_may_not_be_written_to(folder):
         for place in (folder, folder / "model"):
             place.chmod(0o755)
     assert files(folder) == before
+
+
+@pytest.mark.parametrize("name", ["t.csv", "linked.csv", "hard.csv"])
+def test_predictions_do_not_replace_their_table(folder, capsys, monkeypatch, name):
+    (folder / "linked.csv").symlink_to(folder / "t.csv")
+    (folder / "hard.csv").hardlink_to(folder / "t.csv")
+    before = files(folder)
+    monkeypatch.chdir(folder)
+    assert main(["predict", "model", str(folder / "t.csv"), "--out", f"model/../{name}"]) == 1
+    err = capsys.readouterr().err
+    assert "is the table itself, expected another file. Try --out predicted.csv." in err and files(folder) == before
+
+
+def test_a_place_that_does_not_do_is_refused_before_the_work(folder, capsys, monkeypatch):
+    def work(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("it worked")
+
+    model, table = str(folder / "model"), str(folder / "t.csv")
+    before = files(folder)
+    monkeypatch.setattr("pyro_probmix.tabular.model.TableModel.fit", work)
+    monkeypatch.setattr("pyro_probmix.tabular.model.TableModel.predict", work)
+    monkeypatch.setattr("pyro_probmix.tabular.checking.check_table", work)
+    for arguments, sentence in (
+        ([*fit(folder, 2)[:-1], str(folder)], "holds other files, expected none. Try another --out."),
+        ([*fit(folder, 2)[:-1], table], "is a file, expected a folder. Try another --out."),
+        ([*fit(folder, 2)[:-1], f"{table}/m"], "t.csv, a file, expected a folder. Try another --out."),
+        (["predict", model, table, "--out", str(folder / "p.txt")], "does not end in .csv or .parquet. Try"),
+        (["predict", model, table, "--out", str(folder / "none" / "p.csv")], "there is no folder"),
+        (["check", model, table, "--out", table], "is a file, expected a folder. Try another --out."),
+    ):
+        assert main(arguments) == 1
+        err = capsys.readouterr().err
+        assert sentence in err and err.count("\n") == 1 and "Errno" not in err
+    assert files(folder) == before
+    with pytest.raises(ValueError, match="is a file, expected a folder"):
+        TableModel.load(folder / "model").save(table)
+
+
+def test_a_new_model_takes_the_page_on_the_old_one_away(folder):
+    """And nothing that somebody else put beside the page."""
+    assert main(["check", str(folder / "model"), str(folder / "t.csv")]) == 0
+    page = folder / "model" / "check"
+    TableModel.load(folder / "model").save(folder / "model")
+    assert (page / "check.html").exists()  # still about the model that is there
+    shutil.copytree(page, folder / "kept")
+    assert main(fit(folder, 2)) == 0
+    assert not page.exists()
+    shutil.copytree(folder / "kept", page)
+    (page / "notes.txt").write_text("mine")
+    assert main(fit(folder, 3)) == 0
+    assert [path.name for path in page.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("command", ["fit", "predict", "check"])
+def test_what_is_said_after_ctrl_c(folder, capsys, monkeypatch, command):
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyro_probmix.tabular.files.read_table", stop)
+    before = files(folder)
+    given = fit(folder, 2) if command == "fit" else [command, str(folder / "model"), str(folder / "t.csv")]
+    assert main(given) == 130
+    assert capsys.readouterr().err == "probmix: stopped; nothing was written.\n" and files(folder) == before

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Columns"]
+__all__ = ["MOST_LEVELS", "Columns", "what_is"]
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyro_probmix.tabular.files import LABELS, NUMBERS, kind_of, listed, text_rows
+from pyro_probmix.tabular.files import LABELS, NUMBERS, kind_of, listed, numbers_as_text, remedy, text_rows
+from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, foreign, spelled, where
 
 #: A category with more levels than this is rather a name or a key.
 MOST_LEVELS = 100
-_ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
 _DAY = 86_400.0
 #: Days of a year and of a week, whose phase a date is told apart by.
 _PERIODS = (365.25, 7.0)
+#: Beyond these years nanoseconds, which some files count in, overflow; what stands there is rather a mark for "never".
+_YEARS = (1678, 2261)
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,23 @@ class _Column:
 
     Attributes:
         name: the column's.
-        kind: "number", "category" or "date".
+        kind: "number", "boolean", "category" or "date".
         levels: of a category, sorted.
-        filled: for a number or a date, what stands for a missing value; None refuses it. For a category, whether missing is
-            a level.
+        filled: what stands for a missing value; None refuses it, unless ``gaps`` are a level of a category's own.
+        gaps: whether training rows had missing values, and a number says which rows have.
     """
 
     name: str
     kind: str
     levels: tuple[str, ...] = ()
-    filled: float | bool | None = None
+    filled: float | str | None = None
+    gaps: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the numbers that it becomes."""
-        missing = (f"{self.name} is missing",) if self.filled is not None and self.filled is not False else ()
-        if self.kind == "number":
+        missing = (f"{self.name} is missing",) if self.gaps else ()
+        if self.kind in ("number", "boolean"):
             return (self.name, *missing)
         if self.kind == "date":
             phases = [f"{self.name} {wave} of {unit}" for unit in ("year", "week") for wave in ("sin", "cos")]
@@ -82,12 +86,13 @@ class Columns:
 
         Args:
             frame: the features, one column each.
-            impute: whether missing values are allowed: the median stands for a missing number or date, beside a column that
-                says so; a missing category is a level of its own.
+            impute: whether missing values are allowed, here and in other rows. The median stands for a missing number or
+                date, and if there are any here, a number says so beside it. A missing category is a level of its own if
+                there are any here; else the most frequent level stands for it.
 
         Raises:
-            ValueError: for a column that is neither, values that are missing (row and column are named) unless imputed, or
-                too many levels.
+            ValueError: for a column that is neither, numbers or dates that are written in another
+                way, values that are missing (row and column are named) unless imputed, or too many levels.
         """
         if frame.shape[1] == 0:
             raise ValueError("the table has no feature columns, expected one beside the target. Try another target.")
@@ -100,8 +105,13 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the numbers, [d]."""
-        return tuple(name for column in self.columns for name in column.outputs)
+        """Names of the numbers, [d]; one that is taken, as ``k = x`` is by a column of that name, gets a prime."""
+        names: dict[str, None] = {}
+        for name in (name for column in self.columns for name in column.outputs):
+            while name in names:
+                name += "'"
+            names[name] = None
+        return tuple(names)
 
     def numbers(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
         """The rows of a table as numbers, [n, d]; columns that are none of the features are left out.
@@ -113,7 +123,7 @@ class Columns:
         if lost:
             raise ValueError(
                 f"the table has no column {listed(lost)}, expected the features {listed(self.features)}. "
-                "Try the columns that the model was fitted on."
+                + remedy(frame.columns, "Try the columns that the model was fitted on.")
             )
         return np.concatenate([_KINDS[column.kind](column, frame[column.name]) for column in self.columns], axis=1)
 
@@ -127,39 +137,42 @@ class Columns:
         return cls(tuple(_Column(**{**one, "levels": tuple(one["levels"])}) for one in record))
 
 
+def what_is(values: pd.Series) -> str:
+    """What a column is taken for: as :func:`kind_of` says, save that texts may be dates ("date") or numbers ("floating")."""
+    return "date" if _are_dates(values) else "floating" if numbers_as_text(values) else kind_of(values)
+
+
 def _decided(values: pd.Series, impute: bool) -> _Column:
-    name, kind = str(values.name), "date" if _are_dates(values) else kind_of(values)
+    name, kind, gaps = str(values.name), what_is(values), bool(values.isna().any())
+    if impute and values.isna().all():
+        raise ValueError(f"column {name!r} has no values at all, expected some. Try leaving it out.")
+    if kind == "string" and (found := foreign(values)) is not None:
+        row, what, to_try = found
+        raise ValueError(f"{where(name, values, row)}, which is {what}. {to_try}")
     if kind in LABELS and kind != "boolean":
-        levels = sorted({str(value) for value in values.dropna()})
+        counts = Counter(spelled(value) for value in values.dropna())
+        levels = sorted(counts)
         if len(levels) > MOST_LEVELS:
             raise ValueError(
                 f"column {name!r} has {len(levels)} different texts, expected at most {MOST_LEVELS} categories. "
                 "Try leaving it out, if it names rows, or encoding it as numbers."
             )
-        column = _Column(name, "category", tuple(levels), impute and bool(values.isna().any()))
-        _as_category(column, values)
-        return column
-    if kind == "date":
-        column = _Column(name, "date", filled=_filled(_days(values), impute, values))
-    elif kind in (*NUMBERS, "boolean"):
-        column = _Column(name, "number", filled=_filled(_floats(name, values), impute, values))
+        usual = max(levels, key=counts.__getitem__) if impute and not gaps else None
+        column = _Column(name, "category", tuple(levels), usual, impute and gaps)
+    elif kind in ("date", "boolean", *NUMBERS):
+        kind = kind if kind in ("date", "boolean") else "number"
+        numbers = (
+            _days(values) if kind == "date" else _truths(name, values) if kind == "boolean" else _floats(name, values)
+        )
+        column = _Column(name, kind, (), float(np.nanmedian(numbers)) if impute else None, impute and gaps)
     else:
         row = next(iter(text_rows(values)), 0)
+        to_try = advice(values.iloc[row], "Try one kind of values in the column, or leaving it out.")
         raise ValueError(
-            f"column {name!r} holds {str(values.iloc[row])!r} at row {row} (rows counted from 0), expected numbers, dates or "
-            f"categories and found {kind}. Try one kind of values in the column, or leaving it out."
+            f"{where(name, values, row)}, expected numbers, dates or categories and found {kind}. {to_try}"
         )
     _KINDS[column.kind](column, values)
     return column
-
-
-def _filled(numbers: npt.NDArray[np.float64], impute: bool, values: pd.Series) -> float | None:
-    if not impute or not values.isna().any():
-        return None
-    present = numbers[~values.isna().to_numpy()]
-    if not len(present):
-        raise ValueError(f"column {str(values.name)!r} has no values at all, expected some. Try leaving it out.")
-    return float(np.median(present))
 
 
 def _floats(name: str, values: pd.Series) -> npt.NDArray[np.float64]:
@@ -168,29 +181,39 @@ def _floats(name: str, values: pd.Series) -> npt.NDArray[np.float64]:
         return values.astype(object).where(values.notna(), np.nan).to_numpy(dtype=np.float64)
     except (TypeError, ValueError):
         row = next(iter(text_rows(values)), 0)
+        to_try = advice(values.iloc[row], "Try correcting it, or dropping that row.")
+        raise ValueError(f"{where(name, values, row)}, expected a number. {to_try}") from None
+
+
+def _truths(name: str, values: pd.Series) -> npt.NDArray[np.float64]:
+    """1 for true, 0 for false, as truth values, numbers or text; NaN where they are missing."""
+    missing = values.isna().to_numpy()
+    found = codes(values, ("false", "true", "0", "1"))
+    wrong = np.flatnonzero((found < 0) & ~missing)
+    if len(wrong):
         raise ValueError(
-            f"column {name!r} holds {str(values.iloc[row])!r} at row {row} (rows counted from 0), expected a number. "
-            "Try correcting it."
-        ) from None
+            f"{where(name, values, int(wrong[0]))}, expected true or false. Try correcting it, or dropping that row."
+        )
+    return np.where(missing, np.nan, found % 2)
 
 
 def _are_dates(values: pd.Series) -> bool:
     """Whether all values that are there are dates, or texts like 2024-12-31 or 2024-12-31 23:59:59."""
     kind, present = kind_of(values), values.dropna()
     return kind in ("datetime64", "datetime", "date") or (
-        kind == "string" and len(present) > 0 and bool(present.astype(str).str.fullmatch(_ISO_DATE).all())
+        kind == "string" and len(present) > 0 and bool(present.astype(str).str.fullmatch(ISO_DATE).all())
     )
 
 
 def _days(values: pd.Series) -> npt.NDArray[np.float64]:
     """Days since 1970, in universal time where the dates have a zone; NaN where they are missing."""
-    try:
-        times = pd.to_datetime(values, utc=True, format="ISO8601")
-    except (TypeError, ValueError) as error:
+    times = pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce")
+    wrong = np.flatnonzero(values.notna() & ~times.dt.year.between(*_YEARS))
+    if len(wrong):
         raise ValueError(
-            f"column {str(values.name)!r} cannot be read as dates ({str(error).splitlines()[0]}), expected dates. "
-            "Try writing them as 2024-12-31."
-        ) from None
+            f"{where(str(values.name), values, int(wrong[0]))}, expected a date of the calendar between {_YEARS[0]} and "
+            f"{_YEARS[1]}. Try correcting it, or dropping that row."
+        )
     since = (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
     return np.asarray(since, dtype=np.float64) / _DAY
 
@@ -202,23 +225,28 @@ def _with_missing(column: _Column, numbers: npt.NDArray[np.float64]) -> tuple[np
     if len(wrong):
         row = int(wrong[0])
         what = "missing" if missing[row] else "infinite"
-        remedy = "impute missing values (--impute), or to drop the row" if missing[row] else "drop the row"
+        to_try = "probmix fit --impute, or dropping the row" if missing[row] else "dropping the row"
         raise ValueError(
-            f"column {column.name!r} is {what} at row {row} (rows counted from 0), expected a value. Try to {remedy}."
+            f"column {column.name!r} is {what} at row {row} (rows counted from 0), expected a value. Try {to_try}."
         )
-    if column.filled is None:
-        return numbers, []
-    return np.where(missing, float(column.filled), numbers), [missing.astype(np.float64)]
+    if column.filled is not None:
+        numbers = np.where(missing, float(column.filled), numbers)
+    return numbers, [missing.astype(np.float64)] if column.gaps else []
 
 
 def _as_number(column: _Column, values: pd.Series) -> npt.NDArray[np.float64]:
-    numbers, missing = _with_missing(column, _floats(column.name, values))
+    read = _truths if column.kind == "boolean" else _floats
+    numbers, missing = _with_missing(column, read(column.name, values))
     return np.stack([numbers, *missing], axis=1)
 
 
 def _as_date(column: _Column, values: pd.Series) -> npt.NDArray[np.float64]:
     if not (_are_dates(values) or values.isna().all()):
-        raise ValueError(f"column {column.name!r} holds no dates, expected them as in training. Try 2024-12-31.")
+        texts = values.astype(object).map(str).str.fullmatch(ISO_DATE) | values.isna()
+        row = int(next(iter(np.flatnonzero(~texts)), 0))
+        raise ValueError(
+            f"{where(column.name, values, row)}, expected a date as in training. Try writing dates as 2024-12-31."
+        )
     days, missing = _with_missing(column, _days(values))
     phases: list[Any] = [wave(2 * np.pi * days / period) for period in _PERIODS for wave in (np.sin, np.cos)]
     return np.stack([days, *phases, *missing], axis=1)
@@ -226,28 +254,29 @@ def _as_date(column: _Column, values: pd.Series) -> npt.NDArray[np.float64]:
 
 def _as_category(column: _Column, values: pd.Series) -> npt.NDArray[np.float64]:
     missing = values.isna().to_numpy()
-    texts = values.astype(object).map(str).to_numpy(dtype=object)
-    if missing.any() and not column.filled:
+    if missing.any() and not column.gaps and column.filled is None:
         row = int(np.flatnonzero(missing)[0])
         raise ValueError(
             f"column {column.name!r} is missing at row {row} (rows counted from 0), expected a category. "
-            "Try to impute missing values (--impute), or to drop the row."
+            "Try probmix fit --impute, or dropping the row."
         )
-    codes = pd.Index(column.levels).get_indexer(pd.Index(texts))
-    unknown = np.flatnonzero((codes < 0) & ~missing)
+    found = codes(values, column.levels)
+    unknown = np.flatnonzero((found < 0) & ~missing)
     if len(unknown):
-        row = int(unknown[0])
         raise ValueError(
-            f"column {column.name!r} holds {texts[row]!r} at row {row} (rows counted from 0), expected one of "
-            f"{listed(column.levels)}, the categories of the training rows. Try leaving that row out."
+            f"{where(column.name, values, int(unknown[0]))}, expected one of {listed(column.levels)}, the categories of the "
+            "training rows. Try leaving that row out."
         )
+    if column.filled is not None:
+        found, missing = np.where(missing, column.levels.index(str(column.filled)), found), np.zeros_like(missing)
     numbers = np.zeros((len(values), len(column.levels)))
-    numbers[np.flatnonzero(~missing), codes[~missing]] = 1.0
-    return np.concatenate([numbers, missing[:, None].astype(np.float64)], axis=1) if column.filled else numbers
+    numbers[np.flatnonzero(~missing), found[~missing]] = 1.0
+    return np.concatenate([numbers, missing[:, None].astype(np.float64)], axis=1) if column.gaps else numbers
 
 
 _KINDS: dict[str, Callable[[_Column, pd.Series], npt.NDArray[np.float64]]] = {
     "number": _as_number,
+    "boolean": _as_number,
     "category": _as_category,
     "date": _as_date,
 }

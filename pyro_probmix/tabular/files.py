@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "NUMBERS", "find_columns", "kind_of", "listed", "read_table", "text_rows", "write_table"]
+__all__ = [
+    "LABELS",
+    "NUMBERS",
+    "expect_file",
+    "expect_folder",
+    "find_columns",
+    "kind_of",
+    "listed",
+    "numbers_as_text",
+    "read_table",
+    "remedy",
+    "text_rows",
+    "write_table",
+]
 
 import os
 import warnings
@@ -18,10 +31,21 @@ import pyarrow as pa
 # The kinds of values, as pandas names them; what is in neither (dates, bytes, text among numbers) is not understood.
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
 LABELS = ("string", "boolean", "categorical")
+#: What files that are no text begin with, and what is advised.
+_BEGINNINGS = {
+    b"\x1f\x8b": "compressed by gzip, expected text. Try unzipping it.",
+    b"PK\x03\x04": "a zip archive or a spreadsheet, expected text. Try unzipping it, or saving the sheet as CSV.",
+    b"PAR1": "a Parquet file, expected text. Try naming it .parquet.",
+    b"\xff\xfe": "written in UTF-16, expected UTF-8. Try saving it as UTF-8.",
+    b"\xfe\xff": "written in UTF-16, expected UTF-8. Try saving it as UTF-8.",
+}
 
 
 def read_table(path: Path, known: str = "") -> pd.DataFrame:
     """Reads a CSV file, with a header, or a Parquet file.
+
+    Named levels of an index that a Parquet file keeps are columns, the first ones; numbers stored as text are numbers, as
+    they are in a CSV file.
 
     Args:
         path: of the file, which ends in .csv or .parquet.
@@ -43,12 +67,13 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
     try:
         if path.stat().st_size == 0:
             raise ValueError(f"{path} is empty. Try a file with a header and 4 rows or more.")
+        if path.suffix.lower() == ".csv":
+            _refuse_other_contents(path)
         frame = readers[path.suffix.lower()](path)
     except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"{path} cannot be read as a {path.suffix[1:]} table: {reason}. Try writing the file again."
-        ) from None
+        way = "saving it as UTF-8" if isinstance(error, UnicodeDecodeError) else "writing the file again"
+        raise ValueError(f"{path} cannot be read as a {path.suffix[1:]} table: {reason}. Try {way}.") from None
     names = [str(name).strip() for name in frame.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -66,6 +91,9 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
             raise ValueError(
                 f"{path}: column {name!r} has a NUL character in {place}, expected text without. Try removing it."
             )
+    for name in frame.columns:
+        if numbers_as_text(frame[name]):
+            frame[name] = pd.to_numeric(frame[name])
     return frame
 
 
@@ -73,11 +101,42 @@ def _texts(column: pd.Series) -> Iterable[object]:
     return () if pd.api.types.is_numeric_dtype(column) else column
 
 
+def _refuse_other_contents(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    for beginning, said in _BEGINNINGS.items():
+        if start.startswith(beginning):
+            raise ValueError(f"{path} is {said}")
+
+
+def expect_folder(folder: Path) -> None:
+    """Raises ValueError unless there is a folder that can be written to, or one can be made there."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    if not nearest.is_dir():
+        what = "a file" if nearest == folder else f"in {nearest}, a file"
+        raise ValueError(f"{folder} is {what}, expected a folder. Try another --out.")
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise ValueError(f"the folder {str(folder)!r} could not be written to (Permission denied). Try another --out.")
+
+
+def expect_file(path: Path) -> None:
+    """Raises ValueError unless a table can be written to a path."""
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"{path} does not end in .csv or .parquet. Try one of these.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file. Try a path in it.")
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"{path} could not be written: there is no folder {path.parent}. Try making it, or another --out."
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} could not be written (Permission denied). Try another file.")
+
+
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
+    expect_file(path)
     writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"{path} does not end in {' or '.join(writers)}. Try one of these.")
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         writers[path.suffix.lower()](partial, index=False)
@@ -96,12 +155,29 @@ def _read_csv(path: Path) -> pd.DataFrame:
         try:
             frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False)
         except pd.errors.ParserWarning:
-            raise pd.errors.ParserError(f"a row has more fields than the {header.shape[1]} of the header") from None
+            more = f"a row has more fields than the {header.shape[1]} of the header"
+            raise ValueError(
+                f"{path} cannot be read as a csv table: {more}. {remedy(header.iloc[0], 'Try writing the file again.')}"
+            ) from None
     return frame.set_axis(header.iloc[0].tolist(), axis="columns")
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path, engine="pyarrow")
+    frame = pd.read_parquet(path, engine="pyarrow")
+    named = [name for name in frame.index.names if name is not None]
+    if not named:
+        return frame
+    levels, frame = frame.index.to_frame(index=False)[named], frame.reset_index(drop=True)
+    kept = [name for name in named if not (name in frame and frame[name].equals(levels[name]))]
+    return pd.concat([levels[kept], frame], axis=1)
+
+
+def remedy(names: Iterable[object], otherwise: str) -> str:
+    """What to try about a table that lacks a column: commas, if its one name says that semicolons are in their place."""
+    one = [str(name) for name in names]
+    if len(one) == 1 and ";" in one[0]:
+        return "Try a file with commas between its columns; this one has semicolons."
+    return otherwise
 
 
 def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
@@ -114,7 +190,7 @@ def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
             near = get_close_matches(name, list(frame.columns), n=1)
             hint = f"Try {near[0]!r}." if near else "Try one of these."
             if len(frame.columns) == 1:
-                hint = "Try a file with commas between its columns."
+                hint = remedy(frame.columns, "Try a file with commas between its columns.")
             raise ValueError(f"{table}: no column {name!r}; there are {listed(frame.columns)}. {hint}")
     return wanted
 
@@ -128,6 +204,11 @@ def kind_of(column: pd.Series) -> str:
     if kind == "string" and 0 < len(text_rows(column)) < column.notna().sum():
         return "text among numbers"
     return kind
+
+
+def numbers_as_text(column: pd.Series) -> bool:
+    """Whether all values that are there are texts of numbers."""
+    return kind_of(column) == "string" and not len(text_rows(column))
 
 
 def text_rows(column: pd.Series) -> np.ndarray:

@@ -7,6 +7,8 @@ __all__ = ["TableModel"]
 import hashlib
 import json
 import os
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,12 @@ from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.estimators.saving import load
 from pyro_probmix.tabular.columns import Columns
-from pyro_probmix.tabular.files import LABELS, NUMBERS, kind_of, listed
+from pyro_probmix.tabular.files import expect_folder, listed, remedy
+from pyro_probmix.tabular.spelling import codes, spelled
+from pyro_probmix.tabular.targets import TASKS, numbers, task_of
 
-FORMAT = 1
+#: Of ``table.json``; another one is refused.
+FORMAT = 2
 #: The levels of a prediction's quantiles.
 LEVELS = (0.05, 0.5, 0.95)
 
@@ -61,21 +66,27 @@ class TableModel:
         Args:
             frame: features and targets.
             targets: the target columns; one for a classification.
-            task: ``"regression"`` or ``"classification"``; by default text, true and false, and categories are classified.
+            task: ``"regression"`` or ``"classification"``; by default true and false, categories and texts that recur are
+                classified, numbers are regressed, and all else is refused.
             impute: see :meth:`Columns.fit`.
             parameters: of the estimator.
 
         Raises:
             ValueError: for columns or parameters that do not fit.
         """
-        labels = len(targets) == 1 and kind_of(frame[targets[0]]) in LABELS
-        task = task or ("classification" if labels else "regression")
-        columns = Columns.fit(frame.drop(columns=targets), impute=impute)
+        if not len(frame):
+            raise ValueError("the table has no rows, expected some below its header. Try another file.")
+        task = task or task_of(frame, targets)
         make = {"regression": ProbMixRegressor, "classification": ProbMixClassifier}
         if task not in make:
-            raise ValueError(f"unknown task {task!r}, expected one of {', '.join(make)}. Try --task regression.")
+            raise ValueError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}. Try --task regression.")
+        columns = Columns.fit(frame.drop(columns=targets), impute=impute)
         model = cls(columns, make[task](**parameters), tuple(targets))
-        model.estimator.fit(pd.DataFrame(columns.numbers(frame), columns=list(columns.names)), model.observed(frame))
+        y = model.observed(frame)
+        with warnings.catch_warnings():
+            # Of many classes, which were asked for by name here.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            model.estimator.fit(model.features(frame), y)
         return model
 
     @property
@@ -83,8 +94,18 @@ class TableModel:
         """Names of the classes; none for a regression."""
         return tuple(str(c) for c in getattr(self.estimator, "classes_", ()))
 
+    @property
+    def task(self) -> str:
+        """What it is, in words: ``"regression on y"``, or ``"classification of y into 3 classes"``."""
+        named = ", ".join(self.targets)
+        if isinstance(self.estimator, ProbMixClassifier):
+            return f"classification of {named} into {len(self.classes)} classes"
+        return f"regression on {named}"
+
     def features(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows as numbers; raises ValueError for columns that do not fit."""
+        """The rows as numbers; raises ValueError for columns that do not fit, or no rows."""
+        if not len(frame):
+            raise ValueError("the table has no rows, expected some below its header. Try another file.")
         return pd.DataFrame(self.columns.numbers(frame), columns=list(self.columns.names))
 
     def observed(self, frame: pd.DataFrame) -> np.ndarray:
@@ -92,7 +113,8 @@ class TableModel:
         lost = [name for name in self.targets if name not in frame.columns]
         if lost:
             raise ValueError(
-                f"the table has no target column {listed(lost)}, expected {listed(self.targets)}. Try another."
+                f"the table has no target column {listed(lost)}, which the model predicts; there are {listed(frame.columns)}. "
+                + remedy(frame.columns, "Try a table with it, or probmix predict, which needs none.")
             )
         gaps = np.argwhere(frame[list(self.targets)].isna().to_numpy())
         if len(gaps):
@@ -103,14 +125,11 @@ class TableModel:
         if isinstance(self.estimator, ProbMixClassifier):
             if len(self.targets) > 1:
                 raise ValueError(f"a classification has one target, got {listed(self.targets)}. Try one of them.")
-            return frame[self.targets[0]].astype(str).to_numpy(dtype=object)
-        wrong = [name for name in self.targets if kind_of(frame[name]) not in (*NUMBERS, "boolean")]
-        if wrong:
-            raise ValueError(
-                f"target column {wrong[0]!r} holds {kind_of(frame[wrong[0]])}, expected numbers. Try --task classification."
-            )
-        values: np.ndarray = frame[list(self.targets)].astype(np.float64).to_numpy()
-        return values[:, 0] if len(self.targets) == 1 else values
+            values = frame[self.targets[0]]
+            found = codes(values, self.classes)
+            named = [self.classes[k] if k >= 0 else spelled(value) for k, value in zip(found, values, strict=True)]
+            return np.array(named, dtype=object)
+        return numbers(frame, self.targets)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """For each row the mean, standard deviation and quantiles of each target in its units; or the classes' probabilities.
@@ -132,65 +151,103 @@ class TableModel:
             columns |= {f"{name} {100 * level:g} %": quantiles[:, t, q] for q, level in enumerate(LEVELS)}
         return pd.DataFrame(columns)
 
+    @staticmethod
+    def expect_place(folder: str | os.PathLike[str]) -> None:
+        """Raises ValueError if a model cannot be saved to a folder, as far as that can be known without writing."""
+        path = Path(folder)
+        expect_folder(path)
+        inside = {one.name for one in path.iterdir()} if path.exists() else set()
+        own = {name for name in inside if name in ("check", "table.json") or name.startswith((".partial-", "model-"))}
+        if inside - own:
+            raise ValueError(f"the folder {str(path)!r} holds other files, expected none. Try another --out.")
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes ``table.json`` and a file of the estimator into a folder; what was there stays until both are whole.
+
+        A page of ``probmix check`` in a folder ``check`` there, which is about the model before, is removed with that.
 
         Raises:
             ValueError: if the folder cannot be written to, or holds something else.
         """
         path = Path(folder)
+        self.expect_place(path)
+        partial, table = path / f".partial-{os.getpid()}", path / "table.json"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            foreign = [
-                one
-                for one in path.iterdir()
-                if one.name != "check" and not one.name.startswith((".partial-", "model-"))
-            ]
-            if [one.name for one in foreign] not in ([], ["table.json"]):
-                raise ValueError(f"the folder {str(path)!r} holds other files, expected none. Try another --out.")
-            partial = path / f".partial-{os.getpid()}"
             self.estimator.save(partial)
-            name = f"model-{hashlib.sha256(partial.read_bytes()).hexdigest()[:16]}.safetensors"
+            content = hashlib.sha256(partial.read_bytes()).hexdigest()
+            name = f"model-{content[:16]}.safetensors"
             os.replace(partial, path / name)
             record = {
                 "format": FORMAT,
                 "model": name,
+                "sha256": content,
                 "targets": list(self.targets),
                 "columns": self.columns.record(),
             }
-            partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-            os.replace(partial, path / "table.json")  # from here on the new model is the one
+            text = json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n"
+            same = table.is_file() and table.read_bytes() == text.encode()
+            partial.write_text(text, "utf-8")
+            os.replace(partial, table)  # from here on the new model is the one
             for old in path.glob("model-*.safetensors"):
                 if old.name != name:
                     old.unlink()
+            if not same:
+                _remove_page(path / "check")
         except OSError as error:
             raise ValueError(
                 f"the folder {str(path)!r} could not be written to ({error.strerror or error}). Try another --out."
             ) from None
         finally:
-            (path / f".partial-{os.getpid()}").unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> TableModel:
         """Reads what :meth:`save` wrote; its predictions are the same, bit for bit.
 
         Raises:
-            ValueError: if it is no such folder, of a newer version, or damaged.
+            ValueError: if it is no such folder, of another version, damaged, or was changed.
         """
-        file = Path(folder) / "table.json"
+        path = Path(folder)
+        if path.is_file():
+            raise ValueError(f"{str(folder)!r} is a file, expected a model's folder. Try {str(path.parent)!r}.")
+        file = path / "table.json"
         try:
             record = json.loads(file.read_text("utf-8"))
             version = record["format"]
-            if version == FORMAT:
+            intact = version != FORMAT or record.pop("digest") == _digest(record)
+            if version == FORMAT and intact:
                 columns, targets = Columns.from_record(record["columns"]), tuple(record["targets"])
-                name = Path(str(record["model"])).name
+                model = path / Path(record["model"]).name
+                intact = not model.is_file() or hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
         except FileNotFoundError:
             raise ValueError(f"{str(folder)!r} holds no model: there is no {file}. Try probmix fit first.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(
                 f"{file} is damaged, expected a model as probmix fit wrote it. Try fitting it again."
             ) from None
         if version != FORMAT:
-            raise ValueError(f"{file} has format {version}, expected {FORMAT}. Try a newer version of pyro_probmix.")
-        estimator: Any = load(Path(folder) / name)
+            way = "fitting it again" if isinstance(version, int) and version < FORMAT else "a newer pyro_probmix"
+            raise ValueError(f"{file} has format {version}, expected {FORMAT}. Try {way}.")
+        if not intact:
+            raise ValueError(
+                f"{str(folder)!r} is damaged or was changed since probmix fit wrote it. Try fitting it again."
+            )
+        estimator: Any = load(model)
         return cls(columns, estimator, targets)
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Of all that ``table.json`` says, the estimator's file included by its own digest."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _remove_page(check: Path) -> None:
+    """Removes what :func:`~pyro_probmix.tabular.checking.check_table` wrote; what else somebody put there stays."""
+    if (check / "check.html").is_file():
+        for one in check.iterdir():
+            if one.name in ("check.html", "predictions.nc") or one.suffix == ".png":
+                one.unlink()
+        with suppress(OSError):
+            check.rmdir()
