@@ -128,6 +128,14 @@ def test_one_row_has_no_standard_error():
     assert str(Estimate(1234.567, 12.3)) == "1235 ± 12" and str(Estimate(0.12345, 0.00067)) == "0.12345 ± 0.00067"
 
 
+@pytest.mark.parametrize("size", [1e-250, 1e250])
+def test_standard_errors_of_scores_whose_squares_no_number_holds(size):
+    scores = RNG.normal(size=30)
+    plain, scaled = mean_over_rows(scores), mean_over_rows(size * scores)
+    assert scaled.value == pytest.approx(size * plain.value)
+    assert scaled.standard_error == pytest.approx(size * plain.standard_error)
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [

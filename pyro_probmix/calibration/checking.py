@@ -37,7 +37,7 @@ class CheckReport:
     """What :func:`check` found, and where it lies.
 
     Attributes:
-        checks: for each target, and for ``"all targets"``, metric to number, as :func:`summarise` gives them.
+        checks: for each target, and for all of several together, metric to number, as :func:`summarise` gives them.
         bayesian_p_values: for each target, statistic to p-value; 0 or 1: the predictive's data sets do not look like the
             observations.
         netcdf: the file with what :func:`to_arviz` gives.

@@ -54,7 +54,11 @@ def mean_over_rows(scores: ArrayLike) -> Estimate:
     scores = over_rows("scores", finite("scores", scores))
     if len(scores) == 1:
         return Estimate(float(scores[0]), math.nan)
-    return Estimate(float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores))))
+    # In units of a power of two, which rounds nothing, so that no square is beyond what a number holds.
+    power = math.frexp(float(np.abs(scores).max()))[1]
+    scaled = np.ldexp(scores, -power)
+    error = scaled.std(ddof=1) / math.sqrt(len(scores))
+    return Estimate(float(np.ldexp(scaled.mean(), power)), float(np.ldexp(error, power)))
 
 
 def bootstrap_error(
