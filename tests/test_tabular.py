@@ -130,6 +130,19 @@ def test_the_page_says_what_it_cannot_know_and_what_the_numbers_mean(folder, tmp
     assert f"NLL {mean_over_rows(scores[0])} nats a row" in page
 
 
+def test_the_page_of_two_targets_has_a_verdict_of_each(tmp_path):
+    table = frame(80).drop(columns="big")
+    table["weight"] = 3.0
+    model = TableModel.fit(
+        table[["größe", "price", "weight"]], ["price", "weight"], epochs=2, ensemble=2, random_state=0
+    )
+    page = page_of(model, table, tmp_path)
+    for target in ("price", "weight"):
+        assert f"<li>{target}: The intervals are" in page and f"<figcaption>{target}: PIT" in page
+    assert page.index("<th>price 95 %") < page.index("<th>weight observed")
+    assert "all targets" in page and "of all targets together" in page
+
+
 def test_the_page_of_two_classes_names_the_class(folder, tmp_path):
     page = page_of(TableModel.load(folder / "classes"), frame(40), tmp_path)
     assert "the share of the group that is “yes”" in page and not re.search(r"<figcaption>\d", page)
@@ -201,13 +214,13 @@ def test_a_wide_table_is_shuffled_no_more_than_a_bound_and_shows_how_far_it_is(f
         return features(self, own)
 
     monkeypatch.setattr(TableModel, "features", counted)
-    monkeypatch.setattr(checking, "MOST_SHUFFLED", 3750)
+    monkeypatch.setattr(checking, "MOST_SHUFFLED", 7500)
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     page = page_of(model, table, tmp_path / "wide")
-    assert "shuffled among 125 rows (2 times" in page and sum(rows) <= 3750 + 125 + 3 * 300
-    assert "checking" in terminal.getvalue() and "/34" in terminal.getvalue()
+    assert "shuffled among 166 rows (3 times" in page and sum(rows) <= 7500 + 166 + 3 * 300
+    assert "checking" in terminal.getvalue() and "/49" in terminal.getvalue()
     quiet = io.StringIO()
     monkeypatch.setattr(sys, "stderr", quiet)
     page_of(TableModel.load(folder / "classes"), frame(20), tmp_path / "small")

@@ -180,7 +180,7 @@ def _class_figures(predictions: Predictions, probabilities: np.ndarray) -> Itera
         for k in range(1 if len(classes) == 2 else 0, len(classes)):
             curve, what = reliability(probabilities[:, k], y == k), f"class {classes[k]}"
             x, y_label = f"probability of {what}", f"share of rows of {what}"
-            yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is right", x=x, y=y_label)
+            yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is observed", x=x, y=y_label)
 
 
 def _saving(figure: Figure) -> Any:

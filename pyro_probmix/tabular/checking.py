@@ -35,10 +35,10 @@ from pyro_probmix.tabular.verdict import LEVEL
 
 #: Rows that the figures, the distances and the influences are computed from, at most; the scores are of all.
 MOST_ROWS = 2000
-#: Rows that are predicted for the influences, all columns and shuffles together: about a minute for a usual ensemble.
-MOST_SHUFFLED = 100_000
+#: Rows that are predicted for the influences, all columns and shuffles together: about half a minute for a usual ensemble.
+MOST_SHUFFLED = 50_000
 #: Shuffles of a column, at most and at least, and rows at least, however many columns there are.
-MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 2, 100
+MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 3, 100
 #: Files that a page may have left, and the tag in which it lists its own.
 _OWN_FILE = re.compile(r"[\w-]+\.png|predictions\.nc")
 _LIST = re.compile(r'<meta name="probmix-files" content="([^"]*)">')
@@ -87,9 +87,7 @@ def check_table(
         influence = _influence(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
         parts = parts_of(model.columns, frame, scores)
         nll = mean_over_rows(scores)
-        named = {name: f"{name} predicted" for name in model.targets}  # of a class; numbers have a mean, quantiles, ...
-        observed = pd.DataFrame(y.reshape(len(y), -1), columns=[f"{name} observed" for name in model.targets])
-        told = pd.concat([observed, predicted.rename(columns=lambda name: named.get(name, name))], axis=1)
+        told = _told(model, y, predicted)
         shown = [
             sections.short(model, predictions, report, y, predicted, parts, nll),
             sections.says(model, told),
@@ -196,6 +194,19 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
         )
     with own_random_state(seed=seed), torch.no_grad():
         return to_predictions(model.estimator.predict_dist(x), torch.tensor(y), num_draws=400, **named)
+
+
+def _told(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:
+    """What was observed beside what was predicted, target by target."""
+    each = len(predicted.columns) // len(model.targets)
+    parts: list[Any] = []
+    for t, name in enumerate(model.targets):
+        own = predicted.iloc[:, t * each : (t + 1) * each]
+        # A class is predicted under the target's own name.
+        own = own.rename(columns={name: f"{name} predicted"})
+        parts += [pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed"), own]
+    table: pd.DataFrame = pd.concat(parts, axis=1)
+    return table
 
 
 class _Whole:

@@ -156,7 +156,10 @@ def failures(told: pd.DataFrame, features: pd.DataFrame, scores: npt.NDArray[np.
     """The rows with the worst scores, and the parts where the score is worse than elsewhere."""
     worst = np.argsort(-scores)[:WORST]
     table = pd.concat([told, pd.DataFrame({"NLL": scores}), features], axis=1).iloc[worst]
-    tables = [_listed(table, "The rows whose observation the model found least likely, the highest NLL first.")]
+    several = " (of all targets together)" if sum(name.endswith(" observed") for name in told.columns) > 1 else ""
+    tables = [
+        _listed(table, f"The rows whose observation the model found least likely, the highest NLL{several} first.")
+    ]
     worse = [part for part in parts if part.stands_out]
     rule = (
         f"Looked at: {len(parts)} parts of the rows (a quarter of a column's numbers or dates, a category, missing values; "
