@@ -133,9 +133,10 @@ def test_one_row_has_no_standard_error():
 @pytest.mark.parametrize("size", [1e-250, 1e250])
 def test_standard_errors_of_scores_whose_squares_no_number_holds(size):
     scores = RNG.normal(size=30)
-    plain, scaled = mean_over_rows(scores), mean_over_rows(size * scores)
-    assert scaled.value == pytest.approx(size * plain.value)
-    assert scaled.standard_error == pytest.approx(size * plain.standard_error)
+    for statistic, values in ((mean_over_rows, scores), (sharpness, np.abs(scores))):
+        plain, scaled = statistic(values), statistic(size * values)
+        assert scaled.value == pytest.approx(size * plain.value, abs=0)
+        assert scaled.standard_error == pytest.approx(size * plain.standard_error, abs=0)
 
 
 @pytest.mark.parametrize(

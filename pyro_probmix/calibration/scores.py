@@ -181,9 +181,11 @@ def sharpness(std: ArrayLike) -> Estimate:
         >>> print(sharpness([1.0, 2.0, 3.0]))
         2.16 ± 0.54
     """
-    variance = mean_over_rows(non_negative("std", std) ** 2)
+    std = non_negative("std", std)
+    unit = float(std.max()) or 1.0  # so that no square is beyond what a number holds
+    variance = mean_over_rows((std / unit) ** 2)
     root = math.sqrt(variance.value)
-    return Estimate(root, variance.standard_error / (2 * root) if root else 0.0)
+    return Estimate(unit * root, unit * variance.standard_error / (2 * root) if root else 0.0)
 
 
 def _absolute_mean(mean: Floats, std: Floats) -> Floats:
