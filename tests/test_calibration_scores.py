@@ -135,8 +135,8 @@ def test_standard_errors_of_scores_whose_squares_no_number_holds(size):
     scores = RNG.normal(size=30)
     for statistic, values in ((mean_over_rows, scores), (sharpness, np.abs(scores))):
         plain, scaled = statistic(values), statistic(size * values)
-        assert scaled.value == pytest.approx(size * plain.value, abs=0)
-        assert scaled.standard_error == pytest.approx(size * plain.standard_error, abs=0)
+        assert scaled.value == pytest.approx(size * plain.value, rel=1e-9, abs=0)
+        assert scaled.standard_error == pytest.approx(size * plain.standard_error, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(
