@@ -206,7 +206,7 @@ def _check(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.out or Path(arguments.model) / "check")
     for place in (folder, folder.absolute().parent):  # it is put together beside the folder
         expect_folder(place)
-    page = check_table(model, read_table(Path(arguments.table)), folder)
+    page = check_table(model, read_table(Path(arguments.table)), folder, source=Path(arguments.table).name)
     print(f"page: {page}")
 
 

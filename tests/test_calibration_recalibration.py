@@ -11,6 +11,7 @@ from pyro_probmix.calibration import (
     GaussianMixture,
     RescaledDensity,
     ScipyMixture,
+    Temperature,
     before_and_after,
     check_density,
     class_log_score,
@@ -165,6 +166,51 @@ def test_a_density_without_a_variance():
     assert checks["sharpness"].value == math.inf and math.isfinite(checks["crps"].value)
 
 
+@pytest.mark.parametrize("residual", [1e-200, 1e200])
+@pytest.mark.parametrize("components", [1, 2])
+def test_scale_of_residuals_whose_squares_no_number_holds(components, residual):
+    """The factor is that of the closed form, residual / sqrt(2), as for residuals of one."""
+    density = GaussianMixture(np.zeros((components, 2)), 1.0)
+    assert fit_scale(density, [residual, 0.0]).factor == pytest.approx(residual / math.sqrt(2), rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_moments_whose_squares_no_number_holds(size):
+    density = GaussianMixture(np.array([[1.0], [3.0]]) * size, size)
+    assert density.std.item() == pytest.approx(math.sqrt(2) * size, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "y", "temperature", "sentence"),
+    [
+        ([[0.9, 0.1]] * 5, [0] * 5, 1e-4, "at the end of the search, temperature 0.0001"),
+        ([[0.9, 0.1]] * 5, [1] * 5, 100, "at the end of the search, temperature 100"),
+        ([[0.5, 0.5]] * 5, [0, 1, 0, 0, 1], 1, "same for every temperature"),
+        ([[1.0, 0.0]] * 5, [0] * 5, 1, "same for every temperature"),
+    ],
+)
+def test_a_temperature_that_is_not_determined_says_so(probabilities, y, temperature, sentence):
+    with pytest.warns(UserWarning, match=sentence):
+        found = fit_temperature(probabilities, y)
+    assert found.value == pytest.approx(temperature)
+
+
+def test_scale_at_an_end_of_the_search_says_so():
+    """Heavy tails without a variance, and residuals of nearly nothing: the first guess is 1, the factor wanted 1e-6."""
+    density = ScipyMixture(t(np.full((2, 50), 1.5)))
+    with pytest.warns(UserWarning, match="at the end of the search, factor 0.0001"):
+        fit_scale(density, 1e-6 * t.rvs(1.5, size=50, random_state=0))
+
+
+@pytest.mark.parametrize("levels", [[[0.05], [0.5], [0.95]], [[0.0], [1e-12], [1.0]]])
+def test_quantiles_of_mixtures_with_equal_and_far_components(levels):
+    """Rows that are known at once, by one component or two alike, beside rows that are solved for."""
+    density = GaussianMixture([[0.0, 0.0, -1e3], [0.0, 5.0, 1e3]], [[1.0, 1.0, 1e-3], [1.0, 0.1, 2.0]])
+    quantiles = density.quantile(levels)
+    np.testing.assert_allclose(density.cdf(quantiles), np.broadcast_to(levels, (3, 3)), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(quantiles[:, 0], norm.ppf(np.ravel(levels)), rtol=1e-9, atol=1e-12)
+
+
 def test_errors():
     density = mixture(2)
     with pytest.raises(ValueError, match=r"rows of shape \(2,\) and y of \(3,\).*Try"):
@@ -173,6 +219,12 @@ def test_errors():
         fit_scale(density, density.mean)
     with pytest.raises(ValueError, match=r"num_cells is 0.*Try"):
         fit_isotonic(density, [1.0, 2.0], num_cells=0)
+    with pytest.raises(ValueError, match=r"num_cells is 2.5, expected an integer.*Try"):
+        fit_isotonic(density, [1.0, 2.0], num_cells=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"probability 0 for every class.*Try"):
+        Temperature(1.0)([[0.0, 0.0]])
+    with pytest.raises(ValueError, match=r"largest residual is 1e\+200 for standard deviations of 1e-200.*Try"):
+        fit_scale(GaussianMixture([[0.0, 0.0]], 1e-200), [1e200, 0.0])
     with pytest.raises(ValueError, match=r"probability 0.*Try"):
         fit_temperature([[1.0, 0.0]], [1])
     with pytest.raises(ValueError, match=r"level\[0\] is 95.0.*Try"):

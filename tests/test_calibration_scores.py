@@ -125,7 +125,18 @@ def test_standard_errors_are_the_spread_over_samples():
 def test_one_row_has_no_standard_error():
     assert math.isnan(mean_over_rows([2.0]).standard_error) and math.isnan(bootstrap_error(lambda rows: 1.0, 1))
     assert str(mean_over_rows([2.0])) == "2"
+    assert str(Estimate(1612032018058050.5, 2.31e14)) == "1.612e+15 ± 2.3e+14"
+    assert str(Estimate(1.23456e-12, 3.21e-14)) == "1.235e-12 ± 3.2e-14"
     assert str(Estimate(1234.567, 12.3)) == "1235 ± 12" and str(Estimate(0.12345, 0.00067)) == "0.12345 ± 0.00067"
+
+
+@pytest.mark.parametrize("size", [1e-250, 1e250])
+def test_standard_errors_of_scores_whose_squares_no_number_holds(size):
+    scores = RNG.normal(size=30)
+    for statistic, values in ((mean_over_rows, scores), (sharpness, np.abs(scores))):
+        plain, scaled = statistic(values), statistic(size * values)
+        assert scaled.value == pytest.approx(size * plain.value, rel=1e-9, abs=0)
+        assert scaled.standard_error == pytest.approx(size * plain.standard_error, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(

@@ -789,7 +789,7 @@ def test_odd_tables():
         ({"likelihood": "categorical"}, "for classes.*Try ProbMixClassifier"),
         (
             {"likelihood": "poisson"},
-            "outside of the support of likelihood='poisson', expected whole numbers of at least 0.*Try",
+            "outside of the support of likelihood='poisson', expected a whole number of at least 0.*Try",
         ),
         ({"ensemble": 0}, "ensemble=0, expected an integer of at least 1.*Try"),
         ({"epochs": 2.5}, "epochs=2.5, expected a positive integer or None.*Try epochs=None"),

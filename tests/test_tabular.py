@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import html
+import io
 import json
 import os
 import re
 import resource
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.stats import norm
 
+from pyro_probmix.calibration import GaussianMixture, Predictions, check_density, mean_over_rows
 from pyro_probmix.cli import main
+from pyro_probmix.tabular import checking, sections, verdict
+from pyro_probmix.tabular.checking import check_table
+from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.files import read_table
 from pyro_probmix.tabular.model import TableModel
+from pyro_probmix.tabular.parts import parts_of
 
 rng = np.random.default_rng(0)
 FIT = ["--epochs", "3", "--ensemble", "2", "--seed", "1"]
@@ -89,6 +99,196 @@ def test_the_page_of_a_check(folder, tmp_path, capsys, model, title):
         assert section in page
     assert page.index(">größe<") < page.index(">kind<", page.index("What it leans on"))  # the column that matters first
     assert (tmp_path / "check" / "predictions.nc").exists() and page.count("data:image/png") >= 2
+
+
+def page_of(model, table, folder, **options):
+    return html.unescape(check_table(model, table, folder, **options).read_text("utf-8"))
+
+
+def test_the_page_says_what_it_cannot_know_and_what_the_numbers_mean(folder, tmp_path):
+    """It may be of the training rows: the page names the file and says when the numbers mean something."""
+    table = frame(40)
+    model = TableModel.load(folder / "model")
+    page = page_of(model, table, tmp_path, source="new.csv")
+    assert "40 rows of new.csv" in page and "rows that it was not fitted to" not in page
+    assert "only on rows that the model was not fitted to" in page and "cannot know" in page
+    for name in (
+        "coverage of the 90 % interval",
+        "width of the 90 % interval",
+        "NLL (negative log-likelihood)",
+        "CRPS",
+    ):
+        assert f"<td>{name}</td>" in page
+    assert "all targets" not in page and "what it says" in page
+    predicted = model.predict(table)["price mean"]
+    error = table["price"] - predicted
+    told = f"off by {np.sqrt((error**2).mean()):.4g} (RMSE, root mean squared error) or {error.abs().mean():.4g} (MAE"
+    assert (
+        told in page
+        and f"R² is {1 - (error**2).sum() / ((table['price'] - table['price'].mean()) ** 2).sum():.3g}" in page
+    )
+    scores = [
+        -model.estimator.predict_dist(model.features(table)).log_prob(torch.tensor(table["price"])).detach().numpy()
+    ]
+    assert f"NLL {mean_over_rows(scores[0])} nats a row" in page
+
+
+def test_the_page_of_two_targets_has_a_verdict_of_each(tmp_path):
+    table = frame(80).drop(columns="big")
+    table["weight"] = 3.0
+    model = TableModel.fit(
+        table[["größe", "price", "weight"]], ["price", "weight"], epochs=2, ensemble=2, random_state=0
+    )
+    page = page_of(model, table, tmp_path)
+    for target in ("price", "weight"):
+        assert f"<li>{target}: The intervals are" in page and f"<figcaption>{target}: PIT" in page
+    assert page.index("<th>price 95 %") < page.index("<th>weight observed")
+    assert "all targets" in page and "of all targets together" in page
+
+
+def test_the_page_of_two_classes_names_the_class(folder, tmp_path):
+    page = page_of(TableModel.load(folder / "classes"), frame(40), tmp_path)
+    assert "the share of the group that is “yes”" in page and not re.search(r"<figcaption>\d", page)
+    assert "The most probable class is right in" in page and "<th>big predicted</th>" in page
+
+
+def test_a_second_check_leaves_no_figures_of_the_first_and_all_that_is_not_the_pages_own(folder, tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    (tmp_path / "photos").mkdir()
+    for name, own, gone in (("classes", "reliability-1.png", "pit.png"), ("model", "pit.png", "reliability-1.png")):
+        check_table(TableModel.load(folder / name), frame(30), tmp_path)
+        assert (tmp_path / own).exists() and not (tmp_path / gone).exists()
+        assert (tmp_path / "mine.png").read_bytes() == b"mine" and (tmp_path / "photos").is_dir()
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_page_that_names_other_files_as_its_own_removes_none_of_them(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "check.html").write_text(
+        '<meta name="probmix-files" content="../notes.txt notes.txt /etc/x.png">'
+    )
+    check_table(TableModel.load(folder / "model"), frame(30), tmp_path / "out")
+    assert (tmp_path / "notes.txt").exists() and (tmp_path / "out" / "notes.txt").exists()
+
+
+def test_a_check_into_the_folder_where_one_is(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", str(folder / "model"), str(folder / "new.csv"), "--out", "."]) == 0, capsys.readouterr().err
+    assert (tmp_path / "check.html").exists()
+
+
+@pytest.mark.parametrize("fault", [ValueError("no. Try."), KeyboardInterrupt()])
+def test_a_check_that_fails_or_is_stopped_leaves_no_folder(folder, tmp_path, monkeypatch, fault):
+    def fail(*_arguments, **_named):
+        raise fault
+
+    monkeypatch.setattr(checking, "check", fail)
+    with pytest.raises(type(fault)):
+        check_table(TableModel.load(folder / "model"), frame(30), tmp_path / "a" / "b")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_target_that_the_likelihood_rules_out_is_named(folder, tmp_path):
+    table = frame(60).drop(columns="big")
+    table["price"] = rng.poisson(3, 60)
+    model = TableModel.fit(table, ["price"], likelihood="poisson", epochs=2, ensemble=2, random_state=0)
+    table.loc[7, "price"] = -1
+    with pytest.raises(
+        ValueError, match=r"'price' is -1.0 at row 7 .*expected a whole number of at least 0.*Try dropping"
+    ):
+        check_table(model, table, tmp_path / "check")
+    assert not os.listdir(tmp_path)
+    table["price"] = rng.gamma(3.0, size=60)
+    positive = TableModel.fit(table, ["price"], likelihood="gamma", epochs=2, ensemble=2, random_state=0)
+    table.loc[7, "price"] = 0.0
+    with pytest.raises(ValueError, match=r"'price' is 0.0 at row 7 .*expected a number above 0.*Try dropping"):
+        check_table(positive, table, tmp_path / "check")
+    table["price"] = table["price"].astype(float).where(table.index != 7, np.inf)
+    with pytest.raises(ValueError, match=r"'price' is infinite at row 7 .*Try"):
+        check_table(TableModel.load(folder / "model"), table, tmp_path / "check")
+
+
+def test_a_wide_table_is_shuffled_no_more_than_a_bound_and_shows_how_far_it_is(folder, tmp_path, monkeypatch):
+    """15 columns: fewer shuffles of fewer rows, said on the page; a bar on a terminal alone."""
+    table = pd.DataFrame(rng.normal(size=(300, 15)), columns=[f"x{k}" for k in range(15)])
+    table["y"] = table["x0"] + rng.normal(size=300)
+    model = TableModel.fit(table, ["y"], epochs=1, ensemble=2, random_state=0)
+    rows, features = [], TableModel.features
+
+    def counted(self, own):
+        rows.append(len(own))
+        return features(self, own)
+
+    monkeypatch.setattr(TableModel, "features", counted)
+    monkeypatch.setattr(checking, "MOST_SHUFFLED", 7500)
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    page = page_of(model, table, tmp_path / "wide")
+    assert "shuffled among 166 rows (3 times" in page and sum(rows) <= 7500 + 166 + 3 * 300
+    assert "checking" in terminal.getvalue() and "/49" in terminal.getvalue()
+    quiet = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    page_of(TableModel.load(folder / "classes"), frame(20), tmp_path / "small")
+    assert quiet.getvalue() == ""
+
+
+def test_parts_are_those_that_are_worse_and_are_of_dates_and_of_missing_values_too():
+    """Of 200 rows those of the last quarter of the year, of kind c, and without a size are worse by far more than chance."""
+    table = pd.DataFrame({"day": pd.date_range("2021-01-01", periods=200).strftime("%Y-%m-%d")})
+    table["kind"], table["size"] = rng.choice(["a", "b", "c"], 200), rng.normal(size=200)
+    table.loc[rng.permutation(200)[:40], "size"] = np.nan
+    columns = Columns.fit(table, impute=True)
+    late, empty = np.arange(200) >= 150, table["size"].isna().to_numpy()
+    for rows, label in (
+        (late, "day from 2021-05-31 to 2021-07-19"),
+        (table["kind"] == "c", "kind = c"),
+        (empty, "size is missing"),
+    ):
+        parts = parts_of(columns, table, np.where(rows, 3.0, 1.0) + rng.normal(size=200) / 5)
+        assert parts[0].label == label and parts[0].count == np.sum(rows) and parts[0].excess > 20
+        assert not parts[-1].stands_out and parts[-1].excess < 0
+        assert sum(part.count for part in parts if part.label.startswith(("size from", "size is"))) == 200
+    often = [part.stands_out for _ in range(100) for part in parts_of(columns, table, rng.normal(size=200))]
+    assert 0.005 < np.mean(often) < 0.05  # one in forty, by chance
+
+
+def test_where_nothing_stands_out_no_part_is_listed(tmp_path):
+    text = sections.failures(pd.DataFrame({"y": [0.0] * 30}), pd.DataFrame(index=range(30)), np.arange(30.0), [])
+    assert len(text.tables) == 1 and "No part stands out" in text.text
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "judged", "density"),
+    [
+        (1.0, 0.0, "about right", "are compatible"),
+        (0.5, 0.0, "too narrow", "do not fit"),
+        (2.0, 0.0, "too wide", "do not fit"),
+        (1.0, 0.25, "about right", "do not fit"),
+    ],
+)
+def test_the_verdict_of_densities(scale, shift, judged, density):
+    """The 500 middles of a normal law's shares, predicted by one of another width or mean."""
+    y = norm.ppf((np.arange(500) + 0.5) / 500)
+    predicted = GaussianMixture(np.full((1, 500), shift), scale)
+    predictions = Predictions(y=y, draws=np.zeros((1, 2, 500)), densities=[predicted])
+    told = verdict.verdict(predictions, 0, check_density(predicted, y), y, np.full(500, shift))
+    assert judged in told[0] and density in told[1]
+    assert f"{100 * np.mean(np.abs(y - shift) < 1.6448536 * scale):.1f} % of 500 rows" in told[0]
+    assert "would do as well or better" in told[2]
+
+
+@pytest.mark.parametrize(("sure", "judged"), [(0.7, "about right"), (0.95, "too sure"), (0.5, "not sure enough")])
+def test_the_verdict_of_classes(sure, judged):
+    """The first class in 70 % of 400 rows, predicted with another probability."""
+    y = (np.arange(400) % 10 >= 7).astype(int)
+    predictions = Predictions(
+        y=y, draws=np.zeros((1, 2, 400)), kind="class", probabilities=np.tile([sure, 1 - sure], (400, 1))
+    )
+    told = verdict.verdict(predictions, 0, {}, y.astype(float), None)
+    assert "right in 70.0 % ± 2.3 % of 400 rows" in told[0] and judged in told[1]
 
 
 @pytest.mark.parametrize(

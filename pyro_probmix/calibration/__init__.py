@@ -1,7 +1,7 @@
 """Calibration checks and recalibration on NumPy arrays, and their way into ArviZ; nothing here imports torch."""
 
 from pyro_probmix.calibration.arviz_data import loo, save_netcdf, to_arviz
-from pyro_probmix.calibration.band import CalibrationCurve
+from pyro_probmix.calibration.band import CalibrationCurve, uniform_curve
 from pyro_probmix.calibration.checking import CheckReport, bayesian_p_values, check
 from pyro_probmix.calibration.classes import (
     Reliability,
@@ -73,4 +73,5 @@ __all__ = [
     "sharpness",
     "summarise",
     "to_arviz",
+    "uniform_curve",
 ]

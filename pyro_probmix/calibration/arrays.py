@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "Floats",
+    "at_least_one",
+    "draws_of_rows",
     "finite",
     "generator",
     "non_negative",
@@ -71,9 +73,27 @@ def over_rows(name: str, values: Floats) -> Floats:
 
 def of_level(level: float) -> float:
     """A probability strictly between 0 and 1."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}, expected a probability between 0 and 1. Try level=0.9.")
+    if not isinstance(level, int | float | np.floating) or not 0 < level < 1:
+        raise ValueError(f"level is {level!r}, expected a probability between 0 and 1. Try level=0.9.")
     return float(level)
+
+
+def at_least_one(name: str, number: int, usual: int) -> int:
+    """A number of bins or cells: an integer of at least 1."""
+    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{name} is {number!r}, expected an integer of at least 1. Try {name}={usual}.")
+    return int(number)
+
+
+def draws_of_rows(draws: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Draws, [S, ...], of the predictive of observations, [...], both checked."""
+    sample, y = finite("draws", draws), finite("y", y)
+    if sample.shape[1:] != y.shape:
+        raise ValueError(
+            f"draws has the shape {sample.shape} and y {y.shape}, expected [S, ...] for y of shape [...]. "
+            "Try one set of draws of these very rows."
+        )
+    return sample, y
 
 
 def same_shape(**arrays: Floats) -> None:

@@ -91,8 +91,11 @@ def _groups(predictions: Predictions) -> dict[str, Dataset]:
 
 def _labels(rows: tuple[Any, ...]) -> np.ndarray:
     """Names of rows as an array that a file can hold: numbers and dates stay what they are."""
-    array = np.asarray(rows)
-    return array.astype(str) if array.dtype == object else array
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # a name is a tuple, another one is none
+        array = np.empty(0)
+    return array if array.shape == (len(rows),) and array.dtype != object else np.array([str(row) for row in rows])
 
 
 def loo(data: Any) -> Any:
@@ -162,7 +165,7 @@ def write_whole(path: Path, save: Callable[[Path], object]) -> Path:
     Raises:
         ValueError: if the folder cannot be written to.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         save(partial)
         os.replace(partial, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from pyro_probmix.calibration.summary import summarise
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CheckReport", "bayesian_p_values", "check"]
+__all__ = ["CheckReport", "bayesian_p_values", "check", "suffix_of"]
 
 #: Statistics of all rows that Bayesian p-values are given for; the figures are of the first and the last.
 STATISTICS = ("mean", "median", "std")
@@ -37,7 +37,7 @@ class CheckReport:
     """What :func:`check` found, and where it lies.
 
     Attributes:
-        checks: for each target, and for ``"all targets"``, metric to number, as :func:`summarise` gives them.
+        checks: for each target, and for all of several together, metric to number, as :func:`summarise` gives them.
         bayesian_p_values: for each target, statistic to p-value; 0 or 1: the predictive's data sets do not look like the
             observations.
         netcdf: the file with what :func:`to_arviz` gives.
@@ -106,10 +106,15 @@ def check(
     p_values = {name: bayesian_p_values(predictions.only(t)) for t, name in enumerate(predictions.targets)}
     report = CheckReport(checks, p_values, save_netcdf(to_arviz(predictions), folder / "predictions.nc"), loo=estimate)
     for t, target in enumerate(predictions.targets):
-        suffix = f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', target)[:40]}" if len(predictions.targets) > 1 else ""
+        suffix = suffix_of(predictions.targets, t)
         for name, figure in _figures(predictions.only(t), p_values[target]):
             report.figures[name + suffix] = write_whole(folder / f"{name}{suffix}.png", _saving(figure))
     return report
+
+
+def suffix_of(targets: Sequence[str], t: int) -> str:
+    """What the names of one target's figures end with, of several; nothing of one."""
+    return f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', targets[t])[:40]}" if len(targets) > 1 else ""
 
 
 def bayesian_p_values(predictions: Predictions) -> dict[str, float]:
@@ -175,7 +180,7 @@ def _class_figures(predictions: Predictions, probabilities: np.ndarray) -> Itera
         for k in range(1 if len(classes) == 2 else 0, len(classes)):
             curve, what = reliability(probabilities[:, k], y == k), f"class {classes[k]}"
             x, y_label = f"probability of {what}", f"share of rows of {what}"
-            yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is right", x=x, y=y_label)
+            yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is observed", x=x, y=y_label)
 
 
 def _saving(figure: Figure) -> Any:

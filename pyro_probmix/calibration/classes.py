@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyro_probmix.calibration.arrays import Floats, generator, of_unit_interval, over_rows
+from pyro_probmix.calibration.arrays import Floats, at_least_one, generator, of_unit_interval, over_rows
 from pyro_probmix.calibration.estimate import Estimate, bootstrap_error
 
 __all__ = ["Reliability", "brier_score", "class_log_score", "expected_calibration_error", "reliability"]
@@ -67,10 +67,11 @@ def reliability(
     """
     probability = over_rows("probability", of_unit_interval("probability", probability))
     event = over_rows("event", of_unit_interval("event", event))
-    if len(event) != len(probability) or num_bins < 1:
+    num_bins = at_least_one("num_bins", num_bins, 10)
+    if len(event) != len(probability):
         raise ValueError(
-            f"reliability got {len(probability)} probabilities, {len(event)} events and {num_bins} bins, expected as many "
-            "events as probabilities and at least one bin. Try num_bins=10."
+            f"reliability got {len(probability)} probabilities and {len(event)} events, expected as many. "
+            "Try those of the same rows."
         )
     bins = _bins(probability, num_bins)
     counts: NDArray[np.intp] = np.bincount(bins, minlength=num_bins)
@@ -110,7 +111,7 @@ def expected_calibration_error(
         seed: of the bootstrap over rows, for the standard error.
 
     Raises:
-        ValueError: if the probabilities are none, or an observation is no class.
+        ValueError: if the probabilities are none, an observation is no class, or there is no bin.
 
     Reference:
         Guo, Pleiss, Sun, Weinberger (2017). *On calibration of modern neural networks*, section 2. Naeini, Cooper,
@@ -121,6 +122,7 @@ def expected_calibration_error(
         0.10 ± 0.11
     """
     probabilities, y = class_probabilities(probabilities, y)
+    num_bins = at_least_one("num_bins", num_bins, 15)
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == y
     excess = (right - confidence) / len(y)
     bins = _bins(confidence, num_bins)

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import elementwise
 
 from pyro_probmix.calibration.arrays import Floats, finite, over_rows
 
 __all__ = ["Density", "crps_on_nodes", "invert_cdf", "moments_on_nodes", "observed_rows"]
-
-#: Of the search for a quantile: bisection alone would need about as many.
-MOST_STEPS = 100
 
 
 class Density(Protocol):
@@ -63,32 +61,21 @@ def invert_cdf(cdf: Callable[[Floats], ArrayLike], level: ArrayLike, low: ArrayL
         array([0.5, 0.1])
     """
     level, low, high = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (level, low, high)))
-    known, answer = np.isinf(low) | np.isinf(high), np.where(np.isinf(low), low, high)
-    old, new = np.where(known, 0.0, low), np.where(known, 0.0, high)  # the solution is between them
-    last = old
-    of_old, of_new = np.asarray(cdf(old)) - level, np.asarray(cdf(new)) - level
-    of_last, share = of_old, np.full(level.shape, 0.5)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(MOST_STEPS):
-            best = np.where(np.abs(of_new) < np.abs(of_old), new, old)
-            tolerance = 4 * np.finfo(float).eps * np.abs(best) + np.finfo(float).tiny
-            smallest = tolerance / np.abs(old - new)
-            if np.all(known | (np.minimum(np.abs(of_new), np.abs(of_old)) == 0) | ~(smallest < 0.5)):
-                break
-            point = new + np.clip(share, smallest, 1 - smallest) * (old - new)
-            point = np.where(np.isfinite(point), point, new)  # of those that are found, whose bracket has no width
-            of_point = np.asarray(cdf(point)) - level
-            same = np.sign(of_point) == np.sign(of_new)
-            last, of_last = np.where(same, new, old), np.where(same, of_new, of_old)
-            old, of_old = np.where(same, old, new), np.where(same, of_old, of_new)
-            new, of_new = point, of_point
-            # Inverse quadratic interpolation where the three points allow it, else the middle.
-            xi, phi = (new - old) / (last - old), (of_new - of_old) / (of_last - of_old)
-            quadratic = of_new / (of_old - of_new) * of_last / (of_old - of_last) + (last - new) / (
-                old - new
-            ) * of_new / (of_last - of_new) * of_old / (of_last - of_old)
-            share = np.where((phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi) & np.isfinite(quadratic), quadratic, 0.5)
-    return np.where(known, answer, best)
+    answer = np.where(np.isinf(low), low, high)
+    open_ = np.isfinite(low) & np.isfinite(high) & (low < high)
+    if not open_.any():
+        return answer
+    points = np.where(np.isfinite(answer), answer, 0.0)
+
+    def excess(y: Floats, place: NDArray[np.intp]) -> Floats:
+        # SciPy asks for those that are still open, the distribution functions are of all rows.
+        points.flat[place] = y
+        return np.asarray((np.broadcast_to(cdf(points), level.shape) - level).flat[place], dtype=np.float64)
+
+    found = elementwise.find_root(excess, (low[open_], high[open_]), args=(np.flatnonzero(open_),))
+    # Where components agree up to rounding, cdf - level has one sign at both ends, and either end is the solution.
+    answer[open_] = np.where(found.success, found.x, (low[open_] + high[open_]) / 2)
+    return answer
 
 
 def crps_on_nodes(density: Density, y: ArrayLike) -> Floats:

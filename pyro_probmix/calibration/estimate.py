@@ -31,9 +31,11 @@ class Estimate:
     standard_error: float
 
     def __str__(self) -> str:
-        """The number to two digits of its standard error."""
+        """The number to two digits of its standard error; four digits and an exponent where it is very large or small."""
         if not (0 < self.standard_error < math.inf):
-            return f"{self.value:.3g}"
+            return f"{self.value:.4g}" if abs(self.value) >= 1e3 else f"{self.value:.3g}"
+        if max(abs(self.value), self.standard_error) >= 1e7 or self.standard_error < 1e-7:
+            return f"{self.value:.4g} ± {self.standard_error:.2g}"
         decimals = max(0, 1 - math.floor(math.log10(self.standard_error)))
         return f"{self.value:.{decimals}f} ± {self.standard_error:.{decimals}f}"
 
@@ -54,7 +56,11 @@ def mean_over_rows(scores: ArrayLike) -> Estimate:
     scores = over_rows("scores", finite("scores", scores))
     if len(scores) == 1:
         return Estimate(float(scores[0]), math.nan)
-    return Estimate(float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores))))
+    # In units of a power of two, which rounds nothing, so that no square is beyond what a number holds.
+    power = math.frexp(float(np.abs(scores).max()))[1]
+    scaled = np.ldexp(scores, -power)
+    error = scaled.std(ddof=1) / math.sqrt(len(scores))
+    return Estimate(float(np.ldexp(scaled.mean(), power)), float(np.ldexp(error, power)))
 
 
 def bootstrap_error(

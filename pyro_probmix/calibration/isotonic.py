@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyro_probmix.calibration.arrays import Floats, of_unit_interval
+from pyro_probmix.calibration.arrays import Floats, at_least_one, of_unit_interval
 from pyro_probmix.calibration.densities import Density, crps_on_nodes, moments_on_nodes, observed_rows
 
 __all__ = ["IsotonicMap", "RemappedDensity", "fit_isotonic"]
@@ -112,9 +112,8 @@ def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None
     from sklearn.isotonic import IsotonicRegression
 
     y = observed_rows(density, y)
-    if num_cells is not None and num_cells < 1:
-        raise ValueError(f"num_cells is {num_cells}, expected at least 1. Try num_cells=20.")
-    cells = num_cells or math.ceil(2 * len(y) ** (1 / 3))
+    usual = math.ceil(2 * len(y) ** (1 / 3))
+    cells = usual if num_cells is None else at_least_one("num_cells", num_cells, usual)
     pit = np.sort(density.cdf(y))
     shares = np.arange(1, len(pit) + 1) / (len(pit) + 1)
     regression = IsotonicRegression(y_min=0, y_max=1)

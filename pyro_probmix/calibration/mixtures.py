@@ -65,8 +65,11 @@ class Mixture(ABC):
     @property
     def std(self) -> Floats:
         """From the variance within plus that between the components, [N]."""
-        within_and_between = self.stds**2 + (self.means - self.mean) ** 2
-        std: Floats = np.sqrt((self.weights * within_and_between).sum(0))
+        within_and_between = np.hypot(self.stds, self.means - self.mean)
+        # In units of the largest, so that no square is beyond what a number holds.
+        unit = within_and_between.max(0)
+        unit = np.where((unit > 0) & np.isfinite(unit), unit, 1.0)
+        std: Floats = unit * np.sqrt((self.weights * (within_and_between / unit) ** 2).sum(0))
         return std
 
     def cdf(self, y: ArrayLike) -> Floats:

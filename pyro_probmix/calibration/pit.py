@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyro_probmix.calibration.arrays import Floats, finite, generator, of_unit_interval, over_rows, same_shape
+from pyro_probmix.calibration.arrays import Floats, draws_of_rows, generator, of_unit_interval, over_rows, same_shape
 from pyro_probmix.calibration.band import CalibrationCurve, uniform_curve
 from pyro_probmix.calibration.estimate import NUM_RESAMPLES, Estimate
 
@@ -71,20 +71,10 @@ def pit_of_draws(draws: ArrayLike, y: ArrayLike, *, seed: int | np.random.Genera
         >>> bool(abs(u.mean() - 0.5) < 3 * (1 / 12 / 5000) ** 0.5)
         True
     """
-    sample, y = _draws(draws, y)
+    sample, y = draws_of_rows(draws, y)
     below, tied = (sample < y).sum(0), (sample == y).sum(0)
     pit: Floats = (below + generator(seed).uniform(size=y.shape) * (1 + tied)) / (len(sample) + 1)
     return pit
-
-
-def _draws(draws: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-    sample, y = finite("draws", draws), finite("y", y)
-    if sample.shape[1:] != y.shape:
-        raise ValueError(
-            f"draws has the shape {sample.shape} and y {y.shape}, expected [S, ...] for y of shape [...]. "
-            "Try one set of draws of these very rows."
-        )
-    return sample, y
 
 
 def pit_curve(pit: ArrayLike, *, level: float = 0.95) -> CalibrationCurve:

@@ -18,6 +18,9 @@ __all__ = ["Kind", "Predictions"]
 
 Kind = Literal["continuous", "count", "class"]
 
+#: Numbers beyond this have squares that no number holds.
+LARGEST_NUMBER = 1e150
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -37,7 +40,8 @@ class Predictions:
 
     Raises:
         TypeError: if something is not made of numbers.
-        ValueError: if the shapes or names do not fit together, or a number is not finite.
+        ValueError: if the shapes or names do not fit together, a number is not finite, or an observation or a draw is beyond
+            1e150, where squares are.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -75,8 +79,8 @@ class Predictions:
         features: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
-        observed: NDArray[Any] = finite("y", y)
-        drawn: NDArray[Any] = finite("draws", draws)
+        observed: NDArray[Any] = _with_squares("y", y)
+        drawn: NDArray[Any] = _with_squares("draws", draws)
         observed = observed[:, None] if observed.ndim == 1 else observed
         drawn = drawn[..., None] if drawn.ndim == 3 else drawn
         if observed.ndim != 2 or drawn.ndim != 4 or drawn.shape[2:] != observed.shape:
@@ -146,6 +150,16 @@ class Predictions:
             return None
         flat = self.log_likelihood.reshape(-1, len(self.y))
         return np.asarray(np.logaddexp.reduce(flat, axis=0) - np.log(len(flat)), dtype=np.float64)
+
+
+def _with_squares(name: str, values: ArrayLike) -> Floats:
+    array = finite(name, values)
+    if np.abs(array).max() > LARGEST_NUMBER:
+        raise ValueError(
+            f"{name} has values up to {np.abs(array).max():.3g}, expected at most {LARGEST_NUMBER:g} in magnitude. "
+            "Try other units."
+        )
+    return array
 
 
 def _integers(name: str, values: Floats) -> NDArray[np.int64]:

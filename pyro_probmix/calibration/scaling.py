@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -93,7 +94,12 @@ def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
         y: their observations, [N].
 
     Raises:
-        ValueError: if the observations are not finite, do not fit the rows, or are all equal to the means.
+        ValueError: if the observations are not finite, do not fit the rows, or are all equal to the means, or farther from
+            them in standard deviations than a number can say.
+
+    Warns:
+        UserWarning: if the likelihood of a mixture is highest at an end of the search, 1e-4 or 100 times the root mean
+            squared standardised residual: the factor is that end.
 
     Reference:
         Levi, Gispan, Giladi, Fetaya (2022). *Evaluating and calibrating uncertainty prediction in regression tasks*.
@@ -110,14 +116,12 @@ def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
     """
     y = observed_rows(density, y)
     residuals, std = y - density.mean, density.std
-    spread = (
-        math.sqrt(np.mean((residuals / std) ** 2)) if np.isfinite(std).all() else 1.0
-    )  # a Student's t may have none
     if not residuals.any():
         raise ValueError("Every observation equals its predicted mean, expected residuals. Try other validation rows.")
+    spread = _root_mean_square(residuals, std) if np.isfinite(std).all() else 1.0  # a Student's t may have none
     if isinstance(density, GaussianMixture) and len(density.means) == 1:
         return ScaleFactor(spread)
-    return ScaleFactor(_best_factor(lambda c: -float(RescaledDensity(density, c).log_prob(y).mean()), spread))
+    return ScaleFactor(_best_factor("factor", lambda c: -float(RescaledDensity(density, c).log_prob(y).mean()), spread))
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,10 @@ class Temperature:
     def __call__(self, probabilities: ArrayLike) -> Floats:
         r"""The probabilities :math:`p_k^{1/T} / \sum_l p_l^{1/T}`, [N, K]."""
         probabilities = of_unit_interval("probabilities", probabilities)
+        if not probabilities.max(-1).all():
+            raise ValueError(
+                "Some rows have the probability 0 for every class, expected rows that sum to 1. Try softmax."
+            )
         with np.errstate(divide="ignore"):
             logits = np.log(probabilities / probabilities.max(-1, keepdims=True)) / self.value
         tempered = np.exp(logits)
@@ -146,6 +154,10 @@ def fit_temperature(probabilities: ArrayLike, y: ArrayLike) -> Temperature:
     Raises:
         ValueError: if the probabilities are none, an observation is no class, or one was ruled out.
 
+    Warns:
+        UserWarning: if no temperature is the best: every row is uniform (the temperature is 1), or the likelihood is highest
+            at an end of the search, 1e-4 where every most probable class was observed, or 100 (the temperature is that end).
+
     Reference:
         Guo, Pleiss, Sun, Weinberger (2017). *On calibration of modern neural networks*, section 4.2.
 
@@ -159,14 +171,42 @@ def fit_temperature(probabilities: ArrayLike, y: ArrayLike) -> Temperature:
         raise ValueError(
             "Some rows observed a class of probability 0, which no temperature mends. Try an ensemble, or more training rows."
         )
-    return Temperature(_best_factor(lambda t: float(class_log_score(Temperature(t)(probabilities), y).mean()), 1.0))
+    return Temperature(
+        _best_factor("temperature", lambda t: float(class_log_score(Temperature(t)(probabilities), y).mean()), 1.0)
+    )
 
 
-def _best_factor(loss: Callable[[float], float], guess: float) -> float:
-    """The positive number with the smallest loss."""
+def _root_mean_square(residuals: Floats, std: Floats) -> float:
+    """Of the standardised residuals, whose squares may be beyond what a number holds."""
+    with np.errstate(over="ignore", under="ignore"):
+        z = residuals / std
+        largest = float(np.abs(z).max())
+        if not 0 < largest < math.inf:
+            raise ValueError(
+                f"The largest residual is {np.abs(residuals).max():.3g} for standard deviations of {std.min():.3g} to "
+                f"{std.max():.3g}, expected a ratio that a number can say. Try other units, or a floor under the scale."
+            )
+        return largest * math.sqrt(np.mean((z / largest) ** 2))
+
+
+def _best_factor(name: str, loss: Callable[[float], float], guess: float) -> float:
+    """The positive number with the smallest loss; where that is at an end of the search, it says so."""
     # A grid first, since the loss of a mixture may have several valleys.
     grid = math.log(guess) + np.linspace(math.log(SMALLEST), math.log(LARGEST), 50)
-    best = int(np.argmin([loss(math.exp(a)) for a in grid]))
-    around = (grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)])
+    losses = np.array([loss(math.exp(a)) for a in grid])
+    lowest = losses.min() + 1e-12 * abs(losses.min())  # but for rounding
+    if losses.max() <= lowest:
+        warnings.warn(f"The likelihood is the same for every {name}, so that it is left at 1.", stacklevel=3)
+        return 1.0
+    best = int(losses.argmin())
+    if min(losses[0], losses[-1]) <= lowest:
+        end = math.exp(grid[0] if losses[0] <= lowest else grid[-1])
+        warnings.warn(
+            f"The likelihood is highest at the end of the search, {name} {end:.3g}: no {name} is the best. "
+            "Try more validation rows.",
+            stacklevel=3,
+        )
+        return end
+    around = (grid[best - 1], grid[best + 1])
     found = minimize_scalar(lambda a: loss(math.exp(a)), bounds=around, method="bounded", options={"xatol": 1e-8})
     return math.exp(found.x)

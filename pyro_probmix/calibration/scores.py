@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from pyro_probmix.calibration.arrays import Floats, finite, non_negative, of_level, positive, same_shape
+from pyro_probmix.calibration.arrays import Floats, draws_of_rows, finite, non_negative, of_level, positive, same_shape
 from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
-from pyro_probmix.calibration.pit import _draws
 
 __all__ = ["crps_draws", "crps_gaussian", "crps_gaussian_mixture", "interval_score", "sharpness"]
 
@@ -119,7 +118,7 @@ def crps_draws(draws: ArrayLike, y: ArrayLike) -> Floats:
         >>> abs(crps_draws(draws, [0.0]).item() - 0.2337) < 0.01
         True
     """
-    sample, y = _draws(draws, y)
+    sample, y = draws_of_rows(draws, y)
     count = len(sample)
     if count < 2:
         raise ValueError("draws has one draw of each row, expected at least two. Try 100.")
@@ -182,9 +181,11 @@ def sharpness(std: ArrayLike) -> Estimate:
         >>> print(sharpness([1.0, 2.0, 3.0]))
         2.16 ± 0.54
     """
-    variance = mean_over_rows(non_negative("std", std) ** 2)
+    std = non_negative("std", std)
+    unit = float(std.max()) or 1.0  # so that no square is beyond what a number holds
+    variance = mean_over_rows((std / unit) ** 2)
     root = math.sqrt(variance.value)
-    return Estimate(root, variance.standard_error / (2 * root) if root else 0.0)
+    return Estimate(unit * root, unit * variance.standard_error / (2 * root) if root else 0.0)
 
 
 def _absolute_mean(mean: Floats, std: Floats) -> Floats:

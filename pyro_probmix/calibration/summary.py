@@ -20,14 +20,15 @@ __all__ = ["before_and_after", "check_density", "summarise"]
 
 
 def summarise(predictions: Predictions, *, level: float = 0.9) -> dict[str, dict[str, Estimate]]:
-    """The checks of each response, and the NLL of all together.
+    """The checks of each response, and the NLL of several together.
 
     Args:
         predictions: of held-out rows.
         level: of the central interval whose coverage, width and score are measured.
 
     Returns:
-        for each target, and for ``"all targets"``, metric to number. Numbers: "nll" (nats), "crps", "sharpness",
+        for each target, and for ``"all targets"`` if there are several (``"all targets, together"`` beside a target that is
+        called so), metric to number. Numbers: "nll" (nats), "crps", "sharpness",
         "interval score", "interval width" (units of the response), "coverage", "calibration error"; "pit p-value" and
         "coverage p-value" are those of the simultaneous bands. Classes: "nll", "brier", "accuracy", "calibration error".
 
@@ -43,9 +44,15 @@ def summarise(predictions: Predictions, *, level: float = 0.9) -> dict[str, dict
     level = of_level(level)
     checks = {name: _of_target(predictions, t, level) for t, name in enumerate(predictions.targets)}
     log_score = predictions.log_score()
-    if log_score is not None:
-        checks["all targets"] = {"nll": mean_over_rows(-log_score)}
-    return checks
+    if log_score is None:
+        return checks
+    joint = {"nll": mean_over_rows(-log_score)}
+    if len(checks) == 1:  # one target's own density tells the same
+        return {name: joint | own for name, own in checks.items()}
+    name = "all targets"
+    while name in checks:
+        name += ", together"
+    return checks | {name: joint}
 
 
 def _of_target(predictions: Predictions, t: int, level: float) -> dict[str, Estimate]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributions import constraints
 
 from pyro_probmix.estimators.rows import Array
+from pyro_probmix.estimators.support import in_words, ruled_out
 from pyro_probmix.models import (
     BEYOND,
     LIKELIHOODS,
@@ -174,19 +175,11 @@ class Recipe:
 
 
 def check_targets(recipe: Recipe, y: Array, name: str = "y") -> None:
-    """Raises ValueError unless the likelihood can have all targets, in their own units, [n, d_y].
-
-    Zero is none that a positive law can have: there its density is zero or infinite.
-    """
+    """Raises ValueError unless the likelihood can have all targets, in their own units, [n, d_y]."""
     support = recipe.support()
-    values = torch.as_tensor(y)
-    outside = ~support.check(values)
-    if not support.is_discrete and getattr(support, "lower_bound", None) == 0:
-        outside |= values == 0
-    if bool(outside.any()):
-        first = values[outside][0].item()
-        expected = {constraints.boolean: "0 or 1", constraints.nonnegative_integer: "whole numbers of at least 0"}
+    wrong = y[ruled_out(support, y)]
+    if len(wrong):
         raise ValueError(
-            f"{name} holds {first:g}, which is outside of the support of likelihood={recipe.likelihood!r}, expected "
-            f"{expected.get(support, str(support) if support.is_discrete else 'values above 0')}. Try another likelihood."
+            f"{name} holds {wrong[0]:g}, which is outside of the support of likelihood={recipe.likelihood!r}, expected "
+            f"{in_words(support)}. Try another likelihood."
         )

@@ -6,122 +6,140 @@ from pyro_probmix.random_state import own_random_state
 
 __all__ = ["check_table"]
 
-import base64
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from jinja2 import Environment
 from sklearn.inspection import permutation_importance
+from tqdm import tqdm
 
-from pyro_probmix.calibration.checking import CheckReport, check
+from pyro_probmix.calibration.checking import check
+from pyro_probmix.calibration.estimate import mean_over_rows
 from pyro_probmix.calibration.predictions import Predictions
 from pyro_probmix.estimators.classifier import ProbMixClassifier
+from pyro_probmix.estimators.support import in_words, ruled_out
 from pyro_probmix.inference.handover import to_predictions
+from pyro_probmix.tabular import sections
 from pyro_probmix.tabular.model import TableModel
+from pyro_probmix.tabular.parts import parts_of
+from pyro_probmix.tabular.verdict import LEVEL
 
 #: Rows that the figures, the distances and the influences are computed from, at most; the scores are of all.
 MOST_ROWS = 2000
-REPEATS = 5
-WORST = 10
-_CAPTIONS = {
-    "predictive": "Observations, and data sets drawn from the predictions: do they look alike?",
-    "pit": "Probability integral transform: inside the band if the predictions are calibrated.",
-    "coverage": "Coverage of central intervals against what they promise.",
-    "reliability": "Observed frequency against predicted probability.",
-    "mean": "The mean over the rows, observed and in data sets drawn from the predictions.",
-    "std": "The standard deviation over the rows, observed and in data sets drawn from the predictions.",
-}
+#: Rows that are predicted for the influences, all columns and shuffles together: about half a minute for a usual ensemble.
+MOST_SHUFFLED = 50_000
+#: Shuffles of a column, at most and at least, and rows at least, however many columns there are.
+MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 3, 100
+#: Files that a page may have left, and the tag in which it lists its own.
+_OWN_FILE = re.compile(r"[\w-]+\.png|predictions\.nc")
+_LIST = re.compile(r'<meta name="probmix-files" content="([^"]*)">')
 
 
-@dataclass(frozen=True)
-class _Table:
-    heads: list[str]
-    rows: list[list[str]]
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class _Section:
-    title: str
-    text: str = ""
-    tables: list[_Table] = field(default_factory=list)
-    figures: list[dict[str, str]] = field(default_factory=list)
-
-
-def check_table(model: TableModel, frame: pd.DataFrame, folder: str | os.PathLike[str], *, seed: int = 0) -> Path:
+def check_table(
+    model: TableModel, frame: pd.DataFrame, folder: str | os.PathLike[str], *, source: str = "the table", seed: int = 0
+) -> Path:
     """Writes ``check.html`` on a model's predictions of held-out rows, and beside it the figures and ``predictions.nc``.
+
+    Files that a former page left there and this one has not are removed, others stay. On a terminal a bar on the standard
+    error shows how far it is.
 
     Args:
         model: fitted.
         frame: features and targets of rows that it was not fitted to.
         folder: where to write.
+        source: what the page calls the table, for example its file's name.
         seed: of the draws and permutations.
 
     Returns:
         the page.
 
     Raises:
-        ValueError: for rows that do not fit, fewer than two of them, or a folder that cannot be written to.
+        ValueError: for rows that do not fit, fewer than two of them, a target that the likelihood rules out, or a folder that
+            cannot be written to.
     """
     if len(frame) < 2:
         raise ValueError(f"the table has {len(frame)} rows, expected at least two. Try more held-out rows.")
     frame = frame.reset_index(drop=True)
     y = model.observed(frame)
-    predicted = model.predict(frame)
-    scores = _row_scores(model, frame, y)
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
-    name = type(model.estimator).__name__
-    summary = (
-        f"{name}, method {model.estimator.method}, {model.estimator.ensemble} members; targets {', '.join(model.targets)}; "
-        f"{len(frame)} rows that it was not fitted to. NLL {scores.mean():.3f} ± {scores.std() / len(scores) ** 0.5:.3f} "
-        "nats a row (mean and standard error)."
-        + (f" Figures, checks and influences are of {len(some)} of them." if len(some) < len(frame) else "")
-    )
-    predictions = _predictions(model, frame.iloc[some], y[some], seed)
-    influence = _influence(model, frame.iloc[some], y[some], seed)
-    with _all_or_nothing(Path(folder)) as partial:
-        report = check(predictions, partial)
-        sections = [
-            _Section(
-                "What the model says",
-                "The first rows.",
-                [_shown(pd.concat([_observed(model, y), predicted], axis=1)[:8])],
-            ),
-            _calibration(report),
-            _failures(model, frame, y, predicted, scores),
-            _influences(influence),
+    shuffled, repeats = _work(len(model.columns.features), some)
+    steps = 4 + len(model.columns.features) * repeats
+    with (
+        tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar,  # none without a terminal
+        _all_or_nothing(Path(folder)) as partial,
+    ):
+        scores = _row_scores(model, frame, y)
+        bar.update()
+        predicted = model.predict(frame)
+        bar.update()
+        predictions = _predictions(model, frame.iloc[some], y[some], seed)
+        report = check(predictions, partial, level=LEVEL)
+        bar.update()
+        influence = _influence(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
+        parts = parts_of(model.columns, frame, scores)
+        nll = mean_over_rows(scores)
+        told = _told(model, y, predicted)
+        shown = [
+            sections.short(model, predictions, report, y, predicted, parts, nll),
+            sections.says(model, told),
+            sections.calibration(predictions, report),
+            sections.failures(told, frame[list(model.columns.features)], scores, parts),
+            sections.influences(influence, len(shuffled), repeats),
         ]
         template = Environment(autoescape=True).from_string(
             files("pyro_probmix.tabular").joinpath("page.html").read_text("utf-8")
         )
-        text = template.render(title=f"Check of {', '.join(model.targets)}", summary=summary, sections=sections)
+        text = template.render(
+            title=f"Check of {', '.join(model.targets)}",
+            files=" ".join(sorted(path.name for path in partial.iterdir())),
+            summary=sections.summary(model, len(frame), len(some), source, nll),
+            sections=shown,
+        )
         (partial / "check.html").write_text(text, "utf-8")
     return Path(folder) / "check.html"
+
+
+def _work(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], int]:
+    """The rows among which columns are shuffled for their influences, and how often each one is."""
+    repeats = int(np.clip(MOST_SHUFFLED // (num_columns * len(some)), LEAST_REPEATS, MOST_REPEATS))
+    rows = max(LEAST_SHUFFLED, MOST_SHUFFLED // (num_columns * repeats))
+    # Evenly, so that rows in time are of all times.
+    return some[np.unique(np.linspace(0, len(some) - 1, min(rows, len(some))).astype(np.intp))], repeats
 
 
 @contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[Path]:
     """A folder whose files are moved to the one that is meant when all are there, and of which nothing is left before.
 
+    What a former page lists as its own and this one has not is removed.
+
     Raises:
         ValueError: if one of them cannot be written to.
     """
-    partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
+    target = folder.absolute()
+    # Inside, for it may be a disk of its own, else in what there is of the way to it.
+    there = next(path for path in (target, *target.parents) if path.exists())
+    partial = there / f".partial-{os.getpid()}-check"
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir()
         yield partial
-        folder.mkdir(exist_ok=True)
-        for path in sorted(partial.iterdir()):
-            os.replace(path, folder / path.name)
+        target.mkdir(parents=True, exist_ok=True)
+        page = target / "check.html"
+        former = _LIST.search(page.read_text("utf-8", "replace")) if page.is_file() else None
+        stale = set(former[1].split() if former else ()) - {path.name for path in partial.iterdir()}
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == page.name):  # the page last
+            os.replace(path, target / path.name)
+        for name in filter(_OWN_FILE.fullmatch, stale):
+            (target / name).unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(
             f"the folder {str(folder)!r} could not be written to ({error.strerror}). Try another."
@@ -132,7 +150,7 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> Any:
+def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:
     """The NLL of each row, in nats, [n]."""
     import torch
 
@@ -142,12 +160,29 @@ def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> Any:
         unknown = [label for label in y if label not in position]
         if unknown:
             raise ValueError(f"the target holds {unknown[0]!r}, expected one of {', '.join(position)}. Try other rows.")
-        probabilities = model.estimator.predict_proba(x)
-        return -np.log(probabilities[np.arange(len(y)), [position[label] for label in y]])
-    blocks = [slice(start, start + MOST_ROWS) for start in range(0, len(x), MOST_ROWS)]
-    with torch.no_grad():
-        parts = [-model.estimator.predict_dist(x[own]).log_prob(torch.tensor(y[own])).cpu().numpy() for own in blocks]
-    return np.concatenate(parts)
+        probabilities = model.estimator.predict_proba(x)[np.arange(len(y)), [position[label] for label in y]]
+        # A class that was ruled out counts as the least probability that there is, 708 nats, so that means can be taken.
+        return np.asarray(-np.log(np.maximum(probabilities, np.finfo(float).tiny)))
+    _refuse_ruled_out(model, y)
+    scores = np.empty(len(x))
+    for start in range(0, len(x), MOST_ROWS):
+        own = slice(start, start + MOST_ROWS)
+        with torch.no_grad():
+            predictive = model.estimator.predict_dist(x[own])
+            scores[own] = -predictive.log_prob(torch.tensor(y[own])).cpu().numpy()
+    return scores
+
+
+def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
+    support = model.estimator.state_.recipe.support()
+    wrong = np.argwhere(ruled_out(support, y).reshape(len(y), -1))
+    if len(wrong):
+        row, t = (int(i) for i in wrong[0])
+        raise ValueError(
+            f"target column {model.targets[t]!r} is {float(y.reshape(len(y), -1)[row, t])} at row {row} (rows counted from 0), "
+            f"expected {in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another "
+            "--likelihood."
+        )
 
 
 def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: int) -> Predictions:
@@ -173,103 +208,40 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
         return to_predictions(model.estimator.predict_dist(x), torch.tensor(y), num_draws=400, **named)
 
 
+def _told(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:
+    """What was observed beside what was predicted, target by target."""
+    each = len(predicted.columns) // len(model.targets)
+    parts: list[Any] = []
+    for t, name in enumerate(model.targets):
+        own = predicted.iloc[:, t * each : (t + 1) * each]
+        # A class is predicted under the target's own name.
+        own = own.rename(columns={name: f"{name} predicted"})
+        parts += [pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed"), own]
+    table: pd.DataFrame = pd.concat(parts, axis=1)
+    return table
+
+
 class _Whole:
     """The model of the table's own columns, as scikit-learn permutes them."""
 
-    def __init__(self, model: TableModel) -> None:
-        self.model = model
+    def __init__(self, model: TableModel, bar: Any) -> None:
+        self.model, self.bar = model, bar
 
     def fit(self, _x: Any, _y: Any) -> _Whole:  # asked for by scikit-learn, never called
         return self
 
     def score(self, frame: pd.DataFrame, y: np.ndarray) -> float:
-        return -float(self.model.estimator.nll(self.model.features(frame), y))
+        score = -float(_row_scores(self.model, frame, y).mean())
+        self.bar.update()
+        return score
 
 
-def _influence(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: int) -> pd.DataFrame:
+def _influence(
+    model: TableModel, frame: pd.DataFrame, y: np.ndarray, repeats: int, seed: int, bar: Any
+) -> pd.DataFrame:
     """How much worse the NLL gets when a column is permuted, mean and standard deviation over the repeats."""
     own = frame[list(model.columns.features)]
-    found = permutation_importance(_Whole(model), own, y, n_repeats=REPEATS, random_state=seed)
-    table = pd.DataFrame({"mean": found.importances_mean, "std": found.importances_std}, index=own.columns)
+    found = permutation_importance(_Whole(model, bar), own, y, n_repeats=repeats, random_state=seed)
+    rise = found.importances  # [columns, repeats]
+    table = pd.DataFrame({"mean": rise.mean(1), "std": rise.std(1, ddof=1)}, index=own.columns)
     return table.sort_values("mean", ascending=False)
-
-
-def _observed(model: TableModel, y: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(y.reshape(len(y), -1), columns=[f"{name} observed" for name in model.targets])
-
-
-def _shown(frame: pd.DataFrame, caption: str = "") -> _Table:
-    rows = [
-        [str(index), *(_number(value) for value in row)]
-        for index, row in zip(frame.index, frame.to_numpy(), strict=True)
-    ]
-    return _Table(["row", *map(str, frame.columns)], rows, caption)
-
-
-def _number(value: Any) -> str:
-    """Four digits, without an exponent where a reader can do without it."""
-    if not isinstance(value, float):  # as NumPy's is, too
-        return str(value)
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
-def _calibration(report: CheckReport) -> _Section:
-    tables = []
-    for target, checks in report.checks.items():
-        rows = [[metric, str(number)] for metric, number in checks.items()]
-        p_values = report.bayesian_p_values.get(target, {})
-        rows += [[f"Bayesian p-value, {statistic}", f"{p:.2g}"] for statistic, p in p_values.items()]
-        tables.append(_Table(["check", "value"], rows, target))
-    figures = [
-        {"data": base64.b64encode(path.read_bytes()).decode(), "caption": _caption(name)}
-        for name, path in report.figures.items()
-    ]
-    text = "Each number ± its standard error; a p-value near 0 says that the predictions are not calibrated."
-    return _Section("How well calibrated it is", text, tables, figures)
-
-
-def _caption(name: str) -> str:
-    base, _, target = name.partition("-")
-    told = next((text for key, text in _CAPTIONS.items() if base.startswith(key)), base)
-    return f"{re.sub(r'^[0-9]+-', '', target)}: {told}" if target else told
-
-
-def _failures(
-    model: TableModel, frame: pd.DataFrame, y: np.ndarray, predicted: pd.DataFrame, scores: np.ndarray
-) -> _Section:
-    """The rows with the worst scores, and the columns' values among which the score is worst."""
-    worst = np.argsort(-scores)[:WORST]
-    columns = [_observed(model, y), predicted, pd.DataFrame({"NLL": scores}), frame[list(model.columns.features)]]
-    tables = [
-        _shown(pd.concat(columns, axis=1).iloc[worst], "The rows whose observation the model found least likely.")
-    ]
-    parts = sorted(_parts(model, frame, scores), key=lambda part: -part[2])[:WORST]
-    rows = [[name, str(count), f"{mean:.3f}", f"{error:.3f}"] for name, count, mean, error in parts]
-    tables.append(
-        _Table(
-            ["rows with", "how many", "mean NLL", "standard error"],
-            rows,
-            "Parts of the table, a column's quarters or categories, with the highest NLL.",
-        )
-    )
-    return _Section("Where it fails", "", tables)
-
-
-def _parts(model: TableModel, frame: pd.DataFrame, scores: np.ndarray) -> Iterable[tuple[str, int, float, float]]:
-    for name in model.columns.features:
-        values = frame[name]
-        numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        groups = pd.qcut(values, 4, duplicates="drop") if numbers and values.nunique() > 4 else values.astype(str)
-        for group, own in pd.Series(scores).groupby(groups.to_numpy(), observed=True):
-            if len(own) >= 5:
-                label = f"{name} in {group}" if str(group).startswith("(") else f"{name} = {group}"
-                yield label, len(own), float(own.mean()), float(own.std() / len(own) ** 0.5)
-
-
-def _influences(influence: pd.DataFrame) -> _Section:
-    rows = [[str(name), f"{row['mean']:.4f}", f"{row['std']:.4f}"] for name, row in influence[:50].iterrows()]
-    text = (
-        f"How much the NLL rises, in nats a row, when a column's values are shuffled among the rows ({REPEATS} times): what "
-        "the model leans on, not what causes the target. Columns that tell the same stand in for each other."
-    )
-    return _Section("What it leans on", text, [_Table(["column", "rise of the NLL", "standard deviation"], rows)])

@@ -54,6 +54,13 @@ def test_several_targets_have_their_own_files(tmp_path):
     assert set(report.checks) == {"wind/speed $_{m", "größe 数", "all targets"}
 
 
+def test_a_target_called_all_targets_keeps_its_checks():
+    checks = summarise(cases.continuous(targets=("all targets", "other")))
+    assert list(checks) == ["all targets", "other", "all targets, together"]
+    assert "crps" in checks["all targets"] and list(checks["all targets, together"]) == ["nll"]
+    assert list(summarise(cases.continuous(targets=("all targets",)))) == ["all targets"]
+
+
 def test_leave_one_out_if_asked_for(tmp_path):
     report = check(cases.continuous(), tmp_path, fitted=cases.continuous(num_members=400))
     assert report.loo.n_samples == 400
@@ -84,7 +91,10 @@ def degenerate():
     yield "one draw", Predictions(y=noise[0, 0], draws=noise[:, :1])
     yield "ruled out", Predictions(y=ones * 1e6, draws=noise)
     yield "huge", Predictions(y=noise[0, 0] * 1e12, draws=noise * 1e12)
+    yield "largest", Predictions(y=noise[0, 0] * 1e149, draws=noise * 1e149)
     yield "tiny", Predictions(y=noise[0, 0] * 1e-12, draws=noise * 1e-12)
+    yield "rows named by tuples", Predictions(y=ones, draws=1 + noise, rows=[(1, 2)] * 30)
+    yield "rows of mixed names", Predictions(y=ones, draws=1 + noise, rows=[(1, 2), "a", None] * 10)
     yield "only zeros", Predictions(y=np.zeros(30), draws=np.zeros((2, 20, 30)), kind="count")
     sure = np.tile([0.9, 0.1], (30, 1))
     yield "one class", Predictions(y=np.zeros(30), draws=np.zeros((2, 20, 30)), kind="class", probabilities=sure)
@@ -124,5 +134,7 @@ def test_errors(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"could not be made.*Try another"):
         check(cases.counts(), tmp_path / "file" / "folder")
+    with pytest.raises(ValueError, match=r"draws has values up to 1e\+200, expected at most 1e\+150.*Try other units"):
+        Predictions(y=[0.0], draws=[[[1e200]]])
     with pytest.raises(ValueError, match=r"level is 90.*Try"):
         check(cases.counts(), tmp_path, level=90)

@@ -1,5 +1,6 @@
 """The object for ArviZ, the same in both lines: groups, names, the way through a file, leave-one-out."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from pyro_probmix.calibration import Predictions, loo, save_netcdf, to_arviz
+from pyro_probmix.calibration.arviz_data import write_whole
 from tests.arviz import cases
 
 TWO = {"targets": ("speed", "load"), "x": np.ones((cases.ROWS, 2)), "features": ["a", "é"], "members": ["m", "n", "o"]}
@@ -62,11 +64,23 @@ def test_rows_of_any_name_go_through_a_file(rows, tmp_path):
     read.close()
 
 
+def test_two_processes_that_write_the_same_file_do_not_share_what_is_half_written(tmp_path, monkeypatch):
+    def save(partial):
+        partial.write_text("first")
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        write_whole(tmp_path / "file", lambda other: other.write_text("second"))
+        monkeypatch.undo()
+        assert (tmp_path / "file").read_text() == "second" and partial.read_text() == "first"
+
+    write_whole(tmp_path / "file", save)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "first")]
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     data = to_arviz(cases.continuous())
     path = save_netcdf(data, tmp_path / "predictions.nc")
     before = path.read_bytes()
-    (tmp_path / ".partial-predictions.nc").mkdir()  # in the way
+    (tmp_path / f".partial-{os.getpid()}-predictions.nc").mkdir()  # in the way
     with pytest.raises(ValueError, match=r"could not be written.*Try another folder"):
         save_netcdf(data, path)
     assert path.read_bytes() == before

@@ -1,0 +1,106 @@
+"""Parts of a table, the quarters of its numbers and dates and its categories, on which a model does worse than on the rest."""
+
+from __future__ import annotations
+
+__all__ = ["FEWEST_ROWS", "STANDARD_ERRORS", "Part", "parts_of"]
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
+from pyro_probmix.tabular.columns import Columns
+
+#: A part of fewer rows, or one that leaves fewer out, is not looked at.
+FEWEST_ROWS = 5
+#: By so many standard errors of the difference a part's mean is above that of the other rows where it stands out.
+STANDARD_ERRORS = 2.0
+_QUARTERS = 4
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that have something in common.
+
+    Attributes:
+        label: what, in words.
+        count: how many they are.
+        score: their mean, with its standard error.
+        excess: how far it is above the mean of all other rows, in standard errors of the difference.
+    """
+
+    label: str
+    count: int
+    score: Estimate
+    excess: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the rows are worse than the others by more than two standard errors of the difference."""
+        return self.excess > STANDARD_ERRORS
+
+
+def parts_of(columns: Columns, frame: pd.DataFrame, scores: npt.NDArray[np.float64]) -> list[Part]:
+    """The parts of a table that have at least five rows and leave at least five out, the worst first.
+
+    Numbers and dates of more than four values are split into quarters by their quantiles; categories, true and false, and
+    numbers of few values are parts each, and so are the rows where a value is missing.
+
+    Args:
+        columns: the features.
+        frame: rows with these.
+        scores: of the rows, lower is better, [n].
+
+    Example:
+        >>> table = pd.DataFrame({"kind": ["a", "b"] * 20, "size": range(40)})
+        >>> worst = parts_of(Columns.fit(table), table, np.where(table["kind"] == "b", 2.0, 1.0) + np.arange(40) % 3)[0]
+        >>> worst.label, worst.count, worst.stands_out
+        ('kind = b', 20, True)
+    """
+    found = []
+    for column in columns.columns:
+        for label, rows in _groups(column.name, column.kind, frame[column.name]):
+            if min(rows.sum(), (~rows).sum()) >= FEWEST_ROWS:
+                own, others = mean_over_rows(scores[rows]), mean_over_rows(scores[~rows])
+                error = np.hypot(own.standard_error, others.standard_error)
+                gap = own.value - others.value
+                excess = gap / error if error else np.inf * gap if gap else 0.0
+                found.append(Part(label, int(rows.sum()), own, float(excess)))
+    return sorted(found, key=lambda part: -part.excess)
+
+
+def _groups(name: str, kind: str, values: pd.Series) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """What the rows of each group have in common, and which they are, [n]."""
+    missing = values.isna().to_numpy()
+    present = values[~missing]
+    if kind == "date":
+        present = pd.to_datetime(present, utc=True, format="ISO8601")
+    if kind in ("number", "date") and present.nunique() > _QUARTERS:
+        ordered = present if kind == "date" else present.astype(np.float64)
+        # Cut by rank, so that a quarter's ends are values that are there.
+        quarter = pd.qcut(ordered.rank(method="max"), _QUARTERS, labels=False, duplicates="drop")
+        words = _moment if kind == "date" else _number
+        labels = {
+            q: f"{name} from {words(own.min())} to {words(own.max())}" for q, own in ordered.groupby(quarter.to_numpy())
+        }
+        texts = quarter.map(labels)
+    else:
+        texts = name + " = " + present.map(_moment if kind == "date" else str)
+    whole = np.full(len(values), "", dtype=object)
+    whole[~missing] = texts.to_numpy(dtype=object)
+    whole[missing] = f"{name} is missing"
+    for label in dict.fromkeys(whole):
+        yield label, whole == label
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def _moment(time: Any) -> str:
+    """A day, with the time of the day if it has one."""
+    return f"{time:%Y-%m-%d}" if time == time.normalize() else f"{time:%Y-%m-%d %H:%M}"

@@ -1,0 +1,191 @@
+"""The sections of the page of a check: their sentences, tables and figures."""
+
+from __future__ import annotations
+
+__all__ = ["Section", "calibration", "failures", "influences", "says", "short", "summary"]
+
+import base64
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pyro_probmix.calibration.checking import CheckReport, suffix_of
+from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
+from pyro_probmix.calibration.predictions import Predictions
+from pyro_probmix.estimators.classifier import ProbMixClassifier
+from pyro_probmix.tabular.model import TableModel
+from pyro_probmix.tabular.parts import FEWEST_ROWS, Part
+from pyro_probmix.tabular.verdict import meaning, named, number, shown, verdict
+
+#: Rows and parts that are listed, and columns.
+WORST, MOST_COLUMNS, FIRST = 10, 50, 8
+#: Figures by the first word of their names.
+_CAPTIONS = {
+    "predictive": "The observations, and data sets drawn from the predictions: they should look alike.",
+    "pit": "PIT (probability integral transform): for each level, the share of rows below the predicted quantile of that "
+    "level, less the level. It should stay in the grey band. Above zero on the left and below it on the right: predictions "
+    "too narrow; the other way round: too wide; above everywhere: too high.",
+    "coverage": "For central intervals of each level, the share of rows inside of them, less the level. It should stay in the "
+    "grey band; below it the intervals are too narrow, above too wide.",
+    "reliability": "Rows are grouped by the probability of {what}. Dots: {share}; they should lie on the diagonal, and are "
+    "below it where the probability is too high, above where it is too low. Grey: where the dots of a model whose "
+    "probabilities are right lie, with 95 % for each.",
+    "mean": "The mean over the rows, observed and in data sets drawn from the predictions, which should lie around it.",
+    "std": "The standard deviation over the rows, observed and in data sets drawn from the predictions, which should lie "
+    "around it.",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text."""
+
+    heads: list[str]
+    rows: list[list[str]]
+    caption: str = ""
+    words: bool = False  # whether the last column is text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what is below it."""
+
+    title: str
+    text: str = ""
+    points: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    figures: list[dict[str, str]] = field(default_factory=list)
+
+
+def summary(model: TableModel, num_rows: int, num_some: int, source: str, nll: Estimate) -> str:
+    """What was checked, and what it is worth."""
+    estimator, many = model.estimator, len(model.targets) > 1
+    text = (
+        f"{num_rows} rows of {source}, predicted by a model ({type(estimator).__name__}, method {estimator.method}, "
+        f"{estimator.ensemble} members) of the target{'s' if many else ''} {', '.join(model.targets)}. The numbers mean "
+        "something only on rows that the model was not fitted to, and whether these are such this page cannot know: on those "
+        f"that it was fitted to every model looks better than it is. NLL {shown(nll)} nats a row (how surprised it "
+        "was by what was observed; lower is better). Here and below, what stands after ± is one standard error: about what "
+        "other rows like these would change the number by."
+    )
+    if num_some < num_rows:
+        text += f" The calibration and the figures are of {num_some} of the rows, drawn at random."
+    return text
+
+
+def short(
+    model: TableModel,
+    predictions: Predictions,
+    report: CheckReport,
+    y: npt.NDArray[np.float64],
+    predicted: pd.DataFrame,
+    parts: list[Part],
+    nll: Estimate,
+) -> Section:
+    """The verdict."""
+    points = []
+    for t, target in enumerate(model.targets):
+        mean = None if isinstance(model.estimator, ProbMixClassifier) else predicted[f"{target} mean"].to_numpy()
+        told = verdict(predictions, t, report.checks[target], y.reshape(len(y), -1)[:, t], mean)
+        points += [f"{target}: {sentence}" for sentence in told] if len(model.targets) > 1 else told
+    if parts and parts[0].stands_out:
+        worst = parts[0]
+        points.append(
+            f"It does worst, beyond chance, on the {worst.count} rows with {worst.label}: NLL {shown(worst.score)}, against "
+            f"{shown(nll)} for all rows (lower is better)."
+        )
+    else:
+        points.append("No part of the rows stands out as worse than the others.")
+    return Section("In short", points=points)
+
+
+def says(model: TableModel, told: pd.DataFrame) -> Section:
+    """The first rows of observations and predictions."""
+    text = "The first rows, counted from 0: what was observed, and what the model predicts. "
+    if isinstance(model.estimator, ProbMixClassifier):
+        text += "The predicted class is the most probable one."
+    else:
+        text += (
+            "The mean is its best guess and the standard deviation (std) how unsure it is. It takes the target to be below "
+            "the 5 % column with a probability of 5 %, and so on: from 5 % to 95 % is the 90 % interval."
+        )
+    return Section("What the model says", text, tables=[_listed(told[:FIRST])])
+
+
+def _listed(frame: pd.DataFrame, caption: str = "") -> Table:
+    rows = [
+        [str(index), *(number(value) for value in row)]
+        for index, row in zip(frame.index, frame.to_numpy(), strict=True)
+    ]
+    return Table(["row", *map(str, frame.columns)], rows, caption)
+
+
+def calibration(predictions: Predictions, report: CheckReport) -> Section:
+    """The checks with what they mean, and the figures."""
+    tables, figures = [], []
+    for target, checks in report.checks.items():
+        rows = [[named(metric), shown(value), meaning(metric, predictions)] for metric, value in checks.items()]
+        for statistic, p in report.bayesian_p_values.get(target, {}).items():
+            name = f"Bayesian p-value, {statistic}"
+            rows.append([name, f"{p:.2g}", meaning(name, predictions)])
+        several = target if len(report.checks) > 1 else ""
+        tables.append(Table(["check", "value", "what it says"], rows, several, words=True))
+    for t, target in enumerate(predictions.targets):
+        suffix = suffix_of(predictions.targets, t)
+        for name, path in report.figures.items():
+            if name.endswith(suffix):
+                told = _caption(name.removesuffix(suffix), predictions.classes)
+                caption = f"{target}: {told}" if suffix else told
+                figures.append({"data": base64.b64encode(path.read_bytes()).decode(), "caption": caption})
+    return Section("How well calibrated it is", "", tables=tables, figures=figures)
+
+
+def _caption(name: str, classes: tuple[str, ...]) -> str:
+    """What a figure shows, for example of ``pit``, or of ``reliability-1``, the class of that number."""
+    base, _, position = name.partition("-")
+    if position:
+        what, share = f"“{classes[int(position)]}”", f"the share of the group that is “{classes[int(position)]}”"
+    else:
+        what, share = "their most probable class", "the share of the group for which that class is right"
+    return _CAPTIONS[base].format(what=what, share=share)
+
+
+def failures(told: pd.DataFrame, features: pd.DataFrame, scores: npt.NDArray[np.float64], parts: list[Part]) -> Section:
+    """The rows with the worst scores, and the parts where the score is worse than elsewhere."""
+    worst = np.argsort(-scores)[:WORST]
+    table = pd.concat([told, pd.DataFrame({"NLL": scores}), features], axis=1).iloc[worst]
+    several = " (of all targets together)" if sum(name.endswith(" observed") for name in told.columns) > 1 else ""
+    tables = [
+        _listed(table, f"The rows whose observation the model found least likely, the highest NLL{several} first.")
+    ]
+    worse = [part for part in parts if part.stands_out]
+    rule = (
+        f"Looked at: {len(parts)} parts of the rows (a quarter of a column's numbers or dates, a category, missing values; "
+        f"at least {FEWEST_ROWS} rows). A part stands out if its mean NLL is above that of all other rows by more than two "
+        "standard errors of the difference, which about one part of forty does by chance. "
+    )
+    if not worse:
+        return Section("Where it fails", rule + "No part stands out.", tables=tables)
+    rows = [[part.label, str(part.count), shown(part.score), f"{part.excess:.1f}"] for part in worse[:WORST]]
+    rows.append(["all rows", str(len(scores)), shown(mean_over_rows(scores)), ""])
+    if len(worse) > WORST:
+        rule += f"{len(worse)} stand out, the first {WORST} are shown."
+    heads = ["rows with", "how many", "mean NLL ± standard error", "standard errors above the others"]
+    tables.append(Table(heads, rows, "Parts of the rows that stand out, and all rows for comparison."))
+    return Section("Where it fails", rule, tables=tables)
+
+
+def influences(influence: pd.DataFrame, num_rows: int, repeats: int) -> Section:
+    """The columns by what shuffling them costs."""
+    first = influence[:MOST_COLUMNS]
+    rows = [[str(name), f"{row['mean']:.4g}", f"{row['std']:.2g}"] for name, row in first.iterrows()]
+    text = (
+        f"How much the NLL rises, in nats a row, when a column's values are shuffled among {num_rows} rows ({repeats} times, "
+        "which gives a mean and a standard deviation): what the model leans on, not what causes the target. Columns that tell "
+        "the same stand in for each other."
+    )
+    if len(rows) < len(influence):
+        text += f" The first {len(rows)} of {len(influence)} columns."
+    return Section("What it leans on", text, tables=[Table(["column", "rise of the NLL", "standard deviation"], rows)])

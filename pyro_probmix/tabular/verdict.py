@@ -1,0 +1,193 @@
+"""What a check's numbers say, in plain sentences, and what each number means in a line."""
+
+from __future__ import annotations
+
+__all__ = ["LEVEL", "meaning", "named", "number", "shown", "verdict"]
+
+import math
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
+from pyro_probmix.calibration.predictions import Predictions
+
+#: Of the central interval that is checked.
+LEVEL = 0.9
+#: A number is taken for another than it should be if it is farther away than so many of its standard errors.
+_STANDARD_ERRORS = 2.0
+#: A p-value below is one that a calibrated model has in one check of twenty.
+_SMALLEST_P = 0.05
+
+_INTERVAL = f"{100 * LEVEL:.0f} % interval"
+_NAMES = {
+    "nll": "NLL (negative log-likelihood)",
+    "crps": "CRPS",
+    "interval width": f"width of the {_INTERVAL}",
+    "interval score": f"interval score of the {_INTERVAL}",
+    "coverage": f"coverage of the {_INTERVAL}",
+    "brier": "Brier score",
+    "pit p-value": "PIT p-value",
+}
+_MEANINGS = {
+    "nll": "how surprised the model was by what was observed, in nats a row; lower is better, between models on the same "
+    "rows",
+    "crps": "distance between what was predicted and observed, in the target's units, narrow predictions being trusted more; "
+    "lower is better",
+    "sharpness": "the typical standard deviation of the predictions, in the target's units; smaller is better only where the "
+    "coverage is right",
+    "interval width": f"how wide the intervals are on average that should hold {100 * LEVEL:.0f} % of the rows, in the "
+    "target's units",
+    "interval score": "that width, plus a penalty for each row outside; lower is better",
+    "coverage": f"the share of rows inside of their interval; it should be {LEVEL:g}",
+    "pit p-value": "how often a model whose densities are right would look as bad as this or worse; below 0.05: they are not",
+    "coverage p-value": "the same of the intervals of all levels, not only of that one",
+    "brier": "squared error of the probabilities, 0 (sure and right) to 2 (sure and wrong); lower is better",
+    "accuracy": "the share of rows whose most probable class was the one observed",
+}
+
+
+def named(check: str) -> str:
+    """A check's name for a reader."""
+    return _NAMES.get(check, check)
+
+
+def meaning(check: str, predictions: Predictions) -> str:
+    """What a check says, in a line."""
+    if check == "calibration error":
+        if predictions.kind == "class":
+            return (
+                "how far the model's confidence is from how often it is right, on average; small is good, and chance alone "
+                "makes some"
+            )
+        chance = 1 / math.sqrt(6 * len(predictions.y))
+        return (
+            "how far the shares of rows below the predicted quantiles are from what they should be; a perfect model has about "
+            f"{chance:.1g} on so many rows"
+        )
+    if check.startswith("Bayesian p-value, "):
+        statistic = check.partition(", ")[2]
+        statistic = {"std": "standard deviation"}.get(statistic, statistic)
+        return (
+            f"the share of data sets drawn from the predictions whose {statistic} is below the observed; near 0 or 1: the "
+            "model gets it wrong"
+        )
+    if check == "nll" and predictions.probabilities is not None:
+        classes = predictions.probabilities.shape[-1]
+        return f"{_MEANINGS['nll']}; the same probability for each class has {math.log(classes):.2f}"
+    return _MEANINGS[check]
+
+
+def number(value: object) -> str:
+    """Four digits, without an exponent where a reader can do without it."""
+    if not isinstance(value, float):  # as NumPy's is, too
+        return str(value)
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def shown(estimate: Estimate) -> str:
+    """A number with its standard error, its thousands apart."""
+    return re.sub(r"(?<![\d.])\d{5,}", lambda digits: f"{int(digits[0]):,}", str(estimate))
+
+
+def verdict(
+    predictions: Predictions,
+    target: int,
+    checks: dict[str, Estimate],
+    observed: npt.NDArray[np.float64],
+    mean: npt.NDArray[np.float64] | None,
+) -> list[str]:
+    """What the numbers of one target say.
+
+    Args:
+        predictions: of the rows that are checked.
+        target: which of its targets.
+        checks: its numbers.
+        observed: the target in all rows, [n].
+        mean: that was predicted, [n]; None for a class.
+    """
+    told = []
+    if predictions.probabilities is not None:
+        told += _of_classes(predictions.probabilities[:, target], predictions.y[:, target])
+    else:
+        told += [_of_intervals(checks["coverage"], len(predictions.y)), _of_density(checks["pit p-value"].value)]
+    if mean is not None:
+        told.append(_of_errors(observed, mean))
+    return told
+
+
+def _of_intervals(coverage: Estimate, num_rows: int) -> str:
+    # The standard error of a coverage that is as it should be; that of the observed one is 0 where all rows are inside.
+    error = math.sqrt(LEVEL * (1 - LEVEL) / num_rows)
+    away = (coverage.value - LEVEL) / error
+    judged = "too narrow" if away < -_STANDARD_ERRORS else "too wide" if away > _STANDARD_ERRORS else "about right"
+    seen = f"{100 * coverage.value:.1f} % of {num_rows} rows are inside of their {_INTERVAL}"
+    if judged == "about right":
+        return (
+            f"The intervals are about right, as far as these rows can tell: {seen}, within two standard errors "
+            f"(2 × {100 * error:.1f} %) of the {100 * LEVEL:.0f} % that it should be."
+        )
+    below = "below" if away < 0 else "above"
+    return (
+        f"The intervals are {judged}: {seen}, which is {abs(away):.1f} standard errors (of {100 * error:.1f} %) {below} the "
+        f"{100 * LEVEL:.0f} % that it should be."
+    )
+
+
+def _of_density(p_value: float) -> str:
+    if p_value < _SMALLEST_P:
+        return (
+            f"The predicted densities as a whole do not fit the rows (PIT p-value {p_value:.2g}, below {_SMALLEST_P:g}): the "
+            "PIT figure leaves its grey band."
+        )
+    return (
+        f"The predicted densities as a whole are compatible with the rows (PIT p-value {p_value:.2g}, not below "
+        f"{_SMALLEST_P:g}): the PIT figure stays in its grey band."
+    )
+
+
+def _of_errors(observed: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> str:
+    error, spread = observed - mean, observed - observed.mean()
+    rmse = math.sqrt(float(np.mean(error**2)))
+    mae = float(np.abs(error).mean())
+    told = (
+        f"The predicted mean is typically off by {number(rmse)} (RMSE, root mean squared error) or {number(mae)} (MAE, mean "
+        "absolute error), in the target's units"
+    )
+    if not spread.any():
+        return f"{told}."
+    r2 = 1 - float(np.mean(error**2) / np.mean(spread**2))
+    judged = (
+        f"it explains {100 * r2:.0f} % of the target's variance"
+        if r2 > 0
+        else "predicting these rows' mean for each would do as well or better"
+    )
+    return f"{told}; R² is {r2:.3g}: {judged}."
+
+
+def _of_classes(probabilities: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> list[str]:
+    confidence, right = probabilities.max(-1), (probabilities.argmax(-1) == y).astype(float)
+    accuracy, excess = mean_over_rows(right), float((confidence - right).mean())
+    # The standard error that the difference has if each probability is right.
+    error = math.sqrt(float((confidence * (1 - confidence)).sum())) / len(y)
+    often = float(np.bincount(y).max() / len(y))
+    told = [
+        f"The most probable class is right in {100 * accuracy.value:.1f} % ± {100 * accuracy.standard_error:.1f} % of {len(y)} "
+        f"rows (accuracy and its standard error); always saying the most frequent class would be right in {100 * often:.1f} %."
+    ]
+    sure = (
+        f"on average it gives its most probable class {100 * confidence.mean():.1f} %, and is right in "
+        f"{100 * accuracy.value:.1f} %"
+    )
+    if abs(excess) <= _STANDARD_ERRORS * error:
+        told.append(
+            f"Its probabilities are about right, as far as these rows can tell: {sure}, a difference within two standard "
+            f"errors (2 × {100 * error:.1f} %)."
+        )
+    else:
+        away = (
+            f"{abs(excess) / error:.1f} standard errors (of {100 * error:.1f} %)" if error else "too large for chance"
+        )
+        told.append(f"It is {'too sure' if excess > 0 else 'not sure enough'}: {sure}, a difference of {away}.")
+    return told
