@@ -258,6 +258,7 @@ def test_fits_leave_each_other_alone():
     fit(again, x, y, epochs=5, learning_rate=0.01, seed=3)
     assert torch.equal(state, torch.get_rng_state())
     assert not list(pyro.get_param_store().keys())
+    assert all(p.grad is None for p in again.parameters())
     for key, value in weights(first).items():
         assert torch.equal(value, weights(again)[key])
     assert any(not torch.equal(v, weights(start_b)[k]) for k, v in weights(other).items())

@@ -216,6 +216,8 @@ def fit(
             if on_epoch is not None and on_epoch(epoch, replicas.best_nll):
                 break
     model.eval()
+    for parameter in replicas.parameters:
+        parameter.grad = None  # it would hold all the memory of a captured step
     if validation is None:
         replicas.best_epoch.fill_(epoch)
     else:
