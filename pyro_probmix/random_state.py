@@ -11,14 +11,14 @@ import torch
 
 
 @contextmanager
-def own_random_state(device: torch.device | None = None, seed: int | None = None) -> Iterator[None]:
+def own_random_state(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """Random numbers of the CPU and of a device, of whose use no trace is left.
 
     Args:
-        device: None, or a CPU, stands for the CPU alone.
+        device: a CPU stands for itself alone.
         seed: where they begin; None goes on from where they are.
     """
-    lent = [device] if device is not None and device.type == "cuda" else []
+    lent = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=lent):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all devices, also those not lent

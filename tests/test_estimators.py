@@ -1,5 +1,6 @@
 """The estimators: scikit-learn's own checks, and what they promise beside."""
 
+import functools
 import os
 import pickle
 import subprocess
@@ -21,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch.distributions import constraints
 
 from pyro_probmix import (
     METHODS,
@@ -37,6 +39,7 @@ from pyro_probmix import (
 )
 from pyro_probmix.estimators.held_out import HeldOut, widened
 from pyro_probmix.estimators.rows import Rows, Scaler, deal
+from pyro_probmix.estimators.support import ruled_out
 from pyro_probmix.estimators.training import train
 from pyro_probmix.models import BEYOND, LIKELIHOODS, LSTM, Gaussian, build_density
 from tests.test_beyond import KINDS
@@ -449,20 +452,21 @@ def test_held_out_nll_is_that_of_the_members_to_whom_a_row_is_new():
     with torch.no_grad():
         parts = density.likelihood(density.decoder(density.encoder(x)))
 
-    def nll(factor, groups):
+    def nll(factor, groups, counting):
         total = norm = 0.0
         each = widened(parts, factor).log_prob(y)
-        for members in groups:
+        for members, counts in zip(groups, counting, strict=True):
             for row in range(10):
-                weight = float(weights[members[0], row])
+                weight = float(weights[members[0], row]) * counts
                 total -= weight * float(each[members, row].exp().mean().log())
                 norm += weight
         return total / norm
 
-    def best(groups):
-        return min(nll(factor, groups) for factor in np.geomspace(0.5, 20, 400))
+    def best(groups, counting):
+        return min(nll(factor, groups, counting) for factor in np.geomspace(0.5, 20, 400))
 
-    one, some = best([[0], [1], [2], [3], [4]]), best([[0, 2, 4], [1, 3]])
+    one = best([[0], [1], [2], [3], [4]], [1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # a share counts as with all its members
+    some = best([[0, 2, 4], [1, 3]], [1, 1])
     m = 2 / (1 / 3 + 1 / 2)
     expected = some - (one - some) * (1 / m - 1 / 5) / (1 - 1 / m)
     assert torch.isfinite(value).all() and len(set(value.tolist())) == 1
@@ -472,7 +476,7 @@ def test_held_out_nll_is_that_of_the_members_to_whom_a_row_is_new():
 def test_held_out_nll_is_averaged_over_the_last_epochs():
     density, x = held_out_of(members=2, shares=1)
     y = torch.randn(1, 10, 1).expand(2, -1, -1)
-    score = HeldOut(density, x, y, torch.ones(2, 10), 1, None)
+    score = HeldOut(density, x, y, torch.ones(2, 10), 1, None, smoothing=10)
     single, seen = [], []
     for _ in range(13):
         with torch.no_grad():
@@ -516,6 +520,23 @@ def test_spread_and_nll_of_all_members_follow_from_those_of_a_few():
     assert of_twenty < float(few()[0]) < nll_of_two - 0.35 * (nll_of_two - of_twenty)
 
 
+@pytest.mark.parametrize(("members", "shares", "lost"), [(6, 5, ()), (11, 10, ()), (10, 5, (3,)), (10, 5, (0, 1, 2))])
+def test_members_that_are_all_alike_are_worth_what_one_is(members, shares, lost):
+    """Nothing is gained by more of them, however unequal the shares' numbers of members."""
+    density, x = held_out_of(members=members, shares=shares)
+    with torch.no_grad():
+        for parameter in density.parameters():
+            parameter[:] = parameter[:1].clone()
+        density.likelihood.linear.bias[list(lost)] = torch.nan
+    y = torch.randn(shares, 10, 1)[torch.arange(members) % shares]
+    y[torch.arange(members) % shares == 0] *= 3  # a share that is harder, and has more members than others
+    score = HeldOut(density, x, y, torch.ones(members, 10), shares, None)
+    together, _ = score._best(*score._finite())
+    value = score()
+    assert value.isnan().sum() == len(lost)
+    assert float(value[value.isfinite()][0]) == pytest.approx(together, abs=1e-3)
+
+
 def test_a_member_that_is_not_finite_is_left_out():
     density, x = held_out_of(members=3, shares=1)
     with torch.no_grad():
@@ -534,6 +555,16 @@ def test_a_given_validation_set_chooses_the_epoch():
     assert model.nll(*other) == pytest.approx(best, abs=0.3)  # all members, all draws of the embedding
     with pytest.raises(ValueError, match="validation of type DataFrame, expected rows"):
         regressor().fit(X, y, validation=pd.DataFrame(X))
+
+
+def test_a_validation_row_of_no_weight_is_none():
+    X, y = np.abs(wave(60)[0]), np.abs(wave(60)[1])
+    other, bad = wave(30, seed=5)[0], np.where(np.arange(30) < 29, 50.0, -1.0)
+    weights = (np.arange(30) < 29).astype(float)
+    model = regressor(likelihood="gamma", epochs=5).fit(X, y, validation=(other, bad, weights))
+    alone = regressor(likelihood="gamma", epochs=5).fit(X, y, validation=(other[:29], bad[:29]))
+    np.testing.assert_allclose(model.predict(X), alone.predict(X), rtol=1e-10)
+    assert model.state_.factor == alone.state_.factor != 1.0
 
 
 def test_validation_weights_choose_rows():
@@ -636,6 +667,21 @@ def test_a_fit_that_goes_on_cannot_change_the_model(change):
     with pytest.raises(ValueError, match=f"partial_fit goes on .* whose {name} is .*Try"):
         model.partial_fit(X, y)
     model.set_params(warm_start=False).fit(X, y)
+
+
+def test_heads_that_have_no_equality_go_on():
+    X, y = wave(60)
+    head = functools.partial(LIKELIHOODS["gaussian"])
+    model = regressor(epochs=1, likelihood=head).partial_fit(X, y)
+    model.partial_fit(X, y).set_params(warm_start=True).fit(X, y).fit(X, y)
+    assert model.state_.recipe.likelihood is head
+
+
+def test_supports_of_vectors_and_of_bounds_that_are_tensors():
+    y = np.array([[0.5, 0.5], [0.9, 0.9], [1.0, 0.0]])
+    assert ruled_out(constraints.simplex, y).tolist() == [[False, False], [True, True], [False, False]]
+    bounds = constraints.interval(torch.zeros(2), torch.ones(2))
+    assert ruled_out(bounds, y - 0.2).tolist() == [[False, False], [False, False], [False, True]]
 
 
 def test_parameters_changed_after_a_fit_do_not_change_its_nll():

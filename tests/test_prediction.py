@@ -178,3 +178,15 @@ def test_no_unit_is_dropped_in_a_prediction():
     with torch.no_grad():
         assert torch.equal(predict(model, X).mean, predict(model, X).mean)
     assert model.training
+
+
+def test_a_discrete_response_that_the_model_goes_on_with():
+    """It is not drawn, but stands as a number of its kind."""
+    table = torch.tensor([0.0, 1.0, 2.0])
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Categorical(logits=x))
+            return table[y]
+
+    assert predict(model, torch.zeros(7, 3)).probs.shape == (7, 3)

@@ -255,8 +255,23 @@ def test_parts_are_those_that_are_worse_and_are_of_dates_and_of_missing_values_t
     assert 0.005 < np.mean(often) < 0.05  # one in forty, by chance
 
 
+def test_parts_of_categories_however_they_are_written_and_of_columns_without_values():
+    fitted = pd.DataFrame({"kind": ["a", "b"] * 20, "flag": [True, False] * 20, "size": range(40)})
+    fitted["day"] = pd.date_range("2024-01-01", periods=40)
+    columns = Columns.fit(fitted, impute=True)
+    other = fitted.assign(
+        kind=pd.Categorical(["a", "b"] * 20), flag=(["TRUE", "false"] * 10 + ["true", "False"] * 10)
+    )
+    labels = [part.label for part in parts_of(columns, other, np.arange(40.0))]
+    assert {"kind = a", "kind = b", "flag = true", "flag = false"} <= set(labels) and len(labels) == 2 + 2 + 4 + 4
+    for name in ("kind", "flag", "size", "day"):
+        gone = fitted.assign(**{name: pd.Series([None] * 40, dtype=object)})
+        labels = [part.label for part in parts_of(columns, gone, np.arange(40.0))]
+        assert not any(label.startswith(name) for label in labels)  # all rows, so no part
+
+
 def test_where_nothing_stands_out_no_part_is_listed(tmp_path):
-    text = sections.failures(pd.DataFrame({"y": [0.0] * 30}), pd.DataFrame(index=range(30)), np.arange(30.0), [])
+    text = sections.failures(pd.DataFrame({"y": [0.0] * 30}), pd.DataFrame(index=range(30)), np.arange(30.0), [], 1)
     assert len(text.tables) == 1 and "No part stands out" in text.text
 
 
@@ -331,7 +346,7 @@ def test_damaged_newer_and_foreign_models_are_refused(folder, tmp_path):
         (lambda path: (path / "table.json").write_text("{"), "is damaged"),
         (lambda path: (path / "table.json").write_text(json.dumps({"format": 99})), "has format 99, expected 2"),
         (lambda path: next(path.glob("model-*")).write_bytes(b"x" * 99), "is damaged"),
-        (lambda path: next(path.glob("model-*")).unlink(), "there is no file"),
+        (lambda path: next(path.glob("model-*")).unlink(), "is damaged or was changed"),
     ):
         path = tmp_path / sentence.replace(" ", "-")
         model.save(path)

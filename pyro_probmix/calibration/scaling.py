@@ -98,8 +98,8 @@ def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
             them in standard deviations than a number can say.
 
     Warns:
-        UserWarning: if the likelihood of a mixture is highest at an end of the search, 1e-4 or 100 times the root mean
-            squared standardised residual: the factor is that end.
+        UserWarning: if the likelihood of a mixture is the same for every factor (it is left at 1), or highest at an end of
+            the search, 1e-4 or 100 times the root mean squared standardised residual: the factor is that end.
 
     Reference:
         Levi, Gispan, Giladi, Fetaya (2022). *Evaluating and calibrating uncertainty prediction in regression tasks*.
@@ -155,8 +155,9 @@ def fit_temperature(probabilities: ArrayLike, y: ArrayLike) -> Temperature:
         ValueError: if the probabilities are none, an observation is no class, or one was ruled out.
 
     Warns:
-        UserWarning: if no temperature is the best: every row is uniform (the temperature is 1), or the likelihood is highest
-            at an end of the search, 1e-4 where every most probable class was observed, or 100 (the temperature is that end).
+        UserWarning: if no temperature is the best: every row is uniform, or sure and right (the temperature is 1), or the
+            likelihood is highest at an end of the search, 1e-4 where every most probable class was observed, or 100 (the
+            temperature is that end).
 
     Reference:
         Guo, Pleiss, Sun, Weinberger (2017). *On calibration of modern neural networks*, section 4.2.

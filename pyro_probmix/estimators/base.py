@@ -192,9 +192,10 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
     def _continued(self, rows: Rows, how: str) -> State:
         """A copy of what the last fit left, for rows and parameters that go on with it."""
-        state, asked = copy.deepcopy(self._fitted()), self._recipe(rows)
+        recipe, asked = self._fitted().recipe, self._recipe(rows)
+        state = copy.deepcopy(self._fitted(), {id(recipe): recipe})  # what makes a head or an encoder stays itself
         for field in RECIPE_PARAMETERS:
-            had, wanted = getattr(state.recipe, field), getattr(asked, field)
+            had, wanted = getattr(recipe, field), getattr(asked, field)
             if had != wanted:
                 name = {"members": "ensemble"}.get(field, field)
                 raise ValueError(
@@ -321,7 +322,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             )
         given_x, given_y, given_weights = (*validation, None)[:3]
         X, y, weights = self._checked(given_x, given_y, given_weights, reset=False)
-        check_targets(recipe, y if weights is None else y[weights > 0], "validation y")
+        if weights is not None:
+            X, y, weights = (v[weights > 0] for v in (X, y, weights))
+        check_targets(recipe, y, "validation y")
         return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
 
     def _checked_parameters(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -21,8 +22,6 @@ __all__ = ["HeldOut", "mixture", "widened"]
 
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
-#: Epochs whose NLLs are averaged: while the rate is high they scatter, and the lowest of many says little.
-SMOOTHING = 10
 
 
 @singledispatch
@@ -111,9 +110,9 @@ class HeldOut:
     training makes a mean better and a scale too small. A loss at the best :math:`\tau` sees the first, and :math:`\tau`
     mends the second.
 
-    All R members are new to a row that is predicted later, and more of them forgive more of each one's own error: by
-    :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is for squared errors,
-    and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`.
+    All R members whose density is finite are new to a row that is predicted later, and more of them forgive more of each
+    one's own error: by :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is
+    for squared errors, and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`.
 
     Args:
         density: whose members are scored, as they stand when called.
@@ -121,17 +120,25 @@ class HeldOut:
         weights: [R, v].
         shares: number G of different shares; member r holds out share r mod G.
         noise: see :func:`mixture`.
+        smoothing: number of calls whose NLLs are averaged.
 
     References:
         Berta, Holzmueller, Jordan and Bach, 2025, "Rethinking Early Stopping: Refine, Then Calibrate".
     """
 
     def __init__(
-        self, density: nn.Module, x: Tensor, y: Tensor, weights: Tensor, shares: int, noise: Tensor | None
+        self,
+        density: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+        shares: int,
+        noise: Tensor | None,
+        smoothing: int = 1,
     ) -> None:
         self.density, self.x, self.y, self.weights = density, x, y, weights
         self.shares, self.noise = shares, noise
-        self._recent: deque[Tensor] = deque(maxlen=SMOOTHING)
+        self._recent: deque[Tensor] = deque(maxlen=smoothing)
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
@@ -146,7 +153,7 @@ class HeldOut:
             together, _ = self._best(components, groups)
             ahead = self._ahead(groups)
             if ahead:
-                together -= ahead * (self._best(components, _alone(groups))[0] - together)
+                together -= ahead * (self._best(components, *_alone(groups))[0] - together)
             nll[[r for members in groups for r in members]] = together
         self._recent.append(nll)
         return torch.where(nll.isnan(), nll, torch.stack([*self._recent]).nanmean(0))
@@ -166,7 +173,7 @@ class HeldOut:
         ahead = self._ahead(groups)
         if not ahead:
             return together
-        _, alone = self._best(components, _alone(groups))
+        _, alone = self._best(components, *_alone(groups))
         square = together**2 - (alone**2 - together**2) * ahead
         return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
 
@@ -180,7 +187,7 @@ class HeldOut:
         nll = torch.full(self.x.shape[:1], torch.inf, device=self.x.device, dtype=torch.float64)
         if groups:
             alone = [r for members in groups for r in members]
-            law = widened(components, self._best(components, _alone(groups))[1])
+            law = widened(components, self._best(components, *_alone(groups))[1])
             log_prob = law.log_prob(self.y).logsumexp(0) - math.log(components.batch_shape[0])  # [R, v]
             mean = (log_prob.double() * self.weights).sum(-1) / self.weights.sum(-1)
             nll[alone] = -mean[alone]
@@ -196,11 +203,20 @@ class HeldOut:
     def _ahead(self, groups: list[list[int]]) -> float:
         """How many times what m members gain over one all R gain over m, of what is linear in 1/m; 0 where m is 1 or R."""
         m = len(groups) / sum(1 / len(members) for members in groups)
-        return 0.0 if m == 1 else (1 / m - 1 / len(self.x)) / (1 - 1 / m)
+        everybody = sum(len(members) for members in groups)
+        return 0.0 if m == 1 else (1 / m - 1 / everybody) / (1 - 1 / m)
 
-    def _best(self, components: Any, groups: list[list[int]]) -> tuple[float, float]:
-        """The lowest NLL of the mixtures over groups of members, and the factor at which it is."""
-        weights = torch.cat([self.weights[members[0]] for members in groups]).double()
+    def _best(
+        self, components: Any, groups: list[list[int]], counting: Sequence[float] | None = None
+    ) -> tuple[float, float]:
+        """The lowest NLL of the mixtures over groups of members, and the factor at which it is.
+
+        ``counting`` says how much a group's rows count, one by default.
+        """
+        each = [1.0] * len(groups) if counting is None else counting
+        weights = torch.cat(
+            [self.weights[members[0]] * own for members, own in zip(groups, each, strict=True)]
+        ).double()
         weights = weights / weights.sum()
 
         def nll(log_factor: float) -> float:
@@ -217,8 +233,9 @@ class HeldOut:
         return (float(found.fun), math.exp(float(found.x))) if found.fun < plain else (plain, 1.0)
 
 
-def _alone(groups: list[list[int]]) -> list[list[int]]:
-    return [[r] for members in groups for r in members]
+def _alone(groups: list[list[int]]) -> tuple[list[list[int]], list[float]]:
+    """Each member by itself, and how much its rows count, so that a share counts as much as with all its members."""
+    return [[r] for members in groups for r in members], [1 / len(members) for members in groups for _ in members]
 
 
 def _can_widen(p: Any) -> bool:

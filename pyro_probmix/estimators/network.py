@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributions import constraints
 
 from pyro_probmix.estimators.rows import Array
-from pyro_probmix.estimators.support import in_words, ruled_out
+from pyro_probmix.estimators.support import in_words, of_one, ruled_out
 from pyro_probmix.models import (
     BEYOND,
     LIKELIHOODS,
@@ -107,17 +106,14 @@ class Recipe:
 
     def support(self) -> Any:
         """The constraint that each target meets, in the units of what the density observes."""
-        with own_random_state(), torch.no_grad():
+        with own_random_state(torch.device("cpu")), torch.no_grad():
             head = named_likelihood(self.likelihood)(1, self.num_outputs, None)
             if not isinstance(head, nn.Module):
                 raise ValueError(
                     f"got a likelihood that makes a {type(head).__name__}, expected a module that makes a density of features. "
                     "Try likelihood='gaussian', or a subclass of pyro_probmix.models.Likelihood."
                 )
-            support = head(torch.zeros(1, 1)).support
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        return support
+            return of_one(head(torch.zeros(1, 1)).support)
 
     def _table(self) -> ConditionalDensity:
         (width,) = self.row_shape

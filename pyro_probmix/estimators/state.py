@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from pyro_probmix.estimators.held_out import mixture
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
+from pyro_probmix.estimators.support import is_positive
 from pyro_probmix.inference.prediction import PredictiveMixture
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
@@ -57,7 +58,9 @@ class State:
     @classmethod
     def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int) -> State:
         """Weights drawn from seeds of their own, and the scalings of the rows."""
-        with own_random_state():  # modules draw weights when they are made, before they get their own
+        with own_random_state(
+            torch.device("cpu")
+        ):  # modules draw weights when they are made, before they get their own
             density = recipe.build([seed * 1_000_003 + r for r in range(recipe.members)])
         unit = getattr(density.likelihood, "unit", None)
         if isinstance(unit, Tensor):  # counts stay as they are; the unit of their rates follows them
@@ -95,6 +98,6 @@ def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
     support = recipe.support()
     if support is constraints.real:
         return Scaler.fit(rows.y, rows.weights)
-    if not support.is_discrete and getattr(support, "lower_bound", None) == 0 and not hasattr(support, "upper_bound"):
+    if is_positive(support):
         return Scaler.fit(rows.y, rows.weights, centre=False)
     return Scaler.identity(rows.y.shape[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["in_words", "ruled_out"]
+__all__ = ["in_words", "is_positive", "of_one", "ruled_out"]
 
 from typing import Any
 
@@ -33,9 +33,11 @@ def ruled_out(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]
         >>> ruled_out(constraints.nonnegative, np.array([2.0, 0.0, -1.0, np.nan]))
         array([False,  True,  True,  True])
     """
-    support = _of_one(support)
-    out = ~support.check(torch.tensor(y)).numpy() | ~np.isfinite(y)
-    if not support.is_discrete and getattr(support, "lower_bound", None) == 0 and not hasattr(support, "upper_bound"):
+    support = of_one(support)
+    inside = support.check(torch.tensor(y)).numpy()
+    # Of a law over vectors, all of a row are in or out together.
+    out = ~np.broadcast_to(inside.reshape(*inside.shape, *(1,) * (y.ndim - inside.ndim)), y.shape) | ~np.isfinite(y)
+    if is_positive(support):
         out |= y == 0
     result: npt.NDArray[np.bool_] = out
     return result
@@ -48,11 +50,19 @@ def in_words(support: Any) -> str:
         >>> in_words(constraints.nonnegative_integer)
         'a whole number of at least 0'
     """
-    support = _of_one(support)
+    support = of_one(support)
     return next((words for one, words in _WORDS if support is one), "a finite number")
 
 
-def _of_one(support: Any) -> Any:
+def is_positive(support: Any) -> bool:
+    """Whether a support is all positive numbers, with or without zero."""
+    lower = getattr(support, "lower_bound", None)
+    from_zero = isinstance(lower, int | float) and lower == 0
+    return from_zero and not support.is_discrete and not hasattr(support, "upper_bound")
+
+
+def of_one(support: Any) -> Any:
+    """The support of one of several targets that are independent."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support

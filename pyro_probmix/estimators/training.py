@@ -22,6 +22,9 @@ __all__ = ["Plan", "train"]
 
 #: Draws of the embedding when the epoch is chosen.
 HELD_OUT_DRAWS = 4
+#: At most so many epochs' held-out NLLs, an eighth of all, are averaged: while the rate is high they scatter, and the lowest
+#: of many says little.
+MOST_SMOOTHING = 10
 #: A member that is so many nats a row worse than the median one has failed.
 FAR_OFF = 1.0
 #: Without a number of epochs, training takes about as many steps as there are rows, and passes over them, in these bounds.
@@ -102,16 +105,17 @@ def train(
         kept, left_out, shares = dealt
         held, own = rows.take(left_out), rows.take(kept)
         x, y = features(own.x), responses(own.y)
+    n = x.shape[1]
+    batch_size = _batch_size(n, plan.method.ways) if plan.batch_size is None else plan.batch_size
+    epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs
     score = None
     if held is not None:
         held_x, held_y, held_weights = features(held.x), responses(held.y), torch.as_tensor(held.weights)
         if dealt is None:  # the same rows for all
             held_x, held_y, held_weights = (v.expand(members, *v.shape) for v in (held_x, held_y, held_weights))
         few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(device)
-        score = HeldOut(density, held_x, held_y, held_weights.to(device), shares, few)
-    n = x.shape[1]
-    batch_size = _batch_size(n, plan.method.ways) if plan.batch_size is None else plan.batch_size
-    epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs
+        smoothing = min(MOST_SMOOTHING, max(1, epochs // 8))
+        score = HeldOut(density, held_x, held_y, held_weights.to(device), shares, few, smoothing)
     graph = _graph(plan, x.flatten(2) if dealt is not None else x[0].flatten(1), y)
     process = build_process(
         plan.method,

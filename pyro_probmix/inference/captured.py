@@ -96,7 +96,7 @@ class NumbersThere(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and len(args) == 1 and isinstance(args[0], bool | int | float):
+        if func in (torch.tensor, torch.as_tensor) and len(args) == 1 and type(args[0]) in (bool, int, float):
             device = kwargs.get("device")
             if (
                 device is not None

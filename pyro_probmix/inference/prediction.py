@@ -136,7 +136,8 @@ class _DrawEmbeddings(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == self.response and not msg["is_observed"] and not msg["fn"].has_rsample:
             # Its law is wanted, and no draw: counts and classes refuse to be drawn where one replica is not finite.
-            msg["value"] = floating_tensor(msg["fn"]).new_zeros(()).expand(msg["fn"].shape())
+            zero = floating_tensor(msg["fn"]).new_zeros(())
+            msg["value"] = (zero.long() if _is_categorical(msg["fn"]) else zero).expand(msg["fn"].shape())
         if msg["name"] != self.at or msg["is_observed"]:
             return
         if self.embedding == "mean":
@@ -144,6 +145,12 @@ class _DrawEmbeddings(Messenger):
         else:
             msg["fn"] = msg["fn"].expand((self.num_samples, *msg["fn"].batch_shape))
             self.drawn = True
+
+
+def _is_categorical(p: Any) -> bool:
+    while hasattr(p, "base_dist"):
+        p = p.base_dist
+    return isinstance(p, torch.distributions.Categorical)
 
 
 @contextmanager

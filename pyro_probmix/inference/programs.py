@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pyro_probmix.random_state import own_random_state
-
 __all__ = ["Program", "compiled_program", "quiet", "traced"]
 
 import warnings
@@ -16,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_probmix.random_state import own_random_state
 
 _OPTIONS = {
     "cpp_wrapper": True,  # the calls of its kernels and products in C++ too: in Python they take 20 to 40 us a step

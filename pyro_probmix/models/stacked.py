@@ -60,7 +60,8 @@ class Stacked(nn.Module):
         """Draws the weights of one replica anew."""
         code: Any = copy.deepcopy(self._code)
         # The layers draw from the global generator; its seed is the one number taken from ours.
-        with own_random_state(seed=int(torch.randint(2**62, (), generator=generator))):
+        device = next((p.device for p in code.parameters()), torch.device("cpu"))
+        with own_random_state(device, int(torch.randint(2**62, (), generator=generator))):
             for part in code.modules():
                 if callable(getattr(part, "reset_parameters", None)):
                     part.reset_parameters()

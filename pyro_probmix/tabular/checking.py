@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pyro_probmix.random_state import own_random_state
-
 __all__ = ["check_table"]
 
 import os
@@ -28,6 +26,7 @@ from pyro_probmix.calibration.predictions import Predictions
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
 from pyro_probmix.inference.handover import to_predictions
+from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.parts import parts_of
@@ -92,7 +91,7 @@ def check_table(
             sections.short(model, predictions, report, y, predicted, parts, nll),
             sections.says(model, told),
             sections.calibration(predictions, report),
-            sections.failures(told, frame[list(model.columns.features)], scores, parts),
+            sections.failures(told, frame[list(model.columns.features)], scores, parts, len(model.targets)),
             sections.influences(influence, len(shuffled), repeats),
         ]
         template = Environment(autoescape=True).from_string(
@@ -204,7 +203,8 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
             classes=model.classes,
             **named,
         )
-    with own_random_state(seed=seed), torch.no_grad():
+    device = next(model.estimator.density_.parameters()).device
+    with own_random_state(device, seed), torch.no_grad():
         return to_predictions(model.estimator.predict_dist(x), torch.tensor(y), num_draws=400, **named)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_LEVELS", "Columns", "what_is"]
+__all__ = ["MOST_LEVELS", "TRUTHS", "Columns", "what_is"]
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,6 +18,8 @@ from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, foreign, spel
 
 #: A category with more levels than this is rather a name or a key.
 MOST_LEVELS = 100
+#: How true and false are written; an odd place is true.
+TRUTHS = ("false", "true", "0", "1")
 _DAY = 86_400.0
 #: Days of a year and of a week, whose phase a date is told apart by.
 _PERIODS = (365.25, 7.0)
@@ -86,13 +88,13 @@ class Columns:
 
         Args:
             frame: the features, one column each.
-            impute: whether missing values are allowed, here and in other rows. The median stands for a missing number or
-                date, and if there are any here, a number says so beside it. A missing category is a level of its own if
-                there are any here; else the most frequent level stands for it.
+            impute: whether missing values are allowed, here and in other rows. The median stands for a missing number, date
+                or truth value (0 or 1), and if there are any here, a number says so beside it. A missing category is a
+                level of its own if there are any here; else the most frequent level stands for it.
 
         Raises:
-            ValueError: for a column that is neither, numbers or dates that are written in another
-                way, values that are missing (row and column are named) unless imputed, or too many levels.
+            ValueError: for a column of another kind, numbers or dates that are written in another way, values that are
+                missing (row and column are named) unless imputed, or too many levels.
         """
         if frame.shape[1] == 0:
             raise ValueError("the table has no feature columns, expected one beside the target. Try another target.")
@@ -188,7 +190,7 @@ def _floats(name: str, values: pd.Series) -> npt.NDArray[np.float64]:
 def _truths(name: str, values: pd.Series) -> npt.NDArray[np.float64]:
     """1 for true, 0 for false, as truth values, numbers or text; NaN where they are missing."""
     missing = values.isna().to_numpy()
-    found = codes(values, ("false", "true", "0", "1"))
+    found = codes(values, TRUTHS)
     wrong = np.flatnonzero((found < 0) & ~missing)
     if len(wrong):
         raise ValueError(

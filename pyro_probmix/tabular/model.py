@@ -220,7 +220,7 @@ class TableModel:
             if version == FORMAT and intact:
                 columns, targets = Columns.from_record(record["columns"]), tuple(record["targets"])
                 model = path / Path(record["model"]).name
-                intact = not model.is_file() or hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
+                intact = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
         except FileNotFoundError:
             raise ValueError(f"{str(folder)!r} holds no model: there is no {file}. Try probmix fit first.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

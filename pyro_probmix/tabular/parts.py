@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
-from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.columns import TRUTHS, Columns
+from pyro_probmix.tabular.spelling import codes
+from pyro_probmix.tabular.verdict import number
 
 #: A part of fewer rows, or one that leaves fewer out, is not looked at.
 FEWEST_ROWS = 5
@@ -63,7 +65,7 @@ def parts_of(columns: Columns, frame: pd.DataFrame, scores: npt.NDArray[np.float
     """
     found = []
     for column in columns.columns:
-        for label, rows in _groups(column.name, column.kind, frame[column.name]):
+        for label, rows in _groups(column.name, column.kind, column.levels, frame[column.name]):
             if min(rows.sum(), (~rows).sum()) >= FEWEST_ROWS:
                 own, others = mean_over_rows(scores[rows]), mean_over_rows(scores[~rows])
                 error = np.hypot(own.standard_error, others.standard_error)
@@ -73,7 +75,9 @@ def parts_of(columns: Columns, frame: pd.DataFrame, scores: npt.NDArray[np.float
     return sorted(found, key=lambda part: -part.excess)
 
 
-def _groups(name: str, kind: str, values: pd.Series) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+def _groups(
+    name: str, kind: str, levels: tuple[str, ...], values: pd.Series
+) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """What the rows of each group have in common, and which they are, [n]."""
     missing = values.isna().to_numpy()
     present = values[~missing]
@@ -83,22 +87,27 @@ def _groups(name: str, kind: str, values: pd.Series) -> Iterator[tuple[str, npt.
         ordered = present if kind == "date" else present.astype(np.float64)
         # Cut by rank, so that a quarter's ends are values that are there.
         quarter = pd.qcut(ordered.rank(method="max"), _QUARTERS, labels=False, duplicates="drop")
-        words = _moment if kind == "date" else _number
+        words = _moment if kind == "date" else number
         labels = {
             q: f"{name} from {words(own.min())} to {words(own.max())}" for q, own in ordered.groupby(quarter.to_numpy())
         }
-        texts = quarter.map(labels)
+        texts = list(quarter.map(labels))
     else:
-        texts = name + " = " + present.map(_moment if kind == "date" else str)
+        texts = [f"{name} = {text}" for text in _values(kind, levels, present)]
     whole = np.full(len(values), "", dtype=object)
-    whole[~missing] = texts.to_numpy(dtype=object)
+    whole[~missing] = texts
     whole[missing] = f"{name} is missing"
     for label in dict.fromkeys(whole):
         yield label, whole == label
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+def _values(kind: str, levels: tuple[str, ...], present: pd.Series) -> list[str]:
+    """Each value as the model means it, however the file has written it."""
+    if kind == "category":
+        return [levels[k] for k in codes(present, levels)]
+    if kind == "boolean":
+        return [("false", "true")[k % 2] for k in codes(present, TRUTHS)]
+    return [_moment(value) if kind == "date" else str(value) for value in present]
 
 
 def _moment(time: Any) -> str:

@@ -152,11 +152,13 @@ def _caption(name: str, classes: tuple[str, ...]) -> str:
     return _CAPTIONS[base].format(what=what, share=share)
 
 
-def failures(told: pd.DataFrame, features: pd.DataFrame, scores: npt.NDArray[np.float64], parts: list[Part]) -> Section:
+def failures(
+    told: pd.DataFrame, features: pd.DataFrame, scores: npt.NDArray[np.float64], parts: list[Part], num_targets: int
+) -> Section:
     """The rows with the worst scores, and the parts where the score is worse than elsewhere."""
     worst = np.argsort(-scores)[:WORST]
     table = pd.concat([told, pd.DataFrame({"NLL": scores}), features], axis=1).iloc[worst]
-    several = " (of all targets together)" if sum(name.endswith(" observed") for name in told.columns) > 1 else ""
+    several = " (of all targets together)" if num_targets > 1 else ""
     tables = [
         _listed(table, f"The rows whose observation the model found least likely, the highest NLL{several} first.")
     ]
