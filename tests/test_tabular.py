@@ -259,9 +259,7 @@ def test_parts_of_categories_however_they_are_written_and_of_columns_without_val
     fitted = pd.DataFrame({"kind": ["a", "b"] * 20, "flag": [True, False] * 20, "size": range(40)})
     fitted["day"] = pd.date_range("2024-01-01", periods=40)
     columns = Columns.fit(fitted, impute=True)
-    other = fitted.assign(
-        kind=pd.Categorical(["a", "b"] * 20), flag=(["TRUE", "false"] * 10 + ["true", "False"] * 10)
-    )
+    other = fitted.assign(kind=pd.Categorical(["a", "b"] * 20), flag=(["TRUE", "false"] * 10 + ["true", "False"] * 10))
     labels = [part.label for part in parts_of(columns, other, np.arange(40.0))]
     assert {"kind = a", "kind = b", "flag = true", "flag = false"} <= set(labels) and len(labels) == 2 + 2 + 4 + 4
     for name in ("kind", "flag", "size", "day"):
