@@ -22,7 +22,7 @@ __all__ = ["Plan", "train"]
 
 #: Draws of the embedding when the epoch is chosen.
 HELD_OUT_DRAWS = 4
-#: At most so many epochs' held-out NLLs, an eighth of all, are averaged: while the rate is high they scatter, and the lowest
+#: At most so many epochs' held-out NLLs, a seventh of all, are averaged: while the rate is high they scatter, and the lowest
 #: of many says little.
 MOST_SMOOTHING = 10
 #: A member that is so many nats a row worse than the median one has failed.
@@ -114,7 +114,7 @@ def train(
         if dealt is None:  # the same rows for all
             held_x, held_y, held_weights = (v.expand(members, *v.shape) for v in (held_x, held_y, held_weights))
         few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(device)
-        smoothing = min(MOST_SMOOTHING, max(1, epochs // 8))
+        smoothing = min(MOST_SMOOTHING, max(1, epochs // 7))
         score = HeldOut(density, held_x, held_y, held_weights.to(device), shares, few, smoothing)
     graph = _graph(plan, x.flatten(2) if dealt is not None else x[0].flatten(1), y)
     process = build_process(
