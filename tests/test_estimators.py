@@ -567,6 +567,14 @@ def test_a_validation_row_of_no_weight_is_none():
     assert model.state_.factor == alone.state_.factor != 1.0
 
 
+def test_a_validation_row_that_no_density_reaches_is_refused():
+    X, y = wave(60)
+    other, far = wave(30, seed=5)
+    far = np.where(np.arange(30) == 3, 1e30, far)
+    with pytest.raises(ValueError, match=r"no member ever had a finite density at all of the validation rows.*Try"):
+        regressor(epochs=3).fit(X, y, validation=(other, far))
+
+
 def test_validation_weights_choose_rows():
     X, y = wave(60)
     Xv, yv = wave(40, seed=5)

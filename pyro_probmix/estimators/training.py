@@ -84,6 +84,9 @@ def train(
 
     Returns:
         the trainer's record, and the factor of the spread that suits the held-out rows best; None without such rows.
+
+    Raises:
+        ValueError: if no member has a finite density at all of the given validation rows, or none has finite weights.
     """
     members = density.replicas or 1
     device = next(density.parameters()).device
@@ -143,6 +146,11 @@ def train(
         names=[f"member {r}" for r in range(members)],
         on_epoch=lambda epoch, best: on_epoch(epoch, epochs, float(best.min())),
     )
+    if validation is not None and not bool(result.best_epoch.any()):
+        raise ValueError(
+            "no member ever had a finite density at all of the validation rows, expected one that has, by which the epoch is "
+            "chosen. Try leaving out rows with extreme values, or fit without them."
+        )
     density.eval()
     _heal(density, None if score is None else score.of_each())
     return result, None if score is None else score.factor()
