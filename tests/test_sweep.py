@@ -150,6 +150,18 @@ def test_a_folder_with_a_foreign_configuration_is_refused(tmp_path):
         RunFolder(tmp_path, SMALL, "cpu")
 
 
+def test_a_job_uses_one_thread_so_that_its_numbers_do_not_hang_on_the_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen: list[int] = []
+    try:
+        (job, *_) = list_jobs(SMALL)
+        run_job(job, torch.device("cpu"), lambda epoch, best: seen.append(torch.get_num_threads()))
+        assert set(seen) == {1} and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_chunks_are_jobs_with_seeds_of_their_own(tmp_path):
     config = replace(SMALL, methods=("ProbMix",), splits=(0, 1, 2), chunk=2, epochs=1)
     jobs = list_jobs(config)

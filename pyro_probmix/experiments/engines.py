@@ -33,13 +33,11 @@ class Engine:
 
     Attributes:
         workers: how many.
-        threads: of PyTorch in each; None leaves them as they are.
         in_process: whether the only worker is this process.
         local: whether the workers see this process's files.
     """
 
     workers: int = 1
-    threads: int | None = None
     in_process: bool = True
     local: bool = True
 
@@ -114,10 +112,9 @@ def _local(jobs: int | None, address: str | None) -> Iterator[Engine]:
         yield Engine()
         return
     assert jobs is not None
-    threads = max(1, joblib.cpu_count() // jobs)
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads, initializer=_obey_parent):
+    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, initializer=_obey_parent):
         try:
-            yield Engine(jobs, threads, in_process=False)
+            yield Engine(jobs, in_process=False)
         finally:
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
@@ -172,7 +169,7 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
         arguments = {"num_cpus": workers / actors, "num_gpus": min(1.0, there.get("GPU", 0) / actors)}
         joblib.register_parallel_backend("pyro_probmix-ray", Backend)
         with joblib.parallel_config("pyro_probmix-ray", n_jobs=actors, ray_remote_args=arguments):
-            yield Engine(workers, 1, in_process=False, local=False)
+            yield Engine(workers, in_process=False, local=False)
     finally:
         if own:
             ray.shutdown()
@@ -213,7 +210,7 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
         workers = jobs or len(client.ncores())
         joblib.register_parallel_backend("pyro_probmix-dask", Backend)
         with joblib.parallel_config("pyro_probmix-dask", client=client, n_jobs=workers, pure=False):
-            yield Engine(workers, 1, in_process=False, local=False)
+            yield Engine(workers, in_process=False, local=False)
     finally:
         client.close()
         if cluster is not None:

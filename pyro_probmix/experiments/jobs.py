@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -149,7 +150,7 @@ def run_job(
 ) -> Finished:
     """Trains and measures on a device, from the checkpoint if there is one of this job."""
     started = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _one_thread():
         warnings.simplefilter("always")
         problem = job.problem.to(device)
         arguments = (job.method, job.config, problem, job.tries, job.seed, on_epoch)
@@ -171,6 +172,17 @@ def run_job(
         str(device),
         tuple((warning.category, str(warning.message)) for warning in caught),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread of PyTorch: the parts of several are summed in another order, and a job's numbers would hang on the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _validation(job: Job, fitted: FittedMethod, problem: Problem) -> Tensor:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
@@ -96,7 +95,7 @@ def _outcomes(
             yield run_job(job, device, report, job.checkpoint(folder.checkpoints))
         return
     losses, given_up, reason = 0, [], ""
-    worker = _Worker(engine.threads, folder.checkpoints if engine.local else None)
+    worker = _Worker(folder.checkpoints if engine.local else None)
     while waiting:
         # A lost worker may take the jobs of others with it. So after two losses in a row, one job runs alone: it either
         # has the memory to itself, or is the one that kills its worker, and must not keep the others from finishing.
@@ -130,15 +129,12 @@ class _Report:
 
 @dataclass(frozen=True)
 class _Worker:
-    """Runs a job in a worker's process, on its own device and with its own threads."""
+    """Runs a job in a worker's process, on its own device."""
 
-    threads: int | None
     checkpoints: Path | None  # where the worker sees the run's folder
 
     def __call__(self, job: Job) -> Finished | _Failed:
         with _ONE_JOB:
-            if self.threads is not None:
-                torch.set_num_threads(self.threads)
             try:
                 checkpoint = None if self.checkpoints is None else job.checkpoint(self.checkpoints)
                 return run_job(job, own_device(choose_device(job.config.device)), checkpoint=checkpoint)
