@@ -92,4 +92,4 @@ def test_errors():
     with pytest.raises(ValueError, match=r"levels\[0\] is 90.0, expected numbers in \[0, 1\].*Try"):
         regression_calibration_error([0.1], levels=[90])
     with pytest.raises(ValueError, match=r"level is 'a', expected a probability.*Try"):
-        pit_curve([0.5], level="a")  # type: ignore[arg-type]
+        pit_curve([0.5], level="a")  # type: ignore[arg-type] # wrong on purpose

@@ -220,7 +220,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"num_cells is 0.*Try"):
         fit_isotonic(density, [1.0, 2.0], num_cells=0)
     with pytest.raises(ValueError, match=r"num_cells is 2.5, expected an integer.*Try"):
-        fit_isotonic(density, [1.0, 2.0], num_cells=2.5)  # type: ignore[arg-type]
+        fit_isotonic(density, [1.0, 2.0], num_cells=2.5)  # type: ignore[arg-type] # wrong on purpose
     with pytest.raises(ValueError, match=r"probability 0 for every class.*Try"):
         Temperature(1.0)([[0.0, 0.0]])
     with pytest.raises(ValueError, match=r"largest residual is 1e\+200 for standard deviations of 1e-200.*Try"):

@@ -26,6 +26,7 @@ from pyro_probmix import (
 from pyro_probmix.inference import captured, minibatches, training
 from pyro_probmix.inference.captured import Captured
 from pyro_probmix.inference.objective import Objective, eager_gradient
+from pyro_probmix.inference.recorders import CudaGraphs, NumbersThere
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.validation import Validation
@@ -255,7 +256,7 @@ def test_finding_that_it_waits_leaves_no_trace(at, tape, monkeypatch):
                 raise RuntimeError("called a synchronizing operation")
             return super().forward(x, y)
 
-    monkeypatch.setattr(captured, "_no_waiting", watch)
+    monkeypatch.setattr(captured, "no_waiting", watch)
     models = [ProbMix(Waiting(), at="y", batch_size=8) for _ in range(2)]
     fit(models[0], x, y, epochs=3, validation=(x, y), compile=False)
     with pytest.warns(RuntimeWarning, match="runs the step eagerly, .* called a synchronizing operation.*Try"):
@@ -307,13 +308,13 @@ def test_numbers_of_a_model_are_made_on_the_device():
 
     meta = torch.device("meta")
     loc = torch.zeros(3, device=meta)
-    with pyro.validation_enabled(False), captured.NumbersThere(meta), Watch():
+    with pyro.validation_enabled(False), NumbersThere(meta), Watch():
         law: Any = dist.Normal(loc, 0.5)
         assert law.scale.device.type == "meta" and law.scale.shape == (3,)
         law.log_prob(loc)
     assert any("full" in name for name in made)
     assert not any("lift_fresh" in name or "_to_copy" in name for name in made)
-    with captured.NumbersThere(meta):
+    with NumbersThere(meta):
         for number in (True, 2, 0.5):
             assert torch.tensor(number, device=meta).dtype == torch.tensor(number).dtype
         assert torch.tensor(0.5, device=meta, dtype=torch.float64).dtype == torch.float64
@@ -476,7 +477,7 @@ def test_on_cuda_with_an_optimizer_of_torch(optimizer):
 
 @pytest.mark.gpu
 def test_on_cuda_each_replay_draws_anew():
-    call = Captured(lambda x: x + torch.rand(3, device="cuda"), captured.CudaGraphs(torch.device("cuda")), warm_up=1)
+    call = Captured(lambda x: x + torch.rand(3, device="cuda"), CudaGraphs(torch.device("cuda")), warm_up=1)
     torch.cuda.manual_seed(0)
     x = torch.zeros(3, device="cuda")
     replayed = torch.stack([call(x) for _ in range(6)])

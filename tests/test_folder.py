@@ -14,6 +14,7 @@ from pyro_probmix import METHODS
 from pyro_probmix.cli import main
 from pyro_probmix.experiments import results
 from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.experiments.record import recorded_config
 from pyro_probmix.experiments.results import TABLES, RunFolder
 from pyro_probmix.models import Method
 
@@ -91,7 +92,7 @@ def test_of_two_runs_that_begin_at_once_one_is_refused(monkeypatch, tmp_path):
     """The second looks before the first has written its configuration, and writes after it."""
     config = replace(EXPERIMENTS["toy-regression"], methods=("ERM",), splits=(0,), epochs=1)
     RunFolder(tmp_path, config, "cpu")
-    really, seen = results.recorded_config, []
+    really, seen = recorded_config, []
 
     def late(path: Path) -> dict[str, object] | None:
         seen.append(path)

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
+from pyro_probmix.estimators.parameters import check_parameters, chosen_device, is_integer
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
@@ -101,7 +102,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             ValueError: for data or parameters that do not fit; the sentence says which.
         """
         again = self.warm_start and hasattr(self, "state_")
-        seed = self._checked_parameters()
+        seed = self._seed()
         if self.patience is not None and validation is None and self.validation_fraction == 0:
             raise ValueError(
                 f"got patience={self.patience} with validation_fraction=0, expected rows to watch. "
@@ -116,7 +117,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         again = hasattr(self, "state_")
-        seed = self._checked_parameters()
+        seed = self._seed()
         with self._all_or_nothing():
             rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
             state = self._continued(rows, "partial_fit") if again else self._begun(rows, seed)
@@ -226,7 +227,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         )
 
     def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, once: bool) -> Self:
-        state.density.to(_device(self.device), torch.float32)
+        state.density.to(chosen_device(self.device), torch.float32)
         if once and state.optimizer is None:
             state.optimizer = fused_adam(state.density.parameters(), lr=self.learning_rate)
         kept = state.optimizer
@@ -273,6 +274,11 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         self.state_ = state
         return self
 
+    def _seed(self) -> int:
+        """Of a fit, whose parameters are checked before it takes anything from a generator."""
+        check_parameters(self)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
     def _mean_nll(self, state: State, X: Array, y: Array, weights: Array | None) -> float:
         """In nats a row of standardised targets."""
         if weights is not None:
@@ -287,7 +293,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
     def _draws(self, state: State, X: Array, num_samples: int, random_state: Any) -> Array:
         """Draws in standard units, [num_samples, n, *event]."""
-        if not _is_integer(num_samples) or num_samples < 1:
+        if not is_integer(num_samples) or num_samples < 1:
             raise ValueError(f"got num_samples={num_samples!r}, expected a positive integer. Try num_samples=100.")
         device = next(state.density.parameters()).device
         with own_random_state(device, int(check_random_state(random_state).randint(2**31 - 1))):
@@ -326,49 +332,3 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             X, y, weights = (v[weights > 0] for v in (X, y, weights))
         check_targets(recipe, y, "validation y")
         return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
-
-    def _checked_parameters(self) -> int:
-        """Checks those parameters that nobody else does, and returns a seed."""
-        for name, least in (("ensemble", 1), ("num_samples", 1), ("neighbors", 1), ("periodic", 0)):
-            value = getattr(self, name)
-            if not _is_integer(value) or value < least:
-                raise ValueError(f"got {name}={value!r}, expected an integer of at least {least}. Try {name}=8.")
-        for name in ("epochs", "batch_size", "patience"):
-            value = getattr(self, name)
-            if value is not None and not (_is_integer(value) and value > 0):
-                raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
-        for name in ("alpha", "beta", "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
-                raise ValueError(f"got {name}={value!r}, expected a number. Try leaving it out.")
-        if self.encoder is not None and (isinstance(self.encoder, type) or not callable(self.encoder)):
-            raise ValueError(
-                f"got encoder={self.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "
-                "all members. Try encoder=torch.nn.Linear(d, 64), an instance."
-            )
-        widths = self.widths
-        if not isinstance(widths, list | tuple) or not widths or not all(_is_integer(w) and w > 0 for w in widths):
-            raise ValueError(f"got widths={widths!r}, expected the widths of the layers. Try widths=(128, 128).")
-        fraction = self.validation_fraction
-        if not isinstance(fraction, int | float | np.floating) or not 0 <= fraction <= 0.5:
-            raise ValueError(
-                f"got validation_fraction={fraction!r}, expected a share from 0 to 0.5. Try validation_fraction=0.2."
-            )
-        if not isinstance(self.callbacks, list | tuple) or not all(callable(callback) for callback in self.callbacks):
-            raise ValueError(
-                f"got callbacks={self.callbacks!r}, expected a list of functions of the epoch and the best held-out NLL. "
-                "Try callbacks=()."
-            )
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _device(name: Any) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"got device={name!r}, expected 'auto', 'cpu' or 'cuda'. Try device='auto'.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("got device='cuda', but PyTorch finds no CUDA device here. Try device='cpu'.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

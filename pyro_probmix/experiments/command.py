@@ -16,7 +16,8 @@ from pyro_probmix.experiments.config import EXPERIMENTS, Config, read_config
 from pyro_probmix.experiments.engines import check_backend, connect
 from pyro_probmix.experiments.figures import draw_figures
 from pyro_probmix.experiments.jobs import Job, each_part, list_jobs
-from pyro_probmix.experiments.results import RunFolder, recorded_config, summary
+from pyro_probmix.experiments.record import recorded_config
+from pyro_probmix.experiments.results import RunFolder, summary
 from pyro_probmix.experiments.runner import choose_device, default_methods
 from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
 from pyro_probmix.experiments.uci import UCI_DATASETS

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pyro_probmix import __version__
-from pyro_probmix.experiments.config import TOLD, Config
+from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.measures import Calibration
-from pyro_probmix.experiments.runner import CHOICES, graph_name
-from pyro_probmix.models import find_method
+from pyro_probmix.experiments.record import check_same, digest_of, record_of, recorded_config, versions_of_packages
 
-__all__ = ["COLUMNS", "TABLES", "RunFolder", "recorded_config", "summary"]
+__all__ = ["COLUMNS", "TABLES", "RunFolder", "summary"]
 
 _KEYS = ("experiment", "dataset", "network", "method", "setting", "split")
 COLUMNS = (*_KEYS, "metric", "value")
@@ -37,9 +32,6 @@ TABLES = {
     "curves": (*_KEYS, "epoch", "train_loss", "validation_nll"),
     "calibration": (*_KEYS, "bin", "count", "correct", "confidence"),
 }
-
-#: Where a run computes and reads from, not what: it may be resumed with others.
-PLACES = ("device", "data_dir")
 
 
 class RunFolder:
@@ -70,18 +62,14 @@ class RunFolder:
             raise ValueError(
                 f"the folder {str(self.path)!r} cannot be written to ({error.strerror}). Try another --out."
             ) from None
-        wanted = _as_json(asdict(config))
-        named = {name: find_method(name) for name in config.methods}
-        methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
-        told = dict(zip(TOLD, (device, CHOICES, methods, _versions(), _file_digest(config)), strict=True))
-        record = wanted | _as_json(told)
+        record = record_of(config, device)
         if recorded is None:
             self._write(
                 "config.json", lambda file: file.write_text(json.dumps(record, indent=2) + "\n", "utf-8"), new=True
             )
             recorded = recorded_config(path)  # another run's, if it has begun here at the same time
-        _check_same(self.path, recorded or {}, record, wanted)
-        self._digest = _digest(wanted)
+        check_same(self.path, recorded or {}, record)
+        self._digest = digest_of(config)
         self._cells: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
         self._known: dict[str, Job] = {}
 
@@ -116,7 +104,7 @@ class RunFolder:
             "job": _identity(job),
             "seed": job.seed,
             "ran_on": finished.device,
-            "versions": _versions(),
+            "versions": versions_of_packages(),
             "scored": [asdict(one) for one in finished.scored],
         }
         # Last, since it is what makes the job a finished one.
@@ -223,54 +211,6 @@ def _link(path: Path, target: Path) -> None:
         os.replace(path, target)
 
 
-def _check_same(path: Path, recorded: dict[str, Any], record: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ValueError if a folder's run is another one: by its options, by what a method's name means, by its file."""
-    for name, value in wanted.items():
-        if name not in PLACES and recorded.get(name, _DEFAULTS.get(name)) != value:
-            raise ValueError(
-                f"the folder {str(path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
-                "Try another --out."
-            )
-    methods = recorded.get("methods_in_full") or {}
-    for name, method in record["methods_in_full"].items():
-        if any(method.get(k) != v for k, v in (methods.get(name) or {}).items()):
-            raise ValueError(f"the folder {str(path)!r} holds a run of another method {name}. Try another --out.")
-    if recorded.get("sha256", record["sha256"]) != record["sha256"]:
-        raise ValueError(
-            f"the folder {str(path)!r} holds a run on {record['dataset']!r} as it was before it changed. Try another --out."
-        )
-
-
-def _file_digest(config: Config) -> str | None:
-    """Of a user's own table; None where there is no such file."""
-    file = Path(config.dataset)
-    if config.experiment != "table" or not file.is_file():
-        return None
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"{config.dataset!r} could not be read ({error.strerror}). Try another file.") from None
-
-
-def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The configuration of the run that a folder holds; None if it holds none.
-
-    Raises:
-        ValueError: if its ``config.json`` is not a run's.
-    """
-    file = Path(path) / "config.json"
-    try:
-        recorded = json.loads(file.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError):
-        recorded = None
-    if not isinstance(recorded, dict) or "experiment" not in recorded:
-        raise ValueError(f"{str(file)!r} is not a run's configuration. Try another --out.")
-    return recorded
-
-
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over the splits, one row for each method, in the order of the run."""
     grouped = results.groupby(["method", "metric"], sort=False)["value"]
@@ -309,24 +249,3 @@ def _save(weights: dict[str, Tensor], path: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
     except SafetensorError as error:  # which does not know the errno
         raise OSError(None, str(error)) from None
-
-
-def _as_json(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as it is read back, with lists for tuples."""
-    read: dict[str, Any] = json.loads(json.dumps(record))
-    return read
-
-
-def _digest(record: dict[str, Any]) -> str:
-    # What a later version adds, at its default, makes no other run of it.
-    deciding = {k: v for k, v in record.items() if k not in PLACES and (k not in _DEFAULTS or v != _DEFAULTS[k])}
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-_DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.default is not MISSING})
-
-
-def _versions() -> dict[str, str]:
-    packages = ("pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
-    own = {"pyro_probmix": __version__, "python": platform.python_version()}
-    return own | {name: version(name) for name in packages}

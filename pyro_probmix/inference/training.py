@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.inference.adam import fused_adam
-from pyro_probmix.inference.captured import CapturedStep, capture, recorder_for
+from pyro_probmix.inference.captured import CapturedStep, capture
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
 from pyro_probmix.inference.checks import check_kinds
 from pyro_probmix.inference.compiled import choose
@@ -23,6 +23,7 @@ from pyro_probmix.inference.distributed import Ranks, joint_gradient
 from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
 from pyro_probmix.inference.objective import Objective
 from pyro_probmix.inference.pages import kept_pages
+from pyro_probmix.inference.recorders import recorder_for
 from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.resume import FitState, identity_of
 from pyro_probmix.inference.steps import Step

@@ -1,0 +1,60 @@
+"""Whether an estimator's parameters are what they are documented to be, those that nobody else checks."""
+
+from __future__ import annotations
+
+__all__ = ["check_parameters", "chosen_device", "is_integer"]
+
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def check_parameters(estimator: Any) -> None:
+    """Raises ValueError for a parameter of another kind, or out of its range; the sentence says which."""
+    for name, least in (("ensemble", 1), ("num_samples", 1), ("neighbors", 1), ("periodic", 0)):
+        value = getattr(estimator, name)
+        if not is_integer(value) or value < least:
+            raise ValueError(f"got {name}={value!r}, expected an integer of at least {least}. Try {name}=8.")
+    for name in ("epochs", "batch_size", "patience"):
+        value = getattr(estimator, name)
+        if value is not None and not (is_integer(value) and value > 0):
+            raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
+    for name in ("alpha", "beta", "learning_rate"):
+        value = getattr(estimator, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+            raise ValueError(f"got {name}={value!r}, expected a number. Try leaving it out.")
+    if estimator.encoder is not None and (isinstance(estimator.encoder, type) or not callable(estimator.encoder)):
+        raise ValueError(
+            f"got encoder={estimator.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "
+            "all members. Try encoder=torch.nn.Linear(d, 64), an instance."
+        )
+    widths = estimator.widths
+    if not isinstance(widths, list | tuple) or not widths or not all(is_integer(w) and w > 0 for w in widths):
+        raise ValueError(f"got widths={widths!r}, expected the widths of the layers. Try widths=(128, 128).")
+    fraction = estimator.validation_fraction
+    if not isinstance(fraction, int | float | np.floating) or not 0 <= fraction <= 0.5:
+        raise ValueError(
+            f"got validation_fraction={fraction!r}, expected a share from 0 to 0.5. Try validation_fraction=0.2."
+        )
+    if not isinstance(estimator.callbacks, list | tuple) or not all(
+        callable(callback) for callback in estimator.callbacks
+    ):
+        raise ValueError(
+            f"got callbacks={estimator.callbacks!r}, expected a list of functions of the epoch and the best held-out NLL. "
+            "Try callbacks=()."
+        )
+
+
+def is_integer(value: object) -> bool:
+    """Of Python or NumPy; a truth value is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def chosen_device(name: Any) -> torch.device:
+    """The device of a name; raises ValueError for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"got device={name!r}, expected 'auto', 'cpu' or 'cuda'. Try device='auto'.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("got device='cuda', but PyTorch finds no CUDA device here. Try device='cpu'.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
