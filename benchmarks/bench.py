@@ -1,8 +1,8 @@
-"""Times one training step of ours beside plain PyTorch and NumPyro, on one core: ``python benchmarks/bench.py``.
+"""Times one training step of ours beside plain PyTorch and NumPyro, on one core and on CUDA: ``python benchmarks/bench.py``.
 
 Prints tables, and writes ``benchmarks/results.json`` (a list, one row for each engine and case), ``benchmarks/machine.json``
-(what it ran on) and ``docs/speed.png``. ``--quick`` times a few tiny cases and writes nothing; ``--report`` prints and draws
-the last run again.
+(what it ran on) and ``docs/speed.png``; where there is a CUDA device, its rows follow, and ``docs/speed-cuda.png``. ``--quick``
+times a few tiny cases and writes nothing; ``--report`` prints and draws the last run again.
 """
 
 from __future__ import annotations

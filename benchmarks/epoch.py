@@ -2,7 +2,8 @@
 
 Prints, in milliseconds of the processor's time on one core, the parts of an epoch as ``fit`` runs it (20 replicas of 364
 rows, minibatches of 32, 41 validation rows, MLP 8-128-32), eager and compiled; the parts of a compiled step that no compiler
-can leave out, each on its own: matrix products, random numbers, Adam; and an epoch against the number of rows n.
+can leave out, each on its own: matrix products, random numbers, Adam; an epoch against the number of rows n; and how many
+operations a gradient is, and how many of them are left when it is compiled.
 """
 
 from __future__ import annotations
@@ -73,6 +74,48 @@ def parts(method: str, compile: bool, n: int = 364, batch_size: int = 32, replic
             "validation": median_ms(lambda: validation.nll(log_prob)),
             "best weights": median_ms(lambda: stack.keep_best(1, torch.zeros(replicas), None)),
         }
+
+
+def operations(method: str, n: int = 364, batch_size: int = 32, replicas: int = 20) -> dict[str, int]:
+    """How many operations a step's gradient is, views not counted: as it is written, and compiled for this CPU."""
+    import pyro
+    import torch
+    from torch._inductor import metrics
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
+    from pyro_probmix.inference.compiled import compiled_gradient
+    from pyro_probmix.inference.objective import Objective, eager_gradient
+    from pyro_probmix.inference.replicas import Replicas
+    from pyro_probmix.models import Gaussian
+
+    class Seen(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ops: list[Any] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.ops.append(func)
+            return func(*args, **(kwargs or {}))
+
+    x, y = torch.randn(replicas, n, 8), torch.randn(replicas, n, 1)
+    density = build_density(METHODS[method], num_features=8, likelihood=Gaussian, replicas=replicas)
+    model = ProbMix(density, at=METHODS[method].site, alpha=0.1, batch_size=batch_size)
+    rows = torch.rand(replicas, n).argsort(-1)[:, :batch_size].contiguous()
+    with pyro.validation_enabled(False):
+        objective = Objective(model, ExpectedLogLikelihood(), Replicas(model, replicas), n)
+        with Seen() as seen:
+            eager_gradient(objective, x, y)(rows)
+        metrics.reset()
+        compiled_gradient(objective, x, y, rows)
+    done = [op for op in seen.ops if op is not torch.ops.aten._unsafe_view.default and not _is_view(op)]
+    # Products and draws are called as they are, and all else is fused into kernels.
+    called = [op for op in done if any(kind in op.name() for kind in ("mm", "rand", "normal"))]
+    return {"eager": len(done), "compiled": len(called) + metrics.generated_kernel_count}
+
+
+def _is_view(op: Any) -> bool:
+    return any(value.alias_info is not None and not value.alias_info.is_write for value in op._schema.returns)
 
 
 def floor(replicas: int, batch_size: int) -> dict[str, float]:
@@ -147,6 +190,10 @@ def main() -> None:
     print("ms of an epoch's training, one model of M-ProbMix, B=200, against the number of rows")
     print("  " + ", ".join(f"n={n} {total:.1f}" for n, total in zip(sizes, totals, strict=True)), end="")
     print(f"; exponent {exponent(sizes, totals):.2f}, between the two largest {exponent(sizes[1:], totals[1:]):.2f}")
+    print("operations of a step's gradient")
+    for method in METHODS:
+        cells_of = operations(method)
+        print(f"  {method:10} eager {cells_of['eager']}, compiled {cells_of['compiled']}")
 
 
 def _line(cells: dict[str, float]) -> str:

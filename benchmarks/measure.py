@@ -1,4 +1,4 @@
-"""How engines are compared: checked to agree, timed in turns on one core, their memory read in processes of their own."""
+"""How engines are compared: checked to agree, timed in turns, their memory read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.cases import Case, make_draws, make_problem
 from benchmarks.engines import load
 
-__all__ = ["MatrixProduct", "Timing", "check_equal", "peak_memory", "time_in_turns"]
+__all__ = ["MatrixProduct", "Timing", "check_equal", "peak_device_memory", "peak_memory", "time_in_turns"]
 
 #: Largest difference allowed, relative to the largest entry of the loss or of the parameter's gradient.
 #: In single precision a ReLU whose input is 0 up to rounding may let a row through in one engine and not in another: among
@@ -30,6 +30,9 @@ __all__ = ["MatrixProduct", "Timing", "check_equal", "peak_memory", "time_in_tur
 TOLERANCES = {"float64": 1e-10, "float32": 5e-3}
 #: Before each block, so that an engine finds its memory and caches as in the middle of a fit.
 WARM_STEPS = 3
+#: These draw random numbers of their own: they are held against the eager step from the same seed, so that what is checked is
+#: the very graph that is timed.
+OWN_DRAWS = ("ours-compiled", "ours-captured")
 
 
 class _Trained(Protocol):
@@ -39,11 +42,8 @@ class _Trained(Protocol):
 _Result = tuple[NDArray[Any], dict[str, NDArray[Any]]]
 
 
-def check_equal(case: Case, names: Sequence[str], precision: str) -> None:
+def check_equal(case: Case, names: Sequence[str], precision: str, device: str = "cpu") -> None:
     """Checks that all engines have the same losses and gradients, given the same data, weights and random numbers.
-
-    The compiled step draws its own: it is held against the eager one from the same seed, so that what is checked is the very
-    graph that is timed.
 
     Raises:
         ValueError: names the engine, and what differs.
@@ -51,9 +51,9 @@ def check_equal(case: Case, names: Sequence[str], precision: str) -> None:
     problem, draws = make_problem(case, minibatches=1), make_draws(case)
     expected = load("torch-batched")(case, problem, "float64").loss_and_gradients(draws)
     for name in names:
-        engine: Any = load(name)(case, problem, precision)
-        if name == "ours-compiled":
-            eager: Any = load("ours-eager")(case, problem, precision)
+        engine: Any = load(name)(case, problem, precision, device)
+        if name in OWN_DRAWS:
+            eager: Any = load("ours-eager")(case, problem, precision, device)
             own = eager.own_loss_and_gradients(0)
             _check(case, name, precision, engine.own_loss_and_gradients(0), "ours-eager", own)
         else:
@@ -75,28 +75,35 @@ def _check(case: Case, name: str, precision: str, found: _Result, other: str, ex
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a step in each block: of the processor's time, and of the clock on the wall."""
+    """Milliseconds a step in each block: of the processor's time, and of the clock on the wall.
+
+    On one core the processor's time of a process is what the clock shows on a machine with nothing else to do; the clock
+    itself also counts what other processes take. What a CUDA device takes, only the clock shows.
+    """
 
     processor: tuple[float, ...]
     wall: tuple[float, ...]
+    device: str = "cpu"
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        return self.processor if self.device == "cpu" else self.wall
 
     @property
     def median(self) -> float:
-        return float(np.median(self.processor))
+        return float(np.median(self.times))
 
     @property
     def spread(self) -> float:
         """Interquartile range."""
-        low, high = np.quantile(self.processor, [0.25, 0.75])
+        low, high = np.quantile(self.times, [0.25, 0.75])
         return float(high - low)
 
 
-def time_in_turns(engines: Mapping[Any, _Trained], steps: Mapping[Any, int], blocks: int) -> dict[Any, Timing]:
-    """Times blocks of steps of all engines in turns, so that whatever disturbs the machine disturbs all of them.
-
-    On one core the processor's time of a process is what the clock shows on a machine with nothing else to do; the clock
-    itself also counts what other processes take.
-    """
+def time_in_turns(
+    engines: Mapping[Any, _Trained], steps: Mapping[Any, int], blocks: int, device: str = "cpu"
+) -> dict[Any, Timing]:
+    """Times blocks of steps of all engines in turns, so that whatever disturbs the machine disturbs all of them."""
     for key, engine in engines.items():
         engine.train(steps[key])  # compiles, and fills caches
     seen: dict[Any, list[tuple[float, float]]] = {key: [] for key in engines}
@@ -107,21 +114,30 @@ def time_in_turns(engines: Mapping[Any, _Trained], steps: Mapping[Any, int], blo
             with getattr(engines[key], "in_fit", contextlib.nullcontext)():
                 for _ in range(-(-WARM_STEPS // steps[key])):
                     engines[key].train(steps[key])
+                _wait(device)
                 processor, wall = time.process_time(), time.perf_counter()
                 engines[key].train(steps[key])
+                _wait(device)
                 processor, wall = time.process_time() - processor, time.perf_counter() - wall
             seen[key].append((1e3 * processor / steps[key], 1e3 * wall / steps[key]))
-    return {key: Timing(*zip(*times, strict=True)) for key, times in seen.items()}
+    by_clock = {key: tuple(zip(*times, strict=True)) for key, times in seen.items()}
+    return {key: Timing(processor, wall, device) for key, (processor, wall) in by_clock.items()}
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 class MatrixProduct:
-    """A square product of float32 matrices, timed in turns with the engines: what this core can do at most."""
+    """A square product of float32 matrices, timed in turns with the engines: what a core or a device can do at most."""
 
-    SIZE = 1024
+    SIZES: ClassVar = {"cpu": 1024, "cuda": 8192}
 
-    def __init__(self) -> None:
-        self.a, self.b = torch.randn(2, self.SIZE, self.SIZE)
-        self.out = torch.empty(self.SIZE, self.SIZE)
+    def __init__(self, device: str) -> None:
+        size = self.SIZES[device]
+        self.a, self.b = torch.randn(2, size, size, device=device)
+        self.out = torch.empty(size, size, device=device)
 
     def train(self, steps: int) -> None:
         for _ in range(steps):
@@ -130,7 +146,7 @@ class MatrixProduct:
     @classmethod
     def gflops(cls, timing: Timing) -> float:
         """Floating-point operations, in 10^9 a second."""
-        return 2e-6 * cls.SIZE**3 / timing.median
+        return 2e-6 * cls.SIZES[timing.device] ** 3 / timing.median
 
 
 def peak_memory(name: str, case: Case) -> float | None:
@@ -154,6 +170,15 @@ def peak_memory(name: str, case: Case) -> float | None:
         return None
     finally:
         child.join()
+
+
+def peak_device_memory(name: str, case: Case) -> float:
+    """What training takes of a CUDA device at its peak, in MiB, capturing included."""
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    load(name)(case, make_problem(case, minibatches=2), device="cuda").train(5)
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def _report_growth(name: str, case: Case, sender: Connection) -> None:

@@ -19,6 +19,7 @@ STYLES = {
     "numpyro": ("#E69F00", "D", 1.2),
     "ours-eager": ("#009E73", "o", 1.2),
     "ours-compiled": ("#D55E00", "o", 2.4),
+    "ours-captured": ("#D55E00", "o", 2.4),
 }
 NAMES = {"R": "R, models", "B": "B, rows of a minibatch", "K": "K, weights drawn a row", "S": "S, embeddings a weight"}
 
@@ -27,8 +28,8 @@ def draw(rows: Sequence[Row], peak_gflops: float, path: Path) -> None:
     """Draws rows of results.
 
     Args:
-        rows: of all engines.
-        peak_gflops: what a matrix product of the core reaches, in 10^9 operations a second.
+        rows: of all engines on one kind of device.
+        peak_gflops: what a matrix product of the core or device reaches, in 10^9 operations a second.
         path: of the PNG.
     """
     from matplotlib.figure import Figure
@@ -65,7 +66,8 @@ def draw(rows: Sequence[Row], peak_gflops: float, path: Path) -> None:
             panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    title = "A step of M-ProbMix on one core, MLP 8-128-32; what is not varied is R = 20, B = 32, K = S = 1"
+    where = "one core" if rows[0]["device"] == "cpu" else "a CUDA device"
+    title = f"A step of M-ProbMix on {where}, MLP 8-128-32; what is not varied is R = 20, B = 32, K = S = 1"
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=110)
 

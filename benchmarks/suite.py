@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,16 @@ from typing import Any
 import torch
 
 from benchmarks.cases import METHODS, Case, make_problem
-from benchmarks.engines import ENGINES, load
-from benchmarks.measure import MatrixProduct, Timing, check_equal, peak_memory, time_in_turns
+from benchmarks.engines import DEVICES, load
+from benchmarks.measure import (
+    OWN_DRAWS,
+    MatrixProduct,
+    Timing,
+    check_equal,
+    peak_device_memory,
+    peak_memory,
+    time_in_turns,
+)
 from benchmarks.plot import draw
 from benchmarks.report import Row, machine, read_json, report, write_json
 
@@ -44,50 +53,67 @@ MANY_ROWS = 30_000
 
 
 def run(*, quick: bool) -> None:
-    """Checks, times and reports all cases."""
+    """Checks, times and reports all cases, on the CPU and on a CUDA device where there is one."""
     torch.set_num_threads(1)
+    rows: list[Row] = []
+    about: dict[str, Any] = {}
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        found, about[device] = _run_on(device, quick)
+        rows += found
+        if not quick:  # after each device, as the next one may fail
+            write_json(FOLDER / "results.json", rows)
+            write_json(FOLDER / "machine.json", about)
+    if quick:
+        print(report(rows, about))
+    else:
+        show()
+
+
+def _run_on(device: str, quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of a device, and what they depend on besides the code."""
     started = time.perf_counter()
-    names = _installed()
+    if device == "cuda" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # one core is for what the CPU itself is timed at
+    names = _installed(device)
     timings: dict[tuple[Case, str], Timing] = {}
     products: list[Timing] = []
     checked: set[Case] = set()
     for cases in QUICK if quick else GRID:
         for case in cases:
-            check_equal(case, names, "float32")  # what is timed, and in double precision a small one of the kind
+            check_equal(case, names, "float32", device)  # what is timed
+            # In double precision a small one of the kind.
             small = replace(case, replicas=min(case.replicas, 2), batch_size=6, num_rows=11)
             if small not in checked:
-                check_equal(small, [name for name in names if name != "ours-compiled"], "float64")
+                check_equal(small, [name for name in names if name not in OWN_DRAWS], "float64", device)
                 checked.add(small)
-        found, product = _time(cases, names, 2 if quick else 5 if cases[0].drawn_rows > MANY_ROWS else 9)
+        blocks = 2 if quick else 5 if cases[0].drawn_rows > MANY_ROWS else 9
+        found, product = _time(cases, names, blocks, device)
         timings |= found
         products.append(product)
-        print(f"{time.perf_counter() - started:5.0f} s  {', '.join(map(str, cases))}", flush=True)
-    memory = {} if quick else _memory(names)
+        print(f"{device} {time.perf_counter() - started:5.0f} s  {', '.join(map(str, cases))}", flush=True)
+    memory = {} if quick else _memory(names, device)
     rows = [make_row(name, case, timing, memory.get((case, name))) for (case, name), timing in timings.items()]
-    about = machine() | {
+    return rows, machine(device) | {
         "wall_over_processor": _mean([sum(t.wall) / sum(t.processor) for t in timings.values()]),
         # The fastest of the turns: a peak is what the core does at its best.
         "matrix_product_gflops": max(MatrixProduct.gflops(product) for product in products),
         "seconds": time.perf_counter() - started,
     }
-    if quick:
-        print(report(rows, about))
-        return
-    write_json(FOLDER / "results.json", rows)
-    write_json(FOLDER / "machine.json", about)
-    show()
 
 
 def show() -> None:
     """Prints and draws what the last run left."""
     rows, about = read_json(FOLDER / "results.json"), read_json(FOLDER / "machine.json")
     print(report(rows, about))
-    draw(rows, about["matrix_product_gflops"], FOLDER.parent / "docs" / "speed.png")
+    for device in about:
+        own = [row for row in rows if row["device"] == device]
+        name = "speed.png" if device == "cpu" else f"speed-{device}.png"
+        draw(own, about[device]["matrix_product_gflops"], FOLDER.parent / "docs" / name)
 
 
-def _installed() -> list[str]:
+def _installed(device: str) -> list[str]:
     names = []
-    for name in ENGINES:
+    for name in DEVICES[device]:
         try:
             load(name)
         except ImportError as error:
@@ -97,25 +123,28 @@ def _installed() -> list[str]:
     return names
 
 
-def _time(cases: Sequence[Case], names: Sequence[str], blocks: int) -> tuple[dict[tuple[Case, str], Timing], Timing]:
+def _time(
+    cases: Sequence[Case], names: Sequence[str], blocks: int, device: str
+) -> tuple[dict[tuple[Case, str], Timing], Timing]:
     engines: dict[Any, Any] = {}
     steps: dict[Any, int] = {}
     for case in cases:
         problem = make_problem(case, minibatches=case.steps_per_block)
         for name in names:
-            engines[case, name] = load(name)(case, problem)
+            engines[case, name] = load(name)(case, problem, device=device)
             # The loop takes as long for one model as others for some.
             steps[case, name] = max(1, case.steps_per_block // (case.replicas if name == "torch-loop" else 1))
-    engines["product"], steps["product"] = MatrixProduct(), 2
-    timings = time_in_turns(engines, steps, blocks)
+    engines["product"], steps["product"] = MatrixProduct(device), 2
+    timings = time_in_turns(engines, steps, blocks, device)
     product = timings.pop("product")
     return timings, product
 
 
-def _memory(names: Sequence[str]) -> dict[tuple[Case, str], float | None]:
-    """Two at a time: memory does not depend on what else runs."""
+def _memory(names: Sequence[str], device: str) -> dict[tuple[Case, str], float | None]:
     wanted = [(case, name) for case in MEMORY for name in names]
-    with ThreadPoolExecutor(2) as pool:
+    if device == "cuda":
+        return {(case, name): peak_device_memory(name, case) for case, name in wanted}
+    with ThreadPoolExecutor(2) as pool:  # two at a time: memory does not depend on what else runs
         return dict(zip(wanted, pool.map(lambda key: peak_memory(key[1], key[0]), wanted), strict=True))
 
 
@@ -132,7 +161,7 @@ def make_row(name: str, case: Case, timing: Timing, memory: float | None) -> Row
         "B": case.batch_size,
         "K": case.draws,
         "S": case.embeddings,
-        "device": "cpu",
+        "device": timing.device,
         "threads": 1,
         "ms_per_step": timing.median,
         "spread": timing.spread,

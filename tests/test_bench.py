@@ -18,14 +18,23 @@ sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 
 from benchmarks import measure  # noqa: E402
 from benchmarks.cases import METHODS, Case, make_draws, make_problem  # noqa: E402
-from benchmarks.engines import ENGINES, load  # noqa: E402
+from benchmarks.engines import DEVICES, load, ours_captured  # noqa: E402
 from benchmarks.measure import check_equal, time_in_turns  # noqa: E402
 from benchmarks.plot import draw  # noqa: E402
-from benchmarks.report import comparison, cost_of_fusing, growth, targets, write_json  # noqa: E402
+from benchmarks.report import captured_targets, comparison, cost_of_fusing, growth, report, targets, write_json  # noqa: E402
 from benchmarks.suite import make_row  # noqa: E402
+from tests.tape import Tape  # noqa: E402
 
-IN_TORCH = [name for name in ENGINES if name != "numpyro"]
-EAGER = [name for name in IN_TORCH if name != "ours-compiled"]
+IN_TORCH = [name for name in DEVICES["cpu"] if name != "numpyro"]
+EAGER = [name for name in IN_TORCH if name not in measure.OWN_DRAWS]
+
+
+@pytest.fixture
+def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
+    """What is captured is recorded, on a CPU."""
+    own = Tape()
+    monkeypatch.setattr(ours_captured, "recorder_for", lambda device: own)
+    return own
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
@@ -42,6 +51,55 @@ def test_engines_agree_with_several_draws(draws: int, embeddings: int, replicas:
 
 def test_the_compiled_engine_agrees() -> None:
     check_equal(Case("M-ProbMix", 3, 6, 11), ["ours-compiled"], "float64")
+
+
+def test_the_captured_engine_agrees_when_it_is_replayed(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in METHODS:
+        case = Case(method, 3, 6, 11)
+        # What Inductor compiles cannot be recorded operation by operation; that it is the same step is tested above.
+        monkeypatch.setattr(ours_captured.OursCompiled, "_gradient", load("ours-eager")._gradient)  # type: ignore[attr-defined]
+        before = tape.replays
+        check_equal(case, ["ours-captured"], "float64")
+        assert tape.replays > before
+
+
+def test_the_captured_engine_trains_by_replays(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours_captured.OursCompiled, "_gradient", load("ours-eager")._gradient)  # type: ignore[attr-defined]
+    case = Case("ERM", 2, batch_size=6, num_rows=11)  # without random numbers of its own
+    problem, draws = make_problem(case), make_draws(case)
+    captured, eager = (load(n)(case, problem, "float64") for n in ("ours-captured", "ours-eager"))
+    for engine in (captured, eager):
+        engine.train(20)
+    # The rate of a captured step is in single precision.
+    found, expected = (engine.loss_and_gradients(draws)[0] for engine in (captured, eager))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert tape.replays == 20 - 3
+
+
+def test_the_captured_engine_says_where_it_cannot_compile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("benchmarks.engines.ours_compiled.compiled_gradient", refuse)
+    case = Case("ERM", 2, batch_size=6, num_rows=11)
+    engine: Any = load("ours-captured")(case, make_problem(case))
+    assert engine._gradient()(engine.rows[0]).shape == (2,)
+    assert "is not compiled here, only captured: no compiler" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", METHODS)
+def test_on_cuda_engines_agree_and_are_timed(method: str) -> None:
+    case, names = Case(method, 3, 6, 11), DEVICES["cuda"]
+    check_equal(case, names, "float32", "cuda")
+    engines: dict[Any, Any] = {name: load(name)(case, make_problem(case), device="cuda") for name in names}
+    engines["product"] = measure.MatrixProduct("cuda")
+    timings = time_in_turns(engines, dict.fromkeys(engines, 5), 2, "cuda")
+    assert all(timing.device == "cuda" and timing.median > 0 for timing in timings.values())
+    assert measure.MatrixProduct.gflops(timings["product"]) > 100
+    assert all(measure.peak_device_memory(name, case) > 0 for name in names)
 
 
 def test_numpyro_agrees_in_losses_and_gradients() -> None:
@@ -122,6 +180,28 @@ def test_aims_are_held_against_the_rows() -> None:
     text = targets(rows)
     assert "M-ProbMix / NumPyro, R=20, B=222" in text and "0.75, at most 1.0: met" in text
     assert "6.0, at least 8: missed" in text
+
+
+def test_devices_are_reported_one_after_the_other() -> None:
+    sizes = {"K": 1, "S": 1, "spread": 0.01, "peak_mib": None}
+    rows: list[Any] = [
+        {"device": device, "engine": engine, "method": method, "R": r, "B": b, "ms_per_step": ms} | sizes
+        for device, engine, ms in (
+            ("cpu", "torch-loop", 9.0),
+            ("cpu", "ours-compiled", 1.5),
+            ("cuda", "torch-loop", 8.0),
+            ("cuda", "ours-captured", 0.12),
+        )
+        for method in METHODS
+        for r, b in ((20, 32), (20, 222), (1, 32))
+    ]
+    about = {"processor": "a processor", "wall_over_processor": 1.0, "matrix_product_gflops": 50.0, "seconds": 1.0}
+    text = report(rows, {"cpu": about, "cuda": about | {"processor": "a card"}})
+    cpu, cuda = text.split("Processor's time on one core")
+    assert "ours-captured" not in cpu and "9.000" in cpu and "ours-compiled" not in cuda and "8.000" in cuda
+    assert "Time on the clock, a card" in cuda and "120, at most 150: met" in cuda
+    late = [row | {"ms_per_step": 2 * row["ms_per_step"]} for row in rows if row["device"] == "cuda"]
+    assert captured_targets(late).count("240, at most 150: missed") == len(METHODS)
 
 
 def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ class NumPyroScan:
     (rows rolled by half a batch, and pairs throughout); JAX's default random numbers were the fastest, too.
     """
 
-    def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
+    def __init__(self, case: Case, problem: Problem, precision: str = "float32", device: str = "cpu") -> None:
+        assert device == "cpu"
         self.case, self.precision = case, precision
         with jax.enable_x64(precision == "float64"):
             self.x, self.y, self.rows = (

@@ -1,4 +1,4 @@
-"""Ours, compiled: the step that ``pyro_probmix.fit(compile=True)`` repeats."""
+"""Ours, compiled: the step that ``pyro_probmix.fit(compile=True)`` repeats on a CPU."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class OursCompiled(OursEager):
     """The same loop as the eager one's, with the gradient compiled; compiling is not timed."""
 
     def _gradient(self) -> Gradient:
-        return compiled_gradient(self.objective, self.x, self.y, self._own(self.rows[0]))
+        return compiled_gradient(self.objective, self.x, self.y, self.rows[0])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem
-from benchmarks.engines.torch_objective import Sampler, losses
+from benchmarks.engines.torch_objective import Own, Sampler, losses
 
 __all__ = ["TorchBatched"]
 
@@ -18,13 +18,12 @@ __all__ = ["TorchBatched"]
 class TorchBatched:
     """What one writes by hand for speed, without any library between: weights [R, in, out] and ``baddbmm``."""
 
-    def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
-        self.case, dtype = case, getattr(torch, precision)
-        self.x, self.y = (torch.as_tensor(v, dtype=dtype) for v in (problem.x, problem.y))
-        self.rows = torch.as_tensor(problem.rows)
-        self.models = torch.arange(case.replicas)[:, None]
-        self.draw = Sampler(case, case.replicas)
-        self.weights = {k: torch.tensor(v, dtype=dtype, requires_grad=True) for k, v in problem.weights.items()}
+    def __init__(self, case: Case, problem: Problem, precision: str = "float32", device: str = "cpu") -> None:
+        self.case, self.own = case, Own(device, precision)
+        self.x, self.y, self.rows = (self.own(v) for v in (problem.x, problem.y, problem.rows))
+        self.models = torch.arange(case.replicas, device=device)[:, None]
+        self.draw = Sampler(case, case.replicas, device=device)
+        self.weights = {k: self.own(v).clone().requires_grad_() for k, v in problem.weights.items()}
         self.layers = {layer: partial(self._affine, layer) for layer in case.layers}
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=LEARNING_RATE, fused=True)
 
@@ -47,7 +46,7 @@ class TorchBatched:
             history.append(each.detach())
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        weight, noise = (torch.as_tensor(v, dtype=self.x.dtype) for v in draws)
+        weight, noise = (self.own(v) for v in draws)
         each = self._losses(self.rows[0], weight, noise)
         gradients = torch.autograd.grad(each.sum(), list(self.weights.values()))
-        return each.detach().numpy(), {k: g.numpy() for k, g in zip(self.weights, gradients, strict=True)}
+        return each.detach().cpu().numpy(), {k: g.cpu().numpy() for k, g in zip(self.weights, gradients, strict=True)}

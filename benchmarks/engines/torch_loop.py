@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem
-from benchmarks.engines.torch_objective import Sampler, losses
+from benchmarks.engines.torch_objective import Own, Sampler, losses
 
 __all__ = ["TorchLoop"]
 
@@ -18,17 +18,17 @@ __all__ = ["TorchLoop"]
 class TorchLoop:
     """What one writes without thinking of speed: R modules of ``nn.Linear``, trained in turn."""
 
-    def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
-        self.case, dtype = case, getattr(torch, precision)
-        self.x, self.y = (torch.as_tensor(v, dtype=dtype) for v in (problem.x, problem.y))
-        self.rows = torch.as_tensor(problem.rows)
-        self.draw = Sampler(case)
+    def __init__(self, case: Case, problem: Problem, precision: str = "float32", device: str = "cpu") -> None:
+        self.case, self.own = case, Own(device, precision)
+        self.x, self.y, self.rows = (self.own(v) for v in (problem.x, problem.y, problem.rows))
+        self.draw = Sampler(case, device=device)
+        kind: dict[str, Any] = {"dtype": self.x.dtype, "device": device}
         self.models = [
-            nn.ModuleDict({name: nn.Linear(*size, dtype=dtype) for name, size in case.layers.items()})
+            nn.ModuleDict({name: nn.Linear(*size, **kind) for name, size in case.layers.items()})
             for _ in range(case.replicas)
         ]
         for r, model in enumerate(self.models):
-            weights = {name: torch.as_tensor(value[r], dtype=dtype) for name, value in problem.weights.items()}
+            weights = {name: self.own(value[r]) for name, value in problem.weights.items()}
             model.load_state_dict({k: v.T if k.endswith(".weight") else v[0] for k, v in weights.items()})
         self.optimizers = [torch.optim.Adam(model.parameters(), lr=LEARNING_RATE) for model in self.models]
 
@@ -47,11 +47,11 @@ class TorchLoop:
                 history.append(loss.detach())
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        weight, noise = (torch.as_tensor(v, dtype=self.x.dtype) for v in draws)
+        weight, noise = (self.own(v) for v in draws)
         each = [self._loss(r, self.rows[0, r], weight[r], noise[r]) for r in range(len(self.models))]
         gradients: dict[str, list[Any]] = {}
         for loss, model in zip(each, self.models, strict=True):
             names, parameters = zip(*model.named_parameters(), strict=True)
             for name, g in zip(names, torch.autograd.grad(loss, parameters), strict=True):
-                gradients.setdefault(name, []).append((g.T if name.endswith(".weight") else g[None]).numpy())
-        return torch.stack(each).detach().numpy(), {name: np.stack(g) for name, g in gradients.items()}
+                gradients.setdefault(name, []).append((g.T if name.endswith(".weight") else g[None]).cpu().numpy())
+        return torch.stack(each).detach().cpu().numpy(), {name: np.stack(g) for name, g in gradients.items()}

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from benchmarks.cases import ALPHA, EMBEDDING, FLOOR, INITIAL_BIAS, Case
 
-__all__ = ["Sampler", "losses"]
+__all__ = ["Own", "Sampler", "losses"]
+
+
+class Own:
+    """Makes an array a tensor of a device, and of a precision unless it counts."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        self.device, self.dtype = device, getattr(torch, precision)
+
+    def __call__(self, value: NDArray[Any]) -> Tensor:
+        dtype = self.dtype if value.dtype.kind == "f" else None
+        return torch.as_tensor(value, dtype=dtype, device=self.device)
 
 
 class Sampler:
     """Draws the random numbers that a method needs, lambda [..., B] or [..., K, B] and noise [..., (S, K,) B, width]."""
 
-    def __init__(self, case: Case, *replicas: int) -> None:
+    def __init__(self, case: Case, *replicas: int, device: str = "cpu") -> None:
         particles, embeddings = ((case.draws,), (case.embeddings,)) if case.several else ((), ())
         self.weights = (*replicas, *particles, case.batch_size)
         self.noise = (*replicas, *embeddings, *particles, case.batch_size, EMBEDDING)
-        self.case = case
-        self.law = torch.distributions.Beta(torch.tensor(ALPHA), torch.tensor(ALPHA), validate_args=False)
+        self.case, self.device = case, device
+        alpha = torch.tensor(ALPHA, device=device)
+        self.law = torch.distributions.Beta(alpha, alpha, validate_args=False)
 
     def __call__(self) -> tuple[Tensor | None, Tensor | None]:
         weight = self.law.sample(self.weights) if self.case.fuses else None
-        return weight, torch.randn(self.noise) if self.case.embeds else None
+        return weight, torch.randn(self.noise, device=self.device) if self.case.embeds else None
 
 
 def losses(

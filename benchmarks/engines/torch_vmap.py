@@ -12,7 +12,7 @@ from torch.func import grad_and_value, vmap
 from torch.nn.functional import linear
 
 from benchmarks.cases import LEARNING_RATE, Case, Draws, Problem
-from benchmarks.engines.torch_objective import Sampler, losses
+from benchmarks.engines.torch_objective import Own, Sampler, losses
 
 __all__ = ["TorchVmap"]
 
@@ -20,14 +20,13 @@ __all__ = ["TorchVmap"]
 class TorchVmap:
     """What PyTorch's tutorial on model ensembling does: one model is written, ``vmap`` makes it many."""
 
-    def __init__(self, case: Case, problem: Problem, precision: str = "float32") -> None:
-        self.case, dtype = case, getattr(torch, precision)
-        self.x, self.y = (torch.as_tensor(v, dtype=dtype) for v in (problem.x, problem.y))
-        self.rows = torch.as_tensor(problem.rows)
-        self.models = torch.arange(case.replicas)[:, None]
-        self.draw = Sampler(case, case.replicas)
+    def __init__(self, case: Case, problem: Problem, precision: str = "float32", device: str = "cpu") -> None:
+        self.case, self.own = case, Own(device, precision)
+        self.x, self.y, self.rows = (self.own(v) for v in (problem.x, problem.y, problem.rows))
+        self.models = torch.arange(case.replicas, device=device)[:, None]
+        self.draw = Sampler(case, case.replicas, device=device)
         # As nn.Linear has them: weights [R, out, in], biases [R, out].
-        own = {k: torch.as_tensor(v, dtype=dtype) for k, v in problem.weights.items()}
+        own = {k: self.own(v) for k, v in problem.weights.items()}
         own = {k: v.mT.contiguous() if k.endswith(".weight") else v[:, 0].clone() for k, v in own.items()}
         self.weights = {k: v.requires_grad_() for k, v in own.items()}
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=LEARNING_RATE, fused=True)
@@ -60,9 +59,9 @@ class TorchVmap:
             history.append(each)
 
     def loss_and_gradients(self, draws: Draws) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        weight, noise = (torch.as_tensor(v, dtype=self.x.dtype) for v in draws)
+        weight, noise = (self.own(v) for v in draws)
         gradients, each = self._evaluate(
             self.rows[0], weight if self.case.fuses else None, noise if self.case.embeds else None
         )
         ours = {k: g.mT if k.endswith(".weight") else g[:, None] for k, g in gradients.items()}
-        return each.numpy(), {k: g.numpy() for k, g in ours.items()}
+        return each.cpu().numpy(), {k: g.cpu().numpy() for k, g in ours.items()}
