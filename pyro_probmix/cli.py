@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 #: As PyTorch says it; compiled code names a call that does nothing but fill new memory.
-OUT_OF_MEMORY = r"can't allocate memory|aoti_torch_\w*(empty|rand)\w*\(.*API call failed"
+OUT_OF_MEMORY = r"can't allocate memory|CUDA out of memory|aoti_torch_\w*(empty|rand)\w*\(.*API call failed"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -236,6 +236,22 @@ def test_an_optimizer_that_cannot_be_captured_is_named(tape):
     assert tape.replays == 0
 
 
+def test_a_capture_that_the_device_refuses_is_one_sentence(tape, monkeypatch):
+    x, y = data()
+
+    def refuse(work):
+        raise error
+
+    monkeypatch.setattr(tape, "record", refuse)
+    error = RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
+    sentence = r"^fit could not capture the step: operation not permitted when stream is capturing\. Try compile=False[^\n]*$"
+    with pytest.raises(ValueError, match=sentence):
+        fit(process("ERM"), x, y, epochs=2)
+    error = torch.OutOfMemoryError("CUDA out of memory.")  # is said as such
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(process("ERM"), x, y, epochs=2)
+
+
 @pytest.mark.parametrize("at", ["gradient", "validation"])
 def test_finding_that_it_waits_leaves_no_trace(at, tape, monkeypatch):
     """A model that waits as only the device shows: the check raises, and the fit is the eager one, statistics included."""

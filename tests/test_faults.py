@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pyro_probmix.cli import main
 from pyro_probmix.tabular.model import TableModel
@@ -113,6 +114,7 @@ def test_more_rows_than_memory_get_one_sentence(folder, capsys, monkeypatch):
     for error in (
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
         RuntimeError(
             "aoti_torch_cpu_rand(std::array<int64_t, 1>{9L}.cbegin(), 1, &handle) API call failed at a.cpp, line 1"
         ),

@@ -69,10 +69,20 @@ class _Recording:
             self.calls += 1
             return self.captured.recorder.aside(self._run)
         if self.replay is None:
-            self.replay = self.captured.recorder.record(self._keep_result)
+            self.replay = self._recorded()
         self.replay()
         assert self.result is not None
         return self.result.clone()  # the next replay writes over it
+
+    def _recorded(self) -> Callable[[], None]:
+        try:
+            return self.captured.recorder.record(self._keep_result)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # What a model did that the checks before do not see. A device does not always go on from there.
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise ValueError(f"fit could not capture the step: {reason}. Try compile=False, which runs it eagerly.") from error
 
     def _run(self) -> Tensor:
         return self.captured.function(*self.inputs)

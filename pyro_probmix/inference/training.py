@@ -117,7 +117,8 @@ def fit(
 
     Raises:
         ValueError: for arguments that do not fit, responses outside the support of the likelihood, ``compile=True``
-            for a model that cannot be compiled or captured, or a checkpoint that is damaged or of another fit.
+            for a model that cannot be compiled or captured, a step whose capture the device refuses although all that
+            is known to be refused was looked for, or a checkpoint that is damaged or of another fit.
 
     Warns:
         RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile or capture the
