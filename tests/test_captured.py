@@ -244,7 +244,9 @@ def test_a_capture_that_the_device_refuses_is_one_sentence(tape, monkeypatch):
 
     monkeypatch.setattr(tape, "record", refuse)
     error = RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
-    sentence = r"^fit could not capture the step: operation not permitted when stream is capturing\. Try compile=False[^\n]*$"
+    sentence = (
+        r"^fit could not capture the step: operation not permitted when stream is capturing\. Try compile=False[^\n]*$"
+    )
     with pytest.raises(ValueError, match=sentence):
         fit(process("ERM"), x, y, epochs=2)
     error = torch.OutOfMemoryError("CUDA out of memory.")  # is said as such

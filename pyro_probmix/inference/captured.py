@@ -82,7 +82,9 @@ class _Recording:
         except RuntimeError as error:
             # What a model did that the checks before do not see. A device does not always go on from there.
             reason = str(error).strip().partition("\n")[0].rstrip(".")
-            raise ValueError(f"fit could not capture the step: {reason}. Try compile=False, which runs it eagerly.") from error
+            raise ValueError(
+                f"fit could not capture the step: {reason}. Try compile=False, which runs it eagerly."
+            ) from error
 
     def _run(self) -> Tensor:
         return self.captured.function(*self.inputs)
