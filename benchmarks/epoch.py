@@ -62,7 +62,7 @@ def parts(method: str, compile: bool, n: int = 364, batch_size: int = 32, replic
     with pyro.validation_enabled(False):
         batches = shuffle()
         held_out = torch.randn(replicas, 41, 8), torch.randn(replicas, 41, 1)
-        validation = Validation(model, *held_out, 8, "y", 0)
+        validation = Validation(model, *held_out, (True, True), 8, "y", 0)
         objective = Objective(model, ExpectedLogLikelihood(), stack, n)
         gradient, log_prob = choose(objective, x, y, batches[0], validation, compile, steps)
         assert log_prob is not None

@@ -430,7 +430,7 @@ def test_neither_a_step_nor_a_validation_waits_for_the_device(case):
         step.share = torch.empty(R, device="meta")
         for rows in shuffled_rows(N, N, R, x.device).split(12, -1):
             losses.append(step(rows))
-        evaluation = Validation(model, x, y, 4, "y", 0)
+        evaluation = Validation(model, x, y, (True, True), 4, "y", 0)
         replicas.keep_best(3, evaluation.nll(evaluation), 4)
     assert losses.value().shape == (R,) and watch.waits == []
 

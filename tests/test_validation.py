@@ -13,7 +13,7 @@ def held_out(name="M-ProbMix", seed=0, samples=3, **options):
     x, y = data(seed=1)
     model = process(name, **options)
     model.eval()
-    return model, Validation(model, x, y, samples, "y", seed)
+    return model, Validation(model, x, y, (True, True), samples, "y", seed)
 
 
 @pytest.mark.parametrize("name", ["ProbMix", "M-Mix"])
@@ -45,7 +45,7 @@ def test_each_call_has_the_same_draws_and_leaves_the_random_state():
 def test_one_model_without_replicas():
     x, y = data(1)
     model = process("M-ProbMix", replicas=None, batch_size=None)
-    loss = Validation(model, x[0], y[0], 4, "y", 0)
+    loss = Validation(model, x[0], y[0], (False, False), 4, "y", 0)
     assert loss.nll(loss).shape == ()
 
 

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pyro_probmix import __version__
 from pyro_probmix.experiments.config import TOLD, Config
 from pyro_probmix.experiments.runner import CHOICES, graph_name
@@ -100,6 +102,7 @@ _DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.def
 
 def versions_of_packages() -> dict[str, str]:
     """Of Python and of the packages that a run's numbers hang on."""
-    packages = ("pyro-ppl", "torch", "numpy", "pandas", "scikit-learn")
-    own = {"pyro_probmix": __version__, "python": platform.python_version()}
+    packages = ("pyro-ppl", "numpy", "pandas", "scikit-learn")
+    # As torch itself says it, with what it was built for.
+    own = {"pyro_probmix": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return own | {name: version(name) for name in packages}

@@ -9,10 +9,14 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions.constraints import is_dependent
 
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
+from pyro_probmix.models.likelihoods import Likelihood
 from pyro_probmix.models.process import ProbMix
 from pyro_probmix.random_state import own_random_state
 
@@ -43,17 +47,17 @@ def check_kinds(x: object, y: object, validation: object) -> None:
 
 
 @torch.no_grad()
-def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, shared: bool = False) -> str:
-    """Checks x and y against a run of the density on two rows, and returns the name of its response.
+def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bool, bool] | None = None) -> str:
+    """Checks x and y against a run of the density, and returns the name of its response.
 
     Args:
         model: the process.
         x, y: rows, shared by the replicas or each one's own.
         rows: what they are called in messages.
-        shared: whether they are known to be shared; otherwise R of them are taken for a row of each replica.
+        own: whether x and y are each replica's own, if it is known; otherwise R of them are taken for a row of each.
 
     Raises:
-        ValueError: for rows that do not fit the model.
+        ValueError: for rows that do not fit the model, or a density with something in it that a fit cannot train.
     """
     wanted = next(model.parameters()).dtype
     if x.is_floating_point() and x.dtype != wanted:
@@ -64,34 +68,14 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, shared: bool 
                 f"fit got {name} that are NaN or infinite ({rows} rows), expected finite ones. "
                 "Try to drop or impute those rows."
             )
-    replicas = None if shared else model.replicas
-    stacked = [replicas is not None and v.dim() > 1 and v.shape[0] == replicas for v in (x, y)]
-    few_x, few_y = (v[:, :2] if own else v[:2] for v, own in zip((x, y), stacked, strict=True))
-    training = model.training
-    model.eval()
-    try:
-        # With draws of its own: training draws the same whatever is checked.
-        with own_random_state(x.device, 0), poutine.block(), poutine.trace() as tracer:
-            model.density(few_x, few_y)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"the density refuses two of the {rows} rows, x {tuple(few_x.shape)} and y {tuple(few_y.shape)}: "
-            f"{str(error).splitlines()[0]}. Try num_features and num_outputs that fit the data."
-        ) from error
-    finally:
-        model.train(training)
-    sites: dict[str, Any] = dict(tracer.trace.nodes.items())
-    observed = [
-        n
-        for n, s in sites.items()
-        if s["type"] == "sample" and s["is_observed"] and not s["infer"].get("_deterministic")
-    ]
-    if len(observed) != 1:
-        raise ValueError(
-            f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
-        )
-    fn = sites[observed[0]]["fn"]
-    n = x.shape[1] if stacked[0] else x.shape[0]
+    if own is None:
+        own = (_of_each(model, x), _of_each(model, y))
+    few_x, few_y = (v[:, :2] if of_each else v[:2] for v, of_each in zip((x, y), own, strict=True))
+    sites = _sites(model, few_x, few_y, f"two of the {rows} rows")
+    response = _response(sites)
+    _check_trained(model, sites)
+    fn = sites[response]["fn"]
+    n = x.shape[1] if own[0] else x.shape[0]
     rows_dim = -1 - fn.event_dim
     if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != n:
         wanted_shape = ", ".join(str(size) for size in (n, *fn.event_shape))
@@ -99,15 +83,114 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, shared: bool 
             f"fit got responses of shape {tuple(y.shape)}, expected [..., {wanted_shape}], one for each of the {rows} rows. "
             "Try y.reshape or num_outputs."
         )
-    if isinstance(model.density, ConditionalDensity) and not bool(fn.support.check(y).all()):
+    if isinstance(model.density, ConditionalDensity) and isinstance(model.density.likelihood, Likelihood):
+        _check_support(fn.support, y, True, type(model.density.likelihood).__name__, rows)
+        return response
+    # The law of one's own may have a support or a mask that differs from row to row.
+    size = max(2, CHECKED_ROWS // (model.replicas or 1))
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        own_x, own_y = (v[:, part] if of_each else v[part] for v, of_each in zip((x, y), own, strict=True))
+        _check_rows_of(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], rows)
+    return response
+
+
+def _of_each(model: ProbMix, values: Tensor) -> bool:
+    return model.replicas is not None and values.dim() > 1 and values.shape[0] == model.replicas
+
+
+def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:
+    """The sites of a run of the density on some rows, which leaves no trace."""
+    training = model.training
+    model.eval()
+    try:
+        # With draws of its own: training draws the same whatever is checked.
+        with own_random_state(x.device, 0), poutine.block(), poutine.trace() as tracer:
+            model.density(x, y)
+    except (RuntimeError, TypeError, ValueError) as error:
+        ours = isinstance(model.density, ConditionalDensity)
+        advice = "num_features and num_outputs that fit the data" if ours else "density(x[:2], y[:2]) on its own"
         raise ValueError(
-            f"fit got responses outside of the support of {type(model.density.likelihood).__name__} ({rows} rows), expected "
-            f"{fn.support}. Try another likelihood, or another scale of the response."
+            f"the density refuses {which}, x {tuple(x.shape)} and y {tuple(y.shape)}: {str(error).splitlines()[0]}. "
+            f"Try {advice}."
+        ) from error
+    finally:
+        model.train(training)
+    return dict(tracer.trace.nodes.items())
+
+
+def _response(sites: dict[str, Any]) -> str:
+    observed = [name for name, site in sites.items() if _is_sampled(site) and site["is_observed"]]
+    if len(observed) != 1:
+        raise ValueError(
+            f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
         )
-    return observed[0]
+    (response,) = observed
+    if not _in_rows(sites[response]):
+        raise ValueError(
+            f"the response {response!r} is in no plate at dim=-1, expected one of the rows. "
+            "Try `with pyro.plate('data', len(x)):` around it."
+        )
+    return response
+
+
+def _check_trained(model: ProbMix, sites: dict[str, Any]) -> None:
+    """Raises ValueError for what a fit would leave as it is: it moves the parameters of the module, and infers no latents."""
+    ours = {id(parameter) for parameter in model.parameters()}
+    for name, site in sites.items():
+        if _is_sampled(site) and not site["is_observed"] and not _in_rows(site):
+            raise ValueError(
+                f"the density has the latent {name!r} outside of the rows' plate, whose prior fit would draw from at each step, "
+                "expected parameters. Try SVI with PriorGuide(process, AutoNormal(density))."
+            )
+        if site["type"] == "param" and id(_unconstrained(site["value"])) not in ours:
+            raise ValueError(
+                f"the density has the parameter {name!r} in Pyro's store, which fit would not train, expected parameters of "
+                "its module. Try nn.Parameter, or PyroParam in a PyroModule."
+            )
+
+
+def _unconstrained(value: Any) -> Tensor:
+    """The parameter itself, of which the value may be a transform."""
+    found: Tensor = value.unconstrained() if hasattr(value, "unconstrained") else value
+    return found
+
+
+def _is_sampled(site: dict[str, Any]) -> bool:
+    return site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
+
+
+def _in_rows(site: dict[str, Any]) -> bool:
+    return any(frame.dim == -1 for frame in site["cond_indep_stack"])
+
+
+def _check_rows_of(site: dict[str, Any], rows: str) -> None:
+    """Checks the responses of a run of a density of one's own: whether they are in its support, and what is masked."""
+    fn, mask = site["fn"], site["mask"]
+    while isinstance(fn, MaskedDistribution):
+        mask = fn._mask if mask is None else mask & fn._mask
+        fn = fn.base_dist
+    counts = True if mask is None else mask
+    if rows == "validation" and not bool(torch.as_tensor(counts).all()):
+        raise ValueError(
+            f"the density masks the response {site['name']!r} of some validation rows, expected rows that all count. "
+            "Try validation rows that have labels."
+        )
+    _check_support(fn.support, site["value"], counts, type(fn).__name__, rows)
+
+
+def _check_support(support: Any, y: Tensor, counts: bool | Tensor, law: str, rows: str) -> None:
+    if is_dependent(support):  # a law that does not tell
+        return
+    inside = support.check(y)
+    if not bool((inside | ~torch.as_tensor(counts, device=inside.device)).all()):
+        raise ValueError(
+            f"fit got responses outside of the support of {law} ({rows} rows), expected "
+            f"{support}. Try another likelihood, or another scale of the response."
+        )
 
 
 def check_streamed_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> None:
     """Checks rows that all replicas share piece by piece, which takes little memory."""
     for piece in zip(x.split(CHECKED_ROWS), y.split(CHECKED_ROWS), strict=True):
-        check_rows(model, *piece, rows, shared=True)
+        check_rows(model, *piece, rows, own=(False, False))

@@ -33,7 +33,7 @@ class StreamedBlocks:
         for x, y in self.stream.in_order(self.rows):
             own_x, own_y = x.contiguous().to(self.device), y.contiguous().to(self.device)
             if not self._checked:
-                check_rows(self._model, own_x, own_y, "validation", shared=True)
+                check_rows(self._model, own_x, own_y, "validation", own=(False, False))
             yield own_x, own_y
         self._checked = True
 

@@ -78,7 +78,8 @@ class Minibatches:
             self._orders = torch.empty((model.replicas or 1) * most, dtype=torch.long, device=device)
         self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
         rows = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
-        self.response = check_rows(model, self.x[rows], self.y[rows], "training", shared=self.stream is not None)
+        shared = None if self.stream is None else (False, False)
+        self.response = check_rows(model, self.x[rows], self.y[rows], "training", own=shared)
 
     def _checked_stream(self, stream: RowStream) -> RowStream:
         graph = self.model.graph
@@ -186,16 +187,17 @@ class EpochMean:
 
 def checked_validation(
     model: ProbMix, rows: tuple[Tensor, Tensor] | RowStream, source: Minibatches
-) -> tuple[Tensor | RowStream, Tensor | None]:
-    """Validation rows where the training rows are.
+) -> tuple[Tensor | RowStream, Tensor | None, tuple[bool, bool]]:
+    """Validation rows where the training rows are, and whether x and y are each replica's own.
 
     Raises:
         ValueError: for rows that do not fit the model, or a stream in other units than the training rows.
     """
     if not isinstance(rows, RowStream):
         x, y = rows[0].to(source.device), rows[1].to(source.device)
-        check_rows(model, x, y, "validation")
-        return x, y
+        own = _own(model, x, source.x), _own(model, y, source.y)
+        check_rows(model, x, y, "validation", own=own)
+        return x, y, own
     if source.stream is not None:
         rows.check_columns(source.stream)
         if not rows.units.same_as(source.stream.units):
@@ -203,4 +205,10 @@ def checked_validation(
                 f"fit got validation rows of {rows.name} in other units than the training rows, expected the same. "
                 "Try validation.standardized(like=stream)."
             )
-    return rows.shared_by(1, next(model.parameters()).dtype), None
+    return rows.shared_by(1, next(model.parameters()).dtype), None, (False, False)
+
+
+def _own(model: ProbMix, values: Tensor, training: Tensor) -> bool:
+    """Whether values are each replica's own, by their dims: R shared rows are as many as there are replicas, too."""
+    dims = training.dim() + (0 if model.own_rows(training) else 1)
+    return model.replicas is not None and values.shape[:1] == (model.replicas,) and values.dim() == dims

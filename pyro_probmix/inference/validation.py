@@ -33,13 +33,21 @@ class Validation(nn.Module):
     Args:
         model: the process.
         x, y: all held-out rows, [N, ...], with replicas also [R, N, ...]; or a stream of them, and None.
+        own: whether x and y are each replica's own.
         num_samples: S, draws of an embedding.
         response: name of the response's site.
         seed: of the draws.
     """
 
     def __init__(
-        self, model: ProbMix, x: Tensor | RowStream, y: Tensor | None, num_samples: int, response: str, seed: int
+        self,
+        model: ProbMix,
+        x: Tensor | RowStream,
+        y: Tensor | None,
+        own: tuple[bool, bool],
+        num_samples: int,
+        response: str,
+        seed: int,
     ) -> None:
         super().__init__()
         self.density, self.replicas, self.site = model.density, model.replicas, model.at or "z"
@@ -50,12 +58,9 @@ class Validation(nn.Module):
             self.num_rows = x.num_rows
         else:
             assert y is not None
-            blocks = [v.split(rows, 1 if self._own_rows(v) else 0) for v in (x, y)]
+            blocks = [v.split(rows, 1 if of_each else 0) for v, of_each in zip((x, y), own, strict=True)]
             self.blocks = [tuple(v.contiguous() for v in block) for block in zip(*blocks, strict=True)]
-            self.num_rows = x.shape[1] if self._own_rows(x) else x.shape[0]
-
-    def _own_rows(self, values: Tensor) -> bool:
-        return self.replicas is not None and values.dim() > 1 and values.shape[0] == self.replicas
+            self.num_rows = x.shape[1] if own[0] else x.shape[0]
 
     def distinct_blocks(self) -> list[tuple[Tensor, ...]]:
         """A block of each shape that there is."""

@@ -48,6 +48,7 @@ class ProbMix(nn.Module):
         kernel, labels: see :func:`~pyro_probmix.fuse`.
         batch_size: B, rows of a step, even (a multiple of k); None takes all n (and some twice, if n is none).
         ways: k, the rows that are fused, at least 2.
+        plate: name of the rows' plate; by default the one of as many rows as a step has.
         clean: whether the likelihood of the minibatch's rows themselves, whose densities are not fused and whose labels are
             not perturbed, is added to that of the edges. (A ``kernel`` of one's own perturbs these labels too, with all
             weight on each row's own.)
@@ -93,6 +94,7 @@ class ProbMix(nn.Module):
         labels: Labels = "sample",
         batch_size: int | None = None,
         ways: int = 2,
+        plate: str | None = None,
         clean: bool = False,
     ) -> None:
         super().__init__()
@@ -115,6 +117,7 @@ class ProbMix(nn.Module):
             )
         self.batch_size = batch_size
         self.ways = ways
+        self.plate = plate
         self.clean = clean
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
@@ -127,7 +130,7 @@ class ProbMix(nn.Module):
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
         self._fusion: dict[str, Any] = {
-            "pool": pool, "kernel": kernel, "labels": labels, "ways": ways, "clean": clean
+            "pool": pool, "kernel": kernel, "labels": labels, "ways": ways, "plate": plate, "clean": clean
         }  # fmt: skip
         if at is not None:
             self._handler()  # refuses options that are not there now, not at the first step
@@ -198,13 +201,13 @@ class ProbMix(nn.Module):
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
         size = rows.shape[-1]
         # With clean rows, half of them stand for all n, and the other half once more.
-        with _ScaleRows(n / size * (2 if self.clean else 1), size):
+        with _ScaleRows(n / size * (2 if self.clean else 1), size, self.plate):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
                 return self.density(x_rows, y_rows)
 
-    def _own_rows(self, data: Tensor) -> bool:
+    def own_rows(self, data: Tensor) -> bool:
         """Whether the data are [R, n, ...], the rows of each replica, not [n, ...], shared by them."""
         if self.replicas is None or data.dim() < 2 or data.shape[0] != self.replicas:
             return False
@@ -212,33 +215,49 @@ class ProbMix(nn.Module):
 
     def num_rows(self, x: Tensor, y: Tensor | None = None) -> int:
         """n, after a check that x, y and the graph agree on it."""
-        n = x.shape[1] if self._own_rows(x) else x.shape[0]
+        n = x.shape[1] if self.own_rows(x) else x.shape[0]
         if self.graph is not None and n != self.graph.num_nodes:
             raise ValueError(
                 f"ProbMix got x with {n} rows, expected the {self.graph.num_nodes} of its graph. "
                 "Try a graph over the rows of x."
             )
-        if y is not None and (y.shape[1] if self._own_rows(y) else y.shape[0]) != n:
+        if y is not None and (y.shape[1] if self.own_rows(y) else y.shape[0]) != n:
             raise ValueError(
                 f"ProbMix got x of shape {tuple(x.shape)} and y of {tuple(y.shape)}, expected as many rows."
             )
         return n
 
     def _take(self, data: Tensor, rows: Tensor) -> Tensor:
-        if not self._own_rows(data):
+        if not self.own_rows(data):
             return data[rows]
         return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
 
 
 class _ScaleRows(Messenger):
-    """Scales the sites of the rows' plate from a minibatch to the data set; global latents are not scaled."""
+    """Scales the sites of the rows' plate from a minibatch to the data set; global latents are not scaled.
 
-    def __init__(self, scale: float, batch_size: int) -> None:
+    Args:
+        scale: rows of the data set for one of the minibatch.
+        batch_size: rows of the minibatch.
+        plate: name of their plate; None for the one at dim=-1 of that size.
+    """
+
+    def __init__(self, scale: float, batch_size: int, plate: str | None) -> None:
         super().__init__()
-        self.scale, self.batch_size = scale, batch_size
+        self.scale, self.batch_size, self.plate = scale, batch_size, plate
+        self._met: str | None = None
 
     def _pyro_sample(self, msg: Any) -> None:
-        if any(frame.dim == -1 and frame.size == self.batch_size for frame in msg["cond_indep_stack"]):
+        for frame in msg["cond_indep_stack"]:
+            if frame.dim != -1 or frame.size != self.batch_size or self.plate not in (None, frame.name):
+                continue
+            if self._met not in (None, frame.name):
+                # Another plate may have as many members by chance, and what is in it is not to be scaled.
+                raise ValueError(
+                    f"ProbMix met the plates {self._met!r} and {frame.name!r} of {frame.size} members each at dim=-1, expected "
+                    f"one, that of the rows. Try ProbMix(..., plate={frame.name!r})."
+                )
+            self._met = frame.name
             msg["scale"] = msg["scale"] * self.scale
 
 
