@@ -25,7 +25,8 @@ class PriorGuide(GuideMessenger, nn.Module):
     Sites that the model enumerates stay with the model; ``TraceEnum_ELBO`` takes the guide :meth:`standalone`.
 
     Args:
-        model: the model, for example a fused one.
+        model: the model, for example a fused one. It is what is run, whatever model a loss is given beside this guide: give
+            both the same.
         guide: a guide for some of the sites, for example an ``AutoNormal`` of the weights of the model before it was
             fused; None draws every latent from its prior.
 
@@ -60,6 +61,10 @@ class PriorGuide(GuideMessenger, nn.Module):
             self.model(*args, **kwargs)
         sites: dict[str, Any] = dict(self.trace.nodes.items())
         return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The guide without what its last call left, tensors of a graph that cannot be copied."""
+        return self.__dict__ | {"_guided": poutine.Trace(), "trace": poutine.Trace()}
 
     def standalone(self) -> Callable[..., None]:
         """The same guide as a plain function that runs the model for itself, for losses that enumerate.

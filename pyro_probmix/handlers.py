@@ -8,12 +8,14 @@ from typing import Any, Literal
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_probmix.batches import floating_tensor
+from pyro_probmix.exposure import expose_parameters
 from pyro_probmix.kernels import Kernel
 from pyro_probmix.perturbation import Labels, Perturbation
 from pyro_probmix.pooling import pool_rows
@@ -54,6 +56,7 @@ class FuseMessenger(Messenger):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
         self.at = at
         self.weight = checked_weight(weight, ways)
+        self._weight_site = "lambda" if isinstance(self.weight, Distribution) else None
         self.ways = ways
         self.pool: Pool = pool
         self.perturbation = Perturbation(beta, kernel, labels)
@@ -68,6 +71,7 @@ class FuseMessenger(Messenger):
         self._weights: Tensor | None = None  # as each row sees them, see Rows
         self._perturbed = 0
         self._left_unperturbed: str | None = None
+        self._drawing = False  # whether the site that is met is the weight's, and not one of the model of that name
         self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
         self._seen: list[str] = []
         self._enumerated: list[dict[str, Any]] = []
@@ -96,11 +100,23 @@ class FuseMessenger(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
             return
+        if msg["name"] == self._weight_site and not self._drawing:
+            self._refuse_name()
         if msg["name"] == self.at:
             self._fuse(msg)
         if self._is_response(msg) and (not self._fused_response or msg["name"] == self.at):
             self._perturb_labels(msg)
         msg["infer"]["_mask_at_fuse"] = msg["mask"]
+
+    def _pyro_param(self, msg: Any) -> None:
+        if msg["name"] == self._weight_site:
+            self._refuse_name()
+
+    def _refuse_name(self) -> None:
+        raise ValueError(
+            "the model has a site 'lambda' of its own, as fuse(weight=...) names the weight it draws, expected another name. "
+            "Try 'rate', or whatever it stands for."
+        )
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
@@ -116,7 +132,7 @@ class FuseMessenger(Messenger):
                     f"site {msg['name']!r} was masked outside fuse(at={self.at!r}), where the partners' rows cannot be "
                     "masked too, expected inside. Try fuse(poutine.mask(model, mask), ...)."
                 )
-        elif msg["name"] == "lambda" and msg["is_observed"]:
+        elif msg["name"] == self._weight_site and msg["is_observed"]:
             self._replayed = True
         elif self._is_response(msg) and not self._fused_response:
             self._left_unperturbed = msg["name"]
@@ -126,7 +142,7 @@ class FuseMessenger(Messenger):
         return (
             self._rows is not None
             and bool(msg["is_observed"])
-            and msg["name"] != "lambda"
+            and msg["name"] != self._weight_site
             and not msg["infer"].get("_deterministic", False)
             and any(frame.name == self._rows.plate for frame in msg["cond_indep_stack"])
         )
@@ -136,6 +152,11 @@ class FuseMessenger(Messenger):
             raise ValueError(
                 f"site {self.at!r} has an obs_mask, under which Pyro makes two sites of it, expected one density. "
                 "Try poutine.mask around the site, with any value in the place of the missing ones."
+            )
+        if _is_reparameterised(msg):
+            raise ValueError(
+                f"site {self.at!r} was reparameterised inside of fuse, which leaves a point of its density, expected the "
+                "density. Try poutine.reparam(fuse(model, ...), config)."
             )
         rows = find_rows(msg, self.at, self.plate, self.ways, self.clean)
         refuse_enumerated_rows(msg, self.at, rows, self._enumerated)
@@ -168,26 +189,32 @@ class FuseMessenger(Messenger):
         """The weights as each row sees them, :meth:`Rows.weights`."""
         if isinstance(self.weight, Distribution):
             law: Any = self.weight
-            drawn: Tensor = pyro.sample("lambda", law)
+            self._check_shape(law.batch_shape, rows, fn)
+            self._drawing = True
+            assert self._weight_site is not None
+            drawn: Tensor = pyro.sample(self._weight_site, law)
+            self._drawing = False
         else:
             like = floating_tensor(fn)
             if isinstance(self.weight, float | int):  # filled there: a copy from the host would wait for the device
                 drawn = torch.full((), self.weight, dtype=like.dtype, device=like.device)
             else:
                 drawn = torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
-        own = drawn if self.ways == 2 else drawn[..., 0]
-        rows_shape = (rows.size,) + (1,) * (-1 - rows.dim)
+        self._check_shape(drawn.shape if self.ways == 2 else drawn.shape[:-1], rows, fn)
+        return rows.weights(drawn)
+
+    def _check_shape(self, weight: torch.Size, rows: Rows, fn: Any) -> None:
         try:
-            torch.broadcast_shapes(own.shape, rows_shape, fn.batch_shape)
+            torch.broadcast_shapes(weight, (rows.size,) + (1,) * (-1 - rows.dim), fn.batch_shape)
         except RuntimeError:
             raise ValueError(
-                f"site {self.at!r} has the batch {tuple(fn.batch_shape)}, the weight of fuse {tuple(own.shape)}, expected "
+                f"site {self.at!r} has the batch {tuple(fn.batch_shape)}, the weight of fuse {tuple(weight)}, expected "
                 "shapes that broadcast. Try a number, or a weight for each replica, [R, 1]."
             ) from None
-        return rows.weights(drawn)
 
     def _perturb_labels(self, msg: Any) -> None:
         assert self._weights is not None and self._rows is not None
+        _check_labels(msg, self._rows)
         # A linear pool of responses is a choice between them, so that their labels are not mixed either.
         linearly = self.pool == "linear" and self._fused_response
         self.perturbation(msg, self.at, self._plates, self._rows, self._weights, linearly)
@@ -209,6 +236,7 @@ class Fused(nn.Module):
         self.handler = handler
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        expose_parameters(self)
         with self.handler:
             return self.model(*args, **kwargs)
 
@@ -290,6 +318,29 @@ def fuse(
     if model is None:
         return handler
     return Fused(model, handler) if isinstance(model, nn.Module) else handler(model)
+
+
+def _is_reparameterised(msg: Any) -> bool:
+    """Whether a reparameterizer has put a point, observed and without a density, in the place of the site's density."""
+    fn = msg["fn"]
+    masked = isinstance(fn, MaskedDistribution) and fn._mask is False and isinstance(fn.base_dist, dist.Delta)
+    return masked and bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False)
+
+
+def _check_labels(msg: Any, rows: Rows) -> None:
+    """Raises ValueError unless the labels are one for each row."""
+    y, event_shape = msg["value"], tuple(msg["fn"].event_shape)
+    if not isinstance(y, Tensor):
+        raise ValueError(
+            f"site {msg['name']!r} got labels of type {type(y).__name__}, expected a tensor. Try torch.as_tensor(y)."
+        )
+    dim = rows.dim - len(event_shape)
+    if y.dim() < -dim or y.shape[dim] != rows.size:
+        wanted = ", ".join(["...", str(rows.size), *(":" for _ in range(-1 - rows.dim)), *map(str, event_shape)])
+        raise ValueError(
+            f"site {msg['name']!r} got labels of shape {tuple(y.shape)}, expected [{wanted}], one for each row of the plate "
+            f"{rows.plate!r}. Try y.reshape."
+        )
 
 
 def _point(site: str, fused: Any) -> Tensor:

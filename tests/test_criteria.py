@@ -14,6 +14,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.optim import ClippedAdam
 from scipy.special import roots_hermitenorm, roots_jacobi
 from scipy.stats import norm
@@ -260,3 +261,53 @@ def test_graph_scope_refuses_a_mask():
 
     with pytest.raises(ValueError, match=r"'y' is masked.*Try scope='edge'"):
         LogExpectedLikelihood(scope="graph").loss(model, PriorGuide(model), X, Y)
+
+
+def test_a_criterion_checks_what_pyros_losses_check():
+    x = torch.randn(8)
+
+    def model(x, y=None):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    def misspelt(x, y=None):
+        pyro.sample("slop", dist.Delta(torch.zeros(())))
+
+    criterion = ExpectedLogLikelihood()
+    with pytest.raises(ValueError, match="invalid log_prob shape"):
+        criterion.loss(model, PriorGuide(model), x, x[:, None])
+    with pytest.warns(UserWarning, match="non-auxiliary vars in guide but not model"):
+        criterion.loss(model, PriorGuide(model, misspelt), x, x)
+    with pytest.warns(UserWarning, match="Encountered NaN: loss"), pyro.validation_enabled(False):
+        criterion.loss(model, PriorGuide(model), x, torch.nan * x)
+    with pytest.raises(ValueError, match=r"ExpectedLogLikelihood found no observed site in the model.*Try"):
+        criterion.loss(model, PriorGuide(model), x)
+
+
+def test_a_guide_of_another_model_is_refused():
+    x = torch.randn(8)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=x)
+
+    fused = fuse(model, at="y", weight=dist.Beta(0.5, 0.5))
+    with pytest.raises(ValueError, match=r"a guide of another model.*Try PriorGuide\(model, guide\)"):
+        ExpectedLogLikelihood().loss(fused, PriorGuide(model), x)
+
+
+def test_a_guided_latent_is_not_averaged_inside_the_logarithm():
+    y = torch.randn(6)
+
+    def model():
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 6):
+            pyro.sample("y", dist.Normal(w[..., None], 1.0), obs=y)
+
+    guide = PriorGuide(model, AutoNormal(model))
+    with pytest.raises(
+        ValueError, match=r"num_particles=3 and the latent 'w' from a guide.*Try num_particles=1, or Expected"
+    ):
+        LogExpectedLikelihood(3, max_plate_nesting=1).loss(model, guide)
+    for criterion in (LogExpectedLikelihood(max_plate_nesting=1), ExpectedLogLikelihood(3, max_plate_nesting=1)):
+        assert math.isfinite(criterion.loss(model, guide))

@@ -10,7 +10,10 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.infer.reparam import LocScaleReparam
+from pyro.nn import PyroModule
 from pyro.optim import ClippedAdam
+from torch import nn
 
 from pyro_probmix import DiracKernel, PriorGuide, fuse
 
@@ -521,3 +524,86 @@ def test_a_number_as_weight_keeps_its_digits(rows):
     x, y = rows
     trace = poutine.trace(fuse(regression, at="y", weight=0.3)).get_trace(x, y)
     torch.testing.assert_close(trace.nodes["y"]["value"], OWN * y + (1 - OWN) * swap(y), rtol=1e-14, atol=1e-14)
+
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1, 1)
+
+    def forward(self, x, y=None):
+        return regression(self.linear(x)[:, 0], y)
+
+
+@pytest.mark.parametrize("own", [Regression, PyroModule[Regression]])
+def test_svi_trains_the_parameters_of_a_fused_module(own):
+    torch.manual_seed(0)
+    x, model = torch.randn(8, 1), own()
+    fused = fuse(model, at="y", weight=dist.Beta(0.5, 0.5))
+    before = [p.detach().clone() for p in model.parameters()]
+    svi = SVI(fused, PriorGuide(fused), ClippedAdam({"lr": 0.1}), Trace_ELBO())
+    losses = [svi.step(x, 2 * x[:, 0]) for _ in range(50)]
+    assert all(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    assert sum(losses[-10:]) < sum(losses[:10])
+    if own is Regression:
+        assert not list(pyro.get_param_store().keys())
+    pyro.clear_param_store()
+
+
+def test_a_site_that_is_reparameterised_inside_is_refused(rows):
+    x, y = rows
+
+    def model(x, y=None):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    config = {"z": LocScaleReparam(0.0)}
+    with pytest.raises(ValueError, match=r"'z' was reparameterised inside of fuse.*Try poutine.reparam\(fuse"):
+        fuse(poutine.reparam(model, config), at="z", weight=0.5)(x, y)
+    trace = poutine.trace(poutine.reparam(fuse(model, at="z", weight=0.5), config)).get_trace(x, y)
+    noise = trace.nodes["z_decentered"]["value"]
+    torch.testing.assert_close(trace.nodes["z"]["value"], (x + swap(x)) / 2 + noise)
+
+
+def test_a_site_of_the_name_of_the_weight_is_refused_where_one_is_drawn(rows):
+    x, y = rows
+
+    def model(x, y=None):
+        rate = pyro.sample("lambda", dist.Gamma(1.0, 1.0))
+        regression(rate * x, y)
+
+    def with_parameter(x, y=None):
+        regression(pyro.param("lambda", torch.ones(())) * x, y)
+
+    law = dist.Beta(0.5, 0.5)
+    for twice in (model, with_parameter, fuse(regression, at="y", weight=law)):
+        with pytest.raises(ValueError, match=r"site 'lambda' of its own.*Try 'rate'"):
+            fuse(twice, at="y", weight=law)(x, y)
+    trace = poutine.trace(fuse(model, at="y", weight=0.5)).get_trace(x, y)
+    assert trace.nodes["lambda"]["fn"].support is dist.constraints.positive or trace.nodes["lambda"]["value"] > 0
+    pyro.clear_param_store()
+
+
+def test_labels_that_are_not_one_for_each_row_are_refused(rows):
+    x, y = rows
+
+    def vector(x, y=None):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x[:, None], 1.0).to_event(1), obs=y)
+
+    for model, labels, sentence in (
+        (
+            regression,
+            y[:, None],
+            r"labels of shape \(4, 1\), expected \[\.\.\., 4\], one for each row of the plate 'data'",
+        ),
+        (regression, y[:3], r"labels of shape \(3,\), expected \[\.\.\., 4\]"),
+        (regression, y[0], r"labels of shape \(\), expected \[\.\.\., 4\]"),
+        (vector, y, r"labels of shape \(4,\), expected \[\.\.\., 4, 1\]"),
+        (regression, y.numpy(), r"labels of type ndarray, expected a tensor\. Try torch\.as_tensor"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            fuse(model, at="y", weight=0.5)(x, labels)
+    with pytest.raises(ValueError, match=r"batch \(4,\), the weight of fuse \(3,\)"):
+        fuse(regression, at="y", weight=dist.Beta(torch.ones(3), 1.0))(x, y)

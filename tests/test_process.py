@@ -1,5 +1,7 @@
 """The generative process: its sites, its edges, how often it looks at the network, what it refuses."""
 
+import copy
+import pickle
 from typing import Any
 
 import pyro
@@ -9,6 +11,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import ClippedAdam
+from torch import nn
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, NearestNeighborGraph, PriorGuide, ProbMix, fuse
 from pyro_probmix.models import Categorical, ConditionalDensity, Gaussian, Linear, PointEmbedding, build_density
@@ -216,3 +219,48 @@ def test_fuse_of_the_density_alone(table):
     before = [p.detach().clone() for p in density.encoder.parameters()]
     svi.step(*table)
     assert any((p != old).any() for p, old in zip(density.encoder.parameters(), before, strict=True))
+
+
+class Grouped(nn.Module):
+    """Rows in one of eight groups, whose levels have a prior."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, y=None):
+        with pyro.plate("groups", 8):
+            level = pyro.sample("level", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            return pyro.sample("y", dist.Normal(level[x[:, 0].long() % 8], self.log_scale.exp()), obs=y)
+
+
+@pytest.mark.parametrize("at", ["y", None])
+def test_only_the_rows_plate_is_scaled_though_another_may_be_as_large(at):
+    x, y = torch.arange(80.0)[:, None], torch.randn(80)
+    for batch_size, plate in ((6, None), (8, "data"), (10, "data")):
+        trace = poutine.trace(ProbMix(Grouped(), at=at, batch_size=batch_size, plate=plate)).get_trace(x, y)
+        assert trace.nodes["level"]["scale"] == 1 and trace.nodes["y"]["scale"] == 80 / batch_size
+    with pytest.raises(
+        ValueError, match=r"plates 'groups' and 'data' of 8 members each.*Try ProbMix\(\.\.\., plate='data'\)"
+    ):
+        ProbMix(Grouped(), at=at, batch_size=8)(x, y)
+
+
+def test_data_of_another_kind_are_refused(table):
+    x, y = table
+    for args, sentence in (
+        (({"a": x}, y), "x of type dict, expected a tensor.*Try"),
+        ((x, y.tolist()), "y of type list, expected a tensor.*Try"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            process("ProbMix", table)(*args)
+
+
+def test_a_guide_is_copied_and_pickled_after_a_step(table):
+    model = process("M-ProbMix", table)
+    guide = PriorGuide(model)
+    loss = Trace_ELBO()(model, guide)
+    loss(*table).backward()
+    for again in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert torch.isfinite(again(*table))

@@ -115,7 +115,7 @@ def test_other_graphs(traced_only):
 
 
 class Normalised(nn.Module):
-    """Someone's own network, whose buffers change at each step, with a global latent."""
+    """Someone's own network, whose buffers change at each step, with a latent of each row."""
 
     def __init__(self):
         super().__init__()
@@ -124,8 +124,8 @@ class Normalised(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, x, y=None):
-        shift = pyro.sample("shift", dist.Normal(torch.zeros(()), 0.1))
         with pyro.plate("data", len(x)):
+            shift = pyro.sample("shift", dist.Normal(torch.zeros(()), 0.1))[..., None]
             return pyro.sample("y", dist.Normal(self.net(x) + shift, self.log_scale.exp()).to_event(1), obs=y)
 
 
@@ -140,8 +140,8 @@ class AsPyroModule(PyroModule):
         self.shift: Any = PyroSample(dist.Normal(torch.zeros(()), 0.1))
 
     def forward(self, x, y=None):
-        shift = self.shift
         with pyro.plate("data", len(x)):
+            shift = self.shift[..., None]
             return pyro.sample("y", dist.Normal(self.net(x) + shift, self.scale).to_event(1), obs=y)
 
 

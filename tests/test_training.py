@@ -9,6 +9,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.poutine.messenger import Messenger
+from torch import nn
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
 from pyro_probmix.models import (
@@ -311,6 +312,94 @@ def test_an_odd_number_of_rows_trains():
 def counts(likelihood):
     density = build_density(METHODS["ProbMix"], num_features=FEATURES, likelihood=likelihood, num_outputs=1, replicas=R)
     return ProbMix(density, at="y", batch_size=8)
+
+
+class Own(nn.Module):
+    """A density of one's own, of the kind that a law of a location and the features asks for."""
+
+    def __init__(self, law):
+        super().__init__()
+        self.law, self.linear = law, nn.Linear(FEATURES, 1)
+
+    def forward(self, x, y=None):
+        with pyro.plate("data", x.shape[0]):
+            return self.law(self.linear(x)[..., 0], x, y)
+
+
+def observed(make):
+    return lambda loc, x, y: pyro.sample("y", make(loc), obs=y)
+
+
+def test_labels_outside_of_the_support_of_ones_own_law_are_refused():
+    x = torch.randn(30, FEATURES)
+    laws: list[tuple[Any, torch.Tensor]] = [
+        (lambda loc: dist.Exponential(loc.exp()), torch.tensor(-1.0)),
+        (lambda loc: dist.Poisson(loc.exp()), torch.tensor(0.5)),
+        (lambda loc: dist.Bernoulli(logits=loc), torch.tensor(2.0)),
+        (lambda loc: dist.Uniform(-10 - loc.exp(), 10 + loc.exp()), torch.tensor(99.0)),
+    ]
+    for law, bad in laws:
+        y = torch.ones(30)
+        assert fit(ProbMix(Own(observed(law)), at=None), x, y, epochs=2).train_loss.isfinite().all()
+        y[29] = bad
+        with pytest.raises(ValueError, match=r"outside of the support of \w+ \(training rows\).*Try"):
+            fit(ProbMix(Own(observed(law)), at=None), x, y, epochs=2)
+
+    def masked(loc, x, y):
+        with pyro.poutine.mask(mask=x[:, 0] < 0):
+            return pyro.sample("y", dist.Exponential(loc.exp()), obs=y)
+
+    y = torch.where(x[:, 0] < 0, 1.0, -9.0)  # any value in the place of a label that is missing
+    assert fit(ProbMix(Own(masked), at="y"), x, y, epochs=2).train_loss.isfinite().all()
+    with pytest.raises(ValueError, match=r"masks the response 'y' of some validation rows.*Try"):
+        fit(ProbMix(Own(masked), at="y"), x, y, epochs=2, validation=(x, y))
+    labelled = x[:, 0] < 0
+    result = fit(ProbMix(Own(masked), at="y"), x, y, epochs=2, validation=(x[labelled], y[labelled]))
+    assert result.validation_nll.isfinite().all()
+
+
+def test_what_a_fit_cannot_train_is_refused():
+    x, y = torch.randn(20, FEATURES), torch.randn(20)
+
+    def without_plate(loc, x, y):
+        return pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    def parameter(loc, x, y):
+        return pyro.sample("y", dist.Normal(loc, pyro.param("spread", torch.tensor(1.0))), obs=y)
+
+    class Global(Own):
+        def forward(self, x, y=None):
+            shift = pyro.sample("shift", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", len(x)):
+                return pyro.sample("y", dist.Normal(self.linear(x)[..., 0] + shift, 1.0), obs=y)
+
+    class Bare(Own):
+        def forward(self, x, y=None):
+            return without_plate(self.linear(x)[..., 0], x, y)
+
+    class Alone(Own):
+        def forward(self, x):
+            return super().forward(x)
+
+    for density, sentence in (
+        (Global(None), "the latent 'shift' outside of the rows' plate.*Try SVI"),
+        (Own(parameter), "the parameter 'spread' in Pyro's store, which fit would not train.*Try"),
+        (Bare(None), "the response 'y' is in no plate at dim=-1.*Try"),
+        (
+            Alone(observed(lambda loc: dist.Normal(loc, 1.0))),
+            r"the density refuses two of the training rows.*Try density\(",
+        ),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            fit(ProbMix(density, at="y"), x, y, epochs=1)
+    assert "spread" not in pyro.get_param_store()
+
+
+def test_shared_validation_rows_as_many_as_replicas():
+    x, y = (t[0] for t in data())
+    result = fit(process("M-ProbMix"), x, y, epochs=2, validation=(x[:R], y[:R]))
+    rows = fit(process("M-ProbMix"), x, y, epochs=2, validation=(x[:R].expand(R, -1, -1), y[:R].expand(R, -1, -1)))
+    torch.testing.assert_close(result.validation_nll, rows.validation_nll)
 
 
 def test_what_does_not_fit_is_refused_before_training():

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["check_kinds", "check_rows", "check_streamed_rows"]
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -140,8 +141,8 @@ def _check_trained(model: ProbMix, sites: dict[str, Any]) -> None:
     for name, site in sites.items():
         if _is_sampled(site) and not site["is_observed"] and not _in_rows(site):
             raise ValueError(
-                f"the density has the latent {name!r} outside of the rows' plate, whose prior fit would draw from at each step, "
-                "expected parameters. Try SVI with PriorGuide(process, AutoNormal(density))."
+                f"the density has the latent {name!r} outside of the rows' plate, which fit would draw from its prior at each "
+                "step, expected parameters. Try SVI with PriorGuide(process, AutoNormal(density))."
             )
         if site["type"] == "param" and id(_unconstrained(site["value"])) not in ours:
             raise ValueError(
@@ -176,17 +177,21 @@ def _check_rows_of(site: dict[str, Any], rows: str) -> None:
             f"the density masks the response {site['name']!r} of some validation rows, expected rows that all count. "
             "Try validation rows that have labels."
         )
-    _check_support(fn.support, site["value"], counts, type(fn).__name__, rows)
+    with suppress(NotImplementedError):  # a law that does not tell
+        _check_support(fn.support, site["value"], counts, type(fn).__name__, rows)
 
 
 def _check_support(support: Any, y: Tensor, counts: bool | Tensor, law: str, rows: str) -> None:
-    if is_dependent(support):  # a law that does not tell
+    if is_dependent(support):  # nor does this one
         return
     inside = support.check(y)
     if not bool((inside | ~torch.as_tensor(counts, device=inside.device)).all()):
+        told = str(support)
+        if len(told) > 80:  # with the bounds of all rows
+            told = f"each in the {type(support).__name__} of its row"
         raise ValueError(
-            f"fit got responses outside of the support of {law} ({rows} rows), expected "
-            f"{support}. Try another likelihood, or another scale of the response."
+            f"fit got responses outside of the support of {law} ({rows} rows), expected {told}. "
+            "Try another likelihood, or another scale of the response."
         )
 
 

@@ -15,7 +15,7 @@ from pyro.infer.util import is_validation_enabled, torch_item
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
-from pyro.util import check_model_guide_match
+from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
 from torch import Tensor
 
 __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
@@ -54,6 +54,9 @@ class Criterion(ELBO):
     def check(self, sites: list[dict[str, Any]]) -> None:
         """Raises ValueError if the criterion is not defined for these responses."""
 
+    def check_guided(self, site: dict[str, Any]) -> None:
+        """Raises ValueError if the criterion is not defined for a latent that another guide than the prior draws."""
+
     def log_prob(self, site: dict[str, Any]) -> Tensor:
         """The log-density of a response in nats, without the scale from subsampling; 0 where it is masked."""
         log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
@@ -74,13 +77,18 @@ class Criterion(ELBO):
                 scale = site["scale"] if isinstance(site["scale"], float | int) else id(site["scale"])
                 responses.setdefault((*(frame.name for frame in site["cond_indep_stack"]), scale), []).append(site)
             elif not site["infer"].get("drawn_from_prior", False):
+                self.check_guided(site)
                 terms.append(self._latent_term(name, site, guide_sites) / self.num_particles)
         for name, site in guide_sites.items():
             if site["type"] == "sample" and name not in model_sites:  # auxiliary to the guide
                 terms.append(-_log_prob(site) / self.num_particles)
+        if not responses:
+            raise ValueError(
+                f"{type(self).__name__} found no observed site in the model, expected a response. Try model(x, y), with labels."
+            )
         for sites in responses.values():
             self.check(sites)
-            log_prob = sum(self.log_prob(site) for site in sites)
+            log_prob = sum(self._checked_log_prob(site) for site in sites)
             assert isinstance(log_prob, Tensor)
             terms.append(scale_and_mask(self.average(self._leading_draws(log_prob)), sites[0]["scale"]))
         return terms
@@ -96,12 +104,15 @@ class Criterion(ELBO):
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a float, for ``SVI.evaluate_loss``."""
         with torch.no_grad():
-            return float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
+            loss = float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
+        warn_if_nan(loss, "loss")
+        return loss
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a float, its gradients added to those of the parameters, for ``SVI.step``."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
+        warn_if_nan(loss, "loss")
         return float(torch_item(loss))
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
@@ -127,6 +138,12 @@ class Criterion(ELBO):
                 "gradient. Try Trace_ELBO, or a reparameterised guide."
             )
         return _log_prob(site) - log_q
+
+    def _checked_log_prob(self, site: dict[str, Any]) -> Tensor:
+        log_prob = self.log_prob(site)
+        if is_validation_enabled():  # as in Pyro's losses
+            check_site_shape(site | {"log_prob": log_prob}, self.max_plate_nesting)
+        return log_prob
 
     def _leading_draws(self, log_prob: Tensor) -> Tensor:
         """[S, K, *plates] from the shape that broadcasting left; a response that no draw reaches gets S = K = 1."""
@@ -179,7 +196,9 @@ class LogExpectedLikelihood(Criterion):
             edges are those of the plate at dim=-1.
 
     Raises:
-        ValueError: for another scope; when used, with ``scope="graph"`` if a response is masked.
+        ValueError: for another scope; when used, with ``scope="graph"`` if a response is masked, and with K > 1 if a guide
+            other than the prior draws a latent: a mean over its draws inside of the logarithm, beside its Kullback-Leibler
+            divergence outside, bounds no evidence.
 
     References:
         El-Laham et al. (2025), Appendix B, eq. (31) to (34).
@@ -206,6 +225,14 @@ class LogExpectedLikelihood(Criterion):
                     f"site {site['name']!r} is masked, and a mean over edges inside the logarithm has no term for a masked "
                     "one. Try scope='edge'."
                 )
+
+    def check_guided(self, site: dict[str, Any]) -> None:
+        if self.num_particles > 1:
+            raise ValueError(
+                f"LogExpectedLikelihood got num_particles={self.num_particles} and the latent {site['name']!r} from a guide, "
+                "expected latents from their prior, whose draws are averaged inside the logarithm. "
+                "Try num_particles=1, or ExpectedLogLikelihood."
+            )
 
     def average(self, log_prob: Tensor) -> Tensor:
         if self.scope == "edge":
@@ -240,9 +267,16 @@ class _Draws(Messenger):
 def _one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
     unwrapped = poutine.unwrap(guide)
     if isinstance(unwrapped, GuideMessenger):
+        if unwrapped.model is not model:
+            raise ValueError(
+                "the criterion got a guide of another model than the one beside it, which would not be run, expected the same. "
+                "Try PriorGuide(model, guide) of that very model, as fuse gave it."
+            )
         guide(*args, **kwargs)
-        traces: tuple[poutine.Trace, poutine.Trace] = unwrapped.get_traces()
-        return traces
+        model_trace, guide_trace = unwrapped.get_traces()
+        if is_validation_enabled():
+            check_model_guide_match(model_trace, guide_trace)
+        return model_trace, guide_trace
     guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     if is_validation_enabled():

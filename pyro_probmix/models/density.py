@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-
 import pyro
-from pyro.poutine.runtime import _PYRO_STACK, effectful
 from torch import Tensor, nn
 
-__all__ = ["ConditionalDensity", "expose_parameters"]
+from pyro_probmix.exposure import expose_parameters
+
+__all__ = ["ConditionalDensity"]
 
 
 class ConditionalDensity(nn.Module):
@@ -63,15 +62,3 @@ class ConditionalDensity(nn.Module):
             z = self.embedding(x, self.encoder(x))
             response: Tensor = pyro.sample("y", self.likelihood(self.decoder(z)), obs=y)
             return response
-
-
-def expose_parameters(module: nn.Module) -> None:
-    """Shows the module's own parameters to ``SVI.step``, which collects them by a trace of ``param`` statements.
-
-    Nothing is copied into the global parameter store, where two models with like names would share values. Outside of
-    ``SVI.step`` this does nothing.
-    """
-    if any(getattr(handler, "param_only", False) for handler in _PYRO_STACK):
-        for name, parameter in module.named_parameters():
-            parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined] # as Pyro marks its own
-            effectful(type="param")(lambda *_, value=parameter, **__: value)(name, name=name)

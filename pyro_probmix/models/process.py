@@ -11,11 +11,11 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pyro_probmix.exposure import expose_parameters
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.guides import PriorGuide
 from pyro_probmix.handlers import FuseMessenger, Pool
 from pyro_probmix.kernels import Kernel
-from pyro_probmix.models.density import expose_parameters
 from pyro_probmix.perturbation import Labels
 from pyro_probmix.simplex import SymmetricDirichlet
 from pyro_probmix.weights import Beta
@@ -215,6 +215,12 @@ class ProbMix(nn.Module):
 
     def num_rows(self, x: Tensor, y: Tensor | None = None) -> int:
         """n, after a check that x, y and the graph agree on it."""
+        for name, value in (("x", x), ("y", x if y is None else y)):
+            if not isinstance(value, Tensor):
+                raise ValueError(
+                    f"ProbMix got {name} of type {type(value).__name__}, expected a tensor, a row for each row of the data. "
+                    f"Try torch.as_tensor({name}), or one tensor whose columns the density takes apart."
+                )
         n = x.shape[1] if self.own_rows(x) else x.shape[0]
         if self.graph is not None and n != self.graph.num_nodes:
             raise ValueError(
