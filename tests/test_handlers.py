@@ -558,7 +558,7 @@ def test_a_site_that_is_reparameterised_inside_is_refused(rows):
             z = pyro.sample("z", dist.Normal(x, 1.0))
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
-    config = {"z": LocScaleReparam(0.0)}
+    config: dict[str, Any] = {"z": LocScaleReparam(0.0)}
     with pytest.raises(ValueError, match=r"'z' was reparameterised inside of fuse.*Try poutine.reparam\(fuse"):
         fuse(poutine.reparam(model, config), at="z", weight=0.5)(x, y)
     trace = poutine.trace(poutine.reparam(fuse(model, at="z", weight=0.5), config)).get_trace(x, y)

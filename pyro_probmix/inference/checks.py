@@ -157,7 +157,7 @@ def _unconstrained(value: Any) -> Tensor:
     return found
 
 
-def _is_sampled(site: dict[str, Any]) -> bool:
+def _is_sampled(site: Any) -> bool:
     return site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
 
 

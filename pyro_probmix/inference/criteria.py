@@ -104,9 +104,9 @@ class Criterion(ELBO):
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a float, for ``SVI.evaluate_loss``."""
         with torch.no_grad():
-            loss = float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
         warn_if_nan(loss, "loss")
-        return loss
+        return float(torch_item(loss))
 
     def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a float, its gradients added to those of the parameters, for ``SVI.step``."""
@@ -142,7 +142,8 @@ class Criterion(ELBO):
     def _checked_log_prob(self, site: dict[str, Any]) -> Tensor:
         log_prob = self.log_prob(site)
         if is_validation_enabled():  # as in Pyro's losses
-            check_site_shape(site | {"log_prob": log_prob}, self.max_plate_nesting)
+            message: Any = site | {"log_prob": log_prob}
+            check_site_shape(message, self.max_plate_nesting)
         return log_prob
 
     def _leading_draws(self, log_prob: Tensor) -> Tensor:
