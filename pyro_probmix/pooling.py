@@ -14,7 +14,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.batches import expand_batch, roll_batch, roll_tensor
+from pyro_probmix.batches import expand_batch, roll_batch
 from pyro_probmix.families import Family
 from pyro_probmix.linear import LinearPool, simplex_weights
 from pyro_probmix.members import (
@@ -29,6 +29,7 @@ from pyro_probmix.members import (
     share_transforms,
 )
 from pyro_probmix.numerical import NumericalPool
+from pyro_probmix.rolls import roll_tensor
 
 
 def log_linear_pool(

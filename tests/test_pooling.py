@@ -477,8 +477,18 @@ def test_natural_parameters_are_computed_once_for_a_batch_of_rows() -> None:
         lambda x: dist.Poisson(x.exp()).to_event(1),
         lambda x: dist.Delta(x, event_dim=1),
         lambda x: dist.Laplace(x, x.exp()).to_event(1),
+        lambda x: dist.TransformedDistribution(dist.Normal(x, 1.0).to_event(1), [transforms.LeakyReLUTransform()]),
     ],
-    ids=["Normal", "Categorical", "OneHotCategorical", "MultivariateNormal", "Poisson", "Delta", "Laplace"],
+    ids=[
+        "Normal",
+        "Categorical",
+        "OneHotCategorical",
+        "MultivariateNormal",
+        "Poisson",
+        "Delta",
+        "Laplace",
+        "Transformed",
+    ],
 )
 def test_nothing_waits_for_the_device_without_validation(make: Callable[..., Any], pool: Any) -> None:
     """Tracing with tensors that have no values fails wherever a value is asked for."""
