@@ -154,6 +154,43 @@ def test_registering_nonsense_is_refused() -> None:
         register_family(dist.Gumbel, None, lambda p, naturals: p)  # type: ignore[arg-type]
 
 
+class Waiting(dist.Exponential):  # type: ignore[misc]  # Pyro makes the class at run time
+    """A family of a user's own, whose maps are wrong."""
+
+
+@pytest.mark.parametrize("batch_shape", [(4,), (4, 2)])
+@pytest.mark.parametrize(
+    ("to_natural", "from_natural", "error", "message"),
+    [
+        (
+            lambda p: p.rate,
+            None,
+            TypeError,
+            r"to_natural\(Waiting\) returned a tensor of shape \(4.*a tuple of tensors",
+        ),
+        (lambda p: None, None, TypeError, r"to_natural\(Waiting\) returned None, expected a tuple of tensors"),
+        (lambda p: (), None, TypeError, r"returned a tuple \(\), expected a tuple of tensors"),
+        (lambda p: (p.rate, 1.0), None, TypeError, r"a tuple \(Tensor, float\), expected a tuple of tensors"),
+        (lambda p: (p.rate.sum(),), None, ValueError, r"returned a tensor of shape \(\), expected the batch shape \(4"),
+        (lambda p: (p.rate[:2],), None, ValueError, r"returned a tensor of shape \(2.*expected the batch shape \(4"),
+        (lambda p: (p.rate,), lambda p, e: None, TypeError, r"from_natural\(Waiting\) returned None.*a distribution"),
+    ],
+)
+def test_the_maps_of_a_family_are_checked(
+    batch_shape: tuple[int, ...], to_natural: Any, from_natural: Any, error: type[Exception], message: str
+) -> None:
+    register_family(Waiting, to_natural, from_natural or (lambda p, e: Waiting(e[0])))
+    p = Waiting(torch.rand(batch_shape) + 1)
+    for pooled in (lambda: pool_rows(p, 0.5, 2, -len(batch_shape)), lambda: log_linear_pool(p, p, 0.5)):
+        with pytest.raises(error, match=f"{message}.*Try"):
+            pooled()
+
+
+def test_natural_parameters_may_be_shared_by_rows() -> None:
+    register_family(Waiting, lambda p: (p.rate, torch.zeros(1, 3)), lambda p, e: Waiting(e[0] + e[1].sum(-1)))
+    assert pool_rows(Waiting(torch.tensor([1.0, 3.0])), 0.25, 1).rate.tolist() == [2.5, 1.5]
+
+
 def positive(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, dtype=REAL) + 0.5
 
