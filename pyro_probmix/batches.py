@@ -33,7 +33,9 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
     """Return ``p`` with its batch rolled: row *b* becomes row *b* - ``shift``, as by ``torch.roll``.
 
     Works for any distribution that can be rebuilt from its constructor's arguments, and through wrappers, mixtures and
-    pools. Another type joins by ``@roll_batch.register``, a function of the same arguments.
+    pools, and transforms that are affine or shared by all rows. A transform is taken for shared if it maps B + 1 rows as
+    well as B, since what it holds for each row does not fit those. Another type joins by ``@roll_batch.register``, a
+    function of the same arguments.
 
     Args:
         p: a distribution with batch shape ``[..., B, ...]``.
@@ -42,7 +44,8 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
             dimension, or one of size 1, its rows are all alike and nothing changes.
 
     Raises:
-        TypeError: if the distribution cannot be rebuilt. The error names its type.
+        TypeError: if the distribution cannot be rebuilt, or a transform differs from row to row. The error names its
+            type.
 
     Example:
         >>> import torch, pyro.distributions as dist
