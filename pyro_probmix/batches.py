@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["expand_batch", "floating_tensor", "join_batches", "roll_batch", "roll_tensor", "take_batch"]
+__all__ = ["expand_batch", "floating_tensor", "join_batches", "roll_batch", "rolled_transforms", "take_batch"]
 
 import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from types import FunctionType, MethodType
 from typing import Any
 
 import pyro.distributions as dist
@@ -16,7 +15,9 @@ import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
-from torch.distributions.transforms import AffineTransform, Transform
+from torch.distributions.transforms import Transform
+
+from pyro_probmix.rolls import roll_tensor, roll_transforms, varies
 
 # Constructor arguments of which exactly one may be given. The first is preferred where a distribution holds several.
 _ALTERNATIVES = (
@@ -32,7 +33,9 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
     """Return ``p`` with its batch rolled: row *b* becomes row *b* - ``shift``, as by ``torch.roll``.
 
     Works for any distribution that can be rebuilt from its constructor's arguments, and through wrappers, mixtures and
-    pools. Another type joins by ``@roll_batch.register``, a function of the same arguments.
+    pools, and transforms that are affine or shared by all rows. A transform is taken for shared if it maps B + 1 rows as
+    well as B, since what it holds for each row does not fit those. Another type joins by ``@roll_batch.register``, a
+    function of the same arguments.
 
     Args:
         p: a distribution with batch shape ``[..., B, ...]``.
@@ -41,7 +44,8 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
             dimension, or one of size 1, its rows are all alike and nothing changes.
 
     Raises:
-        TypeError: if the distribution cannot be rebuilt. The error names its type.
+        TypeError: if the distribution cannot be rebuilt, or a transform differs from row to row. The error names its
+            type.
 
     Example:
         >>> import torch, pyro.distributions as dist
@@ -52,7 +56,7 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
                 [0., 1.],
                 [2., 3.]])
     """
-    if not _varies(p.batch_shape, dim):
+    if not varies(p.batch_shape, dim):
         return p
     arguments = _constructor_arguments(p)
     for name, value in arguments.items():
@@ -64,11 +68,6 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
     if rolled.batch_shape != p.batch_shape or rolled.event_shape != p.event_shape:
         raise _cannot_roll(p, "rebuilding it from its arguments changes its shape")
     return rolled
-
-
-def roll_tensor(x: Tensor, shift: int, dim: int, event_dim: int = 0) -> Tensor:
-    """Roll a tensor along batch dimension ``dim``, its last ``event_dim`` dimensions being no batch dimensions."""
-    return x.roll(shift, dim - event_dim) if _varies(x.shape, dim - event_dim) else x
 
 
 def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribution:
@@ -156,15 +155,13 @@ def _rebuilt(parts: list[Any], change: Callable[[list[Tensor], int], Tensor]) ->
     return rebuilt
 
 
-def _varies(shape: Sequence[int], dim: int) -> bool:
-    return -dim <= len(shape) and shape[dim] != 1
-
-
 def _cannot_roll(p: td.Distribution, why: str) -> TypeError:
     name = type(p).__name__
+    plain = type(p) in (td.TransformedDistribution, dist.TransformedDistribution)  # whose rule is that of every flow
+    own, registered = ("a subclass of it, and ", "subclass") if plain else ("", name)
     return TypeError(
         f"The rows of a {name} cannot be exchanged: {why}. "
-        f"Try pyro_probmix.families.roll_batch.register({name}) for a function (p, shift, dim) that does so."
+        f"Try {own}pyro_probmix.families.roll_batch.register({registered}) for a function (p, shift, dim) that does so."
     )
 
 
@@ -208,7 +205,7 @@ def _fits(shape: Sequence[int], batch_shape: Sequence[int]) -> bool:
 
 
 def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
-    """All tensors that a distribution or transform holds, except a module's parameters and what transforms cache."""
+    """The tensors that a distribution or transform holds, except a module's parameters and what transforms cache."""
     if id(thing) in seen:
         return
     seen.add(id(thing))
@@ -217,12 +214,6 @@ def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
         yield thing
     elif isinstance(thing, (list, tuple)):
         parts = list(thing)
-    elif isinstance(thing, functools.partial):
-        parts = [thing.func, *thing.args, *thing.keywords.values()]
-    elif isinstance(thing, FunctionType):
-        parts = list(inspect.getclosurevars(thing).nonlocals.values())
-    elif isinstance(thing, MethodType):
-        parts = [thing.__self__]
     elif isinstance(thing, (td.Distribution, Transform)):
         parts = [value for name, value in vars(thing).items() if "cache" not in name]
     for part in parts:
@@ -262,14 +253,20 @@ def _roll_mixture(p: Any, shift: int, dim: int = -1) -> td.Distribution:
 
 @roll_batch.register(td.TransformedDistribution)
 def _roll_transformed(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    rolled_transforms = [roll_transform(t, shift, dim, len(p.event_shape)) for t in p.transforms]
-    transforms = [t for t in rolled_transforms if t is not None]
-    own = [value for value in vars(p).values() if isinstance(value, Tensor)]
-    if len(transforms) < len(p.transforms) or any(_varies(x.shape, dim - len(p.event_shape)) for x in own):
-        if type(p).arg_constraints:  # a named family, such as Gumbel or Weibull, follows from its parameters
-            generic: td.Distribution = roll_batch.dispatch(object)(p, shift, dim)
-            return generic
-        raise _cannot_roll(p, "one of its transforms differs from row to row")
+    if not varies(p.batch_shape, dim):
+        unchanged: td.Distribution = p
+        return unchanged
+    named = bool(type(p).arg_constraints)  # a family such as Gumbel or Weibull, which follows from its parameters
+    own = any(p.batch_shape[dim] in x.shape for x in vars(p).values() if isinstance(x, Tensor))
+    try:
+        if own:
+            raise TypeError("it has a tensor of its own, which may differ from row to row")
+        transforms = rolled_transforms(p, shift, dim)
+    except TypeError as error:
+        if not named:
+            raise _cannot_roll(p, str(error)) from error
+        generic: td.Distribution = roll_batch.dispatch(object)(p, shift, dim)
+        return generic
     rolled: td.TransformedDistribution = copy.copy(p)  # keeps the type, whatever its constructor takes
     extra = len(p.base_dist.batch_shape) - len(p.batch_shape)
     rolled.base_dist = roll_batch(p.base_dist, shift, dim - extra)
@@ -277,14 +274,8 @@ def _roll_transformed(p: Any, shift: int, dim: int = -1) -> td.Distribution:
     return rolled
 
 
-def roll_transform(transform: Transform, shift: int, dim: int, event_dim: int) -> Transform | None:
-    """Return the transform of the rolled rows: itself where all rows share it, None where it cannot be rolled."""
-    row_dim = dim - event_dim
-    if not any(_varies(x.shape, row_dim) for x in _tensors(transform, set())):
-        return transform
-    if type(transform) is not AffineTransform:
-        return None
-    loc, scale = (
-        roll_tensor(x, shift, row_dim) if isinstance(x, Tensor) else x for x in (transform.loc, transform.scale)
-    )
-    return AffineTransform(loc, scale, event_dim=transform.event_dim)
+def rolled_transforms(p: Any, shift: int, dim: int) -> list[Transform]:
+    """Return the transforms of a transformed distribution's rolled rows, by :func:`roll_transforms`."""
+    base = p.base_dist
+    place = len(p.batch_shape) + dim
+    return roll_transforms(p.transforms, base.batch_shape + base.event_shape, shift, place, floating_tensor(base))

@@ -6,6 +6,7 @@ __all__ = ["Family", "find_family", "register_family", "roll_batch"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import pyro.distributions as dist
@@ -25,6 +26,33 @@ class Family:
 
     to_natural: Callable[[Any], Naturals]
     from_natural: Callable[[Any, Naturals], td.Distribution]
+
+    def naturals(self, p: td.Distribution) -> Naturals:
+        """Return what ``to_natural`` makes of ``p``, checked."""
+        given: Any = self.to_natural(p)
+        if not isinstance(given, (tuple, list)) or not given or not all(isinstance(eta, Tensor) for eta in given):
+            raise TypeError(
+                f"to_natural({type(p).__name__}) returned {_described(given)}, expected a tuple of tensors. "
+                "Try return (eta,), whose comma makes it a tuple."
+            )
+        shape = p.batch_shape
+        for eta in given:
+            if not all(a in (1, b) for a, b in zip_longest(eta.shape[: len(shape)], shape)):
+                raise ValueError(
+                    f"to_natural({type(p).__name__}) returned a tensor of shape {tuple(eta.shape)}, expected the batch "
+                    f"shape {tuple(shape)}, then any dimensions of its own. Try eta.expand(p.batch_shape)."
+                )
+        return tuple(given)
+
+    def member(self, p: td.Distribution, naturals: Naturals) -> td.Distribution:
+        """Return what ``from_natural`` makes of ``p`` and the natural parameters, checked."""
+        made: Any = self.from_natural(p, naturals)
+        if not isinstance(made, td.Distribution):
+            raise TypeError(
+                f"from_natural({type(p).__name__}) returned {_described(made)}, expected a distribution. "
+                f"Try return {type(p).__name__}(...)."
+            )
+        return made
 
 
 _FAMILIES: dict[type, Family] = {}
@@ -112,6 +140,12 @@ def _constructor(p: td.Distribution, standard: type[Any]) -> type[Any]:
     """Pyro's version of the type of p, so that a subclass with the same arguments stays what it is."""
     own = type(p) if isinstance(p, TorchDistributionMixin) else getattr(dist, type(p).__name__, standard)
     return own if own.__init__ is standard.__init__ else standard
+
+
+def _described(x: Any) -> str:
+    if isinstance(x, (tuple, list)):
+        return f"a {type(x).__name__} ({', '.join(type(part).__name__ for part in x)})"
+    return f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
 
 
 def _validates(p: td.Distribution) -> bool:

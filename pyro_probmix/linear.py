@@ -14,7 +14,8 @@ from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistr
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.batches import expand_batch, floating_tensor, roll_batch, roll_tensor
+from pyro_probmix.batches import expand_batch, floating_tensor, roll_batch
+from pyro_probmix.rolls import roll_tensor
 from pyro_probmix.supports import AnyOf, bounds, is_fixed, supported_log_prob
 
 

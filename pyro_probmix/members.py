@@ -14,6 +14,7 @@ __all__ = [
     "share_transforms",
 ]
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,8 +24,9 @@ from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.batches import roll_tensor, roll_transform
+from pyro_probmix.batches import rolled_transforms
 from pyro_probmix.families import Family, find_family
+from pyro_probmix.rolls import roll_tensor
 from pyro_probmix.supports import bounds
 
 Members = tuple[td.Distribution, ...]
@@ -115,7 +117,10 @@ def share_transforms(members: Sequence[Any], roll: Roll | None) -> bool:
     if not all(t.bijective for t in p.transforms):
         return False
     if roll is not None:
-        return all(roll_transform(t, roll.shift, roll.dim, len(p.event_shape)) is t for t in p.transforms)
+        try:
+            return all(map(operator.is_, rolled_transforms(p, roll.shift, roll.dim), p.transforms))
+        except TypeError:  # one differs from row to row
+            return False
     return all(
         len(q.transforms) == len(p.transforms)
         and all(s is t or s == t for s, t in zip(p.transforms, q.transforms, strict=True))

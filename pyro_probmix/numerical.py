@@ -15,9 +15,10 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.batches import floating_tensor, roll_batch, roll_tensor
+from pyro_probmix.batches import floating_tensor, roll_batch
 from pyro_probmix.linear import LinearPool
 from pyro_probmix.quadrature import LineMap, Quadrature
+from pyro_probmix.rolls import roll_tensor
 from pyro_probmix.supports import bounds, interior_point, is_fixed, supported_log_prob
 
 _OFFSETS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # landmarks of a density, in its own spread about its own centre

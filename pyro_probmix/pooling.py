@@ -14,7 +14,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.batches import expand_batch, roll_batch, roll_tensor
+from pyro_probmix.batches import expand_batch, roll_batch
 from pyro_probmix.families import Family
 from pyro_probmix.linear import LinearPool, simplex_weights
 from pyro_probmix.members import (
@@ -29,6 +29,7 @@ from pyro_probmix.members import (
     share_transforms,
 )
 from pyro_probmix.numerical import NumericalPool
+from pyro_probmix.rolls import roll_tensor
 
 
 def log_linear_pool(
@@ -195,14 +196,12 @@ def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | Non
 def _combined(members: Members, weights: Weights, roll: Roll | None, family: Family) -> td.Distribution:
     """Theorem C.1: the member of the family at the convex combination of the natural parameters."""
     p = members[0]
-    naturals = [family.to_natural(member) for member in members]
+    naturals = [family.naturals(member) for member in members]
     if roll is not None:
         event_dims = [eta.dim() - len(p.batch_shape) for eta in naturals[0]]
         own = list(zip(naturals[0], event_dims, strict=True))
         naturals += [tuple(roll_tensor(eta, *by, event_dim) for eta, event_dim in own) for by in roll.each()]
-    return family.from_natural(
-        p, tuple(_convex(etas, weights, len(p.batch_shape)) for etas in zip(*naturals, strict=True))
-    )
+    return family.member(p, tuple(_convex(etas, weights, len(p.batch_shape)) for etas in zip(*naturals, strict=True)))
 
 
 def _rolled(p: td.Distribution, roll: Roll) -> Members:

@@ -27,21 +27,27 @@ class LineMap:
     .. math:: x = u, \quad x = a + e^u, \quad x = b - e^{-u}, \quad\text{or}\quad x = a + (b - a)\,\sigma(u).
 
     Args:
-        lower, upper: bounds of the support, tensors that broadcast with the batch, or None; gradients pass through.
+        lower, upper: bounds of the support, tensors of the shape of the batch, infinite in rows that have none, or None
+            where no row has; gradients pass through.
         centre, spread: a point and a length, batch-shaped, roughly where and how wide the density is.
     """
 
     def __init__(self, lower: Tensor | None, upper: Tensor | None, centre: Tensor, spread: Tensor) -> None:
+        none = torch.zeros_like(centre, dtype=torch.bool)
         self.lower, self.upper = lower, upper
+        self._below = none if lower is None else lower.isfinite()
+        self._above = none if upper is None else upper.isfinite()
+        self._bounded = self._below | self._above
         info = torch.finfo(centre.dtype)
         self._eps = info.eps
-        if lower is None and upper is None:
-            self.centre, self.spread = centre, spread
-            self.limit = torch.full_like(centre, 0.4 * math.log(info.max))  # squares of x stay finite
-        else:
-            on_line = self._to_line(centre)
-            self.centre, self.spread = on_line.nan_to_num(0.0, 0.0, 0.0).detach(), torch.ones_like(on_line)
-            self.limit = torch.full_like(on_line, math.asinh(0.35 * math.log(info.max)))  # x and 1/x stay finite
+        self.centre, self.spread = centre, spread
+        self.limit = torch.full_like(centre, 0.4 * math.log(info.max))  # squares of x stay finite
+        if lower is not None or upper is not None:
+            on_line = self._to_line(centre).nan_to_num(0.0, 0.0, 0.0).detach()
+            self.centre = torch.where(self._bounded, on_line, centre)
+            self.spread = torch.where(self._bounded, 1.0, spread)
+            inner = math.asinh(0.35 * math.log(info.max))  # x and 1/x stay finite
+            self.limit = torch.where(self._bounded, inner, self.limit)
 
     def to_v(self, x: Tensor) -> Tensor:
         """Return the coordinate of a point of the support, within the limits."""
@@ -52,20 +58,28 @@ class LineMap:
         """Return the point at a coordinate, and log dx/dv."""
         u = self.centre + self.spread * torch.sinh(v)
         log_slope = self.spread.log() + v.abs() + torch.log1p(torch.exp(-2 * v.abs())) - math.log(2)
-        if self.lower is None:
-            return (u, log_slope) if self.upper is None else (self.upper - torch.exp(-u), log_slope - u)
-        if self.upper is None:
-            return self.lower + torch.exp(u), log_slope + u
-        width = self.upper - self.lower
-        fraction = torch.sigmoid(u).clamp(torch.finfo(u.dtype).tiny, 1 - self._eps)
-        return self.lower + width * fraction, log_slope + width.log() + F.logsigmoid(u) + F.logsigmoid(-u)
+        if self.lower is None and self.upper is None:
+            return u, log_slope
+        x, inner = u, torch.where(self._bounded, u, 0.0)  # whose exponential is finite
+        log_slope = log_slope + (torch.where(self._below, inner, 0.0) - torch.where(self._above, inner, 0.0))
+        if self.lower is not None:
+            x = torch.where(self._below, self.lower + torch.exp(inner), x)
+        if self.upper is not None:
+            x = torch.where(self._above, self.upper - torch.exp(-inner), x)
+        if self.lower is not None and self.upper is not None:
+            both = self._below & self._above
+            width = torch.where(both, self.upper - self.lower, 1.0)
+            fraction = torch.sigmoid(inner).clamp(torch.finfo(u.dtype).tiny, 1 - self._eps)
+            x = torch.where(both, self.lower + width * fraction, x)
+            log_slope = log_slope + torch.where(both, width.log() + F.logsigmoid(inner) + F.logsigmoid(-inner), 0.0)
+        return x, log_slope
 
     def _to_line(self, x: Tensor) -> Tensor:
-        if self.lower is None:
-            return x if self.upper is None else -torch.log(self.upper - x)
-        if self.upper is None:
-            return torch.log(x - self.lower)
-        return torch.log(x - self.lower) - torch.log(self.upper - x)
+        if self.lower is None and self.upper is None:
+            return x
+        below = 0.0 if self.lower is None else torch.where(self._below, x - self.lower, 1.0).log()
+        above = 0.0 if self.upper is None else torch.where(self._above, self.upper - x, 1.0).log()
+        return torch.where(self._bounded, below - above, x)
 
 
 class Quadrature:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["AnyOf", "bounds", "interior_point", "is_fixed", "supported_log_prob"]
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -34,7 +35,7 @@ class AnyOf(constraints.Constraint):
 
 
 def bounds(support: Any) -> tuple[Bound, Bound]:
-    """Return the lower and upper bound of one coordinate, None where there is none."""
+    """Return the lower and upper bound of one coordinate, None where there is none; a tensor may hold infinite ones."""
     support = _coordinate(support)
     if isinstance(support, AnyOf):
         lows, highs = zip(*map(bounds, support.supports), strict=True)
@@ -46,7 +47,8 @@ def bounds(support: Any) -> tuple[Bound, Bound]:
             low.amax(-1) if isinstance(low, Tensor) and low.dim() else low,
             high.amin(-1) if isinstance(high, Tensor) and high.dim() else high,
         )
-    return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    return None if _is_infinite(low) else low, None if _is_infinite(high) else high
 
 
 def is_fixed(support: Any) -> bool:
@@ -73,11 +75,17 @@ def interior_point(support: Any) -> float | Tensor:
     if isinstance(support, AnyOf):
         return interior_point(support.supports[0])
     low, high = bounds(support)
-    if low is not None and high is not None:
-        return low if support.is_discrete else (low + high) / 2
+    points: list[float | Tensor] = [0.0]
+    if high is not None:
+        points.append(high - 1)
     if low is not None:
-        return low + 1
-    return 0.0 if high is None else high - 1
+        points.append(low + 1)
+    if low is not None and high is not None:
+        points.append(low if support.is_discrete else (low + high) / 2)
+    point = points[0]
+    for other in points[1:]:  # a bound may be infinite in some rows
+        point = torch.where(other.isfinite(), other, point) if isinstance(other, Tensor) else other
+    return point
 
 
 def _outermost(limits: Sequence[Bound], extreme: Callable[[Tensor, Tensor], Tensor]) -> Bound:
@@ -87,6 +95,10 @@ def _outermost(limits: Sequence[Bound], extreme: Callable[[Tensor, Tensor], Tens
         return None
     like = next((limit for limit in given if isinstance(limit, Tensor)), torch.empty(()))
     return reduce(extreme, [limit if isinstance(limit, Tensor) else like.new_full((), limit) for limit in given])
+
+
+def _is_infinite(bound: Bound) -> bool:
+    return isinstance(bound, float) and math.isinf(bound)
 
 
 def _coordinate(support: Any) -> Any:

@@ -12,9 +12,10 @@ import torch
 import torch.distributions as td
 from pyro.distributions import transforms
 from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistributionMixin
+from pyro.distributions.transforms.spline import ConditionedSpline
 
 from pyro_probmix.families import find_family, register_family, roll_batch
-from pyro_probmix.pooling import log_linear_pool
+from pyro_probmix.pooling import log_linear_pool, pool_rows
 from tests.pooling_cases import CLOSED, EVERY, REAL, Case, t
 
 ids = [case.name for case in CLOSED]
@@ -153,8 +154,53 @@ def test_registering_nonsense_is_refused() -> None:
         register_family(dist.Gumbel, None, lambda p, naturals: p)  # type: ignore[arg-type]
 
 
+class Waiting(dist.Exponential):  # type: ignore[misc]  # Pyro makes the class at run time
+    """A family of a user's own, whose maps are wrong."""
+
+
+@pytest.mark.parametrize("batch_shape", [(4,), (4, 2)])
+@pytest.mark.parametrize(
+    ("to_natural", "from_natural", "error", "message"),
+    [
+        (
+            lambda p: p.rate,
+            None,
+            TypeError,
+            r"to_natural\(Waiting\) returned a tensor of shape \(4.*a tuple of tensors",
+        ),
+        (lambda p: None, None, TypeError, r"to_natural\(Waiting\) returned None, expected a tuple of tensors"),
+        (lambda p: (), None, TypeError, r"returned a tuple \(\), expected a tuple of tensors"),
+        (lambda p: (p.rate, 1.0), None, TypeError, r"a tuple \(Tensor, float\), expected a tuple of tensors"),
+        (lambda p: (p.rate.sum(),), None, ValueError, r"returned a tensor of shape \(\), expected the batch shape \(4"),
+        (lambda p: (p.rate[:2],), None, ValueError, r"returned a tensor of shape \(2.*expected the batch shape \(4"),
+        (lambda p: (p.rate,), lambda p, e: None, TypeError, r"from_natural\(Waiting\) returned None.*a distribution"),
+    ],
+)
+def test_the_maps_of_a_family_are_checked(
+    batch_shape: tuple[int, ...], to_natural: Any, from_natural: Any, error: type[Exception], message: str
+) -> None:
+    register_family(Waiting, to_natural, from_natural or (lambda p, e: Waiting(e[0])))
+    p = Waiting(torch.rand(batch_shape) + 1)
+    for pooled in (lambda: pool_rows(p, 0.5, 2, -len(batch_shape)), lambda: log_linear_pool(p, p, 0.5)):
+        with pytest.raises(error, match=f"{message}.*Try"):
+            pooled()
+
+
+def test_natural_parameters_may_be_shared_by_rows() -> None:
+    register_family(Waiting, lambda p: (p.rate, torch.zeros(1, 3)), lambda p, e: Waiting(e[0] + e[1].sum(-1)))
+    assert pool_rows(Waiting(torch.tensor([1.0, 3.0])), 0.25, 1).rate.tolist() == [2.5, 1.5]
+
+
 def positive(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, dtype=REAL) + 0.5
+
+
+def spline(raw: torch.Tensor) -> Any:
+    """A spline of four segments for each of the rows ``[..., 11]`` of positive numbers."""
+    widths, heights, derivatives = raw[..., :4], raw[..., 4:8], raw[..., 8:]
+    sums = (x / x.sum(-1, keepdim=True) for x in (widths, heights))
+    parameters = (*sums, derivatives, None)
+    return ConditionedSpline(lambda: parameters, order="quadratic")
 
 
 def rows_of_every_kind() -> dict[str, Any]:
@@ -175,6 +221,25 @@ def rows_of_every_kind() -> dict[str, Any]:
         "Affine rows": dist.TransformedDistribution(dist.Normal(x, y), [transforms.AffineTransform(y, y + 1)]),
         "Flow": dist.TransformedDistribution(
             dist.Normal(vectors, positive(4, 2)).to_event(1), [transforms.affine_coupling(2, [4]).double()]
+        ),
+        "Affine rows, inside of others": dist.TransformedDistribution(
+            dist.Normal(vectors, positive(4, 2)).to_event(1),
+            [
+                transforms.ComposeTransform([transforms.TanhTransform(), transforms.AffineTransform(vectors, 2.0).inv]),
+                transforms.IndependentTransform(transforms.AffineTransform(0.5, positive(4, 2)), 1),
+            ],
+        ),
+        "Affine rows, ahead of more event dims": dist.TransformedDistribution(
+            dist.Normal(torch.zeros(4, 3, dtype=REAL), 1.0).to_event(1),
+            [transforms.AffineTransform(x.T, 2.0), transforms.CorrCholeskyTransform()],
+        ),
+        "Flow of as many dims as rows": dist.TransformedDistribution(
+            dist.Normal(x.T @ x, 1.0).to_event(1),
+            [
+                transforms.affine_coupling(4, [4]).double(),
+                spline(positive(4, 11)),
+                transforms.AffineTransform(x[0], 2.0),
+            ],
         ),
         "Folded": dist.FoldedDistribution(dist.Normal(x, y)),
         "Mixture, shared probabilities": dist.MixtureSameFamily(
@@ -231,10 +296,95 @@ def test_rolled_rows_of_every_family_carry_the_gradient(case: Case) -> None:
         torch.testing.assert_close(actual, wanted)
 
 
+class Scaled(transforms.Transform):
+    """A user's own: multiplies the vector of each row by a number, kept in a dict."""
+
+    domain = codomain = dist.constraints.real_vector
+    bijective = True
+
+    def __init__(self, scale: torch.Tensor) -> None:
+        super().__init__()
+        self.context = {"scale": scale}
+
+    def _call(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.context["scale"].unsqueeze(-1)
+
+    def _inverse(self, y: torch.Tensor) -> torch.Tensor:
+        return y / self.context["scale"].unsqueeze(-1)
+
+    def log_abs_det_jacobian(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x.shape[-1] * self.context["scale"].log().expand(x.shape[:-1])
+
+
+DIFFERING = {
+    "a hypernetwork's spline": lambda: spline(positive(4, 2, 11)),
+    "a number in a dict": lambda: Scaled(positive(4)),
+    "its inverse": lambda: Scaled(positive(4)).inv,
+    "one among others": lambda: transforms.ComposeTransform([transforms.TanhTransform(), Scaled(positive(4))]),
+    "a conditional flow": lambda: (
+        transforms.conditional_affine_coupling(2, 3, [4]).double().condition(torch.randn(4, 3, dtype=REAL))
+    ),
+    "a class for each row": lambda: transforms.StackTransform(
+        [transforms.ExpTransform(), *[transforms.TanhTransform()] * 3], dim=-2
+    ),
+    "a density for each row": lambda: transforms.CumulativeDistributionTransform(dist.Normal(positive(4, 1), 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERING)
+def test_a_transform_that_differs_from_row_to_row_is_refused_wherever_it_holds_what_differs(name: str) -> None:
+    base = dist.Normal(torch.randn(4, 2, dtype=REAL), 1.0).to_event(1)
+    p = dist.TransformedDistribution(base, [DIFFERING[name]()])
+    assert p.sample().isfinite().all()
+    for pool in ("linear", "log-linear"):
+        with pytest.raises(TypeError, match=r"TransformedDistribution cannot be exchanged: its .* a batch of 5 rows"):
+            pool_rows(p, 0.5, 2, pool=pool)
+
+
+def test_pooling_the_rows_behind_a_flow_leaves_the_flow_as_it_is() -> None:
+    """Its running statistics, its random numbers, and the draw that it keeps since it has no inverse."""
+    norm = torch.nn.BatchNorm1d(4)
+    network = torch.nn.Sequential(torch.nn.Linear(1, 4), norm, torch.nn.Dropout(), torch.nn.Linear(4, 2))
+    halves = [slice(0, 1), slice(1, 2)]
+    coupling = transforms.AffineCoupling(1, lambda x: [network(x)[:, half] for half in halves])
+    coupling.network = network  # as a part of it
+    p = dist.TransformedDistribution(
+        dist.Normal(torch.zeros(4, 2), 1.0).to_event(1), [coupling, transforms.block_autoregressive(2)]
+    )
+    draw, state, before = p.sample(), torch.get_rng_state(), norm.state_dict()["running_mean"].clone()
+    pool_rows(p, 0.5, 2, pool="linear")
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(norm.state_dict()["running_mean"], before)
+    assert all(layer.training for layer in network)
+    assert p.transforms[1].inv(draw).isfinite().all()
+
+
+def test_a_flow_that_differs_from_row_to_row_is_pooled_as_a_class_of_its_own() -> None:
+    class Conditioned(dist.TransformedDistribution):  # type: ignore[misc]
+        def __init__(self, base: Any, flow: Any, context: torch.Tensor) -> None:
+            self.flow, self.context = flow, context
+            super().__init__(base, [flow.condition(context)])
+
+    base, context = dist.Normal(torch.randn(4, 2), 1.0).to_event(1), torch.randn(4, 3)
+    p = Conditioned(base, transforms.conditional_affine_coupling(2, 3, [4]), context)
+    with pytest.raises(TypeError, match=r"Conditioned cannot be exchanged.*Try .*roll_batch\.register\(Conditioned\)"):
+        pool_rows(p, 0.5, 2, pool="linear")
+
+    @roll_batch.register(Conditioned)
+    def roll(p: Any, shift: int, dim: int = -1) -> Any:
+        return Conditioned(roll_batch(p.base_dist, shift, dim), p.flow, p.context.roll(shift, dim - 1))
+
+    value = torch.randn(4, 2)
+    partner = Conditioned(roll_batch(base, 2), p.flow, context.roll(2, 0))
+    expected = torch.logaddexp(p.log_prob(value), partner.log_prob(value)) - math.log(2)
+    torch.testing.assert_close(pool_rows(p, 0.5, 2, pool="linear").log_prob(value), expected)
+
+
 def test_rows_that_cannot_be_rolled_are_named() -> None:
     base = dist.Normal(torch.randn(4, 2), 1.0).to_event(1)
     flow = transforms.conditional_affine_coupling(2, 3, [4]).condition(torch.randn(4, 3))
-    with pytest.raises(TypeError, match="TransformedDistribution cannot be exchanged: one of its transforms differs"):
+    with pytest.raises(
+        TypeError, match=r"exchanged: its AffineCoupling .*Try a subclass of it, and .*register\(subclass"
+    ):
         roll_batch(dist.TransformedDistribution(base, [flow]), 1)
     empirical = dist.Empirical(torch.randn(4, 5), torch.zeros(4, 5))
     with pytest.raises(TypeError, match=r"Empirical cannot be exchanged.*'samples'.*Try .*roll_batch\.register"):

@@ -477,8 +477,18 @@ def test_natural_parameters_are_computed_once_for_a_batch_of_rows() -> None:
         lambda x: dist.Poisson(x.exp()).to_event(1),
         lambda x: dist.Delta(x, event_dim=1),
         lambda x: dist.Laplace(x, x.exp()).to_event(1),
+        lambda x: dist.TransformedDistribution(dist.Normal(x, 1.0).to_event(1), [transforms.LeakyReLUTransform()]),
     ],
-    ids=["Normal", "Categorical", "OneHotCategorical", "MultivariateNormal", "Poisson", "Delta", "Laplace"],
+    ids=[
+        "Normal",
+        "Categorical",
+        "OneHotCategorical",
+        "MultivariateNormal",
+        "Poisson",
+        "Delta",
+        "Laplace",
+        "Transformed",
+    ],
 )
 def test_nothing_waits_for_the_device_without_validation(make: Callable[..., Any], pool: Any) -> None:
     """Tracing with tensors that have no values fails wherever a value is asked for."""
@@ -715,6 +725,34 @@ def test_supports_that_depend_on_parameters_are_intersected() -> None:
     assert pareto.sample((100,)).min() >= 2
     with pytest.raises(ValueError, match=r"Uniform and Uniform does not exist.*supports overlap"):
         log_linear_pool(dist.Uniform(t(0.0), t(1.0)), dist.Uniform(t(2.0), t(3.0)), 0.5)
+
+
+def test_a_support_may_be_unbounded_in_some_rows() -> None:
+    class Truncated(dist.Laplace):  # type: ignore[misc]
+        """Up to its mass, which the pool makes one."""
+
+        support = dist.constraints.interval(t(-math.inf, 0.0, -math.inf, 0.0), t(math.inf, math.inf, 0.0, 1.0))
+
+    loc, x = t(0.5, 0.5, -0.5, 0.5).requires_grad_(), t(0.3, 0.3, -0.3, 0.3)
+    p = dist.Laplace(loc, 1.0)
+    pool = log_linear_pool(Truncated(loc, 1.0), Truncated(loc, 1.0), 0.5)
+    low, high = p.cdf(t(-1e9, 0.0, -1e9, 0.0)), p.cdf(t(1e9, 1e9, 0.0, 1.0))
+    expected = p.log_prob(x) - (high - low).log()
+    torch.testing.assert_close(pool.log_prob(x), expected, rtol=0.0, atol=1e-8)
+    torch.testing.assert_close(pool.cdf(x), (p.cdf(x) - low) / (high - low), rtol=0.0, atol=1e-8)
+    gradients = [torch.autograd.grad(score.sum(), loc, retain_graph=True)[0] for score in (pool.log_prob(x), expected)]
+    torch.testing.assert_close(*gradients, rtol=0.0, atol=1e-6)
+    assert pool.support.check(pool.sample((100,))).all()
+
+
+@every_pool
+def test_generalized_paretos_are_pooled_with_and_without_an_upper_bound(pool: str) -> None:
+    shape = torch.tensor([0.0, 0.0, -1.0, -1.0])  # exponential and uniform densities
+    p = td.GeneralizedPareto(torch.zeros(4), torch.tensor([1.0, 4.0, 2.0, 8.0]), shape)
+    pooled = pool_rows(p, 0.5, 1, pool=pool)  # type: ignore[arg-type]
+    assert pooled.mean.isfinite().all()
+    if pool == "log-linear":
+        torch.testing.assert_close(pooled.mean[[1, 3]], torch.tensor([1 / 0.625, 1.0]), rtol=1e-3, atol=0.0)
 
 
 def test_densities_with_gaps_and_steps_are_pooled() -> None:
