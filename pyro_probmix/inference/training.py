@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyro
 import torch
 from torch import Tensor
@@ -116,9 +117,10 @@ def fit(
             ends with the same weights bit for bit, on the same machine and versions.
 
     Raises:
-        ValueError: for arguments that do not fit, responses outside the support of the likelihood, ``compile=True``
-            for a model that cannot be compiled or captured, a step whose capture the device refuses although all that
-            is known to be refused was looked for, or a checkpoint that is damaged or of another fit.
+        ValueError: for a model that is no :class:`ProbMix`, arguments that do not fit, no rows, responses outside the
+            support of the likelihood, ``compile=True`` for a model that cannot be compiled or captured, a step whose
+            capture the device refuses although all that is known to be refused was looked for, or a checkpoint that is
+            damaged or of another fit.
 
     Warns:
         RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile or capture the
@@ -134,20 +136,19 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
+    if not isinstance(model, ProbMix):
+        raise ValueError(f"fit got a {_name(model)}, expected a ProbMix. Try ProbMix(density, at=...).")
     check_kinds(x, y, validation)
-    if criterion is not None and not isinstance(criterion, Criterion):
-        raise ValueError(
-            f"fit got the criterion {type(criterion).__name__}, expected one of ours. Try ExpectedLogLikelihood(), "
-            f"or pyro.infer.SVI with {type(criterion).__name__}."
-        )
+    _check_criterion(criterion)
+    _check_arguments(epochs, patience, clip_norm, num_samples, validation)
+    _check_functions(schedule=schedule, on_epoch=on_epoch)
     replicas = Replicas(model, model.replicas, names)
-    _check_arguments(epochs, patience, clip_norm, validation)
     ranks = Ranks(distributed, model.batch_size, model.ways)
     rates = _checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
-    steps = optimizer(replicas.parameters, lr=float(rates.max()))
+    steps = _made_optimizer(optimizer, replicas.parameters, float(rates.max()))
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
@@ -263,7 +264,12 @@ def _epoch_rate(
 
 
 def _checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
-    rates = torch.as_tensor(learning_rate, dtype=torch.get_default_dtype()).cpu()
+    try:
+        rates = torch.as_tensor(learning_rate, dtype=torch.get_default_dtype()).cpu()
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(
+            f"fit got learning_rate={learning_rate!r}, expected a number or a tensor. Try learning_rate=0.005."
+        ) from None
     if rates.dim() and rates.shape != (replicas.count,):
         raise ValueError(
             f"fit got learning rates of shape {tuple(rates.shape)}, expected a number or one for each replica, "
@@ -274,11 +280,54 @@ def _checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
     return rates
 
 
-def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None, validation: object) -> None:
-    if not isinstance(epochs, int):
-        raise ValueError(f"fit got epochs={epochs}, expected an integer. Try epochs=100.")
-    for name, value in (("epochs", epochs), ("patience", patience), ("clip_norm", clip_norm)):
-        if value is not None and not value > 0:
-            raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
+def _made_optimizer(
+    make: Callable[..., torch.optim.Optimizer], parameters: list[torch.nn.Parameter], rate: float
+) -> torch.optim.Optimizer:
+    expected = "expected a class of torch.optim, or a function from (parameters, lr=...) to such an optimizer"
+    try:
+        made = make(parameters, lr=rate)
+    except TypeError as error:  # an optimizer, or a maker of Pyro's, in the place of a class
+        raise ValueError(
+            f"fit got the optimizer {_name(make)}, {expected}: {error}. Try optimizer=torch.optim.Adam."
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(
+            f"fit got the optimizer {_name(make)}, which makes a {_name(made)}, {expected}. Try optimizer=torch.optim.Adam."
+        )
+    return made
+
+
+def _check_criterion(criterion: object) -> None:
+    if isinstance(criterion, type) and issubclass(criterion, Criterion):
+        name = criterion.__name__
+        raise ValueError(f"fit got the class {name} as criterion, expected one made of it. Try criterion={name}().")
+    if criterion is not None and not isinstance(criterion, Criterion):
+        raise ValueError(
+            f"fit got the criterion {_name(criterion)}, expected one of ours. Try ExpectedLogLikelihood(), "
+            f"or pyro.infer.SVI with {_name(criterion)}."
+        )
+
+
+def _check_functions(**functions: object) -> None:
+    for name, value in functions.items():
+        if value is not None and not callable(value):
+            raise ValueError(f"fit got {name}={value!r}, expected a function. Try {name}=None.")
+
+
+def _name(thing: object) -> str:
+    """Of a class or function itself, or of the class of anything else."""
+    return str(getattr(thing, "__name__", type(thing).__name__))
+
+
+def _check_arguments(
+    epochs: int, patience: int | None, clip_norm: float | None, num_samples: int, validation: object
+) -> None:
+    for name, value in (("epochs", epochs), ("num_samples", num_samples)):
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"fit got {name}={value!r}, expected an integer. Try {name}=100.")
+    given: dict[str, Any] = {"epochs": epochs, "patience": patience, "clip_norm": clip_norm, "num_samples": num_samples}
+    for name, number in given.items():
+        if number is not None and not (isinstance(number, float | int | np.number) and number > 0):
+            raise ValueError(f"fit got {name}={number!r}, expected a value above 0. Try {name}=10.")
     if patience is not None and validation is None:
         raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")
