@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.handlers import Fused
@@ -181,14 +181,14 @@ def _fits(given: Sequence[int], shape: torch.Size) -> bool:
 
 
 @contextmanager
-def _refused(density: Any, x: Tensor) -> Iterator[None]:
+def _refused(x: Tensor) -> Iterator[None]:
     """Says what a density refused."""
     try:
         yield
     except (IndexError, RuntimeError, ZeroDivisionError) as error:
-        # Not of rows: memory that ran out, and what a device says to the function that a fit captures.
-        captured = isinstance(error, RuntimeError) and x.is_cuda and not isinstance(density, nn.Module)
-        if captured or isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        # Not of rows: memory that ran out, and what a device says in a fit, which has looked at its rows before.
+        in_fit = isinstance(error, RuntimeError) and not dist.is_validation_enabled()
+        if in_fit or isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise
         reason = "there is no row" if isinstance(error, ZeroDivisionError) else str(error).partition("\n")[0]
         raise ValueError(
@@ -268,7 +268,7 @@ def predict(
     if not isinstance(x, Tensor):
         raise ValueError(f"predict got x of type {type(x).__name__}, expected a tensor. Try torch.as_tensor(x).")
     draws = DrawEmbeddings(at, response, embedding, num_samples)
-    with _refused(density, x), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
+    with _refused(x), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
         density(x)
     site: Any = tracer.trace.nodes.get(response)
     if site is None:
