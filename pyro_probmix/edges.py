@@ -173,7 +173,8 @@ class EdgeDistribution(TorchDistribution):
         validate_args: whether to check that rows lie in 0, ..., n-1 (which waits for the device).
 
     Raises:
-        ValueError: if a row number lies outside the graph.
+        ValueError: if a row number lies outside the graph, also one that it draws, or its partners are not one integer for
+            each anchor.
 
     Example:
         >>> import pyro
@@ -207,12 +208,8 @@ class EdgeDistribution(TorchDistribution):
         super().__init__(torch.Size(batch_shape), torch.Size([ways]), validate_args=validate_args)
         if self._validate_args:
             for rows in (anchors, partners):
-                outside = None if rows is None else rows[(rows < 0) | (rows >= graph.num_nodes)]
-                if outside is not None and len(outside):
-                    raise ValueError(
-                        f"rows must lie in 0, ..., {graph.num_nodes - 1} for a graph of {graph.num_nodes} rows, "
-                        f"got {outside[0]}. Try a graph over the rows that are batched."
-                    )
+                if rows is not None:
+                    self._check_rows(rows, "got", "a graph over the rows that are batched")
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
@@ -230,8 +227,27 @@ class EdgeDistribution(TorchDistribution):
         shape = (*sample_shape, *self.batch_shape)
         i = self.graph.anchors(shape) if self.anchors is None else self.anchors.expand(shape)
         if self.partners is None:
-            return torch.stack([i, *(self.graph.partners(i) for _ in range(self.ways - 1))], dim=-1)
+            return torch.stack([i, *(self._drawn_partners(i) for _ in range(self.ways - 1))], dim=-1)
         return torch.cat([i.unsqueeze(-1), self.partners.expand(*shape, -1)], dim=-1)
+
+    def _drawn_partners(self, i: Tensor) -> Tensor:
+        j, graph = self.graph.partners(i), self.graph
+        if j.dtype not in (torch.int64, torch.int32) or j.shape != i.shape:
+            raise ValueError(
+                f"{type(graph).__name__}.partners gave {j.dtype} of shape {list(j.shape)}, expected a row number for each "
+                f"anchor, a LongTensor of shape {list(i.shape)}. Try partners.long(), or one partner for each anchor."
+            )
+        if self._validate_args:
+            self._check_rows(j, f"{type(graph).__name__}.partners gave", "partners that are rows of its data")
+        return j
+
+    def _check_rows(self, rows: Tensor, got: str, advice: str) -> None:
+        n = self.graph.num_nodes
+        outside = rows[(rows < 0) | (rows >= n)]
+        if len(outside):
+            raise ValueError(
+                f"rows must lie in 0, ..., {n - 1} for a graph of {n} rows, {got} {outside[0]}. Try {advice}."
+            )
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -29,7 +29,7 @@ from torch.distributions import Categorical, Distribution, Independent
 from pyro_probmix.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
 from pyro_probmix.linear import LinearPool
 from pyro_probmix.pooling import linear_pool
-from pyro_probmix.spread import by_beta, checked_beta, trailing
+from pyro_probmix.spread import by_beta, check_spread, checked_beta, trailing
 
 #: The label of the partner, or those of several.
 Partners = Tensor | Sequence[Tensor]
@@ -69,7 +69,7 @@ class GaussianKernel(Kernel):
 
     Raises:
         TypeError: if beta is no number or tensor.
-        ValueError: if beta is negative or not finite.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch.
 
     References:
         El-Laham et al., 2025, section 5; eq. (54) with equal variances.
@@ -85,6 +85,7 @@ class GaussianKernel(Kernel):
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         mean = _mixed(_all(y, partner), weight, event_dim)
+        check_spread(self.beta, mean.shape[: mean.dim() - event_dim])
         if isinstance(self.beta, Tensor):
             return _events(_NormalOrPoint(mean, trailing(self.beta, event_dim).to(mean).sqrt()), event_dim)
         if self.beta == 0:
@@ -110,7 +111,7 @@ class BiasedCategoricalKernel(Kernel):
 
     Raises:
         TypeError: if beta is no number or tensor.
-        ValueError: if beta is negative or not finite, or if a label is no class.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch, or if a label is no class.
 
     References:
         El-Laham et al., 2025, section 5, eq. (60) and Assumption 4.2.
@@ -128,11 +129,14 @@ class BiasedCategoricalKernel(Kernel):
         self.num_classes = num_classes
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
-        _check_labels(y, self.num_classes, "Try num_classes of the largest class plus one.")
+        _check_labels(
+            y, self.num_classes, "Try as many classes, in the density or num_classes, as the largest plus one."
+        )
         # Mixed one-hot labels, [..., B, *event, K].
         classes = torch.arange(self.num_classes, device=y.device)
         one_hot = [label.unsqueeze(-1) == classes for label in _all(y, partner)]
         mixed = _mixed(one_hot, weight, event_dim + 1)
+        check_spread(self.beta, mixed.shape[: mixed.dim() - event_dim - 1])
 
         def biased(beta: float | Tensor) -> Tensor:
             return mixed * _log_odds(beta)
@@ -156,7 +160,7 @@ class BiasedBernoulliKernel(Kernel):
 
     Raises:
         TypeError: if beta is no number or tensor.
-        ValueError: if beta is negative or not finite, or if a label is neither 0 nor 1.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch, or if a label is neither 0 nor 1.
 
     References:
         El-Laham et al., 2025, section 5 and Assumption 4.2.
@@ -173,6 +177,7 @@ class BiasedBernoulliKernel(Kernel):
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         _check_labels(y, 2, "Try labels 0. and 1.")
         mixed = _mixed(_all(y, partner), weight, event_dim).clamp(0, 1)  # rounding may carry weights past one
+        check_spread(self.beta, mixed.shape[: mixed.dim() - event_dim])
 
         def biased(beta: float | Tensor) -> Tensor:
             return torch.sigmoid((2 * mixed - 1) * _log_odds(beta))

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from pyro_probmix.kernels import ExpectedLikelihood, Kernel, default_kernel
+from pyro_probmix.kernels import ExpectedLikelihood, Kernel, Partners, default_kernel
 from pyro_probmix.pooling import linear_pool
 from pyro_probmix.rows import Rows
 from pyro_probmix.spread import checked_beta
@@ -24,12 +25,16 @@ class Perturbation:
         beta, kernel, labels: see :func:`~pyro_probmix.fuse`.
 
     Raises:
-        ValueError: for other labels, a beta that is negative, or a kernel beside a beta.
+        ValueError: for other labels, a beta that is negative, what is no kernel, or a kernel beside a beta.
     """
 
     def __init__(self, beta: float | Tensor, kernel: Kernel | None, labels: Labels) -> None:
         if labels not in ("sample", "expected"):
             raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
+        if kernel is not None and not isinstance(kernel, Kernel):
+            raise ValueError(
+                f"fuse got kernel={kernel!r}, expected a Kernel. Try kernel=GaussianKernel(0.01), or kernel=None."
+            )
         if kernel is not None and not (isinstance(beta, float | int) and beta == 0):
             raise ValueError(
                 f"fuse got beta={beta} beside the kernel {type(kernel).__name__}, expected one of the two. "
@@ -53,7 +58,7 @@ class Perturbation:
             linearly: whether the labels' kernels are pooled linearly, whatever the kernel's own pool is.
 
         Raises:
-            ValueError: if the response is not in all of the plates.
+            ValueError: if the response is not in all of the plates, or its labels cannot be perturbed.
         """
         fn, y = msg["fn"], msg["value"]
         missing = plates - {frame.name for frame in msg["cond_indep_stack"]}
@@ -62,18 +67,44 @@ class Perturbation:
                 f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {at!r}, expected all plates "
                 "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
             )
-        kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
-        partners = rows.partners(y, fn.event_dim)
-        if linearly:
-            one = weights.new_ones(())
-            own, *others = (kernel.pooled(label, label, one, fn.event_dim) for label in (y, *partners))
-            law: Any = linear_pool(own, others, weights)
-        else:
-            law = kernel.pooled(y, partners[0] if len(partners) == 1 else partners, weights, fn.event_dim)
+        try:
+            law: Any = self._law(fn, y, rows, weights, linearly)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"the labels of site {msg['name']!r} cannot be perturbed: {error}") from error
         if self.labels == "expected":
             msg["fn"] = ExpectedLikelihood(fn, law)
         else:
             msg["value"] = law.sample()
+
+    def _law(self, fn: Any, y: Tensor, rows: Rows, weights: Tensor, linearly: bool) -> Distribution:
+        """Of the perturbed labels."""
+        kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
+
+        # The plates, and draws to the left of them.
+        batches = fn.batch_shape, y.shape[: y.dim() - fn.event_dim], weights.shape[: None if rows.ways == 2 else -1]
+        batch = torch.broadcast_shapes(*batches)
+
+        def pooled(own: Tensor, partner: Partners, weight: Tensor) -> Distribution:
+            law = kernel.pooled(own, partner, weight, fn.event_dim)
+            if not isinstance(law, Distribution):
+                raise ValueError(
+                    f"{type(kernel).__name__}.pooled gave a {type(law).__name__}, expected a distribution. "
+                    "Try dist.Delta(label, event_dim=event_dim)."
+                )
+            own_batch = (1,) * (len(batch) - len(law.batch_shape)) + law.batch_shape
+            if len(own_batch) > len(batch) or any(a not in (1, b) for a, b in zip(own_batch, batch, strict=True)):
+                raise ValueError(
+                    f"their law has the batch {tuple(law.batch_shape)}, the rows {tuple(batch)}, expected no larger one. "
+                    "Try a beta that is a number, or one for each replica, [R, 1]."
+                )
+            return law
+
+        partners = rows.partners(y, fn.event_dim)
+        if not linearly:
+            return pooled(y, partners[0] if len(partners) == 1 else partners, weights)
+        one = weights.new_ones(())  # each label by itself
+        first, *others = (pooled(label, label, one) for label in (y, *partners))
+        return linear_pool(first, others, weights)
 
     def _beta(self, rows: Rows, device: torch.device) -> float | Tensor:
         """The spread, 0 at rows that are not fused: they keep their labels."""

@@ -105,7 +105,8 @@ def checked_weight(weight: Weight, ways: int) -> Weight:
         ways: k.
 
     Raises:
-        ValueError: for a law of another support, values outside of it, or fewer than two ways.
+        ValueError: for a law of another support or event shape, values outside of it, what is neither a law nor values, or
+            fewer than two ways.
     """
     if not isinstance(ways, int) or ways < 2:
         raise ValueError(
@@ -115,24 +116,27 @@ def checked_weight(weight: Weight, ways: int) -> Weight:
 
 
 def _on_unit_interval(weight: Weight) -> Weight:
+    advice = "Try dist.Beta(alpha, alpha) or 0.5."
     if isinstance(weight, Beta):
         return weight
     if isinstance(weight, torch.distributions.Beta):
         return Beta(weight.concentration1, weight.concentration0)
     if isinstance(weight, Distribution):
-        support = weight.support
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
+        support: Any = weight.support
         bounds = [torch.as_tensor(getattr(support, name, torch.nan)) for name in ("lower_bound", "upper_bound")]
-        if not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
+        if weight.event_shape or not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
             raise ValueError(
-                f"fuse got a weight drawn from {type(weight).__name__} with support {support}, expected the unit interval. "
+                f"fuse got a weight drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and "
+                f"support {support}, expected the unit interval and no event shape. "
                 "Try dist.Beta(alpha, alpha), or ways=k for k weights on the simplex."
             )
-    elif not bool(((torch.as_tensor(weight) >= 0) & (torch.as_tensor(weight) <= 1)).all()):
-        raise ValueError(
-            f"fuse got the weight {weight}, expected values in [0, 1]. Try dist.Beta(alpha, alpha) or 0.5."
-        )
+        return weight
+    try:
+        values = torch.as_tensor(weight)
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(f"fuse got the weight {weight!r}, expected a number, a tensor or a law. {advice}") from None
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError(f"fuse got the weight {weight}, expected values in [0, 1]. {advice}")
     return weight
 
 
@@ -141,7 +145,7 @@ def _on_simplex(weight: Weight, ways: int) -> Weight:
     if isinstance(weight, Distribution):
         if weight.event_shape != (ways,) or weight.support is not constraints.simplex:
             raise ValueError(
-                f"fuse got weights drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and support "
+                f"fuse got weights drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and "
                 f"{weight.support}, expected the simplex of {ways} weights. {advice}"
             )
         if isinstance(weight, torch.distributions.Dirichlet) and not isinstance(weight, SymmetricDirichlet):

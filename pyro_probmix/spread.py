@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["by_beta", "checked_beta", "trailing"]
+__all__ = ["by_beta", "check_spread", "checked_beta", "trailing"]
 
 import math
 from collections.abc import Callable
@@ -32,6 +32,18 @@ def checked_beta(beta: float | Tensor) -> float | Tensor:
     if not 0 <= number < math.inf:
         raise ValueError(f"beta must be finite and not negative, got {number}. Try beta=0.")
     return number
+
+
+def check_spread(beta: float | Tensor, batch_shape: torch.Size) -> None:
+    """Raises ValueError unless beta broadcasts with the batch of the labels."""
+    shape = tuple(beta.shape) if isinstance(beta, Tensor) else ()
+    try:
+        torch.broadcast_shapes(shape, batch_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"beta has the shape {shape}, the labels the batch {tuple(batch_shape)}, expected shapes that broadcast. "
+            "Try a number, or a beta for each replica, [R, 1]."
+        ) from None
 
 
 def by_beta(

@@ -7,6 +7,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import SigmoidTransform
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, PriorGuide, ProbMix, fit, fuse
 from pyro_probmix.inference import BetaNLL
@@ -104,6 +105,39 @@ def test_fits_train_by_it(name):
     x, y = data()
     result = fit(process(name), x, y, epochs=20, validation=(x, y), learning_rate=0.01, criterion=BetaNLL(2))
     assert bool((result.validation_nll[-1] < result.validation_nll[0]).all())
+
+
+@pytest.mark.parametrize(
+    ("law", "lacking"),
+    [
+        (lambda loc: dist.Cauchy(loc, 1.0), "Cauchy"),
+        (
+            lambda loc: dist.TransformedDistribution(dist.Normal(loc, 1.0), SigmoidTransform()),
+            "TransformedDistribution",
+        ),
+        (lambda loc: dist.StudentT(3.0, loc, 1.0), None),
+    ],
+)
+@pytest.mark.parametrize(
+    "options", [None, {"labels": "sample", "pool": "linear"}, {"labels": "expected", "pool": "linear"}]
+)
+def test_a_law_without_variance_is_refused(law, lacking, options):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc = torch.nn.Parameter(torch.zeros(B, 1))
+
+        def forward(self, y):
+            with pyro.plate("data", B):
+                pyro.sample("y", law(self.loc).to_event(1), obs=y)
+
+    model = Model() if options is None else fuse(Model(), at="y", weight=0.3, **options)
+    loss = BetaNLL()(model, PriorGuide(model))
+    if lacking is None:
+        assert loss(torch.full((B, 1), 0.5)).isfinite()
+    else:
+        with pytest.raises(ValueError, match=rf"'y' has the law {lacking}, which has no variance.*Try ExpectedLogLik"):
+            loss(torch.full((B, 1), 0.5))
 
 
 def test_what_it_is_not_defined_for_is_refused():

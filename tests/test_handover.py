@@ -115,6 +115,22 @@ def test_every_likelihood_is_checked(likelihood, outputs, kind, replicas):
     assert joint == pytest.approx(-float(predictive.log_prob(y).mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("event_dim", "y", "sentence"),
+    [
+        (0, torch.zeros(N, 1), r"y of shape \(7, 1\), expected \(7,\). Try y\[..., 0\]"),
+        (1, torch.zeros(N), r"y of shape \(7,\), expected \(7, 1\). Try y\[..., None\]"),
+        (1, torch.zeros(N - 1, 1), r"y of shape \(6, 1\), expected \(7, 1\). Try the responses of these rows"),
+        (1, torch.zeros(2, N, 1), r"y of shape \(2, 7, 1\), expected \(7, 1\). Try"),
+        (1, np.zeros((N, 1)), r"y of type ndarray, expected a tensor. Try"),
+    ],
+)
+def test_responses_of_another_shape_are_refused(event_dim, y, sentence):
+    components = dist.Normal(torch.zeros(5, *(N, 1)[: 1 + event_dim]), 1.0).to_event(event_dim)
+    with pytest.raises(ValueError, match=sentence):
+        to_predictions(mixture(components, num_mixed=1), y)
+
+
 def test_counts_are_calibrated_where_the_model_is_true():
     """20,000 rows from a mixture of Poissons: the randomised transform of its own draws is uniform."""
     predictive = mixture(dist.Poisson(torch.rand(3, 20_000, 1) * 3).to_event(1), num_mixed=1)

@@ -14,6 +14,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix import fuse
 from pyro_probmix.kernels import (
     BiasedBernoulliKernel,
     BiasedCategoricalKernel,
@@ -406,6 +407,38 @@ def test_bad_arguments_are_refused_in_one_sentence(
     with pytest.raises(error, match=message) as caught:
         build()
     assert "Try " in str(caught.value)
+
+
+def labelled(x: Tensor, y: Tensor) -> None:
+    """Three classes, or where the labels are no integers a real response."""
+    with pyro.plate("data", len(x)):
+        law: Any = dist.Normal(x[:, 0], 1.0) if y.is_floating_point() else dist.Categorical(logits=x)
+        pyro.sample("label", law, obs=y)
+
+
+class Wrong(Kernel):
+    def pooled(self, y: Tensor, partner: Any, weight: Tensor, event_dim: int) -> Any:
+        return y
+
+
+@pytest.mark.parametrize("pool", ["log-linear", "linear"])
+@pytest.mark.parametrize(
+    ("y", "options", "message"),
+    [
+        (torch.arange(8) % 4, {}, r"must be 0, ..., 2, got 3"),
+        (torch.zeros(8), {"kernel": Wrong()}, r"Wrong.pooled gave a Tensor, expected a distribution"),
+        (torch.zeros(8), {"kernel": GaussianKernel(torch.ones(3))}, r"beta has the shape \(3,\).*\(8,\), expected"),
+        (torch.zeros(8), {"beta": torch.ones(3)}, r"beta has the shape \(3,\).*\(8,\), expected"),
+        (torch.zeros(8, dtype=torch.long), {"beta": torch.ones(3)}, r"beta has the shape \(3,\).*\(8,\), expected"),
+        (torch.zeros(8), {"beta": torch.ones(3, 1)}, r"the batch \(3, 8\), the rows \(8,\), expected no larger one"),
+    ],
+)
+def test_labels_that_cannot_be_perturbed_are_named_by_their_site(
+    y: Tensor, options: Any, message: str, pool: Any
+) -> None:
+    fused = fuse(labelled, at="label", weight=0.5, pool=pool, **options)
+    with pytest.raises(ValueError, match=f"the labels of site 'label' cannot be perturbed: .*{message}.*Try"):
+        fused(torch.zeros(8, 3), y)
 
 
 # Devices

@@ -8,10 +8,21 @@ import pyro.distributions as dist
 import pytest
 import torch
 from scipy.special import roots_hermitenorm
+from torch import nn
 
-from pyro_probmix import METHODS, predict
+from pyro_probmix import METHODS, ProbMix, fuse, predict
 from pyro_probmix.inference import PredictiveMixture, negative_log_likelihood
-from pyro_probmix.models import Bernoulli, Categorical, Gamma, Gaussian, HomoscedasticGaussian, Poisson, build_density
+from pyro_probmix.models import (
+    Bernoulli,
+    Categorical,
+    ConditionalDensity,
+    Gamma,
+    Gaussian,
+    GaussianEmbedding,
+    HomoscedasticGaussian,
+    Poisson,
+    build_density,
+)
 
 N, FEATURES = 7, 2
 X = torch.linspace(-1, 1, N * FEATURES).reshape(N, FEATURES)
@@ -159,6 +170,75 @@ def test_errors():
 
     with pytest.raises(ValueError, match=r"latent site 'slope'.*Try pyro.infer.Predictive"):
         predict(bayesian, X)
+
+
+@pytest.mark.parametrize("name", ["ProbMix", "M-ProbMix"])
+@pytest.mark.parametrize(
+    ("x", "options", "sentence"),
+    [
+        (X.numpy(), {}, "x of type ndarray, expected a tensor"),
+        (X[:, :1], {}, r"x of shape \(7, 1\) .*which the density refuses: mat1"),
+        (X.double(), {}, "torch.float64, which the density refuses"),
+        (X[0], {}, r"x of shape \(2,\) .*which the density refuses"),
+        (X[:0], {}, "the density refuses: there is no row"),
+        (X, {"num_samples": 10.0}, "num_samples=10.0, expected an integer"),
+        (X, {"loc": torch.zeros(N)}, r"loc of shape \(7,\), expected .*\(7, 1\)"),
+        (X, {"scale": torch.ones(N)}, r"scale of shape \(7,\), expected .*\(7, 1\)"),
+        (X, {"scale": "a"}, "scale='a', expected a number or a tensor"),
+        (X, {"scale": -1.0}, "scale=-1.0, expected values above 0"),
+        (X, {"scale": torch.tensor([0.0])}, r"scale=tensor\(\[0.\]\), expected values above 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, x, options, sentence):
+    with pytest.raises(ValueError, match=f"{sentence}.*Try"):
+        predict(density(name), x, **options)
+
+
+@pytest.mark.parametrize("wrap", [lambda d: fuse(d, at="y", weight=0.5), lambda d: ProbMix(d, at=None)])
+def test_what_is_fused_is_refused(wrap):
+    with pytest.raises(ValueError, match=r"predict got a (Fused|ProbMix), which fuses rows.*Try predict\(density, x\)"):
+        predict(wrap(density("ProbMix")), X)
+
+
+@pytest.mark.parametrize("replicas", [None, 3])
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [((N,), r"y\[..., None\]"), ((1, 1), "the responses"), ((N - 1, 1), "the responses"), ((), "the responses")],
+)
+def test_responses_that_would_broadcast_are_refused(replicas, shape, advice):
+    predictive = predict(density("ProbMix", replicas=replicas), X)
+    with pytest.raises(ValueError, match=rf"y of shape .*expected a shape that ends in \(7, 1\). Try {advice}"):
+        predictive.log_prob(torch.zeros(shape))
+
+
+def test_a_scalar_response_in_a_column_is_refused():
+    predictive = PredictiveMixture(dist.Normal(torch.zeros(5, N), 1.0), 1)
+    with pytest.raises(ValueError, match=r"y of shape \(7, 1\), expected a shape that ends in \(7,\). Try y\[..., 0\]"):
+        predictive.log_prob(torch.zeros(N, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [N, 4])
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm1d(4), nn.GroupNorm(2, 4), nn.PReLU(4, 0.3), nn.LayerNorm(4)], ids=lambda v: type(v).__name__
+)
+def test_layers_that_read_their_channels_from_the_left_see_rows(layer, rows):
+    """As many rows as channels, or not: each draw's predictive is that of its embedding alone."""
+    if isinstance(layer, nn.BatchNorm1d):
+        layer.running_mean, layer.running_var = torch.randn(4), torch.rand(4) + 0.5
+    decoder = nn.Sequential(nn.Linear(4, 4), layer)
+    model = ConditionalDensity(nn.Linear(FEATURES, 4), GaussianEmbedding(4), decoder, Gaussian(4)).eval()
+    torch.manual_seed(1)
+    predictive = predict(model, X[:rows], num_samples=5)
+    torch.manual_seed(1)
+    with pyro.poutine.trace() as tracer:
+        model(X[:rows])
+    site: Any = tracer.trace.nodes["z"]
+    torch.manual_seed(1)
+    z = site["fn"].expand((5, rows)).sample()
+    expected = torch.stack([model.likelihood(decoder(one)).mean for one in z])
+    torch.testing.assert_close(predictive.components.mean, expected)
+    assert not torch.nn.modules.module._global_forward_pre_hooks and not torch.nn.modules.module._global_forward_hooks
 
 
 def test_units_of_a_scalar_response():

@@ -14,6 +14,8 @@ from pyro.optim import ClippedAdam
 from torch import nn
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, NearestNeighborGraph, PriorGuide, ProbMix, fuse
+from pyro_probmix.graphs import CompleteGraph
+from pyro_probmix.kernels import GaussianKernel
 from pyro_probmix.models import Categorical, ConditionalDensity, Gaussian, Linear, PointEmbedding, build_density
 
 N, FEATURES = 20, 2
@@ -183,6 +185,11 @@ def test_data_of_each_replica(table):
         ({"alpha": torch.ones(3)}, r"alpha of shape \(3,\), expected a number or one for each replica.*Try"),
         ({"pool": "geometric"}, r"pool='geometric'.*Try"),
         ({"labels": "both"}, r"labels='both'.*Try"),
+        ({"batch_size": 4.0}, r"batch_size=4.0, expected an integer.*Try 32"),
+        ({"graph": "knn"}, r"graph='knn', expected a Graph.*Try"),
+        ({"graph": CompleteGraph}, r"graph=<class .*CompleteGraph'>, expected a Graph.*Try"),
+        ({"kernel": "gaussian"}, r"kernel='gaussian', expected a Kernel.*Try"),
+        ({"kernel": GaussianKernel}, r"kernel=<class .*GaussianKernel'>, expected a Kernel.*Try"),
     ],
 )
 def test_bad_options_are_refused_at_once(options, sentence, table):

@@ -11,7 +11,8 @@ from pyro.infer import Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import nn
 
-from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit
+from pyro_probmix import METHODS, ExpectedLogLikelihood, LogExpectedLikelihood, NearestNeighborGraph, ProbMix, fit, fuse
+from pyro_probmix.graphs import Graph
 from pyro_probmix.models import (
     Bernoulli,
     Categorical,
@@ -423,6 +424,27 @@ def test_what_does_not_fit_is_refused_before_training():
         ((x, y), {"patience": 3}, "patience but no validation rows"),
         ((x, y), {"names": ["a"]}, "1 names, expected one for each of the 3"),
         ((x, y), {"clip_norm": 0.0}, "clip_norm=0.0"),
+        ((x, y), {"clip_norm": "a"}, r"clip_norm='a', expected a value above 0.*Try"),
+        ((x, y), {"num_samples": 2.0}, r"num_samples=2.0, expected an integer.*Try"),
+        ((x, y), {"num_samples": 0}, r"num_samples=0, expected a value above 0.*Try"),
+        ((x, y), {"learning_rate": "a"}, r"learning_rate='a', expected a number or a tensor.*Try"),
+        ((x, y), {"schedule": 0.5}, r"schedule=0.5, expected a function.*Try"),
+        ((x, y), {"weights": [1.0]}, r"weights of type list, expected a tensor.*Try"),
+        (
+            (x, y),
+            {"criterion": ExpectedLogLikelihood},
+            r"the class ExpectedLogLikelihood.*Try criterion=Expected.*\(\)",
+        ),
+        ((x, y), {"criterion": Trace_ELBO}, r"the criterion Trace_ELBO, expected one of ours.*Try"),
+        (
+            (x, y),
+            {"optimizer": pyro.optim.ClippedAdam({"lr": 0.1})},
+            r"expected a class of torch.optim.*Try optimizer=",
+        ),
+        ((x, y), {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=1.0)}, r"the optimizer SGD.*not callable.*Try"),
+        ((x, y), {"optimizer": lambda parameters, lr: None}, r"which makes a NoneType, expected.*Try optimizer="),
+        ((x[:, :0], y[:, :0]), {}, r"x of shape \(3, 0, 2\).*training rows\), expected at least one row.*Try"),
+        ((x, y), {"validation": (x[:, :0], y[:, :0])}, r"validation rows\), expected at least one row.*Try"),
     ]
     for args, options, sentence in cases:
         with pytest.raises(ValueError, match=sentence):
@@ -435,6 +457,48 @@ def test_what_does_not_fit_is_refused_before_training():
     unstacked.density.likelihood.register_parameter("extra", torch.nn.Parameter(torch.zeros(1)))
     with pytest.raises(ValueError, match=r"'density.likelihood.extra' has the shape \(1,\).*Try"):
         fit(unstacked, x, y, epochs=1)
+
+
+@pytest.mark.parametrize("wrap", [lambda density: density, lambda density: fuse(density, at="y", weight=0.5), str])
+def test_what_is_no_process_is_refused(wrap):
+    given: Any = wrap(process("ERM").density)
+    with pytest.raises(
+        ValueError, match=rf"fit got a {type(given).__name__}, expected a ProbMix. Try ProbMix\(density"
+    ):
+        fit(given, *data(), epochs=1)
+
+
+class Shifted(Graph):
+    """Partners that are some rows further on, and no rows at all from the last ones."""
+
+    def __init__(self, shift, change=lambda partners: partners):
+        super().__init__(N)
+        self.shift, self.change = shift, change
+
+    def partners(self, anchors):
+        return self.change(anchors + self.shift)
+
+    def log_partner_prob(self, i, j):
+        return torch.zeros(i.shape)
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (Shifted(1), rf"rows must lie in 0, ..., {N - 1} .*Shifted.partners gave {N}. Try"),
+        (Shifted(-1), r"Shifted.partners gave -1. Try"),
+        (Shifted(0, torch.Tensor.double), r"partners gave torch.float64 .*expected a row number for each anchor.*Try"),
+        (Shifted(0, lambda j: j[..., :1]), r"partners gave .*of shape .*expected a row number for each anchor.*Try"),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_partners_that_are_no_rows_are_refused_before_training(graph, sentence, batch_size):
+    model = process("ProbMix", batch_size=batch_size)
+    model.graph = graph
+    with pytest.raises(ValueError, match=sentence):
+        fit(model, *data(), epochs=1)
+    with pytest.raises(ValueError, match=sentence):
+        graph.edges(torch.arange(N - 1, -1, -1)).sample(), graph.edges(torch.arange(N)).sample()
 
 
 def test_arrays_are_refused():

@@ -321,6 +321,10 @@ def test_the_elbo_of_three_rows_is_finite_at_the_corners():
         ),
         ({"weight": dist.Dirichlet(torch.ones(4)), "ways": 3}, r"event shape \(4,\).*the simplex of 3 weights"),
         ({"weight": dist.Dirichlet(torch.ones(3))}, r"expected the unit interval.*or ways=k"),
+        ({"weight": dist.Beta(torch.ones(8), 1.0).to_event(1)}, r"event shape \(8,\).*expected the unit interval.*Try"),
+        ({"weight": None}, r"the weight None, expected a number, a tensor or a law.*Try"),
+        ({"weight": "a"}, r"the weight 'a', expected a number, a tensor or a law.*Try"),
+        ({"weight": dist.Beta}, r"the weight <class .*expected a number, a tensor or a law.*Try"),
     ],
 )
 def test_weights_off_the_simplex_are_refused(options, sentence):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from torch import Tensor
-from torch.distributions import Independent
+from torch.distributions import Cauchy, Distribution, HalfCauchy, Independent
 
 from pyro_probmix.expectation import ExpectedLikelihood
 from pyro_probmix.inference.criteria import Criterion
@@ -36,7 +36,7 @@ class BetaNLL(Criterion):
 
     Raises:
         ValueError: for another number of embeddings or a beta outside of [0, 1]; when used, for a response that is discrete,
-            or whose several coordinates are not independent.
+            that has no variance (a Cauchy), or whose several coordinates are not independent.
 
     References:
         Seitzer et al. (2022), On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks,
@@ -78,6 +78,11 @@ class BetaNLL(Criterion):
                     f"site {site['name']!r} is discrete, expected a continuous response, whose variance is its weight. "
                     "Try ExpectedLogLikelihood."
                 )
+            if lacking := _without_variance(fn):
+                raise ValueError(
+                    f"site {site['name']!r} has the law {lacking}, which has no variance, expected one whose variance is its "
+                    "weight. Try ExpectedLogLikelihood."
+                )
             if fn.event_shape.numel() > 1 and not _factorises(fn):
                 raise ValueError(
                     f"site {site['name']!r} has {fn.event_shape.numel()} coordinates that a {type(fn).__name__} ties, "
@@ -97,6 +102,16 @@ class BetaNLL(Criterion):
 
     def average(self, log_prob: Tensor) -> Tensor:
         return log_prob.mean((0, 1))
+
+
+def _without_variance(p: Any) -> str | None:
+    """The name of the law within that has none, told by its class: values are not looked at in a step."""
+    if isinstance(p, ExpectedLikelihood):
+        return _without_variance(p.p)
+    if isinstance(p, Cauchy | HalfCauchy) or type(p).variance is Distribution.variance:  # torch's, not implemented
+        return type(p).__name__
+    inner = [law for law in (getattr(p, "base_dist", None), *getattr(p, "members", ())) if law is not None]
+    return next(filter(None, map(_without_variance, inner)), None)
 
 
 def _factorises(fn: Any) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pyro_probmix.calibration import GaussianMixture, Predictions, ScipyMixture
 from pyro_probmix.calibration.densities import Density
 from pyro_probmix.calibration.predictions import Kind
-from pyro_probmix.inference.prediction import PredictiveMixture
+from pyro_probmix.inference.prediction import PredictiveMixture, check_responses
 
 __all__ = ["rescale", "to_predictions"]
 
@@ -72,17 +72,16 @@ def to_predictions(
             "Try predict(..., ensemble=True), or one replica at a time."
         )
     shape = (*predictive.batch_shape, *predictive.event_shape)
-    if tuple(y.shape) != shape:
-        raise ValueError(
-            f"to_predictions got y of shape {tuple(y.shape)}, expected {shape}. Try y[:, None], or other rows."
-        )
+    check_responses("to_predictions", y, shape, exactly=True)
     if not predictive.support.check(y).all():
         raise ValueError(
             f"to_predictions got y with values that the predictive's support, {predictive.support}, does not have. "
             "Try dropping rows without a value, or a likelihood for such responses."
         )
-    if num_draws < 1:
-        raise ValueError(f"to_predictions got num_draws={num_draws}, expected at least 1. Try num_draws=1000.")
+    if not isinstance(num_draws, int | np.integer) or num_draws < 1:
+        raise ValueError(
+            f"to_predictions got num_draws={num_draws!r}, expected an integer of at least 1. Try num_draws=1000."
+        )
     marginals = _marginals(predictive.components)
     of_each = PredictiveMixture(predictive.components, 1, predictive.loc, predictive.scale)  # batch shape [(C,) N]
     num_members = of_each.batch_shape[0] if predictive.num_mixed > 1 else 1

@@ -7,6 +7,7 @@ __all__ = ["EpochMean", "Minibatches", "checked_validation"]
 import math
 from collections.abc import Iterator
 
+import pyro
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from pyro_probmix.inference.checks import check_rows, check_streamed_rows
 from pyro_probmix.inference.distributed import Ranks
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.process import ProbMix, shuffled_rows, weighted_rows
+from pyro_probmix.random_state import own_random_state
 
 FOLDED = 4096  # losses are kept until they are replaced by their mean
 
@@ -41,7 +43,7 @@ class Minibatches:
         response: name of the density's observed site.
 
     Raises:
-        ValueError: for rows that do not fit the model.
+        ValueError: for rows that do not fit the model, or none, or a graph whose partners are no rows.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Minibatches:
             self._make_room(self.stream)
         else:
             assert isinstance(x, Tensor) and y is not None
+            _check_some(x, y, "training")
             self.x, self.y = x.to(device), y.to(device)
             self.num_rows = model.num_rows(self.x, self.y)
             sizes = [self.num_rows]
@@ -80,6 +83,7 @@ class Minibatches:
         rows = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
         shared = None if self.stream is None else (False, False)
         self.response = check_rows(model, self.x[rows], self.y[rows], "training", own=shared)
+        self._check_graph()
 
     def _checked_stream(self, stream: RowStream) -> RowStream:
         graph = self.model.graph
@@ -90,8 +94,21 @@ class Minibatches:
             )
         return stream.shared_by(self.model.replicas or 1, next(self.model.parameters()).dtype)
 
+    def _check_graph(self) -> None:
+        """Draws partners for rows from the first to the last, where rows of no data are refused; not again in a step."""
+        if self.model.graph is not None:
+            size, ways = self.batch_size // self.model.ways, self.model.ways
+            anchors = torch.linspace(0, self.num_rows - 1, size, dtype=torch.float64, device=self.device).round().long()
+            # With draws of its own: training draws the same whatever is checked.
+            with own_random_state(self.device, 0), pyro.validation_enabled(True):
+                self.model.graph.edges(anchors.repeat(ways), ways).sample()
+
     def _checked_weights(self, weights: Tensor) -> Tensor:
         n, replicas = self.num_rows, self.model.replicas
+        if not isinstance(weights, Tensor):
+            raise ValueError(
+                f"fit got weights of type {type(weights).__name__}, expected a tensor. Try torch.as_tensor(weights)."
+            )
         if self.stream is not None:
             raise ValueError(
                 "fit got weights beside a stream, expected none, since they would have to be in memory. "
@@ -185,6 +202,14 @@ class EpochMean:
         return torch.stack([mean * (n / total) for mean, n in zip(self._means, self._counts, strict=True)]).sum(0)
 
 
+def _check_some(x: Tensor, y: Tensor, rows: str) -> None:
+    if not (x.dim() and y.dim() and y.numel()):
+        raise ValueError(
+            f"fit got x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)} ({rows} rows), expected at least one row. "
+            "Try x of shape [n, features] and y of shape [n, responses]."
+        )
+
+
 def checked_validation(
     model: ProbMix, rows: tuple[Tensor, Tensor] | RowStream, source: Minibatches
 ) -> tuple[Tensor | RowStream, Tensor | None, tuple[bool, bool]]:
@@ -194,6 +219,7 @@ def checked_validation(
         ValueError: for rows that do not fit the model, or a stream in other units than the training rows.
     """
     if not isinstance(rows, RowStream):
+        _check_some(*rows, "validation")
         x, y = rows[0].to(source.device), rows[1].to(source.device)
         own = _own(model, x, source.x), _own(model, y, source.y)
         check_rows(model, x, y, "validation", own=own)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import TorchDistribution
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix.batches import floating_tensor
+from pyro_probmix.handlers import Fused
+from pyro_probmix.inference.draws import DrawEmbeddings, Embedding
+from pyro_probmix.models.process import ProbMix
 
-__all__ = ["PredictiveMixture", "negative_log_likelihood", "predict"]
-
-Embedding = Literal["sample", "mean"]
+__all__ = ["PredictiveMixture", "check_responses", "negative_log_likelihood", "predict"]
 
 
 class PredictiveMixture(TorchDistribution):
@@ -32,7 +32,11 @@ class PredictiveMixture(TorchDistribution):
     Args:
         components: a distribution with batch shape [*mixed, *batch].
         num_mixed: number of leading batch dims that are mixed over.
-        loc, scale: a and c, of the standardised response; they broadcast with [*batch, *event].
+        loc, scale: a and c > 0, of the standardised response; they broadcast with [*batch, *event].
+
+    Raises:
+        ValueError: for a loc or scale that does not broadcast, a scale that is not positive, or, when used, responses that do
+            not end in the shape [N, *event].
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -45,6 +49,23 @@ class PredictiveMixture(TorchDistribution):
         self.rescaled = not (isinstance(loc, float) and isinstance(scale, float) and (loc, scale) == (0.0, 1.0))
         self.loc, self.scale = loc, scale
         super().__init__(components.batch_shape[num_mixed:], components.event_shape, validate_args=False)
+        if self.rescaled:
+            self._check_units(loc=loc, scale=scale)
+
+    def _check_units(self, **units: Tensor | float) -> None:
+        shape = self.batch_shape + self.event_shape
+        for name, value in units.items():
+            if not isinstance(value, Tensor | float | int | np.number) or not _fits(np.shape(value), shape):
+                given = f"{name} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{name}={value!r}"
+                raise ValueError(
+                    f"PredictiveMixture got {given}, expected a number or a tensor that broadcasts with the rows' responses, "
+                    f"{tuple(shape)}. Try a number, or {name}[:, None]."
+                )
+        scale = units["scale"]
+        # Looking at values waits for the device, so it is done where Pyro validates arguments.
+        looked_at = not isinstance(scale, Tensor) or dist.is_validation_enabled()
+        if looked_at and not bool(torch.as_tensor(scale > 0).all()):
+            raise ValueError(f"PredictiveMixture got scale={scale}, expected values above 0. Try scale=y.std().")
 
     @property
     def support(self) -> Any:
@@ -62,6 +83,7 @@ class PredictiveMixture(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the mean density, never the mean of logarithms; shape [..., *batch]."""
+        check_responses("log_prob", value, (*self.batch_shape[-1:], *self.event_shape))
         if self.rescaled:
             value = (value - self.loc) / self.scale
         # Leading sample dims of the value go to the left of the mixed ones.
@@ -125,32 +147,54 @@ class PredictiveMixture(TorchDistribution):
         return self.loc + self.scale * draws if self.rescaled else draws
 
 
-class _DrawEmbeddings(Messenger):
-    """Draws the embedding S times in a new leading dim, or passes its mean on."""
+def check_responses(asked: str, y: Any, shape: Sequence[int], *, exactly: bool = False) -> None:
+    """Raises ValueError for responses that would broadcast with a density, or not even that.
 
-    def __init__(self, at: str, response: str, embedding: Embedding, num_samples: int) -> None:
-        super().__init__()
-        self.at, self.response, self.embedding, self.num_samples = at, response, embedding, num_samples
-        self.drawn = False
+    Args:
+        asked: the name of what got them.
+        y: the responses.
+        shape: in which their shape has to end, [N, *event], or ``exactly`` their shape.
+    """
+    if not isinstance(y, Tensor):
+        raise ValueError(f"{asked} got y of type {type(y).__name__}, expected a tensor. Try torch.as_tensor(y).")
+    given, shape = tuple(y.shape), tuple(shape)
+    if given == shape if exactly else given[-len(shape) :] == shape or not shape:
+        return
+    if (*given, 1)[-len(shape) :] == shape:
+        advice = "y[..., None]"
+    else:
+        advice = (
+            "y[..., 0]"
+            if given[-1:] == (1,) and given[-len(shape) - 1 : -1] == shape
+            else "the responses of these rows"
+        )
+    expected = f"{shape}" if exactly else f"a shape that ends in {shape}"
+    raise ValueError(f"{asked} got y of shape {given}, expected {expected}. Try {advice}.")
 
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == self.response and not msg["is_observed"] and not msg["fn"].has_rsample:
-            # Its law is wanted, and no draw: counts and classes refuse to be drawn where one replica is not finite.
-            zero = floating_tensor(msg["fn"]).new_zeros(())
-            msg["value"] = (zero.long() if _is_categorical(msg["fn"]) else zero).expand(msg["fn"].shape())
-        if msg["name"] != self.at or msg["is_observed"]:
-            return
-        if self.embedding == "mean":
-            msg["value"] = msg["fn"].mean
-        else:
-            msg["fn"] = msg["fn"].expand((self.num_samples, *msg["fn"].batch_shape))
-            self.drawn = True
+
+def _fits(given: Sequence[int], shape: torch.Size) -> bool:
+    """Whether values of a given shape broadcast to another."""
+    try:
+        return bool(torch.broadcast_shapes(given, shape) == shape)
+    except RuntimeError:
+        return False
 
 
-def _is_categorical(p: Any) -> bool:
-    while hasattr(p, "base_dist"):
-        p = p.base_dist
-    return isinstance(p, torch.distributions.Categorical)
+@contextmanager
+def _refused(x: Tensor) -> Iterator[None]:
+    """Says what a density refused."""
+    try:
+        yield
+    except (IndexError, RuntimeError, ZeroDivisionError) as error:
+        # Not of rows: memory that ran out, and what a device says in a fit, which has looked at its rows before.
+        in_fit = isinstance(error, RuntimeError) and not dist.is_validation_enabled()
+        if in_fit or isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise
+        reason = "there is no row" if isinstance(error, ZeroDivisionError) else str(error).partition("\n")[0]
+        raise ValueError(
+            f"predict got x of shape {tuple(x.shape)} and {x.dtype}, which the density refuses: {reason}. "
+            "Try rows of the shape and dtype that it was trained on, [n, features]."
+        ) from error
 
 
 @contextmanager
@@ -181,13 +225,15 @@ def predict(
     r"""The posterior predictive density of the response, :math:`p(y \mid x) = \int p(y \mid z)\, q(z \mid x)\, dz`.
 
     Args:
-        density: a Pyro model ``density(x)``, for example a :class:`ConditionalDensity`; not the fused one.
+        density: a Pyro model ``density(x)``, for example a :class:`ConditionalDensity`; not the fused one. What comes after
+            a drawn embedding gets its draws in a dim left of all plates, over which it has to broadcast; layers that
+            normalise by channels, and convolutions, get them as rows.
         x: inputs, shaped as the density takes them. A module is run in evaluation mode, and left in the mode it was in.
         embedding: ``"sample"`` is the mixture over ``num_samples`` draws of a drawn embedding; ``"mean"`` passes the
             embedding's mean on.
         num_samples: S.
         ensemble: whether to mix over the replicas, as the members of an ensemble, too.
-        loc, scale: mean and standard deviation of the response before it was standardised, in its units; they
+        loc, scale: mean and (positive) standard deviation of the response before it was standardised, in its units; they
             broadcast with [*batch, *event].
         at, response: names of the sites.
 
@@ -195,8 +241,9 @@ def predict(
         a distribution with batch shape [N], or [R, N] with replicas that are no ensemble.
 
     Raises:
-        ValueError: if ``embedding`` is neither, the density has no such response or other latents than the embedding, or
-            an ensemble is asked of a density without replicas.
+        ValueError: if ``embedding`` is neither, ``num_samples`` is no positive integer, the density is fused, refuses x, or
+            has no such response or other latents than the embedding, loc or scale do not broadcast, or an ensemble is asked
+            of a density without replicas.
 
     Example:
         >>> import torch
@@ -210,10 +257,18 @@ def predict(
     """
     if embedding not in ("sample", "mean"):
         raise ValueError(f"predict got embedding={embedding!r}, expected 'sample' or 'mean'. Try embedding='sample'.")
-    if num_samples < 1:
-        raise ValueError(f"predict got num_samples={num_samples}, expected at least 1. Try num_samples=100.")
-    draws = _DrawEmbeddings(at, response, embedding, num_samples)
-    with poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
+    if not isinstance(num_samples, int | np.integer) or num_samples < 1:
+        raise ValueError(
+            f"predict got num_samples={num_samples!r}, expected an integer of at least 1. Try num_samples=100."
+        )
+    if isinstance(density, Fused | ProbMix):
+        raise ValueError(
+            f"predict got a {type(density).__name__}, which fuses rows, expected the density alone. Try predict(density, x)."
+        )
+    if not isinstance(x, Tensor):
+        raise ValueError(f"predict got x of type {type(x).__name__}, expected a tensor. Try torch.as_tensor(x).")
+    draws = DrawEmbeddings(at, response, embedding, num_samples)
+    with _refused(x), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
         density(x)
     site: Any = tracer.trace.nodes.get(response)
     if site is None:
@@ -226,7 +281,7 @@ def predict(
             f"predict found the latent site {others[0]!r} beside {at!r}, expected none whose prior would be drawn from. "
             "Try pyro.infer.Predictive with a guide."
         )
-    if not draws.drawn:
+    if draws.drawn is None:
         fn = fn.expand((1, *fn.batch_shape))
     if ensemble and len(fn.batch_shape) < 3:
         raise ValueError(

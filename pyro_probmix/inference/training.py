@@ -14,6 +14,14 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.inference.adam import fused_adam
+from pyro_probmix.inference.arguments import (
+    check_arguments,
+    check_criterion,
+    check_functions,
+    checked_rates,
+    made_optimizer,
+    name_of,
+)
 from pyro_probmix.inference.captured import CapturedStep, capture
 from pyro_probmix.inference.checkpoint import Checkpoint, digest
 from pyro_probmix.inference.checks import check_kinds
@@ -116,9 +124,10 @@ def fit(
             ends with the same weights bit for bit, on the same machine and versions.
 
     Raises:
-        ValueError: for arguments that do not fit, responses outside the support of the likelihood, ``compile=True``
-            for a model that cannot be compiled or captured, a step whose capture the device refuses although all that
-            is known to be refused was looked for, or a checkpoint that is damaged or of another fit.
+        ValueError: for a model that is no :class:`ProbMix`, arguments that do not fit, no rows, responses outside the
+            support of the likelihood, ``compile=True`` for a model that cannot be compiled or captured, a step whose
+            capture the device refuses although all that is known to be refused was looked for, or a checkpoint that is
+            damaged or of another fit.
 
     Warns:
         RuntimeWarning: names the replicas that diverged; says why ``compile="auto"`` could not compile or capture the
@@ -134,20 +143,19 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
+    if not isinstance(model, ProbMix):
+        raise ValueError(f"fit got a {name_of(model)}, expected a ProbMix. Try ProbMix(density, at=...).")
     check_kinds(x, y, validation)
-    if criterion is not None and not isinstance(criterion, Criterion):
-        raise ValueError(
-            f"fit got the criterion {type(criterion).__name__}, expected one of ours. Try ExpectedLogLikelihood(), "
-            f"or pyro.infer.SVI with {type(criterion).__name__}."
-        )
+    check_criterion(criterion)
+    check_arguments(epochs, patience, clip_norm, num_samples, validation)
+    check_functions(schedule=schedule, on_epoch=on_epoch)
     replicas = Replicas(model, model.replicas, names)
-    _check_arguments(epochs, patience, clip_norm, validation)
     ranks = Ranks(distributed, model.batch_size, model.ways)
-    rates = _checked_rates(learning_rate, replicas)
+    rates = checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     # A copy, since a criterion remembers how many plates deep the model is that it first met.
     criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
-    steps = optimizer(replicas.parameters, lr=float(rates.max()))
+    steps = made_optimizer(optimizer, replicas.parameters, float(rates.max()))
     train = torch.full((epochs, replicas.count), torch.nan, device=device)
     scores = torch.full((epochs, replicas.count), torch.nan, device=device)
     stack = () if model.replicas is None else (model.replicas,)
@@ -260,25 +268,3 @@ def _epoch_rate(
     if patience is not None:
         share = replicas.active.to(rates.dtype) * (1.0 if share is None else share)
     return float(top), share
-
-
-def _checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
-    rates = torch.as_tensor(learning_rate, dtype=torch.get_default_dtype()).cpu()
-    if rates.dim() and rates.shape != (replicas.count,):
-        raise ValueError(
-            f"fit got learning rates of shape {tuple(rates.shape)}, expected a number or one for each replica, "
-            f"({replicas.count},). Try learning_rate=0.005."
-        )
-    if not bool(((rates > 0) & rates.isfinite()).all()):
-        raise ValueError(f"fit got learning_rate={learning_rate}, expected values above 0. Try learning_rate=0.005.")
-    return rates
-
-
-def _check_arguments(epochs: int, patience: int | None, clip_norm: float | None, validation: object) -> None:
-    if not isinstance(epochs, int):
-        raise ValueError(f"fit got epochs={epochs}, expected an integer. Try epochs=100.")
-    for name, value in (("epochs", epochs), ("patience", patience), ("clip_norm", clip_norm)):
-        if value is not None and not value > 0:
-            raise ValueError(f"fit got {name}={value}, expected a value above 0. Try {name}=10.")
-    if patience is not None and validation is None:
-        raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro.poutine.indep_messenger import IndepMessenger
@@ -57,8 +58,8 @@ class ProbMix(nn.Module):
         x [n, ...] and y [n, ...]; with replicas also [R, n, ...], the rows of each replica.
 
     Raises:
-        ValueError: for alpha <= 0, beta < 0, an odd batch size (no multiple of k), ``clean`` where nothing is fused, or data
-            that do not fit the graph.
+        ValueError: for alpha <= 0, beta < 0, a graph that is none, an odd batch size (no multiple of k), ``clean`` where
+            nothing is fused, or data that do not fit the graph.
 
     References:
         El-Laham et al. (2025), eq. (11) to (14), (20) to (22). Pinto et al. (2022), Using Mixup as a Regularizer Can
@@ -104,6 +105,14 @@ class ProbMix(nn.Module):
         self.replicas: int | None = getattr(density, "replicas", None)
         if not isinstance(ways, int) or ways < 2:
             raise ValueError(f"ProbMix got ways={ways!r}, expected an integer of at least 2. Try ways=2.")
+        if graph is not None and not isinstance(graph, Graph):
+            raise ValueError(
+                f"ProbMix got graph={graph!r}, expected a Graph. Try graph=NearestNeighborGraph(x, k=5), or graph=None."
+            )
+        if batch_size is not None and not isinstance(batch_size, int | np.integer):
+            raise ValueError(
+                f"ProbMix got batch_size={batch_size!r}, expected an integer. Try {-(-32 // ways) * ways}."
+            )
         if batch_size is not None and (batch_size < ways or batch_size % ways):
             parts = "an even number of rows, two halves" if ways == 2 else f"a multiple of {ways} rows, equal parts"
             raise ValueError(

@@ -1,0 +1,85 @@
+"""Whether what a fit is asked for can be done, before anything is."""
+
+from __future__ import annotations
+
+__all__ = ["check_arguments", "check_criterion", "check_functions", "checked_rates", "made_optimizer", "name_of"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_probmix.inference.criteria import Criterion
+from pyro_probmix.inference.replicas import Replicas
+
+
+def checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
+    try:
+        rates = torch.as_tensor(learning_rate, dtype=torch.get_default_dtype()).cpu()
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(
+            f"fit got learning_rate={learning_rate!r}, expected a number or a tensor. Try learning_rate=0.005."
+        ) from None
+    if rates.dim() and rates.shape != (replicas.count,):
+        raise ValueError(
+            f"fit got learning rates of shape {tuple(rates.shape)}, expected a number or one for each replica, "
+            f"({replicas.count},). Try learning_rate=0.005."
+        )
+    if not bool(((rates > 0) & rates.isfinite()).all()):
+        raise ValueError(f"fit got learning_rate={learning_rate}, expected values above 0. Try learning_rate=0.005.")
+    return rates
+
+
+def made_optimizer(
+    make: Callable[..., torch.optim.Optimizer], parameters: list[torch.nn.Parameter], rate: float
+) -> torch.optim.Optimizer:
+    expected = "expected a class of torch.optim, or a function from (parameters, lr=...) to such an optimizer"
+    try:
+        made = make(parameters, lr=rate)
+    except TypeError as error:  # an optimizer, or a maker of Pyro's, in the place of a class
+        raise ValueError(
+            f"fit got the optimizer {name_of(make)}, {expected}: {error}. Try optimizer=torch.optim.Adam."
+        ) from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(
+            f"fit got the optimizer {name_of(make)}, which makes a {name_of(made)}, {expected}. Try optimizer=torch.optim.Adam."
+        )
+    return made
+
+
+def check_criterion(criterion: object) -> None:
+    if isinstance(criterion, type) and issubclass(criterion, Criterion):
+        name = criterion.__name__
+        raise ValueError(f"fit got the class {name} as criterion, expected one made of it. Try criterion={name}().")
+    if criterion is not None and not isinstance(criterion, Criterion):
+        raise ValueError(
+            f"fit got the criterion {name_of(criterion)}, expected one of ours. Try ExpectedLogLikelihood(), "
+            f"or pyro.infer.SVI with {name_of(criterion)}."
+        )
+
+
+def check_functions(**functions: object) -> None:
+    for name, value in functions.items():
+        if value is not None and not callable(value):
+            raise ValueError(f"fit got {name}={value!r}, expected a function. Try {name}=None.")
+
+
+def name_of(thing: object) -> str:
+    """Of a class or function itself, or of the class of anything else."""
+    return str(getattr(thing, "__name__", type(thing).__name__))
+
+
+def check_arguments(
+    epochs: int, patience: int | None, clip_norm: float | None, num_samples: int, validation: object
+) -> None:
+    for name, value in (("epochs", epochs), ("num_samples", num_samples)):
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"fit got {name}={value!r}, expected an integer. Try {name}=100.")
+    given: dict[str, Any] = {"epochs": epochs, "patience": patience, "clip_norm": clip_norm, "num_samples": num_samples}
+    for name, number in given.items():
+        if number is not None and not (isinstance(number, float | int | np.number) and number > 0):
+            raise ValueError(f"fit got {name}={number!r}, expected a value above 0. Try {name}=10.")
+    if patience is not None and validation is None:
+        raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")
