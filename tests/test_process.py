@@ -254,6 +254,15 @@ def test_only_the_rows_plate_is_scaled_though_another_may_be_as_large(at):
         ProbMix(Grouped(), at=at, batch_size=8)(x, y)
 
 
+def test_shapes_that_are_no_numbers_are_refused(table):
+    for name in ("alpha", "beta"):
+        for value in (None, "a", [[1.0], [1.0, 2.0]]):
+            with pytest.raises(
+                ValueError, match=rf"ProbMix got {name}=.*, expected a number or a tensor\. Try {name}=0\.1"
+            ):
+                process("ProbMix", table, **{name: value})
+
+
 def test_data_of_another_kind_are_refused(table):
     x, y = table
     for args, sentence in (

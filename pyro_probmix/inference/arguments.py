@@ -16,6 +16,7 @@ from pyro_probmix.inference.replicas import Replicas
 
 
 def checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
+    """The learning rate, [] or [R]; raises ValueError unless it is above 0."""
     try:
         rates = torch.as_tensor(learning_rate, dtype=torch.get_default_dtype()).cpu()
     except (RuntimeError, TypeError, ValueError):
@@ -35,6 +36,7 @@ def checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
 def made_optimizer(
     make: Callable[..., torch.optim.Optimizer], parameters: list[torch.nn.Parameter], rate: float
 ) -> torch.optim.Optimizer:
+    """The optimizer of the parameters; raises ValueError if what should make it makes none."""
     expected = "expected a class of torch.optim, or a function from (parameters, lr=...) to such an optimizer"
     try:
         made = make(parameters, lr=rate)
@@ -50,6 +52,7 @@ def made_optimizer(
 
 
 def check_criterion(criterion: object) -> None:
+    """Raises ValueError unless it is a :class:`Criterion` or None."""
     if isinstance(criterion, type) and issubclass(criterion, Criterion):
         name = criterion.__name__
         raise ValueError(f"fit got the class {name} as criterion, expected one made of it. Try criterion={name}().")
@@ -61,6 +64,7 @@ def check_criterion(criterion: object) -> None:
 
 
 def check_functions(**functions: object) -> None:
+    """Raises ValueError unless each is a function or None."""
     for name, value in functions.items():
         if value is not None and not callable(value):
             raise ValueError(f"fit got {name}={value!r}, expected a function. Try {name}=None.")
@@ -74,6 +78,7 @@ def name_of(thing: object) -> str:
 def check_arguments(
     epochs: int, patience: int | None, clip_norm: float | None, num_samples: int, validation: object
 ) -> None:
+    """Raises ValueError for numbers that are none, or not above 0."""
     for name, value in (("epochs", epochs), ("num_samples", num_samples)):
         if not isinstance(value, int | np.integer):
             raise ValueError(f"fit got {name}={value!r}, expected an integer. Try {name}=100.")

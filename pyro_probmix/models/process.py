@@ -145,7 +145,10 @@ class ProbMix(nn.Module):
             self._handler()  # refuses options that are not there now, not at the first step
 
     def _per_replica(self, name: str, value: float | Tensor) -> Tensor:
-        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        try:
+            value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        except (RuntimeError, TypeError, ValueError):
+            raise ValueError(f"ProbMix got {name}={value!r}, expected a number or a tensor. Try {name}=0.1.") from None
         if value.dim() == 0:
             return value
         if value.shape != (self.replicas,):
