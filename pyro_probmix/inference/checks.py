@@ -13,13 +13,14 @@ from pyro import poutine
 from pyro.distributions.torch_distribution import MaskedDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import Independent
 from torch.distributions.constraints import is_dependent
 
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
-from pyro_probmix.models.likelihoods import Likelihood
 from pyro_probmix.models.process import ProbMix
 from pyro_probmix.random_state import own_random_state
+from pyro_probmix.supports import is_fixed
 
 CHECKED_ROWS = 8_192  # at once, so that what a check computes is small beside a block
 
@@ -84,15 +85,16 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
             f"fit got responses of shape {tuple(y.shape)}, expected [..., {wanted_shape}], one for each of the {rows} rows. "
             "Try y.reshape or num_outputs."
         )
-    if isinstance(model.density, ConditionalDensity) and isinstance(model.density.likelihood, Likelihood):
-        _check_support(fn.support, y, True, type(model.density.likelihood).__name__, rows)
+    site = sites[response]
+    if _unmasked(site)[1] is True and _is_known(fn):
+        _check_responses(site, y, rows)
         return response
-    # The law of one's own may have a support or a mask that differs from row to row.
-    size = max(2, CHECKED_ROWS // (model.replicas or 1))
+    # The support or the mask of a law may differ from row to row.
+    size = min(model.batch_size or n, max(2, CHECKED_ROWS // (model.replicas or 1)))
     for start in range(0, n, size):
         part = slice(start, start + size)
         own_x, own_y = (v[:, part] if of_each else v[part] for v, of_each in zip((x, y), own, strict=True))
-        _check_rows_of(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], rows)
+        _check_responses(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], own_y, rows)
     return response
 
 
@@ -165,23 +167,33 @@ def _in_rows(site: dict[str, Any]) -> bool:
     return any(frame.dim == -1 for frame in site["cond_indep_stack"])
 
 
-def _check_rows_of(site: dict[str, Any], rows: str) -> None:
-    """Checks the responses of a run of a density of one's own: whether they are in its support, and what is masked."""
-    fn, mask = site["fn"], site["mask"]
+def _unmasked(site: dict[str, Any]) -> tuple[Any, bool | Tensor]:
+    """The law at a site, and which rows count."""
+    fn, mask = site["fn"], True if site["mask"] is None else site["mask"]
     while isinstance(fn, MaskedDistribution):
-        mask = fn._mask if mask is None else mask & fn._mask
-        fn = fn.base_dist
-    counts = True if mask is None else mask
+        mask, fn = mask & fn._mask, fn.base_dist
+    return fn, mask
+
+
+def _is_known(fn: Any) -> bool:
+    """Whether the law's support is that of all rows."""
+    with suppress(NotImplementedError):
+        return is_dependent(fn.support) or is_fixed(fn.support)
+    return True
+
+
+def _check_responses(site: dict[str, Any], y: Tensor, rows: str) -> None:
+    """Checks whether responses are in the support of the law at a site, and count if they are held out."""
+    fn, counts = _unmasked(site)
     if rows == "validation" and not bool(torch.as_tensor(counts).all()):
         raise ValueError(
             f"the density masks the response {site['name']!r} of some validation rows, expected rows that all count. "
             "Try validation rows that have labels."
         )
-    with suppress(NotImplementedError):  # a law that does not tell
-        _check_support(fn.support, site["value"], counts, type(fn).__name__, rows)
-
-
-def _check_support(support: Any, y: Tensor, counts: bool | Tensor, law: str, rows: str) -> None:
+    try:
+        support = fn.support
+    except NotImplementedError:  # a law that does not tell
+        return
     if is_dependent(support):  # nor does this one
         return
     inside = support.check(y)
@@ -189,6 +201,7 @@ def _check_support(support: Any, y: Tensor, counts: bool | Tensor, law: str, row
         told = str(support)
         if len(told) > 80:  # with the bounds of all rows
             told = f"each in the {type(support).__name__} of its row"
+        law = type(fn.base_dist if isinstance(fn, Independent) else fn).__name__
         raise ValueError(
             f"fit got responses outside of the support of {law} ({rows} rows), expected {told}. "
             "Try another likelihood, or another scale of the response."
