@@ -248,10 +248,28 @@ def test_only_the_rows_plate_is_scaled_though_another_may_be_as_large(at):
     for batch_size, plate in ((6, None), (8, "data"), (10, "data")):
         trace = poutine.trace(ProbMix(Grouped(), at=at, batch_size=batch_size, plate=plate)).get_trace(x, y)
         assert trace.nodes["level"]["scale"] == 1 and trace.nodes["y"]["scale"] == 80 / batch_size
-    with pytest.raises(
-        ValueError, match=r"plates 'groups' and 'data' of 8 members each.*Try ProbMix\(\.\.\., plate='data'\)"
-    ):
+    with pytest.raises(ValueError, match=r"plates 'groups' and 'data' of 8 members each.*Try plate='data'"):
         ProbMix(Grouped(), at=at, batch_size=8)(x, y)
+    sentence = (
+        r"ProbMix\(plate='date'\) met no such plate of 8 rows.*Try" if at is None else "expected the plate 'date'"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        ProbMix(Grouped(), at=at, batch_size=8, plate="date")(x, y)
+
+
+def test_two_plates_of_rows_are_named():
+    def density(x, y=None):
+        with pyro.plate("a", len(x)):
+            pyro.deterministic("twice", 2 * x[:, 0])
+            pyro.sample("u", dist.Normal(x[:, 0], 1.0), obs=y)
+        with pyro.plate("b", len(x)):
+            pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
+
+    x = torch.randn(24, 1)
+    with pytest.raises(ValueError, match=r"or plate=\['a', 'b'\], if both are"):
+        ProbMix(density, at=None, batch_size=8)(x, x[:, 0])
+    trace = poutine.trace(ProbMix(density, at=None, batch_size=8, plate=["a", "b"])).get_trace(x, x[:, 0])
+    assert trace.nodes["u"]["scale"] == trace.nodes["y"]["scale"] == 3
 
 
 def test_shapes_that_are_no_numbers_are_refused(table):

@@ -346,6 +346,21 @@ def test_labels_outside_of_the_support_of_ones_own_law_are_refused():
         with pytest.raises(ValueError, match=r"outside of the support of \w+ \(training rows\).*Try"):
             fit(ProbMix(Own(observed(law)), at=None), x, y, epochs=2)
 
+    # What is observed need not be y itself, and a law may be told not to mind.
+    y = torch.randint(1, 3, (30,)).float()
+    shifted = Own(lambda loc, x, y: pyro.sample("y", dist.Bernoulli(logits=loc), obs=None if y is None else y - 1))
+    assert fit(ProbMix(shifted, at="y"), x, y, epochs=2).train_loss.isfinite().all()
+    with pytest.raises(ValueError, match="outside of the support of Bernoulli"):
+        fit(ProbMix(shifted, at="y"), x, y + 1, epochs=2)
+    lax = Own(observed(lambda loc: dist.Bernoulli(logits=loc, validate_args=False)))
+    assert fit(ProbMix(lax, at=None), x, y / 4, epochs=2).train_loss.isfinite().all()
+
+    def padded(loc, x, y):
+        law = dist.Exponential(loc.exp()[..., None]).mask(x > 0).to_event(1)
+        return pyro.sample("y", law, obs=y)
+
+    assert fit(ProbMix(Own(padded), at=None), x, torch.where(x > 0, x, -1.0), epochs=2).train_loss.isfinite().all()
+
     def masked(loc, x, y):
         with pyro.poutine.mask(mask=x[:, 0] < 0):
             return pyro.sample("y", dist.Exponential(loc.exp()), obs=y)
@@ -382,8 +397,16 @@ def test_what_a_fit_cannot_train_is_refused():
         def forward(self, x):  # type: ignore[override] # the mistake
             return super().forward(x)
 
+    class Grouped(Own):
+        def forward(self, x, y=None):
+            with pyro.plate("groups", 5):
+                level = pyro.sample("level", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", len(x)):
+                return pyro.sample("y", dist.Normal(self.linear(x)[..., 0] + level[..., 0], 1.0), obs=y)
+
     for density, sentence in (
         (Global(None), "the latent 'shift' outside of the rows' plate.*Try SVI"),
+        (Grouped(None), "the latent 'level' outside of the rows' plate.*Try SVI"),
         (Own(parameter), "the parameter 'spread' in Pyro's store, which fit would not train.*Try"),
         (Bare(None), "the response 'y' is in no plate at dim=-1.*Try"),
         (

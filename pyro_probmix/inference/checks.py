@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = ["check_kinds", "check_rows", "check_streamed_rows"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import MaskedDistribution
@@ -75,7 +77,7 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
     few_x, few_y = (v[:, :2] if of_each else v[:2] for v, of_each in zip((x, y), own, strict=True))
     sites = _sites(model, few_x, few_y, f"two of the {rows} rows")
     response = _response(sites)
-    _check_trained(model, sites)
+    _check_trained(model, sites, response)
     fn = sites[response]["fn"]
     n = x.shape[1] if own[0] else x.shape[0]
     rows_dim = -1 - fn.event_dim
@@ -85,16 +87,16 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
             f"fit got responses of shape {tuple(y.shape)}, expected [..., {wanted_shape}], one for each of the {rows} rows. "
             "Try y.reshape or num_outputs."
         )
-    site = sites[response]
-    if _unmasked(site)[1] is True and _is_known(fn):
-        _check_responses(site, y, rows)
+    site, is_strict = sites[response], partial(_is_strict, model, few_x, few_y, response)
+    if site["value"] is few_y and site["mask"] is None and _is_known(fn):
+        _check_responses(site | {"value": y}, rows, is_strict)
         return response
-    # The support or the mask of a law may differ from row to row.
+    # The support or the mask of a law may differ from row to row, and what is observed need not be y itself.
     size = min(model.batch_size or n, max(2, CHECKED_ROWS // (model.replicas or 1)))
     for start in range(0, n, size):
         part = slice(start, start + size)
         own_x, own_y = (v[:, part] if of_each else v[part] for v, of_each in zip((x, y), own, strict=True))
-        _check_responses(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], own_y, rows)
+        _check_responses(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], rows, is_strict)
     return response
 
 
@@ -103,7 +105,7 @@ def _of_each(model: ProbMix, values: Tensor) -> bool:
 
 
 def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:
-    """The sites of a run of the density on some rows, which leaves no trace."""
+    """The sites of a run of the density on some rows, of which neither random numbers nor running statistics tell."""
     training = model.training
     model.eval()
     try:
@@ -129,7 +131,7 @@ def _response(sites: dict[str, Any]) -> str:
             f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
         )
     (response,) = observed
-    if not _in_rows(sites[response]):
+    if not _plates(sites[response]):
         raise ValueError(
             f"the response {response!r} is in no plate at dim=-1, expected one of the rows. "
             "Try `with pyro.plate('data', len(x)):` around it."
@@ -137,11 +139,13 @@ def _response(sites: dict[str, Any]) -> str:
     return response
 
 
-def _check_trained(model: ProbMix, sites: dict[str, Any]) -> None:
+def _check_trained(model: ProbMix, sites: dict[str, Any], response: str) -> None:
     """Raises ValueError for what a fit would leave as it is: it moves the parameters of the module, and infers no latents."""
     ours = {id(parameter) for parameter in model.parameters()}
+    of_rows = _plates(sites[response]) | set(model.plates)
     for name, site in sites.items():
-        if _is_sampled(site) and not site["is_observed"] and not _in_rows(site):
+        latent = _is_sampled(site) and not site["is_observed"] and not site["infer"].get("is_auxiliary")
+        if latent and not of_rows & _plates(site):
             raise ValueError(
                 f"the density has the latent {name!r} outside of the rows' plate, which fit would draw from its prior at each "
                 "step, expected parameters. Try SVI with PriorGuide(process, AutoNormal(density))."
@@ -163,47 +167,61 @@ def _is_sampled(site: Any) -> bool:
     return site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
 
 
-def _in_rows(site: dict[str, Any]) -> bool:
-    return any(frame.dim == -1 for frame in site["cond_indep_stack"])
+def _plates(site: dict[str, Any]) -> set[str]:
+    """The names of a site's plates that may be of rows."""
+    return {frame.name for frame in site["cond_indep_stack"] if frame.dim == -1}
 
 
-def _unmasked(site: dict[str, Any]) -> tuple[Any, bool | Tensor]:
-    """The law at a site, and which rows count."""
-    fn, mask = site["fn"], True if site["mask"] is None else site["mask"]
-    while isinstance(fn, MaskedDistribution):
-        mask, fn = mask & fn._mask, fn.base_dist
-    return fn, mask
+def _unmasked(fn: Any) -> tuple[Any, bool | Tensor]:
+    """A law without the masks in it, and what of it counts: each row, or each coordinate where these are masked."""
+    if not isinstance(fn, MaskedDistribution | Independent):
+        return fn, True
+    base, counts = _unmasked(fn.base_dist)
+    if isinstance(fn, MaskedDistribution):
+        return base, counts & fn._mask
+    return (fn, True) if counts is True else (base, counts)
 
 
 def _is_known(fn: Any) -> bool:
-    """Whether the law's support is that of all rows."""
+    """Whether the law's support is that of all rows, and nothing in it is masked."""
     with suppress(NotImplementedError):
-        return is_dependent(fn.support) or is_fixed(fn.support)
+        return _unmasked(fn)[1] is True and (is_dependent(fn.support) or is_fixed(fn.support))
     return True
 
 
-def _check_responses(site: dict[str, Any], y: Tensor, rows: str) -> None:
+def _is_strict(model: ProbMix, x: Tensor, y: Tensor, response: str) -> bool:
+    """Whether the law would refuse what is not in its support, unless it is told not to by ``validate_args=False``."""
+    with suppress(ValueError), pyro.validation_enabled(True):
+        fn = _unmasked(_sites(model, x, y, "two rows")[response]["fn"])[0]
+        return (fn.base_dist if isinstance(fn, Independent) else fn).__dict__.get("_validate_args") is not False
+    return True
+
+
+def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bool]) -> None:
     """Checks whether responses are in the support of the law at a site, and count if they are held out."""
-    fn, counts = _unmasked(site)
-    if rows == "validation" and not bool(torch.as_tensor(counts).all()):
+    mask = True if site["mask"] is None else site["mask"]
+    if rows == "validation" and not bool(torch.as_tensor(mask).all()):
         raise ValueError(
             f"the density masks the response {site['name']!r} of some validation rows, expected rows that all count. "
             "Try validation rows that have labels."
         )
+    fn, counts = _unmasked(site["fn"])
+    base = fn.base_dist if isinstance(fn, Independent) else fn
     try:
         support = fn.support
     except NotImplementedError:  # a law that does not tell
         return
     if is_dependent(support):  # nor does this one
         return
-    inside = support.check(y)
-    if not bool((inside | ~torch.as_tensor(counts, device=inside.device)).all()):
+    inside = support.check(site["value"])
+    coordinates = inside.dim() - len(site["fn"].batch_shape)  # 0, or the event's dims
+    of_rows = torch.as_tensor(mask, device=inside.device)[(..., *(None,) * coordinates)]
+    if not bool((inside | ~(of_rows & counts)).all()) and is_strict():
         told = str(support)
         if len(told) > 80:  # with the bounds of all rows
             told = f"each in the {type(support).__name__} of its row"
-        law = type(fn.base_dist if isinstance(fn, Independent) else fn).__name__
         raise ValueError(
-            f"fit got responses outside of the support of {law} ({rows} rows), expected {told}. "
+            f"fit got responses outside of the support of {type(base).__name__} ({rows} rows), expected {told}. "
             "Try another likelihood, or another scale of the response."
         )
 

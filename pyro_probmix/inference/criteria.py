@@ -268,7 +268,7 @@ class _Draws(Messenger):
 def _one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
     unwrapped = poutine.unwrap(guide)
     if isinstance(unwrapped, GuideMessenger):
-        if unwrapped.model is not model:
+        if unwrapped.model != model:  # a bound method is another object each time
             raise ValueError(
                 "the criterion got a guide of another model than the one beside it, which would not be run, expected the same. "
                 "Try PriorGuide(model, guide) of that very model, as fuse gave it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -49,7 +50,7 @@ class ProbMix(nn.Module):
         kernel, labels: see :func:`~pyro_probmix.fuse`.
         batch_size: B, rows of a step, even (a multiple of k); None takes all n (and some twice, if n is none).
         ways: k, the rows that are fused, at least 2.
-        plate: name of the rows' plate; by default the one of as many rows as a step has.
+        plate: name of the rows' plate, or names of several; by default the one at dim=-1 of as many rows as a step has.
         clean: whether the likelihood of the minibatch's rows themselves, whose densities are not fused and whose labels are
             not perturbed, is added to that of the edges. (A ``kernel`` of one's own perturbs these labels too, with all
             weight on each row's own.)
@@ -95,7 +96,7 @@ class ProbMix(nn.Module):
         labels: Labels = "sample",
         batch_size: int | None = None,
         ways: int = 2,
-        plate: str | None = None,
+        plate: str | Sequence[str] | None = None,
         clean: bool = False,
     ) -> None:
         super().__init__()
@@ -126,7 +127,7 @@ class ProbMix(nn.Module):
             )
         self.batch_size = batch_size
         self.ways = ways
-        self.plate = plate
+        self.plates = () if plate is None else (plate,) if isinstance(plate, str) else tuple(plate)
         self.clean = clean
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
@@ -139,7 +140,7 @@ class ProbMix(nn.Module):
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
         self._fusion: dict[str, Any] = {
-            "pool": pool, "kernel": kernel, "labels": labels, "ways": ways, "plate": plate, "clean": clean
+            "pool": pool, "kernel": kernel, "labels": labels, "ways": ways, "clean": clean
         }  # fmt: skip
         if at is not None:
             self._handler()  # refuses options that are not there now, not at the first step
@@ -196,7 +197,8 @@ class ProbMix(nn.Module):
         if self.ways > 2:
             weight = SymmetricDirichlet(self.alpha, self.ways)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
-        return FuseMessenger(self.at, weight=weight, beta=beta, **self._fusion)
+        plate = self.plates[0] if len(self.plates) == 1 else None
+        return FuseMessenger(self.at, weight=weight, beta=beta, plate=plate, **self._fusion)
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
         graph = CompleteGraph(n) if self.graph is None else self.graph
@@ -213,7 +215,7 @@ class ProbMix(nn.Module):
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
         size = rows.shape[-1]
         # With clean rows, half of them stand for all n, and the other half once more.
-        with _ScaleRows(n / size * (2 if self.clean else 1), size, self.plate):
+        with _ScaleRows(n / size * (2 if self.clean else 1), size, self.plates):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
@@ -228,7 +230,7 @@ class ProbMix(nn.Module):
     def num_rows(self, x: Tensor, y: Tensor | None = None) -> int:
         """n, after a check that x, y and the graph agree on it."""
         for name, value in (("x", x), ("y", x if y is None else y)):
-            if not isinstance(value, Tensor):
+            if not (hasattr(value, "shape") and hasattr(value, "to")):  # as a tensor or a tensordict has them
                 raise ValueError(
                     f"ProbMix got {name} of type {type(value).__name__}, expected a tensor, a row for each row of the data. "
                     f"Try torch.as_tensor({name}), or one tensor whose columns the density takes apart."
@@ -257,25 +259,38 @@ class _ScaleRows(Messenger):
     Args:
         scale: rows of the data set for one of the minibatch.
         batch_size: rows of the minibatch.
-        plate: name of their plate; None for the one at dim=-1 of that size.
+        plates: names of their plates; none for the one at dim=-1 of that size.
     """
 
-    def __init__(self, scale: float, batch_size: int, plate: str | None) -> None:
+    def __init__(self, scale: float, batch_size: int, plates: Sequence[str]) -> None:
         super().__init__()
-        self.scale, self.batch_size, self.plate = scale, batch_size, plate
-        self._met: str | None = None
+        self.scale, self.batch_size, self.plates = scale, batch_size, plates
+        self._met: set[str] = set()
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        missing = sorted(set(self.plates) - self._met)
+        if exc_type is None and missing:
+            raise ValueError(
+                f"ProbMix(plate={missing[0]!r}) met no such plate of {self.batch_size} rows, expected one of the density's. "
+                "Try the name in its `with pyro.plate(name, len(x)):`."
+            )
 
     def _pyro_sample(self, msg: Any) -> None:
+        if msg["infer"].get("_deterministic"):
+            return
         for frame in msg["cond_indep_stack"]:
-            if frame.dim != -1 or frame.size != self.batch_size or self.plate not in (None, frame.name):
+            named = frame.name in self.plates if self.plates else frame.dim == -1
+            if not named or frame.size != self.batch_size:
                 continue
-            if self._met not in (None, frame.name):
+            if not self.plates and self._met not in (set(), {frame.name}):
                 # Another plate may have as many members by chance, and what is in it is not to be scaled.
+                (other,) = self._met
                 raise ValueError(
-                    f"ProbMix met the plates {self._met!r} and {frame.name!r} of {frame.size} members each at dim=-1, expected "
-                    f"one, that of the rows. Try ProbMix(..., plate={frame.name!r})."
+                    f"ProbMix met the plates {other!r} and {frame.name!r} of {frame.size} members each, expected one. "
+                    f"Try plate={frame.name!r}, if that is the rows', or plate=[{other!r}, {frame.name!r}], if both are."
                 )
-            self._met = frame.name
+            self._met.add(frame.name)
             msg["scale"] = msg["scale"] * self.scale
 
 
