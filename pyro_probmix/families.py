@@ -36,6 +36,7 @@ class Family:
                 "Try return (eta,), whose comma makes it a tuple."
             )
         shape = p.batch_shape
+        given = [eta.expand(shape) if not eta.dim() else eta for eta in given]  # all rows may share a number
         for eta in given:
             if not all(a in (1, b) for a, b in zip_longest(eta.shape[: len(shape)], shape)):
                 raise ValueError(

@@ -155,8 +155,8 @@ class FuseMessenger(Messenger):
             )
         if _is_reparameterised(msg):
             raise ValueError(
-                f"site {self.at!r} was reparameterised inside of fuse, which leaves a point of its density, expected the "
-                "density. Try poutine.reparam(fuse(model, ...), config)."
+                f"site {self.at!r} is an observed point without a density, as reparameterised inside of fuse, expected the "
+                "density. Try poutine.reparam(fuse(model, ...), config), or pyro.deterministic for a point."
             )
         rows = find_rows(msg, self.at, self.plate, self.ways, self.clean)
         refuse_enumerated_rows(msg, self.at, rows, self._enumerated)
@@ -168,7 +168,8 @@ class FuseMessenger(Messenger):
         try:
             fused = pool_rows(msg["fn"], weights, shift=rows.shift, dim=rows.dim, pool=self.pool, ways=self.ways)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"site {self.at!r} cannot be fused: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"site {self.at!r} cannot be fused: {error}") from error
         msg["fn"] = fused
         self._mask_partners(msg)
         if deterministic:

@@ -70,7 +70,8 @@ class Perturbation:
         try:
             law: Any = self._law(fn, y, rows, weights, linearly)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"the labels of site {msg['name']!r} cannot be perturbed: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"the labels of site {msg['name']!r} cannot be perturbed: {error}") from error
         if self.labels == "expected":
             msg["fn"] = ExpectedLikelihood(fn, law)
         else:
@@ -91,10 +92,12 @@ class Perturbation:
                     f"{type(kernel).__name__}.pooled gave a {type(law).__name__}, expected a distribution. "
                     "Try dist.Delta(label, event_dim=event_dim)."
                 )
-            own_batch = (1,) * (len(batch) - len(law.batch_shape)) + law.batch_shape
-            if len(own_batch) > len(batch) or any(a not in (1, b) for a, b in zip(own_batch, batch, strict=True)):
+            drawn, wanted = law.batch_shape + law.event_shape, batch + y.shape[y.dim() - fn.event_dim :]
+            if len(drawn) > len(wanted) or any(
+                a not in (1, b) for a, b in zip(reversed(drawn), reversed(wanted), strict=False)
+            ):
                 raise ValueError(
-                    f"their law has the batch {tuple(law.batch_shape)}, the rows {tuple(batch)}, expected no larger one. "
+                    f"their law has draws of shape {tuple(drawn)}, expected no larger ones than the labels, {tuple(wanted)}. "
                     "Try a beta that is a number, or one for each replica, [R, 1]."
                 )
             return law

@@ -8,10 +8,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from pyro.infer import SVI, JitTrace_ELBO, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.infer.reparam import LocScaleReparam
-from pyro.nn import PyroModule
+from pyro.nn import PyroModule, PyroParam
 from pyro.optim import ClippedAdam
 from torch import nn
 
@@ -550,6 +550,30 @@ def test_svi_trains_the_parameters_of_a_fused_module(own):
     pyro.clear_param_store()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")  # torch's, of what Pyro's loss does
+def test_a_jitted_loss_takes_a_fused_pyro_module_alone():
+    class Slope(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.slope = PyroParam(torch.zeros(()))
+
+        def forward(self, x, y=None):
+            return regression(x, y, self.slope)
+
+    x = torch.randn(8)
+    fused = fuse(Slope(), at="y", weight=dist.Beta(0.5, 0.5))
+    svi = SVI(fused, PriorGuide(fused), ClippedAdam({"lr": 0.1}), JitTrace_ELBO(ignore_jit_warnings=True))
+    losses = [svi.step(x, 2 * x) for _ in range(40)]
+    assert sum(losses[-10:]) < sum(losses[:10]) and fused.model.slope > 1
+    plain = fuse(Regression(), at="y", weight=dist.Beta(0.5, 0.5))
+    svi = SVI(plain, PriorGuide(plain), ClippedAdam({"lr": 0.1}), JitTrace_ELBO(ignore_jit_warnings=True))
+    with pytest.raises(
+        ValueError, match=r"a jitted loss looks for the parameter 'model\.linear\.weight'.*Try Trace_ELBO"
+    ):
+        svi.step(x[:, None], x)
+    pyro.clear_param_store()
+
+
 def test_a_site_that_is_reparameterised_inside_is_refused(rows):
     x, y = rows
 
@@ -559,7 +583,9 @@ def test_a_site_that_is_reparameterised_inside_is_refused(rows):
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
     config: dict[str, Any] = {"z": LocScaleReparam(0.0)}
-    with pytest.raises(ValueError, match=r"'z' was reparameterised inside of fuse.*Try poutine.reparam\(fuse"):
+    with pytest.raises(
+        ValueError, match=r"'z' is an observed point without a density, as reparam.*Try poutine.reparam\(fuse"
+    ):
         fuse(poutine.reparam(model, config), at="z", weight=0.5)(x, y)
     trace = poutine.trace(poutine.reparam(fuse(model, at="z", weight=0.5), config)).get_trace(x, y)
     noise = trace.nodes["z_decentered"]["value"]

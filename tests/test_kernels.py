@@ -430,7 +430,11 @@ class Wrong(Kernel):
         (torch.zeros(8), {"kernel": GaussianKernel(torch.ones(3))}, r"beta has the shape \(3,\).*\(8,\), expected"),
         (torch.zeros(8), {"beta": torch.ones(3)}, r"beta has the shape \(3,\).*\(8,\), expected"),
         (torch.zeros(8, dtype=torch.long), {"beta": torch.ones(3)}, r"beta has the shape \(3,\).*\(8,\), expected"),
-        (torch.zeros(8), {"beta": torch.ones(3, 1)}, r"the batch \(3, 8\), the rows \(8,\), expected no larger one"),
+        (
+            torch.zeros(8),
+            {"beta": torch.ones(3, 1)},
+            r"draws of shape \(3, 8\), expected no larger ones than the labels, \(8,\)",
+        ),
     ],
 )
 def test_labels_that_cannot_be_perturbed_are_named_by_their_site(

@@ -203,12 +203,50 @@ def test_what_is_fused_is_refused(wrap):
 @pytest.mark.parametrize("replicas", [None, 3])
 @pytest.mark.parametrize(
     ("shape", "advice"),
-    [((N,), r"y\[..., None\]"), ((1, 1), "the responses"), ((N - 1, 1), "the responses"), ((), "the responses")],
+    [((N,), r"y\[..., None\]"), ((N - 1, 1), "the responses"), ((), "the responses")],
 )
 def test_responses_that_would_broadcast_are_refused(replicas, shape, advice):
     predictive = predict(density("ProbMix", replicas=replicas), X)
     with pytest.raises(ValueError, match=rf"y of shape .*expected a shape that ends in \(7, 1\). Try {advice}"):
         predictive.log_prob(torch.zeros(shape))
+
+
+def test_a_density_is_evaluated_on_a_grid():
+    scalar = PredictiveMixture(dist.Normal(torch.zeros(5, N), 1.0), 1)
+    grid = torch.linspace(-1, 1, 4)
+    assert scalar.log_prob(grid[:, None]).shape == scalar.cdf(grid[:, None]).shape == (4, N)
+    torch.testing.assert_close(scalar.log_prob(torch.tensor(1.0)), scalar.log_prob(torch.ones(N)))
+    vector = predict(density("ProbMix"), X)
+    assert vector.log_prob(grid[:, None, None]).shape == (4, N)
+    torch.testing.assert_close(vector.log_prob(grid[:, None, None])[1], vector.log_prob(grid[1].expand(N, 1)))
+
+
+def test_a_density_of_other_inputs_than_one_tensor():
+    def of_two(x, y=None):
+        with pyro.plate("data", N):
+            return pyro.sample("y", dist.Normal(x["a"] + x["b"], 1.0), obs=y)
+
+    assert predict(of_two, {"a": torch.zeros(N), "b": torch.ones(N)}).mean.shape == (N,)
+    with pytest.raises(ValueError, match=r"predict got x of type ndarray.*Try torch\.as_tensor"):
+        predict(of_two, X.numpy())
+
+
+def test_a_branch_beside_the_embedding_keeps_its_rows():
+    """As many rows as draws and channels: the branch does not get draws."""
+
+    class Branched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(N)
+            self.linear = nn.Linear(FEATURES, N)
+
+        def forward(self, x, y=None):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(self.linear(x), 1.0).to_event(1))
+                loc = z + self.norm(self.linear(x))
+                return pyro.sample("y", dist.Normal(loc, 1.0).to_event(1), obs=y)
+
+    assert predict(Branched().eval(), X, num_samples=N).mean.shape == (N, N)
 
 
 def test_a_scalar_response_in_a_column_is_refused():

@@ -258,17 +258,18 @@ def test_only_the_rows_plate_is_scaled_though_another_may_be_as_large(at):
 
 
 def test_two_plates_of_rows_are_named():
-    def density(x, y=None):
-        with pyro.plate("a", len(x)):
-            pyro.deterministic("twice", 2 * x[:, 0])
-            pyro.sample("u", dist.Normal(x[:, 0], 1.0), obs=y)
-        with pyro.plate("b", len(x)):
-            pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
+    class Twice(nn.Module):
+        def forward(self, x, y=None):
+            with pyro.plate("a", len(x)):
+                pyro.deterministic("twice", 2 * x[:, 0])
+                pyro.sample("u", dist.Normal(x[:, 0], 1.0), obs=y)
+            with pyro.plate("b", len(x)):
+                pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
 
     x = torch.randn(24, 1)
     with pytest.raises(ValueError, match=r"or plate=\['a', 'b'\], if both are"):
-        ProbMix(density, at=None, batch_size=8)(x, x[:, 0])
-    trace = poutine.trace(ProbMix(density, at=None, batch_size=8, plate=["a", "b"])).get_trace(x, x[:, 0])
+        ProbMix(Twice(), at=None, batch_size=8)(x, x[:, 0])
+    trace = poutine.trace(ProbMix(Twice(), at=None, batch_size=8, plate=["a", "b"])).get_trace(x, x[:, 0])
     assert trace.nodes["u"]["scale"] == trace.nodes["y"]["scale"] == 3
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from pyro.poutine.messenger import Messenger
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -60,7 +60,7 @@ class DrawEmbeddings(Messenger):
     def _fold(self, layer: nn.Module, inputs: Any) -> Any:
         if not (inputs and self.drawn and isinstance(layer, CHANNELS_SECOND)):
             return None
-        if inputs[0].shape[: len(self.drawn)] != self.drawn:
+        if inputs[0].dim() <= len(self.drawn) or inputs[0].shape[: len(self.drawn)] != self.drawn:
             return None  # of the rows alone
         self._folded.add(layer)
         return (inputs[0].flatten(0, 1), *inputs[1:])
@@ -69,7 +69,7 @@ class DrawEmbeddings(Messenger):
         if layer not in self._folded or self.drawn is None:
             return None
         self._folded.remove(layer)
-        return output.unflatten(0, self.drawn[:2])
+        return output.unflatten(0, self.drawn[:2]) if isinstance(output, Tensor) else None
 
 
 def _is_categorical(p: Any) -> bool:

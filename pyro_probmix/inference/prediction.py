@@ -55,8 +55,10 @@ class PredictiveMixture(TorchDistribution):
     def _check_units(self, **units: Tensor | float) -> None:
         shape = self.batch_shape + self.event_shape
         for name, value in units.items():
-            if not isinstance(value, Tensor | float | int | np.number) or not _fits(np.shape(value), shape):
-                given = f"{name} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{name}={value!r}"
+            if not isinstance(value, Tensor | float | int | np.number | np.ndarray) or not _fits(
+                np.shape(value), shape
+            ):
+                given = f"{name} of shape {tuple(np.shape(value))}" if hasattr(value, "shape") else f"{name}={value!r}"
                 raise ValueError(
                     f"PredictiveMixture got {given}, expected a number or a tensor that broadcasts with the rows' responses, "
                     f"{tuple(shape)}. Try a number, or {name}[:, None]."
@@ -83,14 +85,8 @@ class PredictiveMixture(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the mean density, never the mean of logarithms; shape [..., *batch]."""
-        check_responses("log_prob", value, (*self.batch_shape[-1:], *self.event_shape))
-        if self.rescaled:
-            value = (value - self.loc) / self.scale
-        # Leading sample dims of the value go to the left of the mixed ones.
-        lead = value.dim() - len(self.batch_shape) - len(self.event_shape)
-        if lead > 0:
-            value = value[(slice(None),) * lead + (None,) * self.num_mixed]
-        log_prob = self.components.log_prob(value)
+        self._check_value(value)
+        log_prob = self.components.log_prob(self._beside_components(value))
         dims = tuple(range(-len(self.batch_shape) - self.num_mixed, -len(self.batch_shape)))
         mixed: Tensor = log_prob.logsumexp(dims) - math.log(self.num_components)
         if self.rescaled:
@@ -99,6 +95,30 @@ class PredictiveMixture(TorchDistribution):
             log_scale = log_scale.expand(shape)
             mixed = mixed - (log_scale.flatten(len(self.batch_shape)).sum(-1) if self.event_shape else log_scale)
         return mixed
+
+    def _beside_components(self, value: Tensor) -> Tensor:
+        """A value in the components' units, whose leading sample dims are to the left of the mixed ones."""
+        if self.rescaled:
+            value = (value - self.loc) / self.scale
+        lead = value.dim() - len(self.batch_shape) - len(self.event_shape)
+        return value[(slice(None),) * lead + (None,) * self.num_mixed] if lead > 0 else value
+
+    def _check_value(self, value: Any) -> None:
+        """Raises ValueError unless the value broadcasts with the responses as it was meant to."""
+        shape, events = self.batch_shape + self.event_shape, len(self.event_shape)
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"log_prob got y of type {type(value).__name__}, expected a tensor. Try torch.as_tensor(y)."
+            )
+        ends = not events or value.shape[-events:] == self.event_shape
+        # A column of scalar responses would be taken for a grid, on which each row is evaluated.
+        column = not events and value.shape[-2:] == (*self.batch_shape[-1:], 1) and self.batch_shape[-1] > 1
+        try:
+            torch.broadcast_shapes(value.shape, shape)
+        except RuntimeError:
+            ends = False
+        if column or not ends:
+            check_responses("log_prob", value, (*self.batch_shape[-1:], *self.event_shape))
 
     def _moment(self, per_component: Tensor) -> Tensor:
         return per_component.mean(tuple(range(self.num_mixed)))
@@ -116,8 +136,10 @@ class PredictiveMixture(TorchDistribution):
         return torch.as_tensor(self.scale) ** 2 * (self._moment(self.components.variance) + between)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """The distribution function of each one of the responses; shape [*batch, *event]."""
-        return self._moment(self._marginals.cdf((value - self.loc) / self.scale if self.rescaled else value))
+        """The distribution function of each one of the responses; shape [..., *batch, *event]."""
+        cdf: Tensor = self._marginals.cdf(self._beside_components(value))
+        right = len(self.batch_shape) + len(self.event_shape)
+        return cdf.mean(tuple(range(-right - self.num_mixed, -right)))
 
     @property
     def _marginals(self) -> Any:
@@ -181,7 +203,7 @@ def _fits(given: Sequence[int], shape: torch.Size) -> bool:
 
 
 @contextmanager
-def _refused(x: Tensor) -> Iterator[None]:
+def _refused(x: Any, draws: DrawEmbeddings) -> Iterator[None]:
     """Says what a density refused."""
     try:
         yield
@@ -191,8 +213,16 @@ def _refused(x: Tensor) -> Iterator[None]:
         if in_fit or isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise
         reason = "there is no row" if isinstance(error, ZeroDivisionError) else str(error).partition("\n")[0]
+        if draws.drawn is not None:
+            raise ValueError(
+                f"what follows the embedding {draws.at!r} refuses its draws, of the batch {tuple(draws.drawn)}: {reason}. "
+                "Try layers that broadcast over dims left of the rows, or embedding='mean'."
+            ) from error
+        given = (
+            f"x of shape {tuple(x.shape)} and {x.dtype}" if isinstance(x, Tensor) else f"x of type {type(x).__name__}"
+        )
         raise ValueError(
-            f"predict got x of shape {tuple(x.shape)} and {x.dtype}, which the density refuses: {reason}. "
+            f"predict got {given}, which the density refuses: {reason}. "
             "Try rows of the shape and dtype that it was trained on, [n, features]."
         ) from error
 
@@ -212,7 +242,7 @@ def _evaluating(density: Any) -> Iterator[None]:
 
 def predict(
     density: Callable[..., Any],
-    x: Tensor,
+    x: Any,
     *,
     embedding: Embedding = "sample",
     num_samples: int = 100,
@@ -228,7 +258,8 @@ def predict(
         density: a Pyro model ``density(x)``, for example a :class:`ConditionalDensity`; not the fused one. What comes after
             a drawn embedding gets its draws in a dim left of all plates, over which it has to broadcast; layers that
             normalise by channels, and convolutions, get them as rows.
-        x: inputs, shaped as the density takes them. A module is run in evaluation mode, and left in the mode it was in.
+        x: inputs as the density takes them, mostly one tensor. A module is run in evaluation mode, and left in the mode it
+            was in.
         embedding: ``"sample"`` is the mixture over ``num_samples`` draws of a drawn embedding; ``"mean"`` passes the
             embedding's mean on.
         num_samples: S.
@@ -265,10 +296,10 @@ def predict(
         raise ValueError(
             f"predict got a {type(density).__name__}, which fuses rows, expected the density alone. Try predict(density, x)."
         )
-    if not isinstance(x, Tensor):
+    if isinstance(x, np.ndarray) or hasattr(x, "iloc"):  # a data frame
         raise ValueError(f"predict got x of type {type(x).__name__}, expected a tensor. Try torch.as_tensor(x).")
     draws = DrawEmbeddings(at, response, embedding, num_samples)
-    with _refused(x), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
+    with _refused(x, draws), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
         density(x)
     site: Any = tracer.trace.nodes.get(response)
     if site is None:
@@ -300,4 +331,6 @@ def negative_log_likelihood(density: Callable[..., Any], x: Tensor, y: Tensor, *
         x, y: N rows, shared or [R, N, ...].
         prediction: arguments of :func:`predict`.
     """
-    return -predict(density, x, **prediction).log_prob(y).mean(-1)
+    predictive = predict(density, x, **prediction)
+    check_responses("negative_log_likelihood", y, (*predictive.batch_shape[-1:], *predictive.event_shape))
+    return -predictive.log_prob(y).mean(-1)
