@@ -54,6 +54,7 @@ class DrawEmbeddings(Messenger):
         else:
             msg["fn"] = msg["fn"].expand((self.num_samples, *msg["fn"].batch_shape))
             self.drawn = msg["fn"].batch_shape
+            # On all modules there are, since the density may be any callable around some.
             hooks = register_module_forward_pre_hook(self._fold), register_module_forward_hook(self._unfold)
             self._hooks.extend(hooks)
 
