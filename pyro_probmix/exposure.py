@@ -15,29 +15,36 @@ from torch import nn
 def expose_parameters(module: nn.Module) -> None:
     """Shows the module's parameters to ``SVI.step``, which collects them by a trace of ``param`` statements.
 
-    Nothing is copied into the global parameter store, where two models with like names would share values. Parameters of a
-    ``PyroModule``, which makes such statements itself, are left to it. Outside of ``SVI.step`` this does nothing.
+    Nothing is copied into the global parameter store, where two models with like names would share values. Outside of
+    ``SVI.step`` this does nothing.
+
+    A jitted loss within it looks parameters up in the store. There those of a ``PyroModule`` are left to its own statements.
 
     Raises:
-        ValueError: under a loss that looks its parameters up in the store, as Pyro's jitted ones do.
+        ValueError: under a jitted loss, for the parameters of other modules.
     """
     collectors = sum(getattr(handler, "param_only", False) for handler in _PYRO_STACK)
     if not collectors:
         return
     for parameter in module.parameters():
         parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined] # as Pyro marks its own
-    for name, parameter in _unstated("", module):
-        if collectors > 1:  # a jitted loss collects for itself, within SVI's own collection
-            raise ValueError(
-                f"a jitted loss looks for the parameter {name!r} in Pyro's store, where a module's are not, expected a loss "
-                "that takes them from the model. Try Trace_ELBO, or a PyroModule."
-            )
-        effectful(type="param")(lambda *_, value=parameter, **__: value)(name, name=name)
+    if collectors == 1:
+        for name, parameter in module.named_parameters():
+            effectful(type="param")(lambda *_, value=parameter, **__: value)(name, name=name)
+        return
+    # A jitted loss collects for itself, within SVI's own collection.
+    unstated = next(_unstated("", module), None)
+    if unstated is not None:
+        raise ValueError(
+            f"a jitted loss looks for the parameter {unstated!r} in Pyro's store, where a module's are not, expected a loss "
+            "that takes them from the model. Try Trace_ELBO, or a PyroModule."
+        )
 
 
-def _unstated(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters, by name, except those in a PyroModule."""
+def _unstated(prefix: str, module: nn.Module) -> Iterator[str]:
+    """The names of the parameters that are in no PyroModule."""
     if not isinstance(module, PyroModule):
-        yield from module.named_parameters(prefix.rstrip("."), recurse=False)
+        for name, _ in module.named_parameters(prefix.rstrip("."), recurse=False):
+            yield name
         for name, child in module.named_children():
             yield from _unstated(f"{prefix}{name}.", child)

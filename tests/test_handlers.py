@@ -550,6 +550,30 @@ def test_svi_trains_the_parameters_of_a_fused_module(own):
     pyro.clear_param_store()
 
 
+def test_svi_trains_pyro_modules_within_a_fused_module():
+    """Two of them state parameters of like names, and one is used by its attributes, without such statements."""
+
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            linear: Any = PyroModule[nn.Linear]
+            self.lower, self.upper, self.read = linear(1, 4), linear(4, 1), linear(1, 1)
+
+        def forward(self, x, y=None):
+            return regression(self.upper(self.lower(x).tanh())[:, 0] + x[:, 0] * self.read.weight[0, 0], y)
+
+    torch.manual_seed(0)
+    x, model = torch.randn(8, 1), Three()
+    fused = fuse(model, at="y", weight=dist.Beta(0.5, 0.5))
+    before = [p.detach().clone() for p in model.parameters()]
+    svi = SVI(fused, PriorGuide(fused), ClippedAdam({"lr": 0.1}), Trace_ELBO())
+    for _ in range(5):
+        svi.step(x, x[:, 0])
+    still = [name for (name, p), old in zip(model.named_parameters(), before, strict=True) if torch.equal(p, old)]
+    assert still == ["read.bias"]  # which the model does not use
+    pyro.clear_param_store()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")  # torch's, of what Pyro's loss does
 def test_a_jitted_loss_takes_a_fused_pyro_module_alone():
     class Slope(PyroModule):

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -219,6 +220,23 @@ def test_a_density_is_evaluated_on_a_grid():
     vector = predict(density("ProbMix"), X)
     assert vector.log_prob(grid[:, None, None]).shape == (4, N)
     torch.testing.assert_close(vector.log_prob(grid[:, None, None])[1], vector.log_prob(grid[1].expand(N, 1)))
+
+    alone = PredictiveMixture(dist.Normal(torch.zeros(5), 1.0), 1)
+    assert alone.log_prob(torch.zeros(1)).shape == (1,)
+    for asked in (scalar.log_prob, scalar.cdf):
+        with pytest.raises(ValueError, match=rf"{asked.__name__} got y of shape \(7, 1\).*Try y\[\.\.\., 0\]"):
+            asked(torch.zeros(N, 1))
+        with pytest.raises(ValueError, match=rf"{asked.__name__} got y of type float.*Try"):
+            asked(0.5)  # type: ignore[arg-type] # the mistake
+
+
+def test_units_as_numpy_has_them():
+    components = dist.Normal(torch.zeros(5, N), 1.0)
+    arrays: list[Any] = [torch.ones(N), np.ones(N)]
+    ours, theirs = (PredictiveMixture(components, 1, ones, 2 * ones) for ones in arrays)
+    y = torch.linspace(-1, 1, N)
+    for one, other in ((ours.mean, theirs.mean), (ours.log_prob(y), theirs.log_prob(y)), (ours.cdf(y), theirs.cdf(y))):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_density_of_other_inputs_than_one_tensor():

@@ -361,6 +361,25 @@ def test_labels_outside_of_the_support_of_ones_own_law_are_refused():
 
     assert fit(ProbMix(Own(padded), at=None), x, torch.where(x > 0, x, -1.0), epochs=2).train_loss.isfinite().all()
 
+    def rows_and_coordinates(loc, x, y):
+        law = dist.Exponential(loc.exp()[..., None].expand(-1, 2)).mask(x > 0).to_event(1).mask(x[:, 0] < 9)
+        return pyro.sample("y", law, obs=y)
+
+    both = Own(rows_and_coordinates)
+    given = torch.where(x > 0, x, -1.0)
+    assert fit(ProbMix(both, at=None), x, given, epochs=2).train_loss.isfinite().all()
+    far = torch.cat([x, torch.full((1, FEATURES), 10.0)])  # a row that does not count, whatever its label
+    assert fit(ProbMix(both, at=None), far, torch.cat([given, torch.full((1, 2), -1.0)]), epochs=2).diverged == ()
+    with pytest.raises(ValueError, match="masks the response 'y' of some validation rows"):
+        fit(ProbMix(both, at=None), x, given, epochs=2, validation=(far[-2:], torch.ones(2, 2)))
+    with pytest.raises(ValueError, match="outside of the support of Exponential"):
+        fit(ProbMix(both, at=None), x, torch.where(x > 0, -1.0, 1.0), epochs=2)
+
+    def standardised(loc, x, y):  # which a single row has not
+        return pyro.sample("y", dist.Normal(loc, 1.0), obs=None if y is None else (y - y.mean()) / y.std())
+
+    assert fit(ProbMix(Own(standardised), at="y", batch_size=4), x[:29], x[:29, 0], epochs=1).diverged == ()
+
     def masked(loc, x, y):
         with pyro.poutine.mask(mask=x[:, 0] < 0):
             return pyro.sample("y", dist.Exponential(loc.exp()), obs=y)
@@ -417,6 +436,11 @@ def test_what_a_fit_cannot_train_is_refused():
         with pytest.raises(ValueError, match=sentence):
             fit(ProbMix(density, at="y"), x, y, epochs=1)
     assert "spread" not in pyro.get_param_store()
+    other = ProbMix(Own(observed(lambda loc: dist.Normal(loc, 1.0))), at="y", plate="rows")
+    with pytest.raises(
+        ValueError, match=r"the response 'y' is in the plate 'data', which ProbMix\(plate=.*Try plate='data'"
+    ):
+        fit(other, x, y, epochs=1)
 
 
 def test_shared_validation_rows_as_many_as_replicas():

@@ -76,7 +76,7 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
         own = (_of_each(model, x), _of_each(model, y))
     few_x, few_y = (v[:, :2] if of_each else v[:2] for v, of_each in zip((x, y), own, strict=True))
     sites = _sites(model, few_x, few_y, f"two of the {rows} rows")
-    response = _response(sites)
+    response = _response(sites, model.plates)
     _check_trained(model, sites, response)
     fn = sites[response]["fn"]
     n = x.shape[1] if own[0] else x.shape[0]
@@ -93,8 +93,8 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
         return response
     # The support or the mask of a law may differ from row to row, and what is observed need not be y itself.
     size = min(model.batch_size or n, max(2, CHECKED_ROWS // (model.replicas or 1)))
-    for start in range(0, n, size):
-        part = slice(start, start + size)
+    for end in range(size, n + size, size):
+        part = slice(max(0, min(end, n) - size), end)  # the last is as large as the others
         own_x, own_y = (v[:, part] if of_each else v[part] for v, of_each in zip((x, y), own, strict=True))
         _check_responses(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], rows, is_strict)
     return response
@@ -124,7 +124,7 @@ def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:
     return dict(tracer.trace.nodes.items())
 
 
-def _response(sites: dict[str, Any]) -> str:
+def _response(sites: dict[str, Any], plates: Sequence[str]) -> str:
     observed = [name for name, site in sites.items() if _is_sampled(site) and site["is_observed"]]
     if len(observed) != 1:
         raise ValueError(
@@ -135,6 +135,12 @@ def _response(sites: dict[str, Any]) -> str:
         raise ValueError(
             f"the response {response!r} is in no plate at dim=-1, expected one of the rows. "
             "Try `with pyro.plate('data', len(x)):` around it."
+        )
+    if plates and not _plates(sites[response]) & set(plates):
+        (own,) = _plates(sites[response])
+        raise ValueError(
+            f"the response {response!r} is in the plate {own!r}, which ProbMix(plate=...) does not name, expected it among the "
+            f"rows'. Try plate={own!r}, or a list with it."
         )
     return response
 
@@ -148,7 +154,8 @@ def _check_trained(model: ProbMix, sites: dict[str, Any], response: str) -> None
         if latent and not of_rows & _plates(site):
             raise ValueError(
                 f"the density has the latent {name!r} outside of the rows' plate, which fit would draw from its prior at each "
-                "step, expected parameters. Try SVI with PriorGuide(process, AutoNormal(density))."
+                "step, expected parameters. Try SVI with PriorGuide(process, AutoNormal(density)), or name all plates of rows "
+                "in ProbMix(..., plate=[...])."
             )
         if site["type"] == "param" and id(_unconstrained(site["value"])) not in ours:
             raise ValueError(
@@ -178,7 +185,8 @@ def _unmasked(fn: Any) -> tuple[Any, bool | Tensor]:
         return fn, True
     base, counts = _unmasked(fn.base_dist)
     if isinstance(fn, MaskedDistribution):
-        return base, counts & fn._mask
+        dims = counts.dim() - len(fn.batch_shape) if isinstance(counts, Tensor) else 0
+        return base, counts & torch.as_tensor(fn._mask)[(..., *(None,) * dims)]
     return (fn, True) if counts is True else (base, counts)
 
 
@@ -199,13 +207,16 @@ def _is_strict(model: ProbMix, x: Tensor, y: Tensor, response: str) -> bool:
 
 def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bool]) -> None:
     """Checks whether responses are in the support of the law at a site, and count if they are held out."""
-    mask = True if site["mask"] is None else site["mask"]
-    if rows == "validation" and not bool(torch.as_tensor(mask).all()):
+    fn, counts = _unmasked(site["fn"])
+    coordinates = site["fn"].event_dim - fn.event_dim  # that a mask tells apart
+    mask = torch.as_tensor(True if site["mask"] is None else site["mask"])
+    counts = torch.as_tensor(counts, device=mask.device)
+    of_rows = mask & (counts.flatten(-coordinates).any(-1) if coordinates else counts)
+    if rows == "validation" and not bool(of_rows.all()):
         raise ValueError(
             f"the density masks the response {site['name']!r} of some validation rows, expected rows that all count. "
             "Try validation rows that have labels."
         )
-    fn, counts = _unmasked(site["fn"])
     base = fn.base_dist if isinstance(fn, Independent) else fn
     try:
         support = fn.support
@@ -214,9 +225,8 @@ def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bo
     if is_dependent(support):  # nor does this one
         return
     inside = support.check(site["value"])
-    coordinates = inside.dim() - len(site["fn"].batch_shape)  # 0, or the event's dims
-    of_rows = torch.as_tensor(mask, device=inside.device)[(..., *(None,) * coordinates)]
-    if not bool((inside | ~(of_rows & counts)).all()) and is_strict():
+    counts = mask[(..., *(None,) * coordinates)] & counts
+    if not bool((inside | ~counts.to(inside.device)).all()) and is_strict():
         told = str(support)
         if len(told) > 80:  # with the bounds of all rows
             told = f"each in the {type(support).__name__} of its row"

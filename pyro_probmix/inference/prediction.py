@@ -16,6 +16,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.batches import floating_tensor
 from pyro_probmix.handlers import Fused
 from pyro_probmix.inference.draws import DrawEmbeddings, Embedding
 from pyro_probmix.models.process import ProbMix
@@ -35,8 +36,8 @@ class PredictiveMixture(TorchDistribution):
         loc, scale: a and c > 0, of the standardised response; they broadcast with [*batch, *event].
 
     Raises:
-        ValueError: for a loc or scale that does not broadcast, a scale that is not positive, or, when used, responses that do
-            not end in the shape [N, *event].
+        ValueError: for a loc or scale that does not broadcast, a scale that is not positive, or, when used, values that
+            do not broadcast with [*batch, *event], end in another event shape, or are a column [N, 1] of scalars.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -47,17 +48,16 @@ class PredictiveMixture(TorchDistribution):
     ) -> None:
         self.components, self.num_mixed = components, num_mixed
         self.rescaled = not (isinstance(loc, float) and isinstance(scale, float) and (loc, scale) == (0.0, 1.0))
-        self.loc, self.scale = loc, scale
+        self.loc: Tensor | float = _unit(loc, components)
+        self.scale: Tensor | float = _unit(scale, components)
         super().__init__(components.batch_shape[num_mixed:], components.event_shape, validate_args=False)
         if self.rescaled:
-            self._check_units(loc=loc, scale=scale)
+            self._check_units(loc=self.loc, scale=self.scale)
 
     def _check_units(self, **units: Tensor | float) -> None:
         shape = self.batch_shape + self.event_shape
         for name, value in units.items():
-            if not isinstance(value, Tensor | float | int | np.number | np.ndarray) or not _fits(
-                np.shape(value), shape
-            ):
+            if not isinstance(value, Tensor | float | int) or not _fits(np.shape(value), shape):
                 given = f"{name} of shape {tuple(np.shape(value))}" if hasattr(value, "shape") else f"{name}={value!r}"
                 raise ValueError(
                     f"PredictiveMixture got {given}, expected a number or a tensor that broadcasts with the rows' responses, "
@@ -85,7 +85,7 @@ class PredictiveMixture(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The logarithm of the mean density, never the mean of logarithms; shape [..., *batch]."""
-        self._check_value(value)
+        self._check_value("log_prob", value)
         log_prob = self.components.log_prob(self._beside_components(value))
         dims = tuple(range(-len(self.batch_shape) - self.num_mixed, -len(self.batch_shape)))
         mixed: Tensor = log_prob.logsumexp(dims) - math.log(self.num_components)
@@ -103,22 +103,23 @@ class PredictiveMixture(TorchDistribution):
         lead = value.dim() - len(self.batch_shape) - len(self.event_shape)
         return value[(slice(None),) * lead + (None,) * self.num_mixed] if lead > 0 else value
 
-    def _check_value(self, value: Any) -> None:
+    def _check_value(self, asked: str, value: Any) -> None:
         """Raises ValueError unless the value broadcasts with the responses as it was meant to."""
         shape, events = self.batch_shape + self.event_shape, len(self.event_shape)
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"log_prob got y of type {type(value).__name__}, expected a tensor. Try torch.as_tensor(y)."
+                f"{asked} got y of type {type(value).__name__}, expected a tensor. Try torch.as_tensor(y)."
             )
         ends = not events or value.shape[-events:] == self.event_shape
         # A column of scalar responses would be taken for a grid, on which each row is evaluated.
-        column = not events and value.shape[-2:] == (*self.batch_shape[-1:], 1) and self.batch_shape[-1] > 1
+        rows = self.batch_shape[-1] if self.batch_shape else 1
+        column = not events and rows > 1 and value.shape[-2:] == (rows, 1)
         try:
             torch.broadcast_shapes(value.shape, shape)
         except RuntimeError:
             ends = False
         if column or not ends:
-            check_responses("log_prob", value, (*self.batch_shape[-1:], *self.event_shape))
+            check_responses(asked, value, (*self.batch_shape[-1:], *self.event_shape))
 
     def _moment(self, per_component: Tensor) -> Tensor:
         return per_component.mean(tuple(range(self.num_mixed)))
@@ -137,6 +138,7 @@ class PredictiveMixture(TorchDistribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """The distribution function of each one of the responses; shape [..., *batch, *event]."""
+        self._check_value("cdf", value)
         cdf: Tensor = self._marginals.cdf(self._beside_components(value))
         right = len(self.batch_shape) + len(self.event_shape)
         return cdf.mean(tuple(range(-right - self.num_mixed, -right)))
@@ -192,6 +194,14 @@ def check_responses(asked: str, y: Any, shape: Sequence[int], *, exactly: bool =
         )
     expected = f"{shape}" if exactly else f"a shape that ends in {shape}"
     raise ValueError(f"{asked} got y of shape {given}, expected {expected}. Try {advice}.")
+
+
+def _unit(value: Any, components: Any) -> Any:
+    """A mean or standard deviation as NumPy has it, in the dtype and on the device of the components."""
+    if not isinstance(value, np.ndarray | np.number):
+        return value
+    like = floating_tensor(components)
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 def _fits(given: Sequence[int], shape: torch.Size) -> bool:

@@ -127,7 +127,9 @@ class ProbMix(nn.Module):
             )
         self.batch_size = batch_size
         self.ways = ways
-        self.plates = () if plate is None else (plate,) if isinstance(plate, str) else tuple(plate)
+        if not isinstance(plate, str | Sequence | None) or not all(isinstance(name, str) for name in plate or ()):
+            raise ValueError(f"ProbMix got plate={plate!r}, expected a name, or several. Try plate='data'.")
+        self.plates = (plate,) if isinstance(plate, str) else tuple(plate or ())
         self.clean = clean
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
