@@ -208,7 +208,7 @@ def _is_strict(model: ProbMix, x: Tensor, y: Tensor, response: str) -> bool:
 def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bool]) -> None:
     """Checks whether responses are in the support of the law at a site, and count if they are held out."""
     fn, counts = _unmasked(site["fn"])
-    coordinates = site["fn"].event_dim - fn.event_dim  # that a mask tells apart
+    coordinates = len(site["fn"].event_shape) - len(fn.event_shape)  # dims that a mask tells apart
     mask = torch.as_tensor(True if site["mask"] is None else site["mask"])
     counts = torch.as_tensor(counts, device=mask.device)
     of_rows = mask & (counts.flatten(-coordinates).any(-1) if coordinates else counts)
