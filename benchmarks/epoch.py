@@ -46,7 +46,7 @@ def parts(method: str, compile: bool, n: int = 364, batch_size: int = 32, replic
     from pyro_probmix.inference.replicas import Replicas
     from pyro_probmix.inference.validation import Validation
     from pyro_probmix.models import Gaussian
-    from pyro_probmix.models.process import shuffled_rows
+    from pyro_probmix.models.orders import shuffled_rows
 
     torch.manual_seed(0)
     x, y = torch.randn(replicas, n, 8), torch.randn(replicas, n, 1)

@@ -215,7 +215,6 @@ class FuseMessenger(Messenger):
 
     def _perturb_labels(self, msg: Any) -> None:
         assert self._weights is not None and self._rows is not None
-        _check_labels(msg, self._rows)
         # A linear pool of responses is a choice between them, so that their labels are not mixed either.
         linearly = self.pool == "linear" and self._fused_response
         self.perturbation(msg, self.at, self._plates, self._rows, self._weights, linearly)
@@ -326,22 +325,6 @@ def _is_reparameterised(msg: Any) -> bool:
     fn = msg["fn"]
     masked = isinstance(fn, MaskedDistribution) and fn._mask is False and isinstance(fn.base_dist, dist.Delta)
     return masked and bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False)
-
-
-def _check_labels(msg: Any, rows: Rows) -> None:
-    """Raises ValueError unless the labels are one for each row."""
-    y, event_shape = msg["value"], tuple(msg["fn"].event_shape)
-    if not isinstance(y, Tensor):
-        raise ValueError(
-            f"site {msg['name']!r} got labels of type {type(y).__name__}, expected a tensor. Try torch.as_tensor(y)."
-        )
-    dim = rows.dim - len(event_shape)
-    if y.dim() < -dim or y.shape[dim] != rows.size:
-        wanted = ", ".join(["...", str(rows.size), *(":" for _ in range(-1 - rows.dim)), *map(str, event_shape)])
-        raise ValueError(
-            f"site {msg['name']!r} got labels of shape {tuple(y.shape)}, expected [{wanted}], one for each row of the plate "
-            f"{rows.plate!r}. Try y.reshape."
-        )
 
 
 def _point(site: str, fused: Any) -> Tensor:

@@ -58,8 +58,10 @@ class Perturbation:
             linearly: whether the labels' kernels are pooled linearly, whatever the kernel's own pool is.
 
         Raises:
-            ValueError: if the response is not in all of the plates, or its labels cannot be perturbed.
+            ValueError: if the labels are not one for each row, the response is not in all of the plates, or its labels
+                cannot be perturbed.
         """
+        _check_labels(msg, rows)
         fn, y = msg["fn"], msg["value"]
         missing = plates - {frame.name for frame in msg["cond_indep_stack"]}
         if missing:
@@ -118,3 +120,19 @@ class Perturbation:
         else:  # filled there: a copy from the host would wait for the device
             beta = torch.full((), self.beta, dtype=torch.get_default_dtype(), device=device)
         return torch.where(rows.is_clean(device), 0.0, beta)
+
+
+def _check_labels(msg: Any, rows: Rows) -> None:
+    """Raises ValueError unless the labels are one for each row."""
+    y, event_shape = msg["value"], tuple(msg["fn"].event_shape)
+    if not isinstance(y, Tensor):
+        raise ValueError(
+            f"site {msg['name']!r} got labels of type {type(y).__name__}, expected a tensor. Try torch.as_tensor(y)."
+        )
+    dim = rows.dim - len(event_shape)
+    if y.dim() < -dim or y.shape[dim] != rows.size:
+        wanted = ", ".join(["...", str(rows.size), *(":" for _ in range(-1 - rows.dim)), *map(str, event_shape)])
+        raise ValueError(
+            f"site {msg['name']!r} got labels of shape {tuple(y.shape)}, expected [{wanted}], one for each row of the plate "
+            f"{rows.plate!r}. Try y.reshape."
+        )

@@ -19,6 +19,8 @@ sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 from benchmarks import measure  # noqa: E402
 from benchmarks.cases import METHODS, Case, make_draws, make_problem  # noqa: E402
 from benchmarks.engines import DEVICES, load, ours_captured  # noqa: E402
+from benchmarks.engines.ours_compiled import OursCompiled  # noqa: E402
+from benchmarks.engines.ours_eager import OursEager  # noqa: E402
 from benchmarks.measure import check_equal, time_in_turns  # noqa: E402
 from benchmarks.plot import draw  # noqa: E402
 from benchmarks.report import captured_targets, comparison, cost_of_fusing, growth, report, targets, write_json  # noqa: E402
@@ -53,18 +55,22 @@ def test_the_compiled_engine_agrees() -> None:
     check_equal(Case("M-ProbMix", 3, 6, 11), ["ours-compiled"], "float64")
 
 
+def _record_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Inductor compiles cannot be recorded operation by operation; that it is the same step is tested above."""
+    monkeypatch.setattr(OursCompiled, "_gradient", OursEager._gradient)
+
+
 def test_the_captured_engine_agrees_when_it_is_replayed(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     for method in METHODS:
         case = Case(method, 3, 6, 11)
-        # What Inductor compiles cannot be recorded operation by operation; that it is the same step is tested above.
-        monkeypatch.setattr(ours_captured.OursCompiled, "_gradient", load("ours-eager")._gradient)  # type: ignore[attr-defined]
+        _record_eagerly(monkeypatch)
         before = tape.replays
         check_equal(case, ["ours-captured"], "float64")
         assert tape.replays > before
 
 
 def test_the_captured_engine_trains_by_replays(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours_captured.OursCompiled, "_gradient", load("ours-eager")._gradient)  # type: ignore[attr-defined]
+    _record_eagerly(monkeypatch)
     case = Case("ERM", 2, batch_size=6, num_rows=11)  # without random numbers of its own
     problem, draws = make_problem(case), make_draws(case)
     captured, eager = (load(n)(case, problem, "float64") for n in ("ours-captured", "ours-eager"))

@@ -31,7 +31,7 @@ from pyro_probmix.inference.replicas import Replicas
 from pyro_probmix.inference.steps import Step
 from pyro_probmix.inference.validation import Validation
 from pyro_probmix.models import LIKELIHOODS, Categorical, Gaussian, build_density
-from pyro_probmix.models.process import shuffled_rows
+from pyro_probmix.models.orders import shuffled_rows
 from tests.tape import Tape
 from tests.test_training import FEATURES, N, R, data, process, weights
 

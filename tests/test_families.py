@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pyro
@@ -185,9 +186,13 @@ def test_the_maps_of_a_family_are_checked(
             pooled()
 
 
+def _beside(shared: torch.Tensor, p: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return p.rate, shared
+
+
 def test_natural_parameters_may_be_shared_by_rows() -> None:
     for shared in (torch.zeros(1, 3), torch.tensor(0.0)):
-        register_family(Waiting, lambda p: (p.rate, shared), lambda p, e: Waiting(e[0] + e[1].sum()))  # noqa: B023
+        register_family(Waiting, partial(_beside, shared), lambda p, e: Waiting(e[0] + e[1].sum()))
         assert pool_rows(Waiting(torch.tensor([1.0, 3.0])), 0.25, 1).rate.tolist() == [2.5, 1.5]
 
 
@@ -359,7 +364,7 @@ def test_pooling_the_rows_behind_a_flow_leaves_the_flow_as_it_is() -> None:
 
 
 def test_a_flow_that_differs_from_row_to_row_is_pooled_as_a_class_of_its_own() -> None:
-    class Conditioned(dist.TransformedDistribution):  # type: ignore[misc]
+    class Conditioned(dist.TransformedDistribution):  # type: ignore[misc] # Pyro makes the class at run time
         def __init__(self, base: Any, flow: Any, context: torch.Tensor) -> None:
             self.flow, self.context = flow, context
             super().__init__(base, [flow.condition(context)])

@@ -232,7 +232,7 @@ def test_a_weight_outside_the_unit_interval_is_refused(pool: str, weight: float)
     with pytest.raises(ValueError, match=r"A pool got the weights .* expected values in \[0, 1\]"):
         POOLS[pool](p, p, t(0.5, weight))
     with pytest.raises(ValueError, match=r"expected a value in \[0, 1\]"):
-        pool_rows(p, weight, 1, pool=pool)  # type: ignore[arg-type]
+        pool_rows(p, weight, 1, pool=pool)  # type: ignore[arg-type] # a parametrised literal
 
 
 @every_pool
@@ -406,14 +406,14 @@ def test_a_row_is_masked_where_a_member_of_positive_weight_is(pool: str) -> None
         unmasked = POOLS[pool](p.base_dist, q.base_dist, weight)
         score = pooled.log_prob(t(0.3))
         torch.testing.assert_close(score, unmasked.log_prob(t(0.3)) * torch.tensor(expected))
-    rows = pool_rows(p, 0.5, 1, pool=pool)  # type: ignore[arg-type]
+    rows = pool_rows(p, 0.5, 1, pool=pool)  # type: ignore[arg-type] # a parametrised literal
     torch.testing.assert_close(rows.log_prob(t(0.3)) != 0, torch.tensor([False] * 4))
 
 
 @every_pool
 def test_a_deterministic_site_keeps_its_mask(pool: str) -> None:
     p = dist.Delta(torch.randn(4, 2), event_dim=1).mask(False)
-    pooled = pool_rows(p, 0.5, 2, pool=pool)  # type: ignore[arg-type]
+    pooled = pool_rows(p, 0.5, 2, pool=pool)  # type: ignore[arg-type] # a parametrised literal
     assert pooled.log_prob(torch.zeros(4, 2)).tolist() == [0.0] * 4
     with pytest.raises(ValueError, match="masked by False with one masked by True"):
         POOLS[pool](p, p.base_dist.mask(True), 0.5)
@@ -728,7 +728,7 @@ def test_supports_that_depend_on_parameters_are_intersected() -> None:
 
 
 def test_a_support_may_be_unbounded_in_some_rows() -> None:
-    class Truncated(dist.Laplace):  # type: ignore[misc]
+    class Truncated(dist.Laplace):  # type: ignore[misc] # Pyro makes the class at run time
         """Up to its mass, which the pool makes one."""
 
         support = dist.constraints.interval(t(-math.inf, 0.0, -math.inf, 0.0), t(math.inf, math.inf, 0.0, 1.0))
@@ -749,7 +749,7 @@ def test_a_support_may_be_unbounded_in_some_rows() -> None:
 def test_generalized_paretos_are_pooled_with_and_without_an_upper_bound(pool: str) -> None:
     shape = torch.tensor([0.0, 0.0, -1.0, -1.0])  # exponential and uniform densities
     p = td.GeneralizedPareto(torch.zeros(4), torch.tensor([1.0, 4.0, 2.0, 8.0]), shape)
-    pooled = pool_rows(p, 0.5, 1, pool=pool)  # type: ignore[arg-type]
+    pooled = pool_rows(p, 0.5, 1, pool=pool)  # type: ignore[arg-type] # a parametrised literal
     assert pooled.mean.isfinite().all()
     if pool == "log-linear":
         torch.testing.assert_close(pooled.mean[[1, 3]], torch.tensor([1 / 0.625, 1.0]), rtol=1e-3, atol=0.0)

@@ -271,7 +271,7 @@ def test_two_plates_of_rows_are_named():
         ProbMix(Twice(), at=None, batch_size=8)(x, x[:, 0])
     for plate in (5, [5], ["a", None]):
         with pytest.raises(ValueError, match=r"ProbMix got plate=.*, expected a name, or several\. Try"):
-            ProbMix(Twice(), at=None, plate=plate)  # type: ignore[arg-type]
+            ProbMix(Twice(), at=None, plate=plate)  # type: ignore[arg-type] # the mistake
     trace = poutine.trace(ProbMix(Twice(), at=None, batch_size=8, plate=["a", "b"])).get_trace(x, x[:, 0])
     assert trace.nodes["u"]["scale"] == trace.nodes["y"]["scale"] == 3
 

@@ -16,7 +16,7 @@ from pyro_probmix.batches import join_batches, take_batch
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.rows import Array, Rows
-from pyro_probmix.inference.prediction import PredictiveMixture
+from pyro_probmix.inference.mixture import PredictiveMixture
 from pyro_probmix.inference.quantile import quantiles as mixture_quantiles
 
 __all__ = ["ProbMixRegressor"]

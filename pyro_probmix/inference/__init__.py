@@ -5,8 +5,9 @@ from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.handover import rescale, to_predictions
 from pyro_probmix.inference.memory_map import ArrayStream
+from pyro_probmix.inference.mixture import PredictiveMixture
 from pyro_probmix.inference.parquet import ParquetStream
-from pyro_probmix.inference.prediction import PredictiveMixture, negative_log_likelihood, predict
+from pyro_probmix.inference.prediction import negative_log_likelihood, predict
 from pyro_probmix.inference.quantile import quantiles
 from pyro_probmix.inference.streaming import RowStream
 from pyro_probmix.inference.training import Fit, fit

@@ -88,7 +88,10 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
             "Try y.reshape or num_outputs."
         )
     site, is_strict = sites[response], partial(_is_strict, model, few_x, few_y, response)
-    if site["value"] is few_y and site["mask"] is None and _is_known(fn):
+    law, counts = _unmasked(fn)
+    support = _support(law)
+    alike = support is None or is_fixed(support)
+    if site["value"] is few_y and site["mask"] is None and counts is True and alike:
         _check_responses(site | {"value": y}, rows, is_strict)
         return response
     # The support or the mask of a law may differ from row to row, and what is observed need not be y itself.
@@ -190,18 +193,24 @@ def _unmasked(fn: Any) -> tuple[Any, bool | Tensor]:
     return (fn, True) if counts is True else (base, counts)
 
 
-def _is_known(fn: Any) -> bool:
-    """Whether the law's support is that of all rows, and nothing in it is masked."""
-    with suppress(NotImplementedError):
-        return _unmasked(fn)[1] is True and (is_dependent(fn.support) or is_fixed(fn.support))
-    return True
+def _support(fn: Any) -> Any:
+    """The support of a law; None if it does not tell, as those whose class names none or one that depends on more."""
+    try:
+        return None if is_dependent(fn.support) else fn.support
+    except NotImplementedError:
+        return None
+
+
+def _base(fn: Any) -> Any:
+    return fn.base_dist if isinstance(fn, Independent) else fn
 
 
 def _is_strict(model: ProbMix, x: Tensor, y: Tensor, response: str) -> bool:
     """Whether the law would refuse what is not in its support, unless it is told not to by ``validate_args=False``."""
+    # Arguments that it refuses under Pyro's validation say nothing against its support.
     with suppress(ValueError), pyro.validation_enabled(True):
         fn = _unmasked(_sites(model, x, y, "two rows")[response]["fn"])[0]
-        return (fn.base_dist if isinstance(fn, Independent) else fn).__dict__.get("_validate_args") is not False
+        return _base(fn).__dict__.get("_validate_args") is not False
     return True
 
 
@@ -217,12 +226,8 @@ def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bo
             f"the density masks the response {site['name']!r} of some validation rows, expected rows that all count. "
             "Try validation rows that have labels."
         )
-    base = fn.base_dist if isinstance(fn, Independent) else fn
-    try:
-        support = fn.support
-    except NotImplementedError:  # a law that does not tell
-        return
-    if is_dependent(support):  # nor does this one
+    support = _support(fn)
+    if support is None:
         return
     inside = support.check(site["value"])
     counts = mask[(..., *(None,) * coordinates)] & counts
@@ -231,7 +236,7 @@ def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bo
         if len(told) > 80:  # with the bounds of all rows
             told = f"each in the {type(support).__name__} of its row"
         raise ValueError(
-            f"fit got responses outside of the support of {type(base).__name__} ({rows} rows), expected {told}. "
+            f"fit got responses outside of the support of {type(_base(fn)).__name__} ({rows} rows), expected {told}. "
             "Try another likelihood, or another scale of the response."
         )
 

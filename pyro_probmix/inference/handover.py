@@ -16,7 +16,7 @@ from torch import Tensor
 from pyro_probmix.calibration import GaussianMixture, Predictions, ScipyMixture
 from pyro_probmix.calibration.densities import Density
 from pyro_probmix.calibration.predictions import Kind
-from pyro_probmix.inference.prediction import PredictiveMixture, check_responses
+from pyro_probmix.inference.mixture import PredictiveMixture, check_responses
 
 __all__ = ["rescale", "to_predictions"]
 

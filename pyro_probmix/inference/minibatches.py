@@ -15,7 +15,8 @@ from pyro_probmix.inference.checkpoint import digest
 from pyro_probmix.inference.checks import check_rows, check_streamed_rows
 from pyro_probmix.inference.distributed import Ranks
 from pyro_probmix.inference.streaming import RowStream
-from pyro_probmix.models.process import ProbMix, shuffled_rows, weighted_rows
+from pyro_probmix.models.orders import shuffled_rows, weighted_rows
+from pyro_probmix.models.process import ProbMix
 from pyro_probmix.random_state import own_random_state
 
 FOLDED = 4096  # losses are kept until they are replaced by their mean

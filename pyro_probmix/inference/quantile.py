@@ -16,7 +16,7 @@ from scipy import special
 from scipy.optimize import elementwise
 from torch import Tensor
 
-from pyro_probmix.inference.prediction import PredictiveMixture
+from pyro_probmix.inference.mixture import PredictiveMixture
 
 __all__ = ["Law", "law", "quantiles"]
 
