@@ -28,7 +28,7 @@ ARVIZ := .venv-arviz
 ARVIZ_PYTHONS := $(PYTHON) python3.12 python3.13 python3 $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9].*/bin/python3)
 
 test-arviz: $(ARVIZ)/.installed
-	$(ARVIZ)/bin/python -m pytest -q --confcutdir=tests/arviz tests/arviz
+	$(ARVIZ)/bin/python -m pytest -q --confcutdir=tests/calibration/arviz tests/calibration/arviz
 
 $(ARVIZ)/.installed: pyproject.toml constraints.txt
 	@found=; \

@@ -40,11 +40,11 @@ def parts(method: str, compile: bool, n: int = 364, batch_size: int = 32, replic
     import torch
 
     from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
-    from pyro_probmix.inference.adam import FusedStep, fused_adam
-    from pyro_probmix.inference.compiled import choose
-    from pyro_probmix.inference.objective import Objective
-    from pyro_probmix.inference.replicas import Replicas
-    from pyro_probmix.inference.validation import Validation
+    from pyro_probmix.inference.predictive.validation import Validation
+    from pyro_probmix.inference.step.adam import FusedStep, fused_adam
+    from pyro_probmix.inference.step.compiled import choose
+    from pyro_probmix.inference.step.objective import Objective
+    from pyro_probmix.inference.step.replicas import Replicas
     from pyro_probmix.models import Gaussian
     from pyro_probmix.models.orders import shuffled_rows
 
@@ -84,9 +84,9 @@ def operations(method: str, n: int = 364, batch_size: int = 32, replicas: int = 
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
-    from pyro_probmix.inference.compiled import compiled_gradient
-    from pyro_probmix.inference.objective import Objective, eager_gradient
-    from pyro_probmix.inference.replicas import Replicas
+    from pyro_probmix.inference.step.compiled import compiled_gradient
+    from pyro_probmix.inference.step.objective import Objective, eager_gradient
+    from pyro_probmix.inference.step.replicas import Replicas
     from pyro_probmix.models import Gaussian
 
     class Seen(TorchDispatchMode):
@@ -123,7 +123,7 @@ def floor(replicas: int, batch_size: int) -> dict[str, float]:
     import torch
 
     from benchmarks.cases import ALPHA, EMBEDDING, Case
-    from pyro_probmix.inference.adam import FusedStep, fused_adam
+    from pyro_probmix.inference.step.adam import FusedStep, fused_adam
 
     case = Case("M-ProbMix", replicas, batch_size, batch_size)
     sets = []

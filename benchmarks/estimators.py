@@ -82,7 +82,7 @@ def run(datasets: list[str], models: list[str], splits: int, data_dir: str | Non
     """Run what is not in the results yet, and add it."""
     import numpy as np
 
-    from pyro_probmix.experiments.uci import load_uci
+    from pyro_probmix.experiments.data.uci import load_uci
 
     for dataset in datasets:
         table, published = load_uci(dataset, data_dir)
@@ -160,7 +160,7 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(arguments.threads)
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from pyro_probmix.experiments.uci import UCI_DATASETS
+    from pyro_probmix.experiments.data.uci import UCI_DATASETS
 
     try:
         if not arguments.table:

@@ -74,7 +74,7 @@ def measure(path: Path, replicas: int | None = None, validate: bool = False, **o
     import torch
 
     from pyro_probmix import METHODS, ProbMix, build_density, fit
-    from pyro_probmix.inference.pages import give_back
+    from pyro_probmix.inference.data.pages import give_back
     from pyro_probmix.models import Gaussian
 
     torch.set_num_threads(1)

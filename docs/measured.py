@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyro_probmix.experiments.report.comparison import comparison, counts
+from pyro_probmix.experiments.report.numbers.comparison import comparison, counts
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"

@@ -10,69 +10,68 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. A name is imported when it is first asked for, so that neither
 # `import pyro_probmix` nor `probmix --help` waits for torch and Pyro. Type checkers read the imports below.
 _HOMES = {
-    "ArrayStream": "inference.memory_map",
-    "BetaNLL": "inference.beta_nll",
-    "BiasedBernoulliKernel": "kernels",
-    "BiasedCategoricalKernel": "kernels",
+    "ArrayStream": "inference.data.memory_map",
+    "BetaNLL": "inference.criteria.beta_nll",
+    "BiasedBernoulliKernel": "fusing.kernels",
+    "BiasedCategoricalKernel": "fusing.kernels",
     "Checkpoint": "inference.checkpoint",
-    "CompleteGraph": "graphs",
+    "CompleteGraph": "graphs.graphs",
     "ConditionalDensity": "models.density",
-    "DiracKernel": "kernels",
-    "ExpectedLogLikelihood": "inference.criteria",
-    "GaussianKernel": "kernels",
-    "LabelKernelGraph": "graphs",
-    "LogExpectedLikelihood": "inference.criteria",
+    "DiracKernel": "fusing.kernels",
+    "ExpectedLogLikelihood": "inference.criteria.criteria",
+    "GaussianKernel": "fusing.kernels",
+    "LabelKernelGraph": "graphs.graphs",
+    "LogExpectedLikelihood": "inference.criteria.criteria",
     "METHODS": "models.methods",
     "Method": "models.methods",
-    "NearestNeighborGraph": "graphs",
-    "ParquetStream": "inference.parquet",
-    "PriorGuide": "guides",
+    "NearestNeighborGraph": "graphs.graphs",
+    "ParquetStream": "inference.data.parquet",
+    "PriorGuide": "fusing.guides",
     "ProbMix": "models.process",
     "ProbMixClassifier": "estimators.classifier",
     "ProbMixRegressor": "estimators.regressor",
-    "SameClassGraph": "graphs",
-    "WeightedGraph": "graphs",
+    "SameClassGraph": "graphs.graphs",
+    "WeightedGraph": "graphs.graphs",
     "build_density": "models.methods",
     "check": "calibration.checking",
     "find_method": "models.beyond",
     "fit": "inference.training",
-    "fuse": "handlers",
-    "linear_pool": "pooling",
+    "fuse": "fusing.handler",
+    "linear_pool": "pooling.pools",
     "load": "estimators.saving",
-    "log_linear_pool": "pooling",
-    "predict": "inference.prediction",
-    "register_family": "families",
-    "to_arviz": "calibration.arviz_data",
-    "to_predictions": "inference.handover",
+    "log_linear_pool": "pooling.pools",
+    "predict": "inference.predictive.prediction",
+    "register_family": "pooling.families",
+    "to_arviz": "calibration.arviz.data",
+    "to_predictions": "inference.predictive.handover",
 }
 
 if TYPE_CHECKING:
-    from pyro_probmix.calibration.arviz_data import to_arviz as to_arviz
+    from pyro_probmix.calibration.arviz.data import to_arviz as to_arviz
     from pyro_probmix.calibration.checking import check as check
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
     from pyro_probmix.estimators.saving import load as load
-    from pyro_probmix.families import register_family as register_family
+    from pyro_probmix.fusing.guides import PriorGuide as PriorGuide
+    from pyro_probmix.fusing.handler import fuse as fuse
+    from pyro_probmix.fusing.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel
+    from pyro_probmix.fusing.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
+    from pyro_probmix.fusing.kernels import DiracKernel as DiracKernel
+    from pyro_probmix.fusing.kernels import GaussianKernel as GaussianKernel
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
     from pyro_probmix.graphs import NearestNeighborGraph as NearestNeighborGraph
     from pyro_probmix.graphs import SameClassGraph as SameClassGraph
     from pyro_probmix.graphs import WeightedGraph as WeightedGraph
-    from pyro_probmix.guides import PriorGuide as PriorGuide
-    from pyro_probmix.handlers import fuse as fuse
-    from pyro_probmix.inference.beta_nll import BetaNLL as BetaNLL
     from pyro_probmix.inference.checkpoint import Checkpoint as Checkpoint
     from pyro_probmix.inference.criteria import ExpectedLogLikelihood as ExpectedLogLikelihood
     from pyro_probmix.inference.criteria import LogExpectedLikelihood as LogExpectedLikelihood
-    from pyro_probmix.inference.handover import to_predictions as to_predictions
-    from pyro_probmix.inference.memory_map import ArrayStream as ArrayStream
-    from pyro_probmix.inference.parquet import ParquetStream as ParquetStream
-    from pyro_probmix.inference.prediction import predict as predict
+    from pyro_probmix.inference.criteria.beta_nll import BetaNLL as BetaNLL
+    from pyro_probmix.inference.data.memory_map import ArrayStream as ArrayStream
+    from pyro_probmix.inference.data.parquet import ParquetStream as ParquetStream
+    from pyro_probmix.inference.predictive.handover import to_predictions as to_predictions
+    from pyro_probmix.inference.predictive.prediction import predict as predict
     from pyro_probmix.inference.training import fit as fit
-    from pyro_probmix.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel
-    from pyro_probmix.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
-    from pyro_probmix.kernels import DiracKernel as DiracKernel
-    from pyro_probmix.kernels import GaussianKernel as GaussianKernel
     from pyro_probmix.models.beyond import find_method as find_method
     from pyro_probmix.models.density import ConditionalDensity as ConditionalDensity
     from pyro_probmix.models.methods import METHODS as METHODS
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from pyro_probmix.models.process import ProbMix as ProbMix
     from pyro_probmix.pooling import linear_pool as linear_pool
     from pyro_probmix.pooling import log_linear_pool as log_linear_pool
+    from pyro_probmix.pooling.families import register_family as register_family
 
 __all__ = ["__version__", *sorted(_HOMES)]
 

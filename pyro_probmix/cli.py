@@ -217,9 +217,9 @@ def _report_runs(arguments: argparse.Namespace) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from pyro_probmix.experiments.stocks import TICKERS
-    from pyro_probmix.experiments.table import EMBEDDED
-    from pyro_probmix.experiments.uci import UCI_DATASETS
+    from pyro_probmix.experiments.data.stocks import TICKERS
+    from pyro_probmix.experiments.data.uci import UCI_DATASETS
+    from pyro_probmix.experiments.data.user_tables import EMBEDDED
     from pyro_probmix.inference.methods import CRITERIA, GRAPHS
     from pyro_probmix.models import BEYOND, METHODS
 

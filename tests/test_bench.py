@@ -25,7 +25,7 @@ from benchmarks.measure import check_equal, time_in_turns  # noqa: E402
 from benchmarks.plot import draw  # noqa: E402
 from benchmarks.report import captured_targets, comparison, cost_of_fusing, growth, report, targets, write_json  # noqa: E402
 from benchmarks.suite import make_row  # noqa: E402
-from tests.tape import Tape  # noqa: E402
+from tests.inference.step.tape import Tape  # noqa: E402
 
 IN_TORCH = [name for name in DEVICES["cpu"] if name != "numpyro"]
 EAGER = [name for name in IN_TORCH if name not in measure.OWN_DRAWS]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.engines.ours_compiled import OursCompiled
-from pyro_probmix.inference.captured import CapturedStep
-from pyro_probmix.inference.objective import Gradient, eager_gradient
-from pyro_probmix.inference.recorders import recorder_for
-from pyro_probmix.inference.steps import Step
+from pyro_probmix.inference.step.captured import CapturedStep
+from pyro_probmix.inference.step.eager import Step
+from pyro_probmix.inference.step.objective import Gradient, eager_gradient
+from pyro_probmix.inference.step.recorders import recorder_for
 
 __all__ = ["OursCaptured"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.engines.ours_eager import OursEager
-from pyro_probmix.inference.compiled import compiled_gradient
-from pyro_probmix.inference.objective import Gradient
+from pyro_probmix.inference.step.compiled import compiled_gradient
+from pyro_probmix.inference.step.objective import Gradient
 
 __all__ = ["OursCompiled"]
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from benchmarks.cases import ALPHA, LEARNING_RATE, Case, Draws, Problem
 from benchmarks.engines.torch_objective import Own
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
-from pyro_probmix.inference.adam import fused_adam
-from pyro_probmix.inference.captured import CapturedStep
-from pyro_probmix.inference.objective import Gradient, Objective, eager_gradient
-from pyro_probmix.inference.pages import kept_pages
-from pyro_probmix.inference.replicas import Replicas
-from pyro_probmix.inference.steps import Step
+from pyro_probmix.inference.data.pages import kept_pages
+from pyro_probmix.inference.step.adam import fused_adam
+from pyro_probmix.inference.step.captured import CapturedStep
+from pyro_probmix.inference.step.eager import Step
+from pyro_probmix.inference.step.objective import Gradient, Objective, eager_gradient
+from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models import Gaussian
 from pyro_probmix.random_state import own_random_state
 

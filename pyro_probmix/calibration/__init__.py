@@ -1,29 +1,35 @@
 """Calibration checks and recalibration on NumPy arrays, and their way into ArviZ; nothing here imports torch."""
 
-from pyro_probmix.calibration.arviz_data import loo, save_netcdf, to_arviz
-from pyro_probmix.calibration.band import CalibrationCurve, uniform_curve
+from pyro_probmix.calibration.arviz.data import loo, save_netcdf, to_arviz
 from pyro_probmix.calibration.checking import CheckReport, bayesian_p_values, check
-from pyro_probmix.calibration.classes import (
+from pyro_probmix.calibration.densities.density import Density
+from pyro_probmix.calibration.densities.isotonic import IsotonicMap, RemappedDensity, fit_isotonic
+from pyro_probmix.calibration.densities.mixtures import GaussianMixture, ScipyMixture
+from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.densities.scaling import (
+    RescaledDensity,
+    ScaleFactor,
+    Temperature,
+    fit_scale,
+    fit_temperature,
+)
+from pyro_probmix.calibration.scores.band import CalibrationCurve, uniform_curve
+from pyro_probmix.calibration.scores.classes import (
     Reliability,
     brier_score,
     class_log_score,
     expected_calibration_error,
     reliability,
 )
-from pyro_probmix.calibration.densities import Density
-from pyro_probmix.calibration.estimate import Estimate, bootstrap_error, mean_over_rows
-from pyro_probmix.calibration.isotonic import IsotonicMap, RemappedDensity, fit_isotonic
-from pyro_probmix.calibration.mixtures import GaussianMixture, ScipyMixture
-from pyro_probmix.calibration.pit import (
+from pyro_probmix.calibration.scores.estimate import Estimate, bootstrap_error, mean_over_rows
+from pyro_probmix.calibration.scores.pit import (
     coverage_curve,
     pit_curve,
     pit_of_draws,
     randomised_pit,
     regression_calibration_error,
 )
-from pyro_probmix.calibration.predictions import Predictions
-from pyro_probmix.calibration.scaling import RescaledDensity, ScaleFactor, Temperature, fit_scale, fit_temperature
-from pyro_probmix.calibration.scores import (
+from pyro_probmix.calibration.scores.regression import (
     crps_draws,
     crps_gaussian,
     crps_gaussian_mixture,

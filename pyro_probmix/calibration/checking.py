@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_probmix.calibration.arviz_data import loo, save_netcdf, to_arviz, write_whole
-from pyro_probmix.calibration.arviz_figures import draw_levels, draw_predictive, draw_reliability, draw_statistic
-from pyro_probmix.calibration.classes import reliability
-from pyro_probmix.calibration.estimate import Estimate
-from pyro_probmix.calibration.pit import coverage_curve, pit_curve
-from pyro_probmix.calibration.predictions import Predictions
+from pyro_probmix.calibration.arviz.data import loo, save_netcdf, to_arviz, write_whole
+from pyro_probmix.calibration.arviz.figures import draw_levels, draw_predictive, draw_reliability, draw_statistic
+from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.scores.classes import reliability
+from pyro_probmix.calibration.scores.estimate import Estimate
+from pyro_probmix.calibration.scores.pit import coverage_curve, pit_curve
 from pyro_probmix.calibration.summary import summarise
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pyro_probmix.calibration.arrays import Floats, finite, of_level
-from pyro_probmix.calibration.classes import brier_score, class_log_score, expected_calibration_error
-from pyro_probmix.calibration.densities import Density
-from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
-from pyro_probmix.calibration.pit import coverage_curve, pit_curve, regression_calibration_error
-from pyro_probmix.calibration.predictions import Predictions
-from pyro_probmix.calibration.scores import crps_draws, interval_score, sharpness
+from pyro_probmix.calibration.densities.density import Density
+from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.scores.arrays import Floats, finite, of_level
+from pyro_probmix.calibration.scores.classes import brier_score, class_log_score, expected_calibration_error
+from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
+from pyro_probmix.calibration.scores.pit import coverage_curve, pit_curve, regression_calibration_error
+from pyro_probmix.calibration.scores.regression import crps_draws, interval_score, sharpness
 
 __all__ = ["before_and_after", "check_density", "summarise"]
 
@@ -93,7 +93,7 @@ def check_density(density: Density, y: ArrayLike, *, level: float = 0.9) -> dict
         ValueError: if the observations are not finite or the level is no probability.
 
     Example:
-        >>> from pyro_probmix.calibration.mixtures import GaussianMixture
+        >>> from pyro_probmix.calibration.densities.mixtures import GaussianMixture
         >>> y = np.random.default_rng(0).normal(size=500)
         >>> checks = check_density(GaussianMixture(np.zeros((1, 500)), 1.0), y)
         >>> print(checks["nll"], checks["crps"], sep="; ")

@@ -23,8 +23,8 @@ from pyro_probmix.estimators.parameters import check_parameters, chosen_device, 
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
-from pyro_probmix.inference.adam import fused_adam
 from pyro_probmix.inference.methods import only_regression
+from pyro_probmix.inference.step.adam import fused_adam
 from pyro_probmix.models import Method
 from pyro_probmix.random_state import own_random_state
 

@@ -15,8 +15,8 @@ from pyro.poutine.messenger import Messenger
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from pyro_probmix.inference.mixture import PredictiveMixture
-from pyro_probmix.inference.prediction import predict
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+from pyro_probmix.inference.predictive.prediction import predict
 from pyro_probmix.random_state import own_random_state
 
 __all__ = ["HeldOut", "mixture", "widened"]

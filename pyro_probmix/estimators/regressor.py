@@ -12,12 +12,12 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
-from pyro_probmix.batches import join_batches, take_batch
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.rows import Array, Rows
-from pyro_probmix.inference.mixture import PredictiveMixture
-from pyro_probmix.inference.quantile import quantiles as mixture_quantiles
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
+from pyro_probmix.pooling.batches import join_batches, take_batch
 
 __all__ = ["ProbMixRegressor"]
 

@@ -26,7 +26,7 @@ from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.estimators.rows import Scaler
 from pyro_probmix.estimators.state import State
-from pyro_probmix.inference.checkpoint import digest
+from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import Method
 

@@ -14,7 +14,7 @@ from pyro_probmix.estimators.held_out import mixture
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
 from pyro_probmix.estimators.support import is_positive
-from pyro_probmix.inference.mixture import PredictiveMixture
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
 from pyro_probmix.random_state import own_random_state

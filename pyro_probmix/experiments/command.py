@@ -11,16 +11,16 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_probmix.experiments.checks import check_config
 from pyro_probmix.experiments.config import EXPERIMENTS, Config, read_config
-from pyro_probmix.experiments.engines import check_backend, connect
+from pyro_probmix.experiments.config.checks import check_config
+from pyro_probmix.experiments.data.uci import UCI_DATASETS
 from pyro_probmix.experiments.figures import draw_figures
-from pyro_probmix.experiments.jobs import Job, each_part, list_jobs
-from pyro_probmix.experiments.record import recorded_config
-from pyro_probmix.experiments.results import RunFolder, summary
-from pyro_probmix.experiments.runner import choose_device, default_methods
-from pyro_probmix.experiments.sweep import WorkersLost, chunk_size, run
-from pyro_probmix.experiments.uci import UCI_DATASETS
+from pyro_probmix.experiments.run.engines import check_backend, connect
+from pyro_probmix.experiments.run.jobs import Job, each_part, list_jobs
+from pyro_probmix.experiments.run.record import recorded_config
+from pyro_probmix.experiments.run.results import RunFolder, summary
+from pyro_probmix.experiments.run.runner import choose_device, default_methods
+from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
 
 __all__ = ["config_of", "run_experiment"]
 

@@ -14,10 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_probmix.experiments.jobs import Job, job_density
-from pyro_probmix.experiments.problem import Problem
-from pyro_probmix.experiments.results import RunFolder
-from pyro_probmix.experiments.runner import method_density, select_replicas
+from pyro_probmix.experiments.data.problem import Problem
+from pyro_probmix.experiments.run.jobs import Job, job_density
+from pyro_probmix.experiments.run.results import RunFolder
+from pyro_probmix.experiments.run.runner import method_density, select_replicas
 from pyro_probmix.inference import PredictiveMixture, predict
 from pyro_probmix.models import ConditionalDensity
 from pyro_probmix.random_state import own_random_state

@@ -1,15 +1,15 @@
 """Criteria, trainer, prediction, and the way from there to the calibration checks."""
 
-from pyro_probmix.inference.beta_nll import BetaNLL
 from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
-from pyro_probmix.inference.handover import rescale, to_predictions
-from pyro_probmix.inference.memory_map import ArrayStream
-from pyro_probmix.inference.mixture import PredictiveMixture
-from pyro_probmix.inference.parquet import ParquetStream
-from pyro_probmix.inference.prediction import negative_log_likelihood, predict
-from pyro_probmix.inference.quantile import quantiles
-from pyro_probmix.inference.streaming import RowStream
+from pyro_probmix.inference.criteria.beta_nll import BetaNLL
+from pyro_probmix.inference.data.memory_map import ArrayStream
+from pyro_probmix.inference.data.parquet import ParquetStream
+from pyro_probmix.inference.data.streaming import RowStream
+from pyro_probmix.inference.predictive.handover import rescale, to_predictions
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+from pyro_probmix.inference.predictive.prediction import negative_log_likelihood, predict
+from pyro_probmix.inference.predictive.quantile import quantiles
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [

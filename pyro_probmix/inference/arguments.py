@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.inference.criteria import Criterion
-from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.step.replicas import Replicas
 
 
 def checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:

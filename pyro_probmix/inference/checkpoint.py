@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["Checkpoint", "ForeignCheckpoint", "digest"]
+__all__ = ["Checkpoint", "ForeignCheckpoint"]
 
-import hashlib
 import json
 import os
 import struct
@@ -13,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from pyro_probmix.inference.data.digests import digest_of
 
 FORMAT = 1
 
@@ -65,7 +65,7 @@ class Checkpoint:
             OSError: if it cannot be written; what was there before stays.
         """
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        record = {"format": FORMAT, "epoch": epoch, "identity": identity, "digest": _digest(own)}
+        record = {"format": FORMAT, "epoch": epoch, "identity": identity, "digest": digest_of(own)}
         partial = self.path.with_name(f".partial-{os.getpid()}-{self.path.name}")
         try:
             save_file(own, partial, {"checkpoint": json.dumps(record)})
@@ -92,7 +92,7 @@ class Checkpoint:
                 record = json.loads(file.metadata()["checkpoint"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # the file is no mapping
             version, found, epoch = record["format"], record["identity"], int(record["epoch"])
-            intact = record["digest"] == _digest(tensors)
+            intact = record["digest"] == digest_of(tensors)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, struct.error) as error:
             raise self._foreign("is damaged, or no checkpoint", "the file of a fit") from error
         if version != FORMAT:
@@ -108,20 +108,6 @@ class Checkpoint:
         return ForeignCheckpoint(
             f"the checkpoint {str(self.path)!r} {what}, expected {expected}. Try another path, or delete it to start anew."
         )
-
-
-def digest(*tensors: Tensor) -> str:
-    """A checksum of shapes, types and values."""
-    return _digest({str(k): tensor.detach().cpu() for k, tensor in enumerate(tensors)})
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    own = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        own.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        own.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return own.hexdigest()
 
 
 def _short(value: object) -> str:

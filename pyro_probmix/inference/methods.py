@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from pyro_probmix.fusing.perturbation import Labels
 from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
-from pyro_probmix.inference.beta_nll import BetaNLL
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
+from pyro_probmix.inference.criteria.beta_nll import BetaNLL
 from pyro_probmix.models import ConditionalDensity, Method, ProbMix
-from pyro_probmix.perturbation import Labels
 
 __all__ = ["CRITERIA", "GRAPHS", "build_criterion", "build_graph", "build_process", "only_regression"]
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_probmix.inference.checkpoint import Checkpoint, digest
+from pyro_probmix.inference.checkpoint import Checkpoint
 from pyro_probmix.inference.criteria import Criterion
-from pyro_probmix.inference.distributed import Ranks
-from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.data.digests import digest
+from pyro_probmix.inference.data.ranks import Ranks
+from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models.process import ProbMix
 
 

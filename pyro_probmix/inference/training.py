@@ -13,7 +13,6 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_probmix.inference.adam import fused_adam
 from pyro_probmix.inference.arguments import (
     check_arguments,
     check_criterion,
@@ -22,21 +21,24 @@ from pyro_probmix.inference.arguments import (
     made_optimizer,
     name_of,
 )
-from pyro_probmix.inference.captured import CapturedStep, capture
-from pyro_probmix.inference.checkpoint import Checkpoint, digest
-from pyro_probmix.inference.checks import check_kinds
-from pyro_probmix.inference.compiled import choose
+from pyro_probmix.inference.checkpoint import Checkpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
-from pyro_probmix.inference.distributed import Ranks, joint_gradient
-from pyro_probmix.inference.minibatches import EpochMean, Minibatches, checked_validation
-from pyro_probmix.inference.objective import Objective
-from pyro_probmix.inference.pages import kept_pages
-from pyro_probmix.inference.recorders import recorder_for
-from pyro_probmix.inference.replicas import Replicas
+from pyro_probmix.inference.data.checks import check_kinds
+from pyro_probmix.inference.data.digests import digest
+from pyro_probmix.inference.data.minibatches import EpochMean, Minibatches, checked_validation
+from pyro_probmix.inference.data.pages import kept_pages
+from pyro_probmix.inference.data.ranks import Ranks
+from pyro_probmix.inference.data.streaming import RowStream
+from pyro_probmix.inference.predictive.validation import Validation
 from pyro_probmix.inference.resume import FitState, identity_of
-from pyro_probmix.inference.steps import Step
-from pyro_probmix.inference.streaming import RowStream
-from pyro_probmix.inference.validation import Validation
+from pyro_probmix.inference.step.adam import fused_adam
+from pyro_probmix.inference.step.captured import CapturedStep, capture
+from pyro_probmix.inference.step.compiled import choose
+from pyro_probmix.inference.step.distributed import joint_gradient
+from pyro_probmix.inference.step.eager import Step
+from pyro_probmix.inference.step.objective import Objective
+from pyro_probmix.inference.step.recorders import recorder_for
+from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models.process import ProbMix
 from pyro_probmix.random_state import own_random_state
 
@@ -94,7 +96,7 @@ def fit(
     Args:
         model: the process; the device of its parameters is where the training runs.
         x, y: all training rows, as the process takes them; or x a stream of them, without y, whose blocks are trained on
-            one after the other, with edges within a block (see :class:`~pyro_probmix.inference.shuffle.BlockShuffle`).
+            one after the other, with edges within a block (see :class:`~pyro_probmix.inference.data.shuffle.BlockShuffle`).
         epochs: number of passes; each draws a new order of the rows.
         validation: rows (x, y), or a stream, for the choice of the epoch; without them the last epoch's weights stay. Or a
             function that scores the model as it stands, a loss for each replica, [R], in the place of the validation NLL.
@@ -112,12 +114,12 @@ def fit(
         names: one for each replica, for reports; by default "replica 0" and so on.
         on_epoch: called after each epoch with its number, from 1, and the best validation NLL so far, [R]; the fit stops
             if it returns True.
-        compile: whether to compile the step, see :func:`~pyro_probmix.inference.compiled.compiled_gradient`; ``"auto"``
+        compile: whether to compile the step, see :func:`~pyro_probmix.inference.step.compiled.compiled_gradient`; ``"auto"``
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
             losses and gradients the same up to rounding. On CUDA the step, optimizer included, and the validation are
-            captured and replayed, see :func:`~pyro_probmix.inference.captured.capture`; False runs them one by one.
+            captured and replayed, see :func:`~pyro_probmix.inference.step.captured.capture`; False runs them one by one.
         bf16: whether matrix products in a step are rounded to bfloat16, see
-            :func:`~pyro_probmix.inference.precision.bfloat16_products`. The validation's are not.
+            :func:`~pyro_probmix.inference.step.precision.bfloat16_products`. The validation's are not.
         distributed: whether all processes of torch's default process group train this model together, each on its share
             of every batch, and end with the same weights; all call ``fit`` with the same data. The step is not compiled.
         checkpoint: where to keep the state of the fit; if the file is there, this same fit, interrupted, goes on from it and

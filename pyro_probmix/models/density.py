@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from pyro_probmix.exposure import expose_parameters
+from pyro_probmix.fusing.exposure import expose_parameters
 
 __all__ = ["ConditionalDensity"]
 

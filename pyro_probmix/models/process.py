@@ -13,15 +13,15 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from pyro_probmix.exposure import expose_parameters
+from pyro_probmix.fusing.exposure import expose_parameters
+from pyro_probmix.fusing.guides import PriorGuide
+from pyro_probmix.fusing.handler import FuseMessenger, Pool
+from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.perturbation import Labels
 from pyro_probmix.graphs import CompleteGraph, Graph
-from pyro_probmix.guides import PriorGuide
-from pyro_probmix.handlers import FuseMessenger, Pool
-from pyro_probmix.kernels import Kernel
 from pyro_probmix.models.orders import shuffled_rows
-from pyro_probmix.perturbation import Labels
-from pyro_probmix.simplex import SymmetricDirichlet
-from pyro_probmix.weights import Beta
+from pyro_probmix.pooling.simplex import SymmetricDirichlet
+from pyro_probmix.pooling.weights import Beta
 
 __all__ = ["ProbMix"]
 
@@ -175,7 +175,7 @@ class ProbMix(nn.Module):
         Args:
             x, y: all rows, see above.
             rows: a shuffled minibatch, indices [B], with replicas [R, B]; the edges are then those of these rows
-                (see :meth:`~pyro_probmix.graphs.Graph.edges`), which varies less than independent draws. None draws
+                (see :meth:`~pyro_probmix.graphs.graphs.Graph.edges`), which varies less than independent draws. None draws
                 B/k edges independently, or B rows if nothing is fused.
             num_rows: of the data set, of which x and y hold a part; None if they hold it all.
         """

@@ -21,11 +21,11 @@ from sklearn.inspection import permutation_importance
 from tqdm import tqdm
 
 from pyro_probmix.calibration.checking import check
-from pyro_probmix.calibration.estimate import mean_over_rows
-from pyro_probmix.calibration.predictions import Predictions
+from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
-from pyro_probmix.inference.handover import to_predictions
+from pyro_probmix.inference.predictive.handover import to_predictions
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
 from pyro_probmix.tabular.model import TableModel

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
+from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
 from pyro_probmix.tabular.columns import TRUTHS, Columns
 from pyro_probmix.tabular.spelling import codes
 from pyro_probmix.tabular.verdict import number

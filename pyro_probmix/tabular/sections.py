@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from pyro_probmix.calibration.checking import CheckReport, suffix_of
-from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
-from pyro_probmix.calibration.predictions import Predictions
+from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.parts import FEWEST_ROWS, Part

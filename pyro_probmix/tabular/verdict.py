@@ -10,8 +10,8 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from pyro_probmix.calibration.estimate import Estimate, mean_over_rows
-from pyro_probmix.calibration.predictions import Predictions
+from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
 
 #: Of the central interval that is checked.
 LEVEL = 0.9

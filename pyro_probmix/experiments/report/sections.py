@@ -8,7 +8,31 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from pyro_probmix.experiments.report.beside import (
+from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
+from pyro_probmix.experiments.report.claims.evidence import Evidence, Verdict
+from pyro_probmix.experiments.report.figures.boxplots import box_plots
+from pyro_probmix.experiments.report.figures.calibration import coverage_curves, pit_histograms, reliability_curves
+from pyro_probmix.experiments.report.figures.curves import training_curves
+from pyro_probmix.experiments.report.figures.style import png
+from pyro_probmix.experiments.report.numbers.comparison import comparison, counts, published_comparison
+from pyro_probmix.experiments.report.numbers.coverage import (
+    FEWEST,
+    calibration_error,
+    is_classes,
+    pit_counts,
+    reliability,
+)
+from pyro_probmix.experiments.report.numbers.paper import TABLES, scaled
+from pyro_probmix.experiments.report.numbers.reading import KEYS, Run, Runs
+from pyro_probmix.experiments.report.numbers.tidy import (
+    ablation,
+    groups,
+    in_order,
+    settings_of,
+    tabulated,
+)
+from pyro_probmix.experiments.report.pages.page import Block, Cell, Figure, Page, Row, Section, Table, Text, number
+from pyro_probmix.experiments.report.tables.beside import (
     GOALS,
     PUBLISHED_GOAL,
     beside_paper,
@@ -16,27 +40,9 @@ from pyro_probmix.experiments.report.beside import (
     lowest_count,
     place,
 )
-from pyro_probmix.experiments.report.boxplots import box_plots
-from pyro_probmix.experiments.report.calibration import coverage_curves, pit_histograms, reliability_curves
-from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
-from pyro_probmix.experiments.report.comparison import comparison, counts, published_comparison
-from pyro_probmix.experiments.report.coverage import FEWEST, calibration_error, is_classes, pit_counts, reliability
-from pyro_probmix.experiments.report.curves import training_curves
-from pyro_probmix.experiments.report.evidence import Evidence, Verdict
-from pyro_probmix.experiments.report.numbers import (
-    ablation,
-    groups,
-    in_order,
-    settings_of,
-    tabulated,
-)
-from pyro_probmix.experiments.report.page import Block, Cell, Figure, Page, Row, Section, Table, Text, number
-from pyro_probmix.experiments.report.paired import paired_tables
-from pyro_probmix.experiments.report.paper import TABLES, scaled
-from pyro_probmix.experiments.report.reading import KEYS, Run, Runs
-from pyro_probmix.experiments.report.records import choices_table, claims_table, runs_table
-from pyro_probmix.experiments.report.scores import chosen_table, cost_table, embedding_table, other_scores
-from pyro_probmix.experiments.report.style import png
+from pyro_probmix.experiments.report.tables.paired import paired_tables
+from pyro_probmix.experiments.report.tables.records import choices_table, claims_table, runs_table
+from pyro_probmix.experiments.report.tables.scores import chosen_table, cost_table, embedding_table, other_scores
 
 __all__ = ["build_page"]
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyro_probmix.experiments.report.page import figures_of
-from pyro_probmix.experiments.report.reading import read_runs
-from pyro_probmix.experiments.report.rendering import to_html, to_markdown
+from pyro_probmix.experiments.report.numbers.reading import read_runs
+from pyro_probmix.experiments.report.pages.page import figures_of
+from pyro_probmix.experiments.report.pages.rendering import to_html, to_markdown
 from pyro_probmix.experiments.report.sections import build_page
 
 __all__ = ["FIGURES", "write_report"]

@@ -1,0 +1,1 @@
+"""The way of predictions into ArviZ, and figures by it."""

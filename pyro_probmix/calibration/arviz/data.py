@@ -1,0 +1,179 @@
+"""The way into ArviZ: InferenceData for arviz 0.x, an xarray DataTree for arviz 1.x, with the same groups and names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyro_probmix.calibration.densities.predictions import Predictions
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+__all__ = ["SMALLEST_FOR_LOO", "arviz_line", "loo", "save_netcdf", "to_arviz", "write_whole"]
+
+#: With fewer draws of the parameters the Pareto tail has too few points in one ArviZ line or the other.
+SMALLEST_FOR_LOO = 30
+
+
+def to_arviz(predictions: Predictions) -> Any:
+    """Predictions as the object that the installed ArviZ works with.
+
+    Args:
+        predictions: of N rows and T responses.
+
+    Returns:
+        ``arviz.InferenceData`` with arviz 0.x, ``xarray.DataTree`` with arviz 1.x. Groups, each with the variable ``y``, in
+        the units of the response, but for the features ``x``:
+
+        * ``posterior_predictive`` (chain, draw, row, target): the members of an ensemble are the chains;
+        * ``observed_data`` (row, target);
+        * ``constant_data`` (row, feature), if there are features;
+        * ``log_likelihood`` (chain, draw, row), of all targets together, for each draw of the parameters, if given.
+
+        ``row``, ``target`` and ``feature`` have the names as coordinates, and each chain its ``member``.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> data = to_arviz(Predictions(y=rng.normal(size=8), draws=rng.normal(size=(5, 10, 8)), targets=["speed"]))
+        >>> dict(data["posterior_predictive"].sizes)
+        {'chain': 5, 'draw': 10, 'row': 8, 'target': 1}
+    """
+    from xarray import DataTree
+
+    groups = _groups(predictions)
+    if arviz_line() == 0:
+        return _arviz().InferenceData(**groups)
+    return DataTree.from_dict(groups)
+
+
+def arviz_line() -> int:
+    """0 for arviz 0.x, 1 for arviz 1.x."""
+    return int(_arviz().__version__.split(".")[0])
+
+
+def _arviz() -> Any:
+    """ArviZ, imported when it is needed; its lines differ in types."""
+    return import_module("arviz")
+
+
+def _groups(predictions: Predictions) -> dict[str, Dataset]:
+    from xarray import Dataset
+
+    chains = np.arange(len(predictions.members))
+    member = ("chain", np.asarray(predictions.members, dtype=str))
+    row, target = _labels(predictions.rows), np.asarray(predictions.targets, dtype=str)
+    attributes: dict[str, Any] = {"inference_library": "pyro_probmix", "kind": predictions.kind}
+    if predictions.classes:
+        attributes["classes"] = list(predictions.classes)
+
+    def draws(values: np.ndarray, *dims: str) -> Dataset:
+        coords = {"chain": chains, "draw": np.arange(values.shape[1]), "row": row, "member": member}
+        coords |= {"target": target} if "target" in dims else {}
+        return Dataset({"y": (("chain", "draw", *dims), values)}, coords, attributes)
+
+    groups = {
+        "posterior_predictive": draws(predictions.draws, "row", "target"),
+        "observed_data": Dataset({"y": (("row", "target"), predictions.y)}, {"row": row, "target": target}, attributes),
+    }
+    if predictions.x is not None:
+        coords = {"row": row, "feature": np.asarray(predictions.features, dtype=str)}
+        groups["constant_data"] = Dataset({"x": (("row", "feature"), predictions.x)}, coords, attributes)
+    if predictions.log_likelihood is not None:
+        groups["log_likelihood"] = draws(predictions.log_likelihood, "row")
+    return groups
+
+
+def _labels(rows: tuple[Any, ...]) -> np.ndarray:
+    """Names of rows as an array that a file can hold: numbers and dates stay what they are."""
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # a name is a tuple, another one is none
+        array = np.empty(0)
+    return array if array.shape == (len(rows),) and array.dtype != object else np.array([str(row) for row in rows])
+
+
+def loo(data: Any) -> Any:
+    """ArviZ's leave-one-out estimate of the expected log predictive density, by Pareto-smoothed importance sampling.
+
+    It asks how the rows that were *fitted* would be predicted without each of them, so give it :func:`to_arviz` of the
+    training rows. Held-out rows need no such estimate: the mean log score is one.
+
+    Args:
+        data: from :func:`to_arviz`, with a log-likelihood for each draw of the parameters: the members of an ensemble, or
+            draws of a Bayesian network's weights.
+
+    Returns:
+        ``arviz.ELPDData``, pointwise, with a Pareto k for each row.
+
+    Raises:
+        ValueError: if there is no log-likelihood, or there are too few draws of the parameters for a Pareto tail, as from a
+            single point fit.
+
+    Warns:
+        UserWarning: ArviZ's own, where a Pareto k is too large for the estimate to be trusted.
+
+    Reference:
+        Vehtari, Gelman, Gabry (2017). *Practical Bayesian model evaluation using leave-one-out cross-validation and WAIC*.
+        Statistics and Computing 27.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> y, slope = rng.normal(size=20), 1 + 0.01 * rng.normal(size=(100, 1, 1))
+        >>> log_likelihood = -0.5 * (slope * y) ** 2
+        >>> data = to_arviz(Predictions(y=y, draws=rng.normal(size=(100, 2, 20)), log_likelihood=log_likelihood))
+        >>> bool(loo(data).pareto_k.max() < 0.5)
+        True
+    """
+    groups = data.groups() if callable(data.groups) else [group.lstrip("/") for group in data.groups]
+    sizes = dict(data["log_likelihood"].sizes) if "log_likelihood" in groups else {}
+    count = sizes.get("chain", 0) * sizes.get("draw", 0)
+    if count < SMALLEST_FOR_LOO:
+        raise ValueError(
+            f"LOO got {count} draws of the parameters, expected at least {SMALLEST_FOR_LOO}: ensemble members, or draws of "
+            "Bayesian weights. Try a larger ensemble, or the log score of held-out rows, which needs none."
+        )
+    return _arviz().loo(data, pointwise=True, reff=1.0)  # members of an ensemble are independent
+
+
+def save_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
+    """Writes what :func:`to_arviz` gave as NetCDF; what was there before is replaced only once all is written.
+
+    ``arviz.from_netcdf`` reads it.
+
+    Args:
+        data: from :func:`to_arviz`.
+        path: of the file, in a folder that exists.
+
+    Returns:
+        the path.
+
+    Raises:
+        ValueError: if the folder cannot be written to.
+    """
+    return write_whole(Path(path), lambda partial: data.to_netcdf(str(partial), engine="h5netcdf"))
+
+
+def write_whole(path: Path, save: Callable[[Path], object]) -> Path:
+    """Writes a file under another name first, and returns its path: it is there whole, or as it was.
+
+    Raises:
+        ValueError: if the folder cannot be written to.
+    """
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(
+            f"{str(path)!r} could not be written ({error.strerror or error}). Try another folder."
+        ) from None
+    finally:
+        if partial.is_file():
+            partial.unlink()
+    return path

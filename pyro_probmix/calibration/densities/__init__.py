@@ -1,0 +1,1 @@
+"""Predictive densities on NumPy arrays, and their recalibration."""

@@ -1,0 +1,130 @@
+"""What a configuration may hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pyro_probmix.experiments.config.config import EXPERIMENTS, Config
+from pyro_probmix.experiments.config.grid import SETTINGS
+from pyro_probmix.inference.methods import CRITERIA, GRAPHS
+from pyro_probmix.models import find_method
+from pyro_probmix.models.methods import SERIES
+from pyro_probmix.models.networks import ACTIVATIONS
+
+__all__ = ["check_config"]
+
+
+def check_config(config: Config) -> None:
+    """Raises ValueError for a name that is not there or a number out of range."""
+    for name in config.methods:
+        find_method(name)
+    _check_names(config)
+    for option, counts in (
+        ("epochs", config.epochs),
+        ("patience", config.patience),
+        ("particles", config.particles),
+        ("neighbors", config.neighbors),
+        ("chunk", config.chunk),
+        ("num_samples", config.num_samples),
+        ("validation_samples", config.validation_samples),
+    ):
+        _require(counts is None or counts >= 1, option, counts, "at least 1", 5 if option == "neighbors" else 1)
+    size = config.batch_size
+    _require(size is None or size >= 2, "batch_size", size, "at least 2", 32)
+    _require(0 <= config.seed < _SEEDS, "seed", config.seed, f"at least 0 and less than {_SEEDS}", 0)
+    seeds = list(config.splits)
+    sound = len(set(seeds)) == len(seeds) > 0 and min(seeds) >= 0
+    _require(sound, "splits", seeds, "different seeds of at least 0", "0,1,2")
+    _require(max(seeds) < _SEEDS, "splits", seeds, f"seeds less than {_SEEDS}", "0,1,2")
+    for option, positive in (
+        ("alpha", config.alpha),
+        ("learning_rate", config.learning_rate),
+        ("bandwidth", config.bandwidth),
+    ):
+        _require(0 < positive < math.inf, option, positive, "a finite value above 0", _DEFAULTS[option])
+        sound = bool(_SINGLE.tiny <= positive <= _SINGLE.max)
+        _require(sound, option, positive, "a value that a float of 32 bits can hold", _DEFAULTS[option])
+    beta = config.beta
+    _require(beta is None or 0 <= beta < math.inf, "beta", beta, "a finite value of at least 0", 0)
+    alphas, betas = list(config.alphas), list(config.betas)
+    _require(_all_in(alphas, 0.0, strict=True), "alphas", alphas, "finite values above 0", "0.01, 0.1, 1")
+    _require(_all_in(betas, 0.0, strict=False), "betas", betas, "finite values of at least 0", "0, 0.01")
+    for option, values, example in (("alphas", alphas, "0.01, 0.1, 1"), ("betas", betas, "0, 0.01")):
+        told = {f"{one:g}" for one in values}  # as the labels of a grid
+        _require(len(told) == len(values), option, values, "values that differ in six digits", example)
+    widths = list(config.widths)
+    sound = min(widths, default=0) >= 1
+    _require(sound, "widths", widths, "at least one width, each at least 1", "128, 32")
+    layer, layers = config.mixing_layer, len(widths)
+    _require(1 <= layer <= layers, "mixing_layer", layer, f"one of the {layers} hidden layers, from 1", 1)
+    _require(0 <= config.dropout < 1, "dropout", config.dropout, "at least 0 and less than 1", 0.1)
+
+
+#: Seeds are multiplied to seeds of 64 bits.
+_SEEDS = 10**12
+_SINGLE = np.finfo(np.float32)
+#: Defaults of numbers that every experiment has.
+_DEFAULTS = {"alpha": 0.1, "learning_rate": 0.005, "bandwidth": 1.0}
+
+
+def _check_names(config: Config) -> None:
+    series = config.experiment == "stocks"
+    for option, names, known in (
+        ("graph", (config.graph,), tuple(GRAPHS)),
+        ("criterion", (config.criterion,), tuple(CRITERIA)),
+        ("setting", (config.setting,), SETTINGS),
+        ("network", [part.strip() for part in config.network.split(",")], tuple(SERIES) if series else ("mlp",)),
+        ("task", (config.task,), ("regression", "classification")),
+        ("labels", (config.labels,), ("sample", "expected")),
+        ("activation", (config.activation,), tuple(ACTIVATIONS)),
+    ):
+        for name in names:
+            if name is not None and name not in known:
+                way = "leaving it out" if known == ("mlp",) else _way(option, known[0])  # --network is for series alone
+                raise ValueError(f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try {way}.")
+    tasks = {"toy-classification": "classification", "ablation-classification": "classification", "table": config.task}
+    task = tasks.get(config.experiment, "regression")
+    if config.task not in (None, task):
+        raise ValueError(
+            f"task is {config.task!r} for {config.experiment}, expected {task!r}. Try leaving it out, or another experiment."
+        )
+    own = EXPERIMENTS[config.experiment].dataset
+    if config.experiment.startswith(("toy", "ablation")) and config.dataset != own:
+        raise ValueError(
+            f"dataset is {config.dataset!r} for {config.experiment}, expected {own!r}. Try leaving it out, or table."
+        )
+    repeated = [name for name in config.methods if config.methods.count(name) > 1]
+    if repeated:
+        raise ValueError(
+            f"the method {repeated[0]} is asked for twice, expected each once. Try --method {repeated[0]}."
+        )
+
+
+def _require(sound: bool, option: str, value: object, expected: str, example: object) -> None:
+    if not sound:
+        raise ValueError(f"{option} is {value}, expected {expected}. Try {_way(option, example)}.")
+
+
+def _all_in(values: Sequence[float], lowest: float, strict: bool) -> bool:
+    return bool(values) and all(lowest < one < math.inf or (one == lowest and not strict) for one in values)
+
+
+def _way(option: str, example: Any) -> str:
+    """How to give an example: as an option where there is one, else as a line of a file."""
+    inside = (
+        "learning_rate",
+        "bandwidth",
+        "batch_size",
+        "seed",
+        "num_samples",
+        "validation_samples",
+        "alphas",
+        "betas",
+    )
+    if option in (*inside, "widths", "mixing_layer", "dropout", "labels", "activation"):
+        return f"{option} {example}"
+    return f"--{option} {example}"

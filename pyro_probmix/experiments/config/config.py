@@ -1,0 +1,198 @@
+"""A run's configuration: one flat record, with the paper's choices as the defaults of each experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+__all__ = ["EXPERIMENTS", "TOLD", "Config", "read_config"]
+
+#: What a run's ``config.json`` tells beside its configuration.
+TOLD = ("ran_on", "choices", "methods_in_full", "versions", "sha256")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's numbers; ``config.json`` spells all of it out.
+
+    Attributes:
+        experiment: a name in ``EXPERIMENTS``.
+        dataset: the data set; for ``uci`` and ``stocks`` also several, separated by commas; for ``table`` a scikit-learn set
+            or the path of a file.
+        target: the target column of a file, or several, separated by commas.
+        task: ``"regression"`` or ``"classification"``; None lets a table decide.
+        methods: names in ``METHODS``; none is replaced by all that the experiment compares.
+        splits: the seeds, or numbers of the published splits.
+        chunk: how many splits train together, and so share a stream of random numbers; None for all.
+        epochs: passes over the training rows.
+        patience: a job ends where none of its replicas had a better validation NLL for so many epochs; None for never.
+        learning_rate: of Adam.
+        batch_size: rows of a step, even; None for all.
+        network: ``"mlp"``; for ``stocks`` ``"lstm"``, ``"transformer"``, or both with a comma between.
+        widths: widths of the hidden layers.
+        mixing_layer: the layer whose activations are the embedding, from 1.
+        activation: a name in ``ACTIVATIONS``.
+        dropout: probability of dropping a hidden unit.
+        alpha: both shapes of the Beta law of the weight.
+        beta: spread of the label kernels, on the standardised target; None is 0 in regression, 0.01 for classes.
+        graph: the graph of all methods that have one; None leaves each its own.
+        neighbors: K of the neighbour graph.
+        bandwidth: of the label-kernel graph, in standardised units.
+        criterion: ``"expected"``, ``"log-expected"`` or ``"beta-nll"``.
+        particles: K of the criterion.
+        labels: ``"sample"`` or ``"expected"``; None takes the expectation for classes at beta = 0, where the pooled
+            kernels are degenerate, and draws elsewhere.
+        num_samples: draws of an embedding in a prediction.
+        validation_samples: the same in the validation NLL of each epoch.
+        setting: ``"fixed"`` takes alpha and beta. ``"chosen"`` tries all pairs of ``alphas`` and ``betas`` (a method that
+            fuses nothing as many initial weights), and scores the pair with the lowest validation NLL, mean over the splits
+            that train together. ``"grid"`` scores each pair, as the setting "alpha=0.1 beta=0" and so on.
+        alphas, betas: what the settings ``"chosen"`` and ``"grid"`` try.
+        seed: of initial weights and training noise.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        data_dir: folder with the data sets; None downloads into the cache.
+    """
+
+    experiment: str
+    dataset: str
+    target: str | None = None
+    task: str | None = None
+    methods: tuple[str, ...] = ()
+    splits: tuple[int, ...] = tuple(range(20))
+    chunk: int | None = None
+    epochs: int = 1000
+    patience: int | None = None
+    learning_rate: float = 0.005
+    batch_size: int | None = 32
+    network: str = "mlp"
+    widths: tuple[int, ...] = (128, 32)
+    mixing_layer: int = 1
+    activation: str = "relu"
+    dropout: float = 0.0
+    alpha: float = 0.1
+    beta: float | None = None
+    graph: str | None = None
+    neighbors: int = 5
+    bandwidth: float = 1.0
+    criterion: str = "expected"
+    particles: int = 1
+    labels: str | None = None
+    num_samples: int = 100
+    validation_samples: int = 8
+    setting: str = "fixed"
+    alphas: tuple[float, ...] = (0.01, 0.1, 1.0)
+    betas: tuple[float, ...] = (0.0, 0.001, 0.01)
+    seed: int = 0
+    device: str = "auto"
+    data_dir: str | None = None
+
+
+_TOY = Config(
+    experiment="toy-regression",
+    dataset="toy-regression",
+    splits=tuple(range(10)),
+    epochs=500,
+    learning_rate=0.01,
+    batch_size=None,
+    widths=(128, 64),
+)
+
+_ABLATION = replace(
+    _TOY, experiment="ablation-regression", setting="grid", alphas=(0.01, 0.05, 0.1, 0.5, 1.0), betas=(0.0, 0.01)
+)
+
+#: Experiment -> its defaults, from sections 6.1 to 6.3 of the paper; ``table`` follows the UCI runs, but for the epochs.
+EXPERIMENTS: dict[str, Config] = {
+    "toy-regression": _TOY,
+    "toy-classification": replace(_TOY, experiment="toy-classification", dataset="toy-classification"),
+    "ablation-regression": _ABLATION,
+    "ablation-classification": replace(_ABLATION, experiment="ablation-classification", dataset="toy-classification"),
+    "uci": Config(experiment="uci", dataset="yacht"),
+    "stocks": Config(
+        experiment="stocks",
+        dataset="GOOG,GME,NVDA,RCL",
+        network="lstm,transformer",
+        splits=tuple(range(10)),
+        epochs=1500,
+        learning_rate=0.0005,
+        batch_size=64,
+        widths=(64,),
+    ),
+    "table": Config(experiment="table", dataset="diabetes", splits=tuple(range(10)), epochs=200),
+}
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """The configuration in a file, as a run leaves it in ``config.json`` or as a user has edited it.
+
+    What the file leaves out is as in the experiment that it names; what a run tells beside its configuration is passed over.
+
+    Args:
+        path: a JSON object of the attributes of :class:`Config`, ``experiment`` among them.
+
+    Raises:
+        ValueError: if there is no such file, or something in it is not a configuration's; the sentence names it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from pyro_probmix.experiments.config.config import read_config
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "wide.json"
+        ...     written = path.write_text('{"experiment": "uci", "dataset": "energy", "widths": [256, 64]}')
+        ...     config = read_config(path)
+        >>> config.widths, config.epochs
+        ((256, 64), 1000)
+    """
+    try:
+        record = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ValueError(
+            f"{os.fspath(path)!r} cannot be read as a configuration ({reason}). Try the config.json of a run."
+        ) from None
+    experiment = record.get("experiment") if isinstance(record, dict) else None
+    if not isinstance(experiment, str) or experiment not in EXPERIMENTS:
+        raise ValueError(
+            f"{os.fspath(path)!r} names the experiment {experiment!r}, expected one of {', '.join(EXPERIMENTS)}. "
+            "Try a copy of a run's config.json."
+        )
+    kinds = get_type_hints(Config)
+    given = {}
+    for name, value in record.items():
+        if name in TOLD:
+            continue
+        if name not in kinds:
+            raise ValueError(
+                f"{os.fspath(path)!r} holds {name!r}, expected only {', '.join(kinds)}. Try leaving it out."
+            )
+        try:
+            given[name] = _as_kind(value, kinds[name])
+        except TypeError:
+            told = str(kinds[name]).removeprefix("<class '").removesuffix("'>").replace("tuple", "list")
+            raise ValueError(
+                f"{os.fspath(path)!r} has {json.dumps(value)} for {name}, expected {told.replace('None', 'null')}. "
+                f"Try {json.dumps(_EXAMPLES[name])}."
+            ) from None
+    return replace(EXPERIMENTS[experiment], **given)
+
+
+_EXAMPLES: dict[str, Any] = {
+    one.name: getattr(EXPERIMENTS["uci"], one.name) if one.default is MISSING else one.default for one in fields(Config)
+} | {"methods": ("ERM", "ProbMix"), "splits": (0, 1, 2)}
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    """A value from JSON as a type asks: a list as a tuple, a whole number as a float where one is due."""
+    for one in get_args(kind) if isinstance(kind, UnionType) else (kind,):
+        if get_origin(one) is tuple and isinstance(value, list):
+            return tuple(_as_kind(element, get_args(one)[0]) for element in value)
+        if one is float and type(value) is int:
+            return float(value)
+        if type(value) is one:
+            return value
+    raise TypeError

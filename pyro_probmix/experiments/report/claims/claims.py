@@ -1,0 +1,39 @@
+"""The checkable claims of the paper's sections 6.1 to 6.3 and Appendix E, held against results."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pyro_probmix.experiments.report.claims.classification import toy_classification_claims
+from pyro_probmix.experiments.report.claims.evidence import Claim, Evidence, Verdict
+from pyro_probmix.experiments.report.claims.regression import toy_regression_claims
+from pyro_probmix.experiments.report.claims.tables import stock_claims, uci_claims
+from pyro_probmix.experiments.report.numbers.paper import paper_tables
+
+__all__ = ["CLAIMS", "paper_verdicts", "verdicts"]
+
+#: In the order of the paper's sections.
+CLAIMS: tuple[Claim, ...] = (
+    *toy_regression_claims(),
+    *toy_classification_claims(),
+    *uci_claims(),
+    *stock_claims(),
+)
+
+
+def verdicts(evidence: Evidence) -> list[Verdict]:
+    """What some results say to each claim, in the order of ``CLAIMS``."""
+    return [claim.check(evidence) for claim in CLAIMS]
+
+
+@cache
+def paper_verdicts() -> tuple[Verdict, ...]:
+    """What the paper's own tables say to each claim."""
+    return tuple(verdicts(_paper_evidence()))
+
+
+def _paper_evidence() -> Evidence:
+    """The paper's own tables as if they were one split's results, to hold its claims against its numbers."""
+    cells = paper_tables()
+    experiment = cells["network"].map(lambda network: "uci" if network == "mlp" else "stocks")
+    return Evidence(cells.assign(experiment=experiment, setting="paper", split=0, value=cells["mean"]), "paper")

@@ -1,0 +1,184 @@
+"""The claims of sections 6.1 and E.1.2: toy classification and its ablation."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from pyro_probmix.experiments.report.claims.checks import (
+    Scores,
+    ahead,
+    every,
+    first_places,
+    number,
+    on_grid,
+    ratio,
+    similar,
+)
+from pyro_probmix.experiments.report.claims.evidence import Check, Claim, Evidence, Verdict
+from pyro_probmix.experiments.report.claims.regression import EIGHT, NINE, OURS, toy_scores
+from pyro_probmix.experiments.report.numbers.paper import BASELINES
+
+__all__ = ["toy_classification_claims"]
+
+nll, accuracy = toy_scores("classification", "nll"), toy_scores("classification", "accuracy")
+
+
+def toy_classification_claims() -> list[Claim]:
+    where = "6.1, toy classification"
+    clear = "by more than two standard errors of the paired difference"
+    no_worse = "no worse by more than two standard errors of the paired difference"
+    return [
+        Claim(
+            "C1",
+            where,
+            "All methods have about the same accuracy.",
+            "means at most 0.05 apart",
+            _alike_accuracy,
+        ),
+        Claim(
+            "C2",
+            where,
+            "ERM and LocM-ProbMix have the best accuracy.",
+            "the first two places of nine",
+            first_places(accuracy, "accuracy", ("ERM", "LocM-ProbMix"), NINE),
+        ),
+        Claim(
+            "C3",
+            where,
+            "At β = 0, M-Mix and ProbMix have the worst accuracy.",
+            "the last two places of nine, mean over α",
+            first_places(_beta("accuracy", 0.0), "accuracy", ("M-Mix", "ProbMix"), NINE, last=True),
+        ),
+        Claim(
+            "C4",
+            where,
+            "At β = 0, ProbMix is nevertheless competitive in NLL.",
+            f"mean over α, {no_worse} from ERM",
+            similar(_beta("nll", 0.0), "nll", "ProbMix", "ERM", or_ahead=True),
+        ),
+        Claim(
+            "C5",
+            where,
+            "M-Mix has about twice the NLL of ERM.",
+            "1.5 to 2.5 times",
+            ratio(nll, "nll", "mean", "M-Mix", "ERM", 1.5, 2.5),
+        ),
+        Claim(
+            "C6",
+            where,
+            "With β = 0.01 in place of 0, ProbMix gains in accuracy and NLL.",
+            f"mean over α, {clear}",
+            every(_improves("accuracy", "ProbMix"), _improves("nll", "ProbMix")),
+        ),
+        Claim(
+            "C7",
+            where,
+            "The probabilistic methods do best at β = 0.01.",
+            f"each of the four has a better accuracy and NLL than at β = 0, mean over α, {clear}",
+            every(*(_improves(m, name) for name in OURS for m in ("accuracy", "nll"))),
+        ),
+        Claim(
+            "C8",
+            where,
+            "At β = 0.01 each probabilistic method is competitive with the baselines or ahead of them.",
+            f"accuracy and NLL {no_worse} from ERM, Mix, LocMix, M-Mix and LocM-Mix, mean over α",
+            every(*(_competitive(m, name) for name in OURS for m in ("accuracy", "nll"))),
+        ),
+        Claim(
+            "C9",
+            "E.1.2, Figure 14",
+            "ProbMix and LocProbMix draw the most reasonable boundaries.",
+            "the first two places of the eight mixup methods in accuracy, as a stand-in for the eye",
+            first_places(accuracy, "accuracy", ("ProbMix", "LocProbMix"), EIGHT),
+        ),
+        Claim(
+            "C10",
+            "E.1.2, Figure 14",
+            "LocMix and LocM-Mix come close to these.",
+            "accuracy at least 0.98 times ProbMix's",
+            every(
+                *(
+                    ratio(accuracy, "accuracy", "mean", name, "ProbMix", 0.98, math.inf)
+                    for name in ("LocMix", "LocM-Mix")
+                )
+            ),
+        ),
+        Claim(
+            "C11",
+            "E.1.2, Figure 14",
+            "Mix and M-Mix suffer from manifold intrusion.",
+            f"accuracy below that of LocMix and LocM-Mix {clear}",
+            every(*(ahead(accuracy, "accuracy", f"Loc{name}", name) for name in ("Mix", "M-Mix"))),
+        ),
+        Claim(
+            "C12",
+            "E.1.2, Figure 14",
+            "So do M-ProbMix and LocM-ProbMix: fusing at the response generalises better here than at an embedding.",
+            f"accuracy below that of ProbMix and LocProbMix {clear}",
+            every(
+                *(
+                    ahead(accuracy, "accuracy", a, b)
+                    for a, b in (("ProbMix", "M-ProbMix"), ("LocProbMix", "LocM-ProbMix"))
+                )
+            ),
+        ),
+        Claim(
+            "C13",
+            "E.1.2, Figures 15 to 24",
+            "Over the grid of α and β, ProbMix and LocProbMix are ahead of M-ProbMix and LocM-ProbMix in accuracy and NLL.",
+            "both pairs, in more than half of the 20 panels",
+            on_grid("classification", ("accuracy", "nll"), _response_ahead, OURS),
+        ),
+    ]
+
+
+def _beta(metric: str, beta: float) -> Scores:
+    return lambda evidence: evidence.at_beta("classification", metric, beta)
+
+
+def _both_betas(metric: str, method: str) -> Scores:
+    """A method's scores at the two betas, mean over alpha, as two columns."""
+
+    def scores(evidence: Evidence) -> pd.DataFrame:
+        columns = {f"{method} at β={b:g}": _beta(metric, b)(evidence).get(method) for b in (0.0, 0.01)}
+        return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+
+    return scores
+
+
+def _improves(metric: str, method: str) -> Check:
+    return ahead(_both_betas(metric, method), metric, f"{method} at β=0.01", f"{method} at β=0")
+
+
+def _response_ahead(means: pd.Series, lower: bool) -> bool:
+    sign = -1 if lower else 1
+    gains = [sign * float(means[a] - means[b]) for a, b in (("ProbMix", "M-ProbMix"), ("LocProbMix", "LocM-ProbMix"))]
+    return min(gains) > 0
+
+
+def _competitive(metric: str, method: str) -> Check:
+    """No worse than any baseline by more than two standard errors; the numbers of the hardest one."""
+    checks = {name: similar(_beta(metric, 0.01), metric, method, name, or_ahead=True) for name in BASELINES}
+
+    def check(evidence: Evidence) -> Verdict:
+        verdicts = [part(evidence) for part in checks.values()]
+        lost = [verdict for verdict in verdicts if verdict.outcome == "contradicted"]
+        if lost:
+            return lost[0]
+        if any(verdict.outcome == "not measured" for verdict in verdicts):
+            return Verdict("not measured")
+        return Verdict("supported", (f"{'NLL' if metric == 'nll' else metric} {method} beside all five",))
+
+    return check
+
+
+def _alike_accuracy(evidence: Evidence) -> Verdict:
+    frame = accuracy(evidence)
+    if not set(NINE) <= set(frame.columns):
+        return Verdict("not measured")
+    means = frame[list(NINE)].mean()
+    best, worst = str(means.idxmax()), str(means.idxmin())
+    text = f"accuracy {best} {number(means[best])}, {worst} {number(means[worst])}"
+    return Verdict("supported" if means[best] - means[worst] <= 0.05 else "contradicted", (text,))

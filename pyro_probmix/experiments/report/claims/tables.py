@@ -1,0 +1,182 @@
+"""The claims of sections 6.2, 6.3, E.2 and E.3: the UCI sets and the stocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from pyro_probmix.experiments.report.claims.checks import ahead, every, on_rows
+from pyro_probmix.experiments.report.claims.evidence import Check, Claim, Evidence
+from pyro_probmix.experiments.report.numbers.paper import BASELINES, PROBABILISTIC
+
+__all__ = ["stock_claims", "uci_claims"]
+
+
+def uci_claims() -> list[Claim]:
+    naval = "naval-propulsion-plant"
+    erm_behind = (
+        lambda means: bool(means[_lowest(means, PROBABILISTIC)] < means["ERM"]),
+        lambda means: (_lowest(means, PROBABILISTIC), "ERM"),
+    )
+    return [
+        Claim(
+            "U1",
+            "6.2, Table 1",
+            "On all data sets but naval, a probabilistic method has the lowest NLL.",
+            "seven of seven rows",
+            on_rows(1, _probabilistic_lowest, _lowest_shown, rows=lambda _, dataset: dataset != naval),
+        ),
+        Claim(
+            "U2",
+            "6.2, Table 1",
+            "On naval, ERM or a mixup method has the lowest NLL.",
+            "",
+            on_rows(
+                1,
+                lambda means: not _probabilistic_lowest(means),
+                _lowest_shown,
+                rows=lambda _, dataset: dataset == naval,
+            ),
+        ),
+        Claim(
+            "U3",
+            "6.2",
+            "Probabilistic methods improve the NLL on almost all data sets.",
+            "the lowest of them below ERM's on at least seven of eight",
+            on_rows(1, *erm_behind, need=7),
+        ),
+        Claim(
+            "U4",
+            "6.2, Table 3",
+            "On most data sets, a probabilistic method has the lowest RMSE.",
+            "on at least five of eight",
+            on_rows(3, _probabilistic_lowest, _lowest_shown, need=5),
+        ),
+        Claim(
+            "U5",
+            "6.2",
+            "The NLL generally improves from ProbMix to M-ProbMix.",
+            "on at least five of eight",
+            on_rows(1, *_before("M-ProbMix", "ProbMix"), need=5),
+        ),
+        Claim(
+            "U6",
+            "6.2",
+            "M-ProbMix* is competitive in NLL.",
+            "below ERM's on at least five of eight",
+            on_rows(1, *_before("M-ProbMix*", "ERM"), need=5),
+        ),
+        Claim(
+            "U7",
+            "6.2",
+            "M-ProbMix* may lose in RMSE.",
+            "RMSE above M-ProbMix's on at least five of eight",
+            on_rows(3, *_before("M-ProbMix", "M-ProbMix*"), need=5),
+        ),
+    ]
+
+
+def stock_claims() -> list[Claim]:
+    names = {"lstm": "LSTM", "transformer": "Transformer"}
+    return [
+        *(
+            Claim(
+                f"S{k}",
+                "6.3, Table 2",
+                f"With the {names[network]}, a probabilistic method has the lowest NLL on three of the four stocks.",
+                "on at least three of four",
+                on_rows(2, _probabilistic_lowest, _lowest_shown, need=3, rows=_with(network)),
+            )
+            for k, network in enumerate(names, start=1)
+        ),
+        Claim(
+            "S3",
+            "6.3, Table 2",
+            "On RCL, Mix has the lowest NLL.",
+            "with both networks",
+            on_rows(
+                2,
+                lambda means: means.idxmin() == "Mix",
+                lambda means: (str(means.idxmin()), "Mix"),
+                rows=_of("RCL"),
+            ),
+        ),
+        Claim(
+            "S4",
+            "6.3",
+            "On GME the networks overfit.",
+            "ERM's test NLL above its validation NLL by more than two standard errors, with both networks",
+            every(*(_overfits(network) for network in names)),
+        ),
+        Claim(
+            "S5",
+            "6.3",
+            "On GME, Mix improves on ERM in NLL.",
+            "with both networks",
+            on_rows(2, *_before("Mix", "ERM"), rows=_of("GME")),
+        ),
+        Claim(
+            "S6",
+            "6.3",
+            "On GME, ProbMix and M-ProbMix have a much lower NLL than Mix.",
+            "below it, with both networks",
+            on_rows(
+                2,
+                lambda means: bool(max(means["ProbMix"], means["M-ProbMix"]) < means["Mix"]),
+                lambda means: ("Mix", "ProbMix", "M-ProbMix"),
+                rows=_of("GME"),
+            ),
+        ),
+        Claim(
+            "S7",
+            "E.3, Table 4",
+            "On most stocks, ERM and Mix have a lower RMSE than the probabilistic methods.",
+            "the lower of the two below all of them, on at least five of eight rows",
+            on_rows(
+                4,
+                lambda means: bool(means[["ERM", "Mix"]].min() < means[_lowest(means, PROBABILISTIC)]),
+                lambda means: (_lowest(means, ("ERM", "Mix")), _lowest(means, PROBABILISTIC)),
+                need=5,
+            ),
+        ),
+    ]
+
+
+def _overfits(network: str) -> Check:
+    """ERM's NLL on GME is clearly higher on the test rows than on the validation rows, both on the standardised target."""
+
+    def scores(evidence: Evidence) -> pd.DataFrame:
+        rows = evidence.results
+        rows = rows[(rows["experiment"] == "stocks") & (rows["dataset"] == "GME") & (rows["network"] == network)]
+        rows = rows[(rows["setting"] == evidence.setting) & (rows["method"] == "ERM")]
+        names = {"validation nll": f"validation, {network},", "nll (standardised)": f"test, {network},"}
+        frame = rows.pivot(index="split", columns="metric", values="value").rename(columns=names)
+        return frame[[name for name in names.values() if name in frame]]
+
+    return ahead(scores, "nll", f"validation, {network},", f"test, {network},")
+
+
+def _lowest(means: pd.Series, methods: tuple[str, ...]) -> str:
+    return str(means[[name for name in methods if name in means]].idxmin())
+
+
+def _probabilistic_lowest(means: pd.Series) -> bool:
+    return bool(means[_lowest(means, PROBABILISTIC)] < means[_lowest(means, BASELINES)])
+
+
+def _lowest_shown(means: pd.Series) -> tuple[str, str]:
+    return _lowest(means, PROBABILISTIC), _lowest(means, BASELINES)
+
+
+def _before(a: str, b: str) -> tuple[Callable[[pd.Series], bool], Callable[[pd.Series], tuple[str, str]]]:
+    """Method a has a lower mean than b, and the two."""
+    return lambda means: bool(means[a] < means[b]), lambda means: (a, b)
+
+
+def _of(stock: str) -> Callable[[str, str], bool]:
+    return lambda _, dataset: dataset == stock
+
+
+def _with(network: str) -> Callable[[str, str], bool]:
+    return lambda row, _: row == network

@@ -1,0 +1,1 @@
+"""Figures of a report, and the style that they share."""

@@ -1,0 +1,1 @@
+"""Run folders read back, and what is counted and compared, as plain tables of numbers."""

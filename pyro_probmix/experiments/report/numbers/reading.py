@@ -1,0 +1,216 @@
+"""Run folders read back: results, configurations, curves, calibration counts and the runs' own figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pyro_probmix.experiments.run.results import COLUMNS
+
+__all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
+
+#: What tells one trained method from another.
+KEYS = ["experiment", "dataset", "network", "method", "setting"]
+
+_NUMBERS = {
+    "split": "an integer",
+    "value": "a number",
+    "epoch": "an integer",
+    "train_loss": "a number",
+    "validation_nll": "a number",
+    "bin": "an integer",
+    "count": "an integer",
+    "correct": "a number",
+    "confidence": "a number",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one folder holds.
+
+    Attributes:
+        path: the folder.
+        name: what the report calls it: the folder's name, or its whole path where two have the same.
+        results: columns ``COLUMNS``, one row a number.
+        config: ``config.json``, or None.
+        curves: columns KEYS, split, epoch, train_loss, validation_nll, or None.
+        calibration: columns KEYS, split, bin, count, and for classes correct and confidence, or None.
+        figures: the run's own figures, by name without the suffix.
+    """
+
+    path: Path
+    name: str
+    results: pd.DataFrame
+    config: dict[str, Any] | None = None
+    curves: pd.DataFrame | None = None
+    calibration: pd.DataFrame | None = None
+    figures: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Several run folders, taken together.
+
+    Attributes:
+        runs: each folder.
+        results, curves, calibration: their rows, one below the other; None where no folder has any.
+    """
+
+    runs: tuple[Run, ...]
+    results: pd.DataFrame
+    curves: pd.DataFrame | None
+    calibration: pd.DataFrame | None
+
+
+def read_runs(paths: Sequence[str | os.PathLike[str]]) -> Runs:
+    """Reads run folders.
+
+    Args:
+        paths: the folders; one that is given twice counts once.
+
+    Raises:
+        ValueError: if one is not there, holds no results or files that are not a run's, or if two hold the same cell.
+    """
+    if not paths:
+        raise ValueError("a report needs a run's folder, none was given. Try probmix report runs/uci-yacht.")
+    unique = {Path(path).resolve(): Path(path) for path in paths}
+    runs = _named([read_run(path) for path in unique.values()])
+    owners: dict[tuple[object, ...], Path] = {}
+    for run in runs:
+        for cell in run.results[KEYS].drop_duplicates().itertuples(index=False, name=None):
+            other = owners.setdefault(cell, run.path)
+            if other is not run.path:
+                name = ", ".join(str(part) for part in cell)
+                raise ValueError(f"{str(other)!r} and {str(run.path)!r} both hold {name}. Try one of the two.")
+    return Runs(
+        runs,
+        pd.concat([run.results for run in runs], ignore_index=True),
+        _joined([run.curves for run in runs]),
+        _joined([run.calibration for run in runs]),
+    )
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Reads one run's folder; see :func:`read_runs`."""
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file" if folder.is_file() else "is not there"
+        raise ValueError(f"{str(folder)!r} {what}, expected a run's folder. Try one that probmix run wrote.")
+    results = folder / "results.parquet"
+    if not results.is_file():
+        if (folder / "cells").is_dir():
+            raise ValueError(f"no method of {str(folder)!r} has finished yet. Try again when one has.")
+        inside = sorted(found.parent.name for found in folder.glob("*/results.parquet"))
+        hint = f"its folder {inside[0]!r}" if inside else "one that probmix run wrote"
+        raise ValueError(f"{str(folder)!r} holds no results.parquet. Try {hint}.")
+    frame = _parquet(results, COLUMNS)
+    keys = [*KEYS, "split"]
+    curves = _parquet(folder / "curves.parquet", (*keys, "epoch", "train_loss", "validation_nll"))
+    calibration = _parquet(folder / "calibration.parquet", (*keys, "bin", "count"), ("correct", "confidence"))
+    figures = {figure.stem: _picture(figure) for figure in sorted((folder / "figures").glob("*.png"))}
+    return Run(
+        folder,
+        folder.resolve().name,
+        _checked(frame, results),
+        _config(folder / "config.json"),
+        curves,
+        calibration,
+        figures,
+    )
+
+
+def _picture(path: Path) -> Path:
+    """The path, if it is of a PNG file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}). Try running it anew.") from None
+    if head != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{str(path)!r} is no PNG file, expected a figure that probmix run drew. Try running it anew.")
+    return path
+
+
+def _named(runs: list[Run]) -> tuple[Run, ...]:
+    """The runs, those of one folder name told apart by their parents."""
+    names = [run.name for run in runs]
+    return tuple(
+        replace(run, name=run.path.resolve().as_posix().strip("/")) if names.count(run.name) > 1 else run
+        for run in runs
+    )
+
+
+def _checked(frame: pd.DataFrame | None, path: Path) -> pd.DataFrame:
+    """The results, of which there must be some, none of them twice."""
+    if frame is None or frame.empty:
+        raise ValueError(f"{str(path)!r} has no rows yet. Try again when a method has finished.")
+    twice = frame[frame.duplicated([*KEYS, "split", "metric"])]
+    if len(twice):
+        row = twice.iloc[0]
+        name = ", ".join(str(row[key]) for key in (*KEYS, "split", "metric"))
+        raise ValueError(f"{str(path)!r} holds two values of {name}, expected one. Try running it anew.")
+    return frame
+
+
+def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame | None:
+    """The named columns of a Parquet file; None if the file is not there."""
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{str(path)!r} is not a whole Parquet file ({reason}), expected what probmix run wrote. Try running it anew."
+        ) from None
+    frame: pd.DataFrame = table.to_pandas()
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} has no column {missing[0]!r}, expected {', '.join(columns)}. Try a file that probmix run wrote."
+        )
+    kept = [*columns, *(name for name in optional if name in frame)]
+    for name in kept:
+        if name in _NUMBERS and not pd.api.types.is_numeric_dtype(frame[name]):
+            raise ValueError(
+                f"{str(path)!r}: the column {name!r} is {frame[name].dtype}, expected {_NUMBERS[name]}. "
+                "Try a file that probmix run wrote."
+            )
+    unnamed = [name for name in KEYS if frame[name].isna().any()]
+    if unnamed:
+        raise ValueError(
+            f"{str(path)!r}: some rows have no {unnamed[0]}, expected a name in each. Try a file that probmix run wrote."
+        )
+    return frame[kept].astype(dict.fromkeys(KEYS, str))
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not whole JSON ({error}), expected a run's record. Try moving it away."
+        ) from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{str(path)!r} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
+    for name, kind in (("experiment", str), ("epochs", int), ("versions", dict)):
+        if not isinstance(config.get(name), kind):
+            told = json.dumps(config.get(name))
+            raise ValueError(f"{str(path)!r} has {told} for {name}, expected a run's record. Try moving it away.")
+    return config
+
+
+def _joined(frames: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
+    there = [frame for frame in frames if frame is not None and len(frame)]
+    return pd.concat(there, ignore_index=True) if there else None

@@ -1,0 +1,1 @@
+"""Tables of a report: ours beside the paper's, paired differences, scores, what was run."""

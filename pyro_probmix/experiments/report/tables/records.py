@@ -1,0 +1,136 @@
+"""What was run, with which options, and what the runs say to the claims, as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts
+from pyro_probmix.experiments.report.claims.evidence import Verdict
+from pyro_probmix.experiments.report.numbers.reading import Run
+from pyro_probmix.experiments.report.numbers.tidy import settings_of
+from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text
+from pyro_probmix.experiments.report.tables.beside import place
+
+__all__ = ["choices_table", "claims_table", "runs_table"]
+
+
+def runs_table(runs: Sequence[Run]) -> list[Block]:
+    """What was run: one row for each folder."""
+    rows = []
+    for run in runs:
+        config, results = run.config or {}, run.results
+        versions = config.get("versions") or {}
+        named = [setting for setting in settings_of(results)]
+        grid = results["setting"].nunique() - len(named)
+        settings = [*named, *([f"a grid of {grid}"] if grid else [])]
+        rows.append(
+            Row(
+                (
+                    Cell(run.name, kind="head"),
+                    Cell(", ".join(results["experiment"].unique())),
+                    Cell("; ".join(place(d, n) for d, n in _distinct(results, ["dataset", "network"]))),
+                    Cell(", ".join(settings)),
+                    Cell(str(results["method"].nunique())),
+                    Cell(str(results["split"].nunique())),
+                    Cell(_epochs(config)),
+                    Cell(str(config.get("ran_on", "–"))),
+                    Cell(", ".join(f"{k} {versions[k]}" for k in ("pyro_probmix", "torch") if k in versions) or "–"),
+                )
+            )
+        )
+    head = ("run", "experiment", "data sets", "settings", "methods", "splits", "epochs", "device", "versions")
+    blocks: list[Block] = [Table(head, tuple(rows), "The runs of this report.", wrap=True)]
+    bare = [run.name for run in runs if run.config is None]
+    if bare:
+        blocks.append(Text(f"No config.json: {', '.join(bare)}; what it says is left out."))
+    return blocks
+
+
+def _epochs(config: Mapping[str, Any]) -> str:
+    patience = config.get("patience")
+    ended = "" if patience is None else f", or {patience} without a better validation NLL"
+    return f"{config.get('epochs', '–')}{ended}"
+
+
+def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
+    """Each claim, what the paper's own tables say to it, and what ours do under each setting.
+
+    Args:
+        found: setting -> what :func:`~pyro_probmix.experiments.report.claims.claims.verdicts` gives.
+    """
+    rows, left_out = [], []
+    for claim, theirs, *ours in zip(CLAIMS, paper_verdicts(), *found.values(), strict=True):
+        if not any(verdict.numbers for verdict in (theirs, *ours)):
+            left_out.append(claim.id)
+            continue
+        rule = (f"Decided by: {claim.rule}.",) if claim.rule else ()
+        paper = _verdict(theirs) if theirs.numbers else Cell("no numbers", kind="open")
+        head = Cell(claim.id, claim.where, kind="head")
+        rows.append(Row((head, Cell(claim.text, lines=rule), paper, *map(_verdict, ours))))
+    lines: list[Block] = []
+    for setting, own in found.items():
+        counter = Counter(verdict.outcome for verdict in own)
+        lines.append(
+            Text(
+                f"Setting {setting}: {counter['supported']} of {len(CLAIMS)} claims supported, {counter['contradicted']} "
+                f"contradicted, {counter['undecided']} undecided, {counter['not measured']} not measured."
+            )
+        )
+    if left_out:
+        lines.append(Text(f"Left out, since these runs hold no numbers for them: {', '.join(left_out)}."))
+    note = Text(
+        "Undecided: the numbers point either way within two standard errors of the paired difference, or data sets are missing "
+        "whose numbers could change the outcome. Claims on rows of Tables 1 to 4 (U, S) count rows by which mean is lower, as "
+        "the paper does, however small the difference; where its standard error is as large, the row says little. "
+        "The paper's column holds each claim against the paper's own Tables 1 to 4; it gives no numbers for the toys. "
+        "What the grids of the ablations say stands under the first setting. "
+        '"±" is the standard error of a paired difference.'
+    )
+    columns = ("", "claim", "the paper's tables", *(f"ours, {setting}" for setting in found))
+    return [note, *lines, Table(columns, tuple(rows), "The paper's claims.", wrap=True)]
+
+
+def _verdict(verdict: Verdict) -> Cell:
+    kinds = {
+        "supported": ("ahead", "✓"),
+        "contradicted": ("behind", "✗"),
+        "undecided": ("", "?"),
+        "not measured": ("open", ""),
+    }
+    kind, mark = kinds[verdict.outcome]
+    return Cell(verdict.outcome, lines=verdict.numbers, kind=kind, mark=mark)
+
+
+def choices_table(runs: Sequence[Run]) -> list[Block]:
+    """Every option of every run, as ``config.json`` has it."""
+    left_out = {"methods", "splits", "methods_in_full", "versions"}
+    records = {run.name: _flat(run.config, left_out) for run in runs if run.config}
+    if not records:
+        return [Text("Left out: no run has a config.json.")]
+    keys = dict.fromkeys(key for record in records.values() for key in record)
+    rows = [
+        Row((Cell(key, kind="head"), *(Cell(record.get(key, "–")) for record in records.values())), first=False)
+        for key in keys
+    ]
+    return [Table(("option", *records), tuple(rows), "The options of each run, from its config.json.", wrap=True)]
+
+
+def _flat(record: dict[str, Any], left_out: set[str], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in record.items():
+        if key in left_out:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat(value, left_out, f"{prefix}{key}: ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
+            flat[prefix + key] = shown
+    return flat
+
+
+def _distinct(frame: pd.DataFrame, columns: list[str]) -> list[tuple[str, ...]]:
+    return list(frame[columns].drop_duplicates().itertuples(index=False, name=None))

@@ -1,0 +1,158 @@
+"""Tables of scores: toys and other data sets, drawn embeddings beside their means, cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pyro_probmix.experiments.report.numbers.paper import paper_tables, scaled
+from pyro_probmix.experiments.report.numbers.reading import KEYS
+from pyro_probmix.experiments.report.numbers.tidy import (
+    cells,
+    groups,
+    in_order,
+    lower_is_better,
+    settings_of,
+    tabulated,
+)
+from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text, diverged, number, spread
+from pyro_probmix.experiments.report.tables.beside import place
+
+__all__ = ["LABELS", "chosen_table", "cost_table", "embedding_table", "other_scores"]
+
+LABELS = {"nll": "NLL", "rmse": "RMSE", "accuracy": "accuracy"}
+
+
+def other_scores(results: pd.DataFrame) -> list[Block]:
+    """Scores of the data sets that the paper has no table for: the toys, and users' tables."""
+    known = set(zip(paper_tables()["dataset"], paper_tables()["network"], strict=True))
+    rows = tabulated(results)
+    rows = rows[rows["metric"].isin(LABELS)]
+    new = [pair not in known for pair in zip(rows["dataset"], rows["network"], strict=True)]
+    rows = rows[np.array(new, dtype=bool)]
+    if rows.empty:
+        return [Text("Left out: no run of a toy or of a table of your own is among these.")]
+    methods = in_order(rows["method"])
+    lines = []
+    summed = cells(rows)
+    for (_, dataset, network), group in groups(summed, ["experiment", "dataset", "network"]):
+        first = True
+        for metric in (name for name in LABELS if name in set(group["metric"])):
+            for setting in settings_of(group):
+                part = group[(group["metric"] == metric) & (group["setting"] == setting)].set_index("method")
+                if len(part):
+                    head = (
+                        Cell(place(dataset, network) if first else "", kind="head"),
+                        Cell(f"{LABELS[metric]}, {setting}", kind="head"),
+                    )
+                    lines.append(Row((*head, *_scores(part, methods, metric)), first=first))
+                    first = False
+    caption = (
+        "Scores, mean and standard deviation over the splits; ★ best of its row; (n of m): n of m splits have a number."
+    )
+    return [Table(("data set", "numbers", *methods), tuple(lines), caption, heads=2)]
+
+
+def _scores(part: pd.DataFrame, methods: list[str], metric: str) -> list[Cell]:
+    digits = 3 if metric == "accuracy" else 2
+    rounded = part["mean"].round(digits)
+    best = rounded.min() if lower_is_better(metric) else rounded.max()
+    return [
+        Cell(
+            number(part["mean"][name], digits),
+            spread(part["std"][name], digits) + diverged(part["finite"][name], part["of"][name]),
+            best=rounded[name] == best,
+        )
+        if name in part.index
+        else Cell("")
+        for name in methods
+    ]
+
+
+def embedding_table(results: pd.DataFrame) -> list[Block]:
+    """Drawn embeddings beside their means, for the methods that have both."""
+    rows = scaled(tabulated(results))
+    summed = cells(rows)
+    blocks: list[Block] = []
+    for metric, label in LABELS.items():
+        both = summed[summed["metric"] == metric].merge(
+            summed[summed["metric"] == f"{metric} (plug-in)"], on=KEYS, suffixes=("", "_mean")
+        )
+        if both.empty:
+            continue
+        methods = in_order(both["method"])
+        digits = 3
+        lines = []
+        for (_, dataset, network), group in groups(both, ["experiment", "dataset", "network"]):
+            for k, setting in enumerate(settings_of(group)):
+                part = group[group["setting"] == setting].set_index("method")
+                line = [
+                    Cell(f"{number(part['mean'][name], digits)} / {number(part['mean_mean'][name], digits)}")
+                    if name in part.index
+                    else Cell("")
+                    for name in methods
+                ]
+                head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+                lines.append(Row((*head, *line), first=k == 0))
+        caption = f"{label}: the mixture over draws of the embedding / its mean passed on; mean over the splits."
+        blocks.append(Table(("data set", "setting", *methods), tuple(lines), caption, heads=2))
+    return blocks or [Text("Left out: these runs hold no method with a drawn embedding.")]
+
+
+def chosen_table(results: pd.DataFrame) -> list[Block]:
+    """Which alpha and beta the validation rows chose, for each data set and method; nothing where none were chosen."""
+    rows = tabulated(results)
+    values = rows[rows["metric"].isin(["alpha", "beta"])]
+    if values.empty:
+        return []
+    # What fuses nothing has no alpha: it was tried with other initial weights.
+    starts = rows[
+        rows["metric"].str.startswith("validation nll, ") & rows["metric"].str.contains("start=", regex=False)
+    ]
+    started = set(starts[KEYS].itertuples(index=False, name=None))
+    methods = in_order(values["method"])
+    lines = []
+    for (experiment, dataset, network), group in groups(values, ["experiment", "dataset", "network"]):
+        for k, setting in enumerate(settings_of(group)):
+            line = []
+            for name in methods:
+                own = group[(group["setting"] == setting) & (group["method"] == name)]
+                pairs = own.pivot(index="split", columns="metric", values="value")
+                if (experiment, dataset, network, name, setting) in started or pairs.empty:
+                    line.append(Cell("initial weights" if len(pairs) else ""))
+                    continue
+                found = pairs.groupby(["alpha", "beta"]).size()
+                texts = [f"α {a:g}, β {b:g}" for a, b in found.index]
+                counted = tuple(f"{text} on {count} splits" for text, count in zip(texts, found, strict=True))
+                line.append(Cell(texts[0]) if len(texts) == 1 else Cell("differs", lines=counted))
+            head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+            lines.append(Row((*head, *line), first=k == 0))
+    caption = "What the validation rows chose: α and β, or the best of as many initial weights."
+    return [Table(("data set", "setting", *methods), tuple(lines), caption, heads=2)]
+
+
+def cost_table(results: pd.DataFrame) -> list[Block]:
+    """Seconds a split and the epoch whose weights were kept, medians over the splits."""
+    rows = results[results["metric"].isin(["seconds", "best epoch"])]
+    rows = tabulated(rows)
+    if rows.empty:
+        return [Text('Left out: these runs hold no "seconds" and no "best epoch".')]
+    methods = in_order(rows["method"])
+    medians = rows.groupby([*KEYS, "metric"], sort=False)["value"].median().unstack("metric").reset_index()
+    medians = medians.reindex(columns=[*KEYS, "seconds", "best epoch"])
+    lines = []
+    for (_, dataset, network), group in groups(medians, ["experiment", "dataset", "network"]):
+        for k, setting in enumerate(settings_of(group)):
+            part = group[group["setting"] == setting].set_index("method")
+            line = [
+                Cell(f"{number(part['seconds'][name], 1)} s", f"epoch {number(part['best epoch'][name], 0)}")
+                if name in part.index
+                else Cell("")
+                for name in methods
+            ]
+            head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+            lines.append(Row((*head, *line), first=k == 0))
+    caption = (
+        "Seconds a split (all splits train together: their time, divided by their number), and the median best epoch."
+    )
+    return [Table(("data set", "setting", *methods), tuple(lines), caption, heads=2)]

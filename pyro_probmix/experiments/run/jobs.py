@@ -1,0 +1,254 @@
+"""A sweep as a list of independent jobs: a data set x a method x the splits that train together."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.config.grid import Candidate, candidates
+from pyro_probmix.experiments.data.problem import Problem, load_problem
+from pyro_probmix.experiments.run.measures import Calibration, measure, validation_nll
+from pyro_probmix.experiments.run.runner import (
+    FittedMethod,
+    check_method,
+    fit_method,
+    method_density,
+    resolve,
+    select_replicas,
+)
+from pyro_probmix.inference import Checkpoint, Fit, ForeignCheckpoint
+from pyro_probmix.models import ConditionalDensity, Method, find_method
+
+__all__ = ["Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
+
+#: So many epochs of the training curves are kept.
+KEPT_EPOCHS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Training and measuring one method on some splits of one data set; holds all that a worker needs.
+
+    Attributes:
+        config: of one data set, network and method, its splits those that train together.
+        method: the method itself, since a worker need not know the names that a script has registered.
+        problem: the rows of these splits.
+        tries: the values of alpha and beta that it trains with.
+    """
+
+    config: Config
+    method: Method
+    problem: Problem
+    tries: tuple[Candidate, ...]
+
+    @property
+    def name(self) -> str:
+        """Names the job in its run, and its files."""
+        one, splits = self.config, self.config.splits
+        setting = one.setting if one.setting != "grid" else f"beta={self.tries[0].beta:g}"
+        parts = (Path(one.dataset).name, one.network, one.methods[0], setting, f"{splits[0]}-{splits[-1]}")
+        return "_".join(quote(part, safe="=") for part in parts)
+
+    @property
+    def seed(self) -> int:
+        """Of the training noise: the run's own, and another one for each chunk of splits."""
+        return self.config.seed * 1_000_003 + self.config.splits[0]
+
+    def checkpoint(self, folder: Path) -> Checkpoint:
+        """Where it keeps its state while it is in flight."""
+        return Checkpoint(folder / f"{self.name}.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A method's numbers under one setting.
+
+    Attributes:
+        setting: "fixed", "chosen", or the values of the grid.
+        values: a list over the splits for each metric.
+        curves: rows (split, epoch, training loss, validation NLL) of the training, both on the standardised target.
+        calibration: for each split.
+    """
+
+    setting: str
+    values: dict[str, list[float]]
+    curves: list[tuple[int, int, float, float]]
+    calibration: list[Calibration]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What a job leaves, on the CPU.
+
+    Attributes:
+        name: the job's.
+        scored: its numbers, one record for each setting.
+        weights: the trained density's, of the first setting.
+        device: where it ran.
+        warnings: category and text of the warnings on the way.
+    """
+
+    name: str
+    scored: tuple[Scored, ...]
+    weights: dict[str, Tensor]
+    device: str
+    warnings: tuple[tuple[type[Warning], str], ...]
+
+
+def each_part(config: Config) -> list[Config]:
+    """A configuration for each data set and network of a sweep."""
+    if config.experiment == "table":
+        return [config]
+    datasets, networks = (text.split(",") for text in (config.dataset, config.network))
+    return [replace(config, dataset=one.strip(), network=two.strip()) for one in datasets for two in networks]
+
+
+def list_jobs(config: Config) -> list[Job]:
+    """The jobs of a configuration, by data set, method and chunk of splits, their data loaded.
+
+    Raises:
+        ValueError: for a configuration that cannot run, or data that are not there or not sound.
+    """
+    jobs = []
+    for part in each_part(config):
+        problem = load_problem(part)
+        one = resolve(part, problem)
+        size = one.chunk or len(one.splits)
+        for name in one.methods:
+            method = find_method(name)
+            check_method(method, one, problem)
+            tries = candidates(one, method)
+            # On a grid each beta is a job: a vector of them would keep a step from leaving out what beta = 0 need not do.
+            groups = [tuple(g) for _, g in groupby(tries, lambda c: c.beta)] if one.setting == "grid" else [tries]
+            for start in range(0, len(one.splits), size):
+                chosen = list(range(len(one.splits)))[start : start + size]
+                own = replace(one, methods=(name,), splits=tuple(one.splits[k] for k in chosen))
+                jobs += [Job(own, method, problem.replicas(chosen), group) for group in groups]
+    return jobs
+
+
+def job_density(job: Job) -> ConditionalDensity:
+    """The density of a job, untrained, one replica for each split and member."""
+    return method_density(job.method, job.config, job.problem, len(job.config.splits) * job.method.members)
+
+
+def run_job(
+    job: Job,
+    device: torch.device,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Finished:
+    """Trains and measures on a device, from the checkpoint if there is one of this job."""
+    started = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught, _one_thread():
+        warnings.simplefilter("always")
+        problem = job.problem.to(device)
+        arguments = (job.method, job.config, problem, job.tries, job.seed, on_epoch)
+        try:
+            fitted = fit_method(*arguments, checkpoint)
+        except ForeignCheckpoint as error:
+            warnings.warn(f"{error} It was started anew.", stacklevel=2)
+            assert checkpoint is not None
+            checkpoint.path.unlink(missing_ok=True)
+            fitted = fit_method(*arguments, checkpoint)
+        seconds = time.perf_counter() - started
+        validation = _validation(job, fitted, problem)
+        scored = _scored(job, fitted, problem, validation, seconds)
+        kept = _density(job, fitted, _best(job, validation))
+    return Finished(
+        job.name,
+        tuple(scored),
+        {name: tensor.cpu() for name, tensor in kept.state_dict().items()},
+        str(device),
+        tuple((warning.category, str(warning.message)) for warning in caught),
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread of PyTorch: the parts of several are summed in another order, and a job's numbers would hang on the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _validation(job: Job, fitted: FittedMethod, problem: Problem) -> Tensor:
+    """The validation NLL of each try on each split, [tries, S]: that of the ensemble where there are several members."""
+    tries, members = len(job.tries), job.method.members
+    if members == 1:
+        return fitted.fit.best_nll.reshape(tries, -1)
+    samples = job.config.validation_samples
+    each = [_density(job, fitted, index) for index in range(tries)]
+    return torch.stack([validation_nll(density, problem, samples, job.seed, members) for density in each]).cpu()
+
+
+def _scored(job: Job, fitted: FittedMethod, problem: Problem, validation: Tensor, seconds: float) -> list[Scored]:
+    """The numbers of each try on a grid, else of the best one."""
+    grid = job.config.setting == "grid"
+    splits, members = len(job.config.splits), job.method.members
+    scored = []
+    for index in range(len(job.tries)) if grid else [_best(job, validation)]:
+        one = job.tries[index]
+        density = _density(job, fitted, index)
+        values, calibration = measure(density, problem, job.config.num_samples, job.seed, members)
+        own = _replicas(job, index)
+        values["validation nll"] = validation[index].tolist()
+        values["best epoch"] = fitted.fit.best_epoch[own].double().reshape(splits, members).mean(1).tolist()
+        values["seconds"] = [seconds / splits / len(job.tries)] * splits
+        if job.config.setting == "chosen":
+            values |= {"alpha": [one.alpha] * splits, "beta": [one.beta] * splits}
+            for other, nll in zip(job.tries, validation, strict=True):
+                values[f"validation nll, {other.label}"] = nll.tolist()
+        label = one.label if grid else job.config.setting
+        scored.append(Scored(label, values, curves_of(fitted.fit, own, job.config.splits, members), calibration))
+    return scored
+
+
+def _best(job: Job, validation: Tensor) -> int:
+    """The try with the lowest validation NLL, mean over the splits; the first on a grid."""
+    if job.config.setting == "grid":
+        return 0
+    return int(torch.where(validation.isfinite().all(1), validation.mean(1), torch.inf).argmin())
+
+
+def _replicas(job: Job, index: int) -> slice:
+    """The replicas of one try."""
+    count = len(job.config.splits) * job.method.members
+    return slice(index * count, (index + 1) * count)
+
+
+def _density(job: Job, fitted: FittedMethod, index: int) -> ConditionalDensity:
+    """The density of one try's replicas."""
+    if len(job.tries) == 1:
+        return fitted.density
+    own = _replicas(job, index)
+    return select_replicas(fitted.density, job_density(job), range(own.start, own.stop))
+
+
+def curves_of(fit: Fit, replicas: slice, splits: Sequence[int], members: int) -> list[tuple[int, int, float, float]]:
+    """Rows (split, epoch, training loss, validation NLL), at about a hundred epochs, the last among them.
+
+    Of an ensemble they are the means over its members.
+    """
+    shape = (len(fit.train_loss), len(splits), members)
+    loss, nll = (curve[:, replicas].reshape(shape).mean(2) for curve in (fit.train_loss, fit.validation_nll))
+    last = len(loss)
+    epochs = range(last, 0, -max(1, -(-last // KEPT_EPOCHS)))[::-1]
+    return [
+        (split, epoch, float(loss[epoch - 1, k]), float(nll[epoch - 1, k]))
+        for k, split in enumerate(splits)
+        for epoch in epochs
+    ]

@@ -1,0 +1,108 @@
+"""What a run's ``config.json`` records, and whether a folder's run is the same as another."""
+
+from __future__ import annotations
+
+__all__ = ["check_same", "digest_of", "record_of", "recorded_config", "versions_of_packages"]
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import MISSING, asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_probmix import __version__
+from pyro_probmix.experiments.config import TOLD, Config
+from pyro_probmix.experiments.run.runner import CHOICES, graph_name
+from pyro_probmix.models import find_method
+
+#: Where a run computes and reads from, not what: it may be resumed with others.
+PLACES = ("device", "data_dir")
+
+
+def record_of(config: Config, device: str) -> dict[str, Any]:
+    """The configuration as JSON, and beside it where the run was made, with which choices, methods, versions and file."""
+    named = {name: find_method(name) for name in config.methods}
+    methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
+    told = dict(zip(TOLD, (device, CHOICES, methods, versions_of_packages(), _file_digest(config)), strict=True))
+    return _as_json(asdict(config) | told)
+
+
+def check_same(path: Path, recorded: dict[str, Any], record: dict[str, Any]) -> None:
+    """Raises ValueError if a folder's run is another one: by its options, by what a method's name means, by its file."""
+    for name, value in record.items():
+        if name not in (*PLACES, *TOLD) and recorded.get(name, _DEFAULTS.get(name)) != value:
+            raise ValueError(
+                f"the folder {str(path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
+                "Try another --out."
+            )
+    methods = recorded.get("methods_in_full") or {}
+    for name, method in record["methods_in_full"].items():
+        if any(method.get(k) != v for k, v in (methods.get(name) or {}).items()):
+            raise ValueError(f"the folder {str(path)!r} holds a run of another method {name}. Try another --out.")
+    if recorded.get("sha256", record["sha256"]) != record["sha256"]:
+        raise ValueError(
+            f"the folder {str(path)!r} holds a run on {record['dataset']!r} as it was before it changed. Try another --out."
+        )
+
+
+def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The configuration of the run that a folder holds; None if it holds none.
+
+    Raises:
+        ValueError: if its ``config.json`` is not a run's.
+    """
+    file = Path(path) / "config.json"
+    try:
+        recorded = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        recorded = None
+    if not isinstance(recorded, dict) or "experiment" not in recorded:
+        raise ValueError(f"{str(file)!r} is not a run's configuration. Try another --out.")
+    return recorded
+
+
+def _file_digest(config: Config) -> str | None:
+    """Of a user's own table; None where there is no such file."""
+    file = Path(config.dataset)
+    if config.experiment != "table" or not file.is_file():
+        return None
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{config.dataset!r} could not be read ({error.strerror}). Try another file.") from None
+
+
+def _as_json(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as it is read back, with lists for tuples."""
+    read: dict[str, Any] = json.loads(json.dumps(record))
+    return read
+
+
+def digest_of(config: Config) -> str:
+    """Of what decides on a run's numbers, by which its cells are known."""
+    # What a later version adds, at its default, makes no other run of it.
+    deciding = {
+        k: v
+        for k, v in _as_json(asdict(config)).items()
+        if k not in PLACES and (k not in _DEFAULTS or v != _DEFAULTS[k])
+    }
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+_DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.default is not MISSING})
+
+
+def versions_of_packages() -> dict[str, str]:
+    """Of Python and of the packages that a run's numbers hang on."""
+    packages = ("pyro-ppl", "numpy", "pandas", "scikit-learn")
+    # As torch itself says it, with what it was built for.
+    own = {"pyro_probmix": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return own | {name: version(name) for name in packages}

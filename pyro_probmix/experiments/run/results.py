@@ -1,0 +1,251 @@
+"""A run's folder: tidy results and the configuration, each written whole or not at all, and resumed from."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.run.jobs import Finished, Job, Scored
+from pyro_probmix.experiments.run.measures import Calibration
+from pyro_probmix.experiments.run.record import check_same, digest_of, record_of, recorded_config, versions_of_packages
+
+__all__ = ["COLUMNS", "TABLES", "RunFolder", "summary"]
+
+_KEYS = ("experiment", "dataset", "network", "method", "setting", "split")
+COLUMNS = (*_KEYS, "metric", "value")
+#: File -> its columns.
+TABLES = {
+    "results": COLUMNS,
+    "curves": (*_KEYS, "epoch", "train_loss", "validation_nll"),
+    "calibration": (*_KEYS, "bin", "count", "correct", "confidence"),
+}
+
+
+class RunFolder:
+    """Where a run leaves its results, ``config.json``, ``figures/*.png``, and a file for each finished job.
+
+    ``cells/JOB.json`` holds a job's numbers, ``models/JOB.safetensors`` the trained weights, ``checkpoints/`` the state of
+    jobs in flight. ``results.parquet``, ``curves.parquet`` and ``calibration.parquet`` gather the numbers of all cells, see
+    ``TABLES``. A run on a folder that holds the same configuration takes what is finished from there.
+
+    Args:
+        path: the folder, made if it is not there.
+        config: the run's configuration.
+        device: where it runs.
+
+    Raises:
+        ValueError: if it cannot be written to, or holds a run of another configuration.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: Config, device: str) -> None:
+        self.path = Path(path)
+        recorded = recorded_config(path)
+        try:
+            for name in ("cells", "checkpoints", "figures", "models"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"the folder {str(self.path)!r} cannot be written to ({error.strerror}). Try another --out."
+            ) from None
+        record = record_of(config, device)
+        if recorded is None:
+            self._write(
+                "config.json", lambda file: file.write_text(json.dumps(record, indent=2) + "\n", "utf-8"), new=True
+            )
+            recorded = recorded_config(path)  # another run's, if it has begun here at the same time
+        check_same(self.path, recorded or {}, record)
+        self._digest = digest_of(config)
+        self._cells: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+        self._known: dict[str, Job] = {}
+
+    def unfinished(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that are still to be run; takes over the numbers of the others.
+
+        Raises:
+            ValueError: if there are tables without the cells that they were gathered from, and jobs that are not in them.
+
+        Warns:
+            UserWarning: names the files that are not a finished job of this run; they are left as they are and not read.
+        """
+        self._known = {job.name: job for job in jobs}
+        for path in self._gather():
+            warnings.warn(f"{str(path)!r} is not a finished job of this run and was skipped.", stacklevel=2)
+        if self._cells:
+            self._assemble()
+        elif (self.path / "results.parquet").exists():
+            self._take_tables()
+        return [job for job in jobs if job.name not in self._cells]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where jobs keep their state while they are in flight."""
+        return self.path / "checkpoints"
+
+    def add(self, job: Job, finished: Finished) -> None:
+        """Writes a finished job's files, and the tables anew."""
+        self._write(f"models/{job.name}.safetensors", lambda path: _save(finished.weights, path))
+        cell = {
+            "run": self._digest,
+            "job": _identity(job),
+            "seed": job.seed,
+            "ran_on": finished.device,
+            "versions": versions_of_packages(),
+            "scored": [asdict(one) for one in finished.scored],
+        }
+        # Last, since it is what makes the job a finished one.
+        self._write(f"cells/{job.name}.json", lambda path: path.write_text(json.dumps(cell) + "\n", "utf-8"))
+        job.checkpoint(self.checkpoints).path.unlink(missing_ok=True)
+        self._gather()  # another run on the same folder may have finished some, too
+        self._assemble()
+
+    def weights(self, job: Job) -> dict[str, Tensor] | None:
+        """The trained weights of a finished job; None if there is no such file."""
+        try:
+            return load_file(self.path / "models" / f"{job.name}.safetensors")
+        except (OSError, SafetensorError):
+            return None
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row for each data set, network, method, setting, split and metric."""
+        return self.table("results")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of ``TABLES``, in the order of the jobs."""
+        rows = [row for job in self._known if job in self._cells for row in self._cells[job][name]]
+        return pd.DataFrame(rows, columns=list(TABLES[name]))
+
+    def figure(self, name: str, save: Callable[[Path], object]) -> Path:
+        """Writes a figure by ``save(path)`` and returns its path."""
+        self._write(f"figures/{name}.png", save)
+        return self.path / "figures" / f"{name}.png"
+
+    def _assemble(self) -> None:
+        for name in TABLES:
+            self._write(f"{name}.parquet", partial(self.table(name).to_parquet, index=False))
+
+    def _take_tables(self) -> None:
+        """The numbers of a finished run whose cells were cleared away."""
+        keys = ["dataset", "network", "method"]
+        try:
+            tables = {
+                name: pd.read_parquet(self.path / f"{name}.parquet")[list(columns)] for name, columns in TABLES.items()
+            }
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"the tables in {str(self.path)!r} cannot be read ({error}). Try another --out.") from None
+        for name, job in self._known.items():
+            config, own = job.config, {}
+            for table, rows in tables.items():
+                mine = (rows[keys] == [config.dataset, config.network, config.methods[0]]).all(axis=1)
+                own[table] = list(rows[mine & rows["split"].isin(config.splits)].itertuples(index=False, name=None))
+            if {row[5] for row in own["results"]} == set(config.splits):
+                self._cells[name] = own
+        if len(self._cells) < len(self._known):
+            raise ValueError(
+                f"the folder {str(self.path)!r} holds the tables of a run without its cells, expected them to go on from. "
+                "Try another --out."
+            )
+
+    def _gather(self) -> list[Path]:
+        """Reads the cells that are new; returns the files that are none."""
+        foreign = []
+        for path in sorted((self.path / "cells").iterdir()):
+            if path.name.startswith(".partial-") or path.stem in self._cells:
+                continue
+            job = self._known.get(path.stem) if path.suffix == ".json" else None
+            rows = None if job is None else self._read(path, job)
+            if rows is None:
+                foreign.append(path)
+            else:
+                self._cells[path.stem] = rows
+        return foreign
+
+    def _read(self, path: Path, job: Job) -> dict[str, list[tuple[Any, ...]]] | None:
+        """The rows of a job's file for each table, None if it is damaged or of another run."""
+        try:
+            cell = json.loads(path.read_text("utf-8"))
+            if cell["run"] != self._digest or cell["job"] != _identity(job):
+                return None
+            return _rows(job, [Scored(**one) for one in cell["scored"]])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def _write(self, name: str, save: Callable[[Path], object], new: bool = False) -> None:
+        """Writes a file whole or not at all; a new one only where none is."""
+        target = self.path / name
+        incomplete = target.with_name(f".partial-{os.getpid()}-{target.name}")  # two runs may share the folder
+        try:
+            save(incomplete)
+            if new:
+                _link(incomplete, target)
+            else:
+                os.replace(incomplete, target)
+        except OSError as error:
+            raise ValueError(f"{str(target)!r} could not be written ({error.strerror}). Try another --out.") from None
+        finally:
+            incomplete.unlink(missing_ok=True)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Gives a file a second name, unless that is taken."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        pass
+    except OSError:  # not every file system has links
+        os.replace(path, target)
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over the splits, one row for each method, in the order of the run."""
+    grouped = results.groupby(["method", "metric"], sort=False)["value"]
+    table: pd.DataFrame = grouped.agg(["mean", "std"]).unstack("metric")  # type: ignore[assignment] # never a Series here
+    return table.reindex(results["method"].unique())
+
+
+def _rows(job: Job, scored: Sequence[Scored]) -> dict[str, list[tuple[Any, ...]]]:
+    """A job's rows of each table."""
+    config = job.config
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
+    for one in scored:
+        keys = (config.experiment, config.dataset, config.network, config.methods[0], one.setting)
+        for metric, numbers in one.values.items():
+            for split, number in zip(config.splits, numbers, strict=True):
+                rows["results"].append((*keys, split, metric, float(number)))
+        rows["curves"] += [(*keys, int(split), int(epoch), float(a), float(b)) for split, epoch, a, b in one.curves]
+        for split, own in zip(config.splits, one.calibration, strict=True):
+            calibration = own if isinstance(own, Calibration) else Calibration(**own)
+            for index, count in enumerate(calibration.count):
+                classes = bool(calibration.correct)
+                more = (calibration.correct[index], calibration.confidence[index]) if classes else (0, float("nan"))
+                rows["calibration"].append((*keys, split, index, count, *more))
+    return rows
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    config = job.config
+    names: dict[str, Any] = {"dataset": config.dataset, "network": config.network, "method": config.methods[0]}
+    names["tries"] = [one.label for one in job.tries]
+    return {**names, "splits": list(config.splits)}
+
+
+def _save(weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
+    except SafetensorError as error:  # which does not know the errno
+        raise OSError(None, str(error)) from None

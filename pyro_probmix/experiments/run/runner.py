@@ -1,0 +1,247 @@
+"""A method of a configuration: its density, its graph, its training on all of the splits together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.config.grid import Candidate
+from pyro_probmix.experiments.data.problem import Problem
+from pyro_probmix.inference import Checkpoint, Fit, fit
+from pyro_probmix.inference.methods import (
+    build_criterion,
+    build_graph,
+    build_process,
+    only_regression,
+)
+from pyro_probmix.models import (
+    LIKELIHOODS,
+    METHODS,
+    Categorical,
+    ConditionalDensity,
+    Gaussian,
+    GaussianEmbedding,
+    Method,
+    build_density,
+    initialise,
+)
+from pyro_probmix.models.likelihoods import FLOOR
+
+__all__ = [
+    "CHOICES",
+    "FittedMethod",
+    "check_method",
+    "choose_device",
+    "default_methods",
+    "fit_method",
+    "graph_name",
+    "method_density",
+    "resolve",
+    "seed_of",
+    "select_replicas",
+]
+
+
+#: What no option changes, for the record; see docs/choices.md.
+CHOICES = {
+    "optimizer": "Adam",
+    "likelihood": "heteroscedastic Gaussian, or categorical, unless the method has its own",
+    "floor of scales": FLOOR,
+    "floor of the embedding's scale": GaussianEmbedding.FLOOR,
+    "start of the embedding's scale, before its softplus": GaussianEmbedding.INITIAL_BIAS,
+    "validation share of the training rows": 0.2,
+    "standardised by": "mean and standard deviation of the rows trained on",
+    "best epoch by": "validation NLL",
+    "embedding": "sample",
+}
+
+
+@dataclass(frozen=True)
+class FittedMethod:
+    """A method's trained density and how its training went."""
+
+    density: ConditionalDensity
+    fit: Fit
+
+
+def check_method(method: Method, config: Config, problem: Problem) -> None:
+    """Raises ValueError if a method cannot be trained on the data: for want of such a graph, likelihood or batch."""
+    rows, name = problem.train.x.shape[1], graph_name(config, method)
+    if config.batch_size is not None and config.batch_size % method.ways:
+        raise ValueError(
+            f"batch_size is {config.batch_size}, expected a multiple of the {method.ways} rows that a method fuses. "
+            f"Try batch_size {max(1, config.batch_size // method.ways) * method.ways}."
+        )
+    numbers = only_regression(method, config.criterion)
+    if numbers is not None and problem.classes:
+        raise ValueError(
+            f"{numbers!r} was asked for classes, expected a regression. Try a --method or --criterion without it."
+        )
+    if name == "nearest" and rows <= config.neighbors:
+        raise ValueError(
+            f"{rows} training rows are fewer rows than neighbours, {config.neighbors} beside each. "
+            "Try more rows, --graph complete, or --method without the Loc ones."
+        )
+    if name == "same-class" and not problem.classes:
+        raise ValueError(
+            "the graph 'same-class' was asked for a regression, expected classes. Try --graph label-kernel."
+        )
+    if name == "label-kernel" and problem.classes:
+        raise ValueError(
+            "the graph 'label-kernel' was asked for classes, expected a regression. Try --graph same-class."
+        )
+
+
+def resolve(config: Config, problem: Problem) -> Config:
+    """The configuration with what the data decide filled in: task, beta, and how labels are perturbed."""
+    classes = bool(problem.classes)
+    beta = config.beta if config.beta is not None else 0.01 if classes else 0.0
+    # Log-linear pools of one-hot labels have no normaliser: there, the expectation of Assumption 4.2.
+    tried = [beta] if config.setting == "fixed" else config.betas
+    labels = config.labels or ("expected" if classes and 0 in tried else "sample")
+    return replace(config, task="classification" if classes else "regression", beta=beta, labels=labels)
+
+
+def graph_name(config: Config, method: Method) -> str | None:
+    """The name of a method's graph under a configuration; None where nothing is fused."""
+    return None if method.graph is None else config.graph or method.graph
+
+
+def default_methods(config: Config) -> tuple[str, ...]:
+    """All methods for the UCI sets, those without a separate variance network elsewhere, as in the paper."""
+    starred = config.experiment == "uci"
+    return tuple(name for name, method in METHODS.items() if starred or method.variance != "separate")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises:
+        ValueError: for another name, or "cuda" where there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}, expected auto, cpu or cuda. Try --device auto.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA device here. Try --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def method_density(method: Method, config: Config, problem: Problem, replicas: int) -> ConditionalDensity:
+    """A method's density, untrained."""
+    default = Categorical if problem.classes else Gaussian
+    return build_density(
+        method,
+        num_features=_one_or_all(tuple(problem.train.x.shape[2:])),
+        likelihood=LIKELIHOODS[method.likelihood] if method.likelihood else default,
+        num_outputs=problem.num_outputs,
+        widths=config.widths,
+        mixing_layer=config.mixing_layer,
+        activation=config.activation,
+        dropout=config.dropout,
+        network=config.network,
+        replicas=replicas,
+    )
+
+
+def _one_or_all(row: tuple[int, ...]) -> Any:
+    """The shape of a row, [d] as a number."""
+    return row[0] if len(row) == 1 else row
+
+
+def select_replicas(
+    density: ConditionalDensity, empty: ConditionalDensity, chosen: Sequence[int]
+) -> ConditionalDensity:
+    """Some replicas of a density, put into one with as many; what is not stacked is shared by all."""
+    index, own = torch.as_tensor(chosen), empty.state_dict()
+    weights = {
+        name: tensor
+        if tensor.shape == own[name].shape and len(chosen) != density.replicas
+        else tensor[index.to(tensor.device)]
+        for name, tensor in density.state_dict().items()
+    }
+    empty.load_state_dict(weights)
+    return empty.to(next(density.parameters()).device).eval()
+
+
+def fit_method(
+    method: Method,
+    config: Config,
+    problem: Problem,
+    tries: Sequence[Candidate],
+    seed: int,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> FittedMethod:
+    """Trains a method's density on all splits of a configuration together, with each of its tries.
+
+    Args:
+        method: what to train.
+        config: how.
+        problem: the data, on the device to train on.
+        tries: what to train it with; replica (c * S + s) * M + m is try c on split s of S, member m of M of the ensemble.
+        seed: of the training noise; initial weights follow from the configuration's seed, the split's number and the try.
+        on_epoch, checkpoint: see :func:`~pyro_probmix.fit`.
+    """
+    splits, members, device = range(len(config.splits)), method.members, problem.train.x.device
+    # The split of each replica.
+    chosen = [split for _ in tries for split in splits for _ in range(members)]
+    rows = problem.replicas(chosen) if len(chosen) > len(splits) else problem
+    density = method_density(method, config, problem, len(chosen))
+    initialise(
+        density, [seed_of(config, one, split, m) for one in tries for split in config.splits for m in range(members)]
+    )
+    density.to(device)
+    train = problem.train
+    graph = build_graph(
+        graph_name(config, method),
+        train.x.flatten(2),
+        train.y,
+        neighbors=config.neighbors,
+        bandwidth=config.bandwidth,
+    )
+    process = build_process(
+        method,
+        density,
+        None if graph is None else graph.replicas(chosen),
+        alpha=_of_each([one.alpha for one in tries], len(splits) * members),
+        beta=_of_each([one.beta for one in tries], len(splits) * members),
+        labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
+        batch_size=config.batch_size,
+    ).to(device)
+    names = [
+        problem.names[split] + (f", {one.label}" if len(tries) > 1 else "") + (f", member {m + 1}" if members > 1 else "")
+        for one in tries for split in splits for m in range(members)
+    ]  # fmt: skip
+    result = fit(
+        process,
+        rows.train.x,
+        rows.train.y,
+        epochs=config.epochs,
+        validation=(rows.validation.x, rows.validation.y),
+        learning_rate=config.learning_rate,
+        criterion=build_criterion(method, config.criterion, config.particles),
+        patience=config.patience,
+        num_samples=config.validation_samples,
+        seed=seed,
+        names=names,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+    )
+    return FittedMethod(density, result)
+
+
+def seed_of(config: Config, one: Candidate, split: int, member: int) -> int:
+    """Of a replica's initial weights; those of the first member are a single network's."""
+    return (config.seed + one.start) * 1_000_003 + split + 10_007 * member
+
+
+def _of_each(values: Sequence[float], count: int) -> float | Tensor:
+    """A number where all are the same, which leaves work out, else one for each replica."""
+    if len(set(values)) == 1:
+        return values[0]
+    return torch.tensor(values).repeat_interleave(count)

@@ -1,0 +1,1 @@
+"""Fusing at a site of a Pyro model: the effect handler, the labels' kernels and perturbation, the prior guide."""

@@ -1,0 +1,308 @@
+"""Label kernels: the vicinal law of the label of two fused rows."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BiasedBernoulliKernel",
+    "BiasedCategoricalKernel",
+    "DiracKernel",
+    "ExpectedLikelihood",
+    "GaussianKernel",
+    "Kernel",
+    "default_kernel",
+    "expected_log_prob",
+    "register_expected_log_prob",
+]
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent
+
+from pyro_probmix.fusing.spread import by_beta, check_spread, checked_beta, trailing
+from pyro_probmix.pooling import linear_pool
+from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
+from pyro_probmix.pooling.linear import LinearPool
+
+#: The label of the partner, or those of several.
+Partners = Tensor | Sequence[Tensor]
+
+
+class Kernel(ABC):
+    r"""A density :math:`s_\beta(\tilde y \mid y)` around a label, pooled for the labels of the fused rows.
+
+    References:
+        El-Laham et al., 2025, eq. (14) and section 5.
+    """
+
+    @abstractmethod
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        r"""Return the perturbed label's law, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
+
+        Args:
+            y: own labels :math:`y_i`, ``[..., B, *event]``.
+            partner: the partners' labels :math:`y_j`, of the same shape; where more than two rows are fused, a sequence
+                of them.
+            weight: weight of the own label, ``[..., B]``, in [0, 1]; of more than two, the weights ``[..., B, k]`` on the
+                simplex, that of the own label first.
+            event_dim: number of event dimensions of a label, 0 for classes.
+        """
+
+
+class GaussianKernel(Kernel):
+    r"""The isotropic Gaussian :math:`\mathcal{N}(\tilde y \mid y, \beta I)` of a real label, pooled log-linearly.
+
+    .. math:: g^y_\lambda = \mathcal{N}(\lambda y_i + (1 - \lambda) y_j,\; \beta I)
+
+    Where :math:`\beta = 0` the law is the point :math:`\lambda y_i + (1 - \lambda) y_j`.
+
+    Args:
+        beta: the variance, at least 0, in squared units of the label; a tensor broadcasts over the batch (``[R, 1]``:
+            one value a replica), belongs on the labels' device and may hold zeros.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch.
+
+    References:
+        El-Laham et al., 2025, section 5; eq. (54) with equal variances.
+
+    Example:
+        >>> kernel = GaussianKernel(0.01)
+        >>> kernel.pooled(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.75]), event_dim=0).mean.tolist()
+        [1.5]
+    """
+
+    def __init__(self, beta: float | Tensor) -> None:
+        self.beta = checked_beta(beta)
+
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        mean = _mixed(_all(y, partner), weight, event_dim)
+        check_spread(self.beta, mean.shape[: mean.dim() - event_dim])
+        if isinstance(self.beta, Tensor):
+            return _events(_NormalOrPoint(mean, trailing(self.beta, event_dim).to(mean).sqrt()), event_dim)
+        if self.beta == 0:
+            return dist.Delta(mean, event_dim=event_dim)
+        return _events(dist.Normal(mean, torch.full_like(mean, math.sqrt(self.beta))), event_dim)
+
+
+class BiasedCategoricalKernel(Kernel):
+    r"""The biased one-hot law :math:`P(\tilde y = k) \propto 1[y = k] + \beta` of a class, pooled log-linearly.
+
+    .. math::
+        P(\tilde y = k \mid y_i, y_j, \lambda) \propto (1 + 1 / \beta)^{m_k}, \qquad
+        m_k = \lambda\, 1[y_i = k] + (1 - \lambda)\, 1[y_j = k]
+
+    Where :math:`\beta = 0`, log-linear pooling of two different labels has no normaliser, and the law is the linear
+    pool :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}` of Assumption 4.2. It is not the limit of small beta,
+    in which the label with the larger weight takes all.
+
+    Args:
+        beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
+            labels' device and may hold zeros.
+        num_classes: the number of classes.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch, or if a label is no class.
+
+    References:
+        El-Laham et al., 2025, section 5, eq. (60) and Assumption 4.2.
+
+    Example:
+        >>> kernel = BiasedCategoricalKernel(0.0, num_classes=3)
+        >>> kernel.pooled(torch.tensor([2]), torch.tensor([0]), torch.tensor([0.75]), event_dim=0).probs
+        tensor([[0.2500, 0.0000, 0.7500]])
+    """
+
+    def __init__(self, beta: float | Tensor, num_classes: int) -> None:
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}. Try the largest class plus one.")
+        self.beta = checked_beta(beta)
+        self.num_classes = num_classes
+
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        _check_labels(
+            y, self.num_classes, "Try as many classes, in the density or num_classes, as the largest plus one."
+        )
+        # Mixed one-hot labels, [..., B, *event, K].
+        classes = torch.arange(self.num_classes, device=y.device)
+        one_hot = [label.unsqueeze(-1) == classes for label in _all(y, partner)]
+        mixed = _mixed(one_hot, weight, event_dim + 1)
+        check_spread(self.beta, mixed.shape[: mixed.dim() - event_dim - 1])
+
+        def biased(beta: float | Tensor) -> Tensor:
+            return mixed * _log_odds(beta)
+
+        def unbiased() -> Tensor:
+            # Without an infinite slope where a class has no probability.
+            return torch.where(mixed > 0, torch.where(mixed > 0, mixed, 1.0).log(), -math.inf)
+
+        return _events(dist.Categorical(logits=by_beta(self.beta, event_dim + 1, biased, unbiased)), event_dim)
+
+
+class BiasedBernoulliKernel(Kernel):
+    r"""The biased law :math:`P(1) \propto y + \beta`, :math:`P(0) \propto 1 - y + \beta` of a binary label.
+
+    It is :class:`BiasedCategoricalKernel` with two classes, for labels in {0., 1.}: pooled log-linearly where
+    :math:`\beta > 0`, and the linear pool of Assumption 4.2 where :math:`\beta = 0`.
+
+    Args:
+        beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
+            labels' device and may hold zeros.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch, or if a label is neither 0 nor 1.
+
+    References:
+        El-Laham et al., 2025, section 5 and Assumption 4.2.
+
+    Example:
+        >>> kernel = BiasedBernoulliKernel(0.0)
+        >>> kernel.pooled(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([0.75]), event_dim=0).probs.tolist()
+        [0.75]
+    """
+
+    def __init__(self, beta: float | Tensor) -> None:
+        self.beta = checked_beta(beta)
+
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        _check_labels(y, 2, "Try labels 0. and 1.")
+        mixed = _mixed(_all(y, partner), weight, event_dim).clamp(0, 1)  # rounding may carry weights past one
+        check_spread(self.beta, mixed.shape[: mixed.dim() - event_dim])
+
+        def biased(beta: float | Tensor) -> Tensor:
+            return torch.sigmoid((2 * mixed - 1) * _log_odds(beta))
+
+        return _events(dist.Bernoulli(probs=by_beta(self.beta, event_dim, biased, lambda: mixed)), event_dim)
+
+
+class DiracKernel(Kernel):
+    r"""The point mass at the label, pooled linearly: :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}`.
+
+    For labels of any support, such as counts, positive or bounded ones, where a convex combination of two labels may be
+    no label.
+
+    References:
+        El-Laham et al., 2025, Assumption 4.2.
+
+    Example:
+        >>> law = DiracKernel().pooled(torch.tensor([3.0]), torch.tensor([8.0]), torch.tensor([1.0]), event_dim=0)
+        >>> law.sample().tolist()
+        [3.0]
+    """
+
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        own, *others = (dist.Delta(label, event_dim=event_dim) for label in _all(y, partner))
+        return linear_pool(own, others, weight)
+
+
+def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
+    """Return the kernel that follows from the support of the response's density.
+
+    Real responses get a :class:`GaussianKernel`, binary ones a :class:`BiasedBernoulliKernel`, classes a
+    :class:`BiasedCategoricalKernel`, and all others a :class:`DiracKernel`.
+
+    Args:
+        p: the density of the response.
+        beta: the kernel's spread, at least 0; a tensor broadcasts over the batch.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or positive where the support has no kernel with a spread.
+
+    References:
+        El-Laham et al., 2025, section 5.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> type(default_kernel(dist.Normal(torch.zeros(3), 1.0).to_event(1), 0.01)).__name__
+        'GaussianKernel'
+        >>> type(default_kernel(dist.Poisson(torch.ones(3)))).__name__
+        'DiracKernel'
+    """
+    support = p.support
+    while isinstance(support, constraints.independent | constraints.MixtureSameFamilyConstraint):
+        support = support.base_constraint
+    if support is constraints.real:
+        return GaussianKernel(beta)
+    if support is constraints.boolean:
+        return BiasedBernoulliKernel(beta)
+    member = _member(p)
+    if isinstance(member, Categorical):
+        return BiasedCategoricalKernel(beta, member.param_shape[-1])
+    beta = checked_beta(beta)
+    positive = beta > 0
+    if isinstance(positive, Tensor):  # looked at where arguments are validated, since that waits for the device
+        positive = dist.is_validation_enabled() and bool(positive.any())
+    if positive:
+        shown = beta.tolist() if isinstance(beta, Tensor) else beta
+        raise ValueError(
+            f"beta={shown} has no meaning for the labels of a {type(member).__name__}, whose support is {support}. "
+            "Try beta=0, or a kernel of your own."
+        )
+    return DiracKernel()
+
+
+class _NormalOrPoint(dist.Normal):
+    """A normal law whose scale may be zero in places: there it is a point, with the log-density 0 of a Delta."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.nonnegative}  # noqa: RUF012 (torch's attribute)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        is_point = self.scale == 0
+        spread = torch.where(is_point, 1.0, self.scale)
+        log_density: Tensor = dist.Normal(self.loc, spread, validate_args=False).log_prob(value)
+        return torch.where(is_point, torch.where(value == self.loc, 0.0, -math.inf), log_density)
+
+
+def _check_labels(y: Tensor, num_classes: int, advice: str) -> None:
+    if dist.is_validation_enabled():
+        outside = y[~((y >= 0) & (y < num_classes) & (y == y.long()))]
+        if len(outside):
+            raise ValueError(f"Labels must be 0, ..., {num_classes - 1}, got {outside[0].item():g}. {advice}")
+
+
+def _all(y: Tensor, partner: Partners) -> list[Tensor]:
+    return [y, partner] if isinstance(partner, Tensor) else [y, *partner]
+
+
+def _mixed(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
+    """The convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners."""
+    dtype = torch.result_type(labels[0], weight)
+    values = [label.to(dtype) for label in labels]
+    if len(values) == 2:
+        return torch.lerp(values[1], values[0], trailing(weight.to(dtype), dims))
+    weights = [trailing(one.to(dtype), dims) for one in weight.unbind(-1)]
+    return torch.stack([one * value for one, value in zip(weights, values, strict=True)]).sum(0)
+
+
+def _log_odds(beta: float | Tensor) -> float | Tensor:
+    """The log of (1 + beta) / beta, of a label's own class to another."""
+    if isinstance(beta, Tensor):
+        return beta.log1p() - beta.log()
+    return math.log1p(beta) - math.log(beta)
+
+
+def _events(p: Any, event_dim: int) -> Distribution:
+    law: Distribution = p.to_event(event_dim)
+    return law
+
+
+def _member(p: Distribution) -> Distribution:
+    while not isinstance(p, Categorical):
+        if isinstance(p, Independent | MaskedDistribution | ExpandedDistribution):
+            p = p.base_dist
+        elif isinstance(p, LinearPool):
+            p = p.members[0]
+        else:
+            break
+    return p

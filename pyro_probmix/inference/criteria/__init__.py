@@ -1,0 +1,6 @@
+"""Criteria: what a fit maximises, as ELBO classes of Pyro."""
+
+from pyro_probmix.inference.criteria.beta_nll import BetaNLL
+from pyro_probmix.inference.criteria.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
+
+__all__ = ["BetaNLL", "Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]

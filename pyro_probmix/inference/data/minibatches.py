@@ -1,0 +1,241 @@
+"""Where a fit's rows come from: tensors that hold them all, or the blocks of a stream, one after the other."""
+
+from __future__ import annotations
+
+__all__ = ["EpochMean", "Minibatches", "checked_validation"]
+
+import math
+from collections.abc import Iterator
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_probmix.inference.data.checks import check_rows, check_streamed_rows
+from pyro_probmix.inference.data.digests import digest
+from pyro_probmix.inference.data.ranks import Ranks
+from pyro_probmix.inference.data.streaming import RowStream
+from pyro_probmix.models.orders import shuffled_rows, weighted_rows
+from pyro_probmix.models.process import ProbMix
+from pyro_probmix.random_state import own_random_state
+
+FOLDED = 4096  # losses are kept until they are replaced by their mean
+
+
+class Minibatches:
+    """The steps of a fit, as rows of the tensors :attr:`x` and :attr:`y`, which are in the same place throughout.
+
+    These are the training rows themselves. Of a stream they hold the block that is trained on: each block takes the place
+    of the one before.
+
+    Args:
+        model: the process.
+        x, y: all rows, as the process takes them; or a stream and None.
+        weights: of the rows, [n] or [R, n]; None for equal ones.
+        ranks: the processes of the fit, which read the same rows in the same order.
+        seed: of the order in which a stream is read.
+        device: where the rows are wanted.
+
+    Attributes:
+        x, y: the rows to which those of a minibatch refer.
+        num_rows: n, rows of the whole data set.
+        batch_size: B, rows of a minibatch.
+        num_steps: minibatches of an epoch.
+        response: name of the density's observed site.
+
+    Raises:
+        ValueError: for rows that do not fit the model, or none, or a graph whose partners are no rows.
+    """
+
+    def __init__(
+        self,
+        model: ProbMix,
+        x: Tensor | RowStream,
+        y: Tensor | None,
+        weights: Tensor | None,
+        ranks: Ranks,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.ranks, self.seed, self.device = model, ranks, seed, device
+        self._checked = False  # all rows of a stream
+        self.stream = self._checked_stream(x) if isinstance(x, RowStream) else None
+        if self.stream is not None:
+            self.num_rows, sizes = self.stream.num_rows, self.stream.shuffle.block_sizes
+            self._make_room(self.stream)
+        else:
+            assert isinstance(x, Tensor) and y is not None
+            _check_some(x, y, "training")
+            self.x, self.y = x.to(device), y.to(device)
+            self.num_rows = model.num_rows(self.x, self.y)
+            sizes = [self.num_rows]
+        largest = ranks.padded(max(sizes))
+        self.batch_size = model.batch_size or largest
+        self.weights = None
+        if weights is None:
+            self.batch_size = min(self.batch_size, largest)
+        else:  # rows are drawn by their weights, however few there are
+            self.weights = self._checked_weights(weights)
+        if self.stream is not None:
+            most = -(-max(sizes) // self.batch_size) * self.batch_size
+            self._orders = torch.empty((model.replicas or 1) * most, dtype=torch.long, device=device)
+        self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
+        rows = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
+        shared = None if self.stream is None else (False, False)
+        self.response = check_rows(model, self.x[rows], self.y[rows], "training", own=shared)
+        self._check_graph()
+
+    def _checked_stream(self, stream: RowStream) -> RowStream:
+        graph = self.model.graph
+        if graph is not None:
+            raise ValueError(
+                f"fit got a stream and a {type(graph).__name__}, expected no graph: its edges join rows of different "
+                "blocks. Try graph=None, for any two rows of a block, or a sample of the rows that fits in memory."
+            )
+        return stream.shared_by(self.model.replicas or 1, next(self.model.parameters()).dtype)
+
+    def _check_graph(self) -> None:
+        """Draws partners for rows from the first to the last, where rows of no data are refused; not again in a step."""
+        if self.model.graph is not None:
+            size, ways = self.batch_size // self.model.ways, self.model.ways
+            anchors = torch.linspace(0, self.num_rows - 1, size, dtype=torch.float64, device=self.device).round().long()
+            # With draws of its own: training draws the same whatever is checked.
+            with own_random_state(self.device, 0), pyro.validation_enabled(True):
+                self.model.graph.edges(anchors.repeat(ways), ways).sample()
+
+    def _checked_weights(self, weights: Tensor) -> Tensor:
+        n, replicas = self.num_rows, self.model.replicas
+        if not isinstance(weights, Tensor):
+            raise ValueError(
+                f"fit got weights of type {type(weights).__name__}, expected a tensor. Try torch.as_tensor(weights)."
+            )
+        if self.stream is not None:
+            raise ValueError(
+                "fit got weights beside a stream, expected none, since they would have to be in memory. "
+                "Try a stream in which each row stands as often as it should count."
+            )
+        if tuple(weights.shape) not in {(n,), (replicas, n)}:
+            wanted = f"({n},)" if replicas is None else f"({n},) or ({replicas}, {n})"
+            raise ValueError(
+                f"fit got weights of shape {tuple(weights.shape)}, expected {wanted}, one for each row. Try weights=None."
+            )
+        if not bool(((weights >= 0) & weights.isfinite()).all() and (weights.sum(-1) > 0).all()):
+            raise ValueError(
+                "fit got weights that are negative, not finite or all zero, expected some above 0. Try weights=None."
+            )
+        return weights.to(self.device)
+
+    def _make_room(self, stream: RowStream) -> None:
+        """Room for the largest block, in the host's memory and on the device; rows that are not yet read are the first two."""
+        largest = stream.shuffle.block_rows
+        # R rows could be taken for one row of each of R replicas.
+        self._block = stream.room(largest + (largest == self.model.replicas))
+        stream.first_rows(self._block)
+        x, y = stream.split(self._block)
+        self.x, self.y = x.to(self.device), y.to(self.device)
+
+    def epoch(self, epoch: int) -> Iterator[Tensor]:
+        """The minibatches of an epoch, rows [B], with replicas [R, B]: all rows in a random order, block by block."""
+        for n in self._blocks(epoch):
+            size = -(-n // self.batch_size) * self.batch_size
+            if self.stream is not None:
+                order = self._shuffled_block(n, size)
+            elif self.weights is not None:
+                order = weighted_rows(self.weights, size, self.model.replicas)
+            else:
+                order = shuffled_rows(n, size, self.model.replicas, self.device)
+            yield from self.ranks.shared(order).split(self.batch_size, -1)
+
+    def _shuffled_block(self, n: int, size: int) -> Tensor:
+        """As :func:`shuffled_rows`, each time in the same memory."""
+        stack = () if self.model.replicas is None else (self.model.replicas,)
+        order = self._orders[: math.prod(stack) * size].view(*stack, size)
+        for own in order.view(-1, size):
+            torch.randperm(n, out=own[:n])
+        order[..., n:] = order[..., torch.arange(size - n, device=self.device) % n]
+        return order
+
+    def identity(self) -> object:
+        """What tells these rows from others, for a checkpoint."""
+        if self.stream is not None:
+            return self.stream.identity()
+        return digest(self.x, self.y, *(() if self.weights is None else (self.weights,)))
+
+    def _blocks(self, epoch: int) -> Iterator[int]:
+        """The numbers of rows of the blocks, each there when its number comes."""
+        if self.stream is None:
+            yield self.num_rows
+            return
+        for n in self.stream.read_into(self._block, self.seed, epoch):
+            for own, new in zip((self.x, self.y), self.stream.split(self._block), strict=True):
+                if own.data_ptr() != new.data_ptr():
+                    own.copy_(new)
+            if not self._checked:
+                check_streamed_rows(self.model, self.x[:n], self.y[:n], "training")
+            yield n
+        self._checked = True
+
+
+class EpochMean:
+    """The mean of an epoch's losses, of which few are kept however many there are."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._means: list[Tensor] = []
+        self._counts: list[int] = []
+
+    def append(self, loss: Tensor) -> None:
+        self._losses.append(loss)
+        if len(self._losses) == FOLDED:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._means.append(torch.stack(self._losses).mean(0))
+        self._counts.append(len(self._losses))
+        self._losses.clear()
+
+    def value(self) -> Tensor:
+        """The mean, shaped as one of them."""
+        if self._losses:
+            self._fold()
+        total = sum(self._counts)
+        return torch.stack([mean * (n / total) for mean, n in zip(self._means, self._counts, strict=True)]).sum(0)
+
+
+def _check_some(x: Tensor, y: Tensor, rows: str) -> None:
+    if not (x.dim() and y.dim() and y.numel()):
+        raise ValueError(
+            f"fit got x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)} ({rows} rows), expected at least one row. "
+            "Try x of shape [n, features] and y of shape [n, responses]."
+        )
+
+
+def checked_validation(
+    model: ProbMix, rows: tuple[Tensor, Tensor] | RowStream, source: Minibatches
+) -> tuple[Tensor | RowStream, Tensor | None, tuple[bool, bool]]:
+    """Validation rows where the training rows are, and whether x and y are each replica's own.
+
+    Raises:
+        ValueError: for rows that do not fit the model, or a stream in other units than the training rows.
+    """
+    if not isinstance(rows, RowStream):
+        _check_some(*rows, "validation")
+        x, y = rows[0].to(source.device), rows[1].to(source.device)
+        own = _own(model, x, source.x), _own(model, y, source.y)
+        check_rows(model, x, y, "validation", own=own)
+        return x, y, own
+    if source.stream is not None:
+        rows.check_columns(source.stream)
+        if not rows.units.same_as(source.stream.units):
+            raise ValueError(
+                f"fit got validation rows of {rows.name} in other units than the training rows, expected the same. "
+                "Try validation.standardized(like=stream)."
+            )
+    return rows.shared_by(1, next(model.parameters()).dtype), None, (False, False)
+
+
+def _own(model: ProbMix, values: Tensor, training: Tensor) -> bool:
+    """Whether values are each replica's own, by their dims: R shared rows are as many as there are replicas, too."""
+    dims = training.dim() + (0 if model.own_rows(training) else 1)
+    return model.replicas is not None and values.shape[:1] == (model.replicas,) and values.dim() == dims

@@ -1,0 +1,1 @@
+"""Posterior predictive distributions: mixtures, quantiles, held-out scores, the way to the calibration checks."""

@@ -1,0 +1,221 @@
+"""Quantiles of predictive mixtures: bracketed by those of the components, then solved for to the last digit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from scipy import special
+from scipy.optimize import elementwise
+from torch import Tensor
+
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+
+__all__ = ["Law", "law", "quantiles"]
+
+Array = npt.NDArray[np.float64]
+
+#: Rows are solved in blocks of at most so many values of a distribution function.
+LARGEST_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Law:
+    """A univariate family in NumPy, each function of (argument, *parameters), all arrays that broadcast.
+
+    Attributes:
+        parameters: tensors of the batch shape.
+        cdf, sf: P(Y <= y) and P(Y > y), each exact in its own tail.
+        ppf, isf: their inverses; of a discrete family the smallest integer at which the cdf reaches the level.
+        discrete: whether it lives on integers.
+    """
+
+    parameters: tuple[Tensor, ...]
+    cdf: Callable[..., Any]
+    sf: Callable[..., Any]
+    ppf: Callable[..., Any]
+    isf: Callable[..., Any]
+    discrete: bool = False
+
+
+@singledispatch
+def law(p: Any) -> Law:
+    """The law of a univariate distribution. Another family joins by ``@law.register``.
+
+    Raises:
+        TypeError: for a family without one.
+    """
+    raise TypeError(
+        f"quantiles of a {type(p).__name__} are not known, expected a univariate family that is registered. "
+        f"Try pyro_probmix.inference.predictive.quantile.law.register({type(p).__name__}), or quantiles of its samples."
+    )
+
+
+@law.register
+def _normal(p: dist.Normal) -> Law:
+    return Law(
+        (p.loc, p.scale),
+        lambda y, loc, scale: special.ndtr((y - loc) / scale),
+        lambda y, loc, scale: special.ndtr((loc - y) / scale),
+        lambda q, loc, scale: loc + scale * special.ndtri(q),
+        lambda q, loc, scale: loc - scale * special.ndtri(q),
+    )
+
+
+@law.register
+def _student(p: dist.StudentT) -> Law:
+    return Law(
+        (p.df, p.loc, p.scale),
+        lambda y, df, loc, scale: special.stdtr(df, (y - loc) / scale),
+        lambda y, df, loc, scale: special.stdtr(df, (loc - y) / scale),
+        lambda q, df, loc, scale: loc + scale * _student_quantile(q, df),
+        lambda q, df, loc, scale: loc - scale * _student_quantile(q, df),
+    )
+
+
+def _student_quantile(q: Any, df: Any) -> Any:
+    # SciPy's has the wrong infinity at either end.
+    return np.select([q == 0, q == 1], [-np.inf, np.inf], special.stdtrit(df, q))
+
+
+@law.register
+def _gamma(p: dist.Gamma) -> Law:
+    return Law(
+        (p.concentration, p.rate),
+        lambda y, shape, rate: special.gammainc(shape, rate * np.maximum(y, 0)),
+        lambda y, shape, rate: special.gammaincc(shape, rate * np.maximum(y, 0)),
+        lambda q, shape, rate: special.gammaincinv(shape, q) / rate,
+        lambda q, shape, rate: special.gammainccinv(shape, q) / rate,
+    )
+
+
+@law.register
+def _poisson(p: dist.Poisson) -> Law:
+    def at_least(real: Any) -> Any:
+        # The regularised incomplete gamma functions interpolate between integers; rounding may put them on either side.
+        return np.maximum(np.ceil(real) - 1, 0)
+
+    return Law(
+        (p.rate,),
+        lambda y, rate: np.where(y < 0, 0.0, special.pdtr(np.maximum(np.floor(y), 0), rate)),
+        lambda y, rate: np.where(y < 0, 1.0, special.pdtrc(np.maximum(np.floor(y), 0), rate)),
+        lambda q, rate: at_least(special.pdtrik(q, rate)),
+        lambda q, rate: np.where(q == 0, np.inf, at_least(special.pdtrik(1 - q, rate))),
+        discrete=True,
+    )
+
+
+@law.register
+def _bernoulli(p: dist.Bernoulli) -> Law:
+    return Law(
+        (p.probs,),
+        lambda y, probs: np.where(y < 0, 0.0, np.where(y < 1, 1 - probs, 1.0)),
+        lambda y, probs: np.where(y < 0, 1.0, np.where(y < 1, probs, 0.0)),
+        lambda q, probs: np.where(q > 1 - probs, 1.0, 0.0),
+        lambda q, probs: np.where(q < probs, 1.0, 0.0),
+        discrete=True,
+    )
+
+
+def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
+    r"""The quantiles of each response of a predictive mixture, :math:`\inf\{y : F(y) \ge q\}`.
+
+    F is the mean of the components' distribution functions, so its quantile lies between the least and the largest of
+    theirs; there it is solved for to the last digit, below the median on F and above on 1 - F, each exact in its tail.
+
+    Args:
+        mixture: with components of a family known to :func:`law`.
+        levels: L levels in [0, 1]; 0 and 1 give the ends of the support.
+
+    Returns:
+        [*batch, *event, L], in the units of the response.
+
+    Raises:
+        ValueError: for a level outside [0, 1].
+        TypeError: for components of another family.
+
+    References:
+        Chandrupatla, 1997, "A new hybrid quadratic/bisection algorithm for finding the zero of a nonlinear function".
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> from pyro_probmix.inference import PredictiveMixture, quantiles
+        >>> mixture = PredictiveMixture(dist.Normal(torch.tensor([[-2.0], [2.0]]), 1.0), num_mixed=1)
+        >>> quantiles(mixture, [0.0, 0.5, 0.75])[0].round(3).tolist()
+        [-inf, 0.0, 2.0]
+    """
+    q = np.asarray(levels, dtype=np.float64)
+    if q.ndim != 1 or not ((q >= 0) & (q <= 1)).all():
+        raise ValueError(
+            f"got the quantile levels {levels!r}, expected a list of values in [0, 1]. Try [0.05, 0.5, 0.95]."
+        )
+    marginal: Any = mixture.components
+    while isinstance(marginal, dist.Independent | MaskedDistribution | ExpandedDistribution):
+        marginal = marginal.base_dist
+    family = law(marginal)
+    full = (*mixture.components.batch_shape, *mixture.event_shape)
+    shape = full[mixture.num_mixed :]
+    # [M, rows]: components first, every response of every row its own column.
+    parameters = [
+        t.detach().expand(full).reshape(mixture.num_components, -1).double().cpu().numpy() for t in family.parameters
+    ]
+    rows = parameters[0].shape[1]
+    solved = np.empty((rows, len(q)))
+    block = max(1, LARGEST_BLOCK // (mixture.num_components * max(len(q), 1)))
+    for start in range(0, rows, block):
+        own = [values[:, start : start + block] for values in parameters]
+        solved[start : start + block] = _solve(family, own, q)
+    result = solved.reshape(*shape, len(q))
+    if mixture.rescaled:
+        loc, scale = (np.asarray(torch.as_tensor(v).cpu(), dtype=np.float64) for v in (mixture.loc, mixture.scale))
+        result = np.broadcast_to(loc, shape)[..., None] + np.broadcast_to(scale, shape)[..., None] * result
+    return result
+
+
+def _solve(family: Law, parameters: list[Array], q: Array) -> Array:
+    """The quantiles of mixtures with parameters [M, rows], as [rows, L]."""
+    rows = parameters[0].shape[1]
+    upper = q > 0.5
+    own = [values[..., None] for values in parameters]  # [M, rows, 1]
+    with np.errstate(all="ignore"):
+        each = np.where(upper, family.isf(1 - q, *own), family.ppf(q, *own))  # [M, rows, L]
+        low, high = each.min(0), each.max(0)
+        solved: Array = low.copy()
+        column = np.broadcast_to(np.arange(rows)[:, None], low.shape)
+        level, above = np.broadcast_to(q, low.shape), np.broadcast_to(upper, low.shape)
+
+        def excess(y: Any, column: Any, level: Any, above: Any) -> Any:
+            """F(y) - q; 1 - F is subtracted from 1 - q instead above the median."""
+            own = [values[:, column] for values in parameters]
+            below = family.cdf(y, *own).mean(0) - level
+            return np.where(above, (1 - level) - family.sf(y, *own).mean(0), below)
+
+        if family.discrete:
+            return _smallest_integer(excess, low, high, (column, level, above))
+        open_ = np.isfinite(low) & np.isfinite(high) & (low < high)
+        if open_.any():
+            arguments = (column[open_], level[open_], above[open_])
+            found = elementwise.find_root(excess, (low[open_], high[open_]), args=arguments)
+            # Where components agree up to rounding, F - q has one sign at both ends, and either end is the quantile.
+            solved[open_] = np.where(found.success, found.x, (low[open_] + high[open_]) / 2)
+    return np.asarray(solved, dtype=np.float64)
+
+
+def _smallest_integer(excess: Callable[..., Any], low: Array, high: Array, arguments: tuple[Any, ...]) -> Array:
+    """The smallest integer in (low - 1, high + 1] at which F reaches q, by bisection."""
+    unbounded = ~np.isfinite(high)
+    below = np.where(np.isfinite(low), low, 0.0) - 1
+    top = np.where(unbounded, below + 1, high + 1)
+    while (top - below > 1).any():
+        middle = np.floor((below + top) / 2)
+        reached = excess(middle, *arguments) >= 0
+        top, below = np.where(reached, middle, top), np.where(reached, below, middle)
+    smallest: Array = np.where(unbounded, high, np.maximum(top, 0.0))
+    return smallest

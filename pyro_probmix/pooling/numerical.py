@@ -1,0 +1,242 @@
+"""The log-linear pool of a one-dimensional family that has no closed form, normalised numerically."""
+
+from __future__ import annotations
+
+__all__ = ["NumericalPool"]
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributions as td
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistribution
+from pyro.distributions.util import broadcast_shape
+from torch import Tensor
+
+from pyro_probmix.pooling.batches import floating_tensor, roll_batch
+from pyro_probmix.pooling.linear import LinearPool
+from pyro_probmix.pooling.quadrature import LineMap, Quadrature
+from pyro_probmix.pooling.rolls import roll_tensor
+from pyro_probmix.pooling.supports import bounds, interior_point, is_fixed, supported_log_prob
+
+_OFFSETS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # landmarks of a density, in its own spread about its own centre
+
+
+class NumericalPool(TorchDistribution):
+    r"""Log-linear pool of univariate continuous distributions, normalised by adaptive quadrature.
+
+    .. math:: p(y) = \frac{1}{Z} \prod_k p_k(y)^{w_k}, \qquad Z = \int \prod_k p_k(y)^{w_k} \, dy
+
+    A member whose weight is zero has no part in the value nor in the gradient; the support is the intersection of the
+    others'. Draws are reparameterised implicitly, through the derivative of the distribution function.
+
+    Args:
+        members: at least two continuous distributions of event shape ``()``, whose batch shapes broadcast.
+        weights: tensor ``[..., k]`` on the simplex, which broadcasts with the batch shape.
+        validate_args: whether to check the weights, that the pool exists, and values to be scored.
+
+    Raises:
+        TypeError: if a member is not univariate, or discrete.
+        ValueError: if the members have no common support.
+
+    References:
+        El-Laham et al., 2025, eq. (18); Figurnov et al., 2018, Implicit reparameterization gradients, eq. (3).
+
+    Example:
+        >>> import torch, pyro.distributions as dist
+        >>> from pyro_probmix.pooling.numerical import NumericalPool
+        >>> pool = NumericalPool([dist.Laplace(0.0, 1.0), dist.Laplace(2.0, 1.0)], torch.tensor([0.5, 0.5]))
+        >>> pool.log_prob(torch.tensor([0.5, 1.0, 1.5]))  # flat between the two points
+        tensor([-1.3863, -1.3863, -1.3863])
+    """
+
+    arg_constraints = {"weights": constraints.simplex}  # noqa: RUF012  # as in every torch distribution
+    has_rsample = True
+
+    def __init__(self, members: Sequence[td.Distribution], weights: Tensor, validate_args: bool | None = None) -> None:
+        for p in members:
+            if p.event_shape or p.support is None or p.support.is_discrete:
+                raise TypeError(
+                    f"A {type(p).__name__} with event shape {tuple(p.event_shape)} has no closed log-linear pool, and "
+                    "a numerical one is for continuous densities of event shape () only. "
+                    "Try the linear pool, or register_family for an exponential family."
+                )
+        self.members = tuple(members)
+        batch_shape = torch.Size(broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members)))
+        self.weights = weights.expand((*batch_shape, -1))
+        self._support, lower, upper = self._intersection()
+        points, spreads = zip(*(_landmarks(p) for p in members), strict=True)
+        marks = torch.cat([_spread_over(x, batch_shape) for x in points]).detach()
+        widths = torch.cat([_spread_over(x, batch_shape) for x in spreads]).detach()
+        line = LineMap(lower, upper, marks.mean(0), widths.mean(0))
+        around = torch.cat([marks + offset * widths for offset in _OFFSETS])
+        anchors = [_inside(p, _spread_over(x, batch_shape)[0].detach()) for p, x in zip(members, points, strict=True)]
+        self._score = partial(_score, self.members, self.weights, anchors)
+        self._quadrature = Quadrature(self._score, line, around)
+        super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
+        if self._validate_args and not bool(self._quadrature.log_normalizer.isfinite().all()):
+            raise ValueError(
+                f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} does not exist: its density "
+                "has no finite, positive mass. Try members whose supports overlap, or the linear pool."
+            )
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> NumericalPool:
+        """Return the pool with its batch expanded."""
+        new: NumericalPool = type(self).__new__(type(self)) if _instance is None else _instance
+        new.members, new._support, new._score, new._quadrature = (
+            self.members,
+            self._support,
+            self._score,
+            self._quadrature,
+        )
+        new.weights = self.weights.expand((*batch_shape, -1))
+        super(NumericalPool, new).__init__(torch.Size(batch_shape), torch.Size(), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        """The intersection of the members' supports."""
+        return self._support
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the normalised log-density, shape ``sample_shape + batch_shape``."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._score(self._full(value)) - self._quadrature.log_normalizer
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Return the distribution function."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._quadrature.cdf(self._full(value))
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Return the quantiles at levels in (0, 1), without gradient."""
+        return self._quadrature.icdf(self._full(value))
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw by inverting the distribution function, differentiated implicitly."""
+        like = self._quadrature.log_normalizer
+        level = torch.rand((*sample_shape, *self.batch_shape), dtype=like.dtype, device=like.device)
+        eps = torch.finfo(like.dtype).eps
+        draw = self._quadrature.icdf(level.clamp(eps, 1 - eps))
+        if not torch.is_grad_enabled():
+            return draw
+        # F(y; theta) stays at the level: dy/dtheta = -(dF/dtheta) / p(y)
+        below = self._quadrature.cdf(draw)
+        density = (self._score(draw) - like).exp().detach()
+        return draw - (below - below.detach()) / density.clamp(min=torch.finfo(like.dtype).tiny)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean; NaN where there is none."""
+        return self._quadrature.mean().expand(self.batch_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance; infinite or NaN where there is none."""
+        return self._quadrature.variance().expand(self.batch_shape)
+
+    def _full(self, value: Tensor) -> Tensor:
+        return value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+
+    def _intersection(self) -> tuple[Any, Tensor | None, Tensor | None]:
+        """The common support of the members of positive weight, and its bounds."""
+        supports: list[Any] = [p.support for p in self.members]
+        lows, highs = zip(*map(bounds, supports), strict=True)
+        lower, upper = self._tightest(lows, -torch.inf), self._tightest(highs, torch.inf)
+        if all(map(is_fixed, supports)):
+            return supports[0], lower, upper
+        if lower is None:
+            return constraints.less_than(upper), lower, upper
+        if upper is None:
+            return constraints.greater_than_eq(lower), lower, upper
+        return constraints.interval(lower, upper), lower, upper
+
+    def _tightest(self, limits: Sequence[float | Tensor | None], free: float) -> Tensor | None:
+        """The largest lower or smallest upper bound, where a member of no weight sets none."""
+        given = [limit for limit in limits if limit is not None]
+        if not given:
+            return None
+        if len(given) < len(limits):
+            raise ValueError(
+                f"The supports of {' and '.join(type(p).__name__ for p in self.members)} are bounded on different "
+                "sides, expected supports of one kind. Try members of one family, or the linear pool."
+            )
+        like = floating_tensor(self.members[0])
+        stacked = torch.stack(
+            [
+                torch.where(weight == 0, free, limit if isinstance(limit, Tensor) else like.new_full((), limit))
+                for weight, limit in zip(self.weights.unbind(-1), given, strict=True)
+            ]
+        )
+        return stacked.amax(0) if free < 0 else stacked.amin(0)
+
+
+def _score(members: Sequence[td.Distribution], weights: Tensor, anchors: Sequence[Tensor], value: Tensor) -> Tensor:
+    """Weighted sum of the members' log-densities; one of no weight is read at a harmless point of its own."""
+    total: Tensor | float = 0.0
+    for p, weight, anchor in zip(members, weights.unbind(-1), anchors, strict=True):
+        total = total + weight * supported_log_prob(p, torch.where(weight == 0, anchor, value))
+    assert isinstance(total, Tensor)
+    return total
+
+
+def _inside(p: td.Distribution, point: Tensor) -> Tensor:
+    """The point, or another one where it is not in the support."""
+    support: Any = p.support
+    return torch.where(support.check(point), point, interior_point(support))
+
+
+def _landmarks(p: Any) -> tuple[Tensor, Tensor]:
+    """Points ``[m, *batch_shape]`` where the density may be narrow or kinked, and how wide it is there."""
+    if isinstance(p, td.MixtureSameFamily):
+        parts = [x.movedim(-1, 1).flatten(0, 1) for x in _landmarks(p.component_distribution)]
+    elif isinstance(p, ExpandedDistribution):
+        parts = list(_landmarks(p.base_dist))
+    elif isinstance(p, (LinearPool, NumericalPool)):
+        pairs = [_landmarks(member) for member in p.members]
+        parts = [torch.cat([_spread_over(pair[i], p.batch_shape) for pair in pairs]) for i in (0, 1)]
+    else:
+        like = floating_tensor(p)
+        centres = [x for x in (_read(p, "mean"), _read(p, "loc")) if x is not None]
+        widths = [x for x in (_read(p, "stddev"), _read(p, "scale")) if x is not None]
+        middle = _first_finite([*centres, like.new_zeros(())])
+        width = _first_finite([*widths, like.new_ones(())])
+        limits = [x for x in bounds(p.support) if x is not None]  # a member of a pool may end within the pool's support
+        ends = [x if isinstance(x, Tensor) else like.new_full((), x) for x in limits]
+        points = [torch.where(x.isfinite(), x, middle) for x in [*centres, *ends]] or [middle]
+        parts = [
+            torch.stack([x.expand(p.batch_shape) for x in points]),
+            torch.stack([width.expand(p.batch_shape) for _ in points]),
+        ]
+    return _spread_over(parts[0], p.batch_shape), _spread_over(parts[1], p.batch_shape)
+
+
+def _read(p: Any, name: str) -> Tensor | None:
+    try:
+        value = getattr(p, name)
+    except (AttributeError, NotImplementedError):
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+def _first_finite(values: Sequence[Tensor]) -> Tensor:
+    result = values[-1]
+    for value in reversed(values[:-1]):
+        result = torch.where(value.isfinite(), value, result)
+    return result
+
+
+def _spread_over(x: Tensor, batch_shape: torch.Size) -> Tensor:
+    """Expand ``[m, *fewer]`` to ``[m, *batch_shape]``."""
+    return x.reshape(x.shape[0], *(1,) * (len(batch_shape) + 1 - x.dim()), *x.shape[1:]).expand(-1, *batch_shape)
+
+
+@roll_batch.register(NumericalPool)
+def _roll_numerical_pool(p: Any, shift: int, dim: int = -1) -> td.Distribution:
+    members = [roll_batch(member, shift, dim) for member in p.members]
+    return NumericalPool(members, roll_tensor(p.weights, shift, dim, 1), validate_args=p.__dict__.get("_validate_args"))

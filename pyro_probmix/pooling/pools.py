@@ -1,0 +1,267 @@
+"""Linear and log-linear pools of distributions, and the pool of every row of a batch with other rows."""
+
+from __future__ import annotations
+
+__all__ = ["linear_pool", "log_linear_pool", "pool_rows"]
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import pyro.distributions as dist
+import torch
+import torch.distributions as td
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistributionMixin
+from pyro.distributions.util import broadcast_shape
+from torch import Tensor
+
+from pyro_probmix.pooling.batches import expand_batch, roll_batch
+from pyro_probmix.pooling.families import Family
+from pyro_probmix.pooling.linear import LinearPool, simplex_weights
+from pyro_probmix.pooling.members import (
+    Members,
+    Roll,
+    Weights,
+    check_supports,
+    checked_members,
+    checked_weights,
+    describe,
+    same_kind,
+    share_transforms,
+)
+from pyro_probmix.pooling.numerical import NumericalPool
+from pyro_probmix.pooling.rolls import roll_tensor
+
+
+def log_linear_pool(
+    p: td.Distribution, q: td.Distribution | Sequence[td.Distribution], weight: float | Tensor
+) -> TorchDistributionMixin:
+    r"""Return the log-linear pool of distributions of one family.
+
+    .. math:: g_\lambda(p, q)(y) = \frac{1}{Z}\, p(y)^\lambda\, q(y)^{1 - \lambda}
+
+    For an exponential family it has the natural parameters :math:`\lambda \phi_p + (1 - \lambda) \phi_q`; see
+    :func:`~pyro_probmix.pooling.families.register_family` for one's own. A pool of ``Delta`` is the limit of normals of one
+    vanishing variance. Through ``to_event``, ``mask``, ``expand`` and shared bijective transforms the distributions
+    inside are pooled. Other univariate continuous families give a :class:`~pyro_probmix.pooling.numerical.NumericalPool`.
+
+    A row is masked in the pool if it is masked in a member of positive weight.
+
+    Args:
+        p: a distribution, of torch or Pyro.
+        q: another of its family, or a sequence of k - 1 others; batch shapes broadcast.
+        weight: the weight of ``p`` in [0, 1], a float or a tensor that broadcasts with the batch shape. For more than
+            two members a tensor ``[..., k]`` on the simplex, the weight of ``p`` first.
+
+    Returns:
+        A Pyro distribution of the same family.
+
+    Raises:
+        TypeError: if the members are of different families, or have no closed pool and are not univariate continuous.
+        ValueError: if a weight is outside [0, 1] or weights do not sum to one (tensors are checked where validation is
+            on), or the members' shapes or supports do not fit each other.
+
+    References:
+        El-Laham et al., 2025, eq. (18), Theorem C.1 and eq. (38).
+
+    Example:
+        >>> import torch, pyro.distributions as dist
+        >>> from pyro_probmix import log_linear_pool
+        >>> p, q = dist.Normal(torch.tensor(0.0), 1.0), dist.Normal(torch.tensor(5.0), 0.5)
+        >>> pool = log_linear_pool(p, q, 0.5)
+        >>> pool.loc, pool.variance
+        (tensor(4.), tensor(0.4000))
+    """
+    members = checked_members(p, q)
+    return cast(TorchDistributionMixin, _log_linear(members, checked_weights(weight, members, len(members)), None))
+
+
+def linear_pool(
+    p: td.Distribution, q: td.Distribution | Sequence[td.Distribution], weight: float | Tensor
+) -> TorchDistributionMixin:
+    r"""Return the linear pool of distributions of one family, a :class:`~pyro_probmix.pooling.linear.LinearPool`.
+
+    .. math:: g_\lambda(p, q)(y) = \lambda\, p(y) + (1 - \lambda)\, q(y)
+
+    Members that are masked give a pool that is masked where a member of positive weight is.
+
+    Args:
+        p: a distribution, of torch or Pyro.
+        q: another of its family, or a sequence of k - 1 others; batch shapes broadcast.
+        weight: the weight of ``p`` in [0, 1], a float or a tensor that broadcasts with the batch shape. For more than
+            two members a tensor ``[..., k]`` on the simplex, the weight of ``p`` first.
+
+    Raises:
+        TypeError: if the members are of different families.
+        ValueError: if a weight is outside [0, 1] or weights do not sum to one (tensors are checked where validation is
+            on), or the members' shapes do not fit each other.
+
+    References:
+        El-Laham et al., 2025, eq. (17).
+
+    Example:
+        >>> import torch, pyro.distributions as dist
+        >>> from pyro_probmix import linear_pool
+        >>> pool = linear_pool(dist.Poisson(torch.tensor(1.0)), dist.Poisson(torch.tensor(5.0)), 0.75)
+        >>> pool.mean
+        tensor(2.)
+    """
+    members = checked_members(p, q)
+    return cast(TorchDistributionMixin, _linear(members, checked_weights(weight, members, len(members))))
+
+
+def pool_rows(
+    p: td.Distribution,
+    weight: float | Tensor,
+    shift: int,
+    dim: int = -1,
+    pool: Literal["log-linear", "linear"] = "log-linear",
+    ways: int = 2,
+) -> TorchDistributionMixin:
+    """Pool each row of a batch with the row ``shift`` away: ``pool(p, roll_batch(p, shift, dim), weight)``.
+
+    Natural parameters are computed once and rolled, which spares the rolled distribution.
+
+    Args:
+        p: a distribution with batch shape ``[..., B, ...]``.
+        weight: the weight of the row itself in [0, 1], a float or a tensor that broadcasts with the batch shape. For
+            more than two ways a tensor ``[..., k]`` on the simplex, the weight of the row itself first.
+        shift: row *b* is pooled with row *b* - ``shift`` (mod B), and for more ways with *b* - 2 ``shift`` and so on.
+        dim: the batch dimension of the rows, negative.
+        pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
+        ways: the number k of rows that are pooled.
+
+    Raises:
+        TypeError: if the rows have no pool; see :func:`log_linear_pool`.
+        ValueError: if there is no such pool or dimension, or a weight is outside [0, 1].
+
+    References:
+        El-Laham et al., 2025, eq. (17), (18) and (38).
+
+    Example:
+        >>> import torch, pyro.distributions as dist
+        >>> from pyro_probmix.pooling.pools import pool_rows
+        >>> rows = dist.Poisson(torch.tensor([1.0, 4.0, 9.0, 16.0]))
+        >>> pool_rows(rows, 0.5, shift=2).rate
+        tensor([3., 8., 3., 8.])
+    """
+    if pool not in ("log-linear", "linear"):
+        raise ValueError(f"pool_rows got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
+    if not -len(p.batch_shape) <= dim < 0:
+        raise ValueError(
+            f"pool_rows got dim={dim} for a {describe(p)}, expected a negative dimension of its batch. Try dim=-1."
+        )
+    weights = checked_weights(weight, (p,), ways)
+    roll = Roll(shift, dim, ways)
+    if pool == "log-linear":
+        return cast(TorchDistributionMixin, _log_linear((p,), weights, roll))
+    return cast(TorchDistributionMixin, _linear(_rolled(p, roll), weights))
+
+
+def _log_linear(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
+    pooled = _log_linear_node(tuple(_stripped(p) for p in members), weights, roll)
+    return _expand_over(pooled, members)
+
+
+def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
+    """Pool members without expansion around them: of a registered family, of one wrapper, or of neither."""
+    p: Any = members[0]
+    family = same_kind(members)
+    if isinstance(family, Family):
+        check_supports(members, roll)
+        return _combined(members, weights, roll, family)
+    if isinstance(p, td.Independent):
+        n = p.reinterpreted_batch_ndims
+        return dist.Independent(_log_linear_bases(members, weights, roll), n)
+    if isinstance(p, MaskedDistribution):
+        base = _log_linear_bases(members, weights, roll)
+        return MaskedDistribution(base, _pooled_mask(members, weights, roll))
+    if isinstance(p, td.TransformedDistribution) and share_transforms(members, roll):
+        transformed: td.Distribution = dist.TransformedDistribution(
+            _log_linear_bases(members, weights, roll), p.transforms
+        )
+        return transformed
+    if roll is not None:
+        members = _rolled(p, roll)
+    return NumericalPool(members, simplex_weights(members, weights), validate_args=p.__dict__.get("_validate_args"))
+
+
+def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | None) -> td.Distribution:
+    """Pool what is inside of one wrapper, whose batch may go on to the right where the wrapper's ends."""
+    bases = tuple(p.base_dist for p in members)
+    extra = len(bases[0].batch_shape) - len(members[0].batch_shape)
+    inner = tuple(_over(w, extra) for w in weights)
+    return _log_linear(bases, inner, roll and roll._replace(dim=roll.dim - extra))
+
+
+def _combined(members: Members, weights: Weights, roll: Roll | None, family: Family) -> td.Distribution:
+    """Theorem C.1: the member of the family at the convex combination of the natural parameters."""
+    p = members[0]
+    naturals = [family.naturals(member) for member in members]
+    if roll is not None:
+        event_dims = [eta.dim() - len(p.batch_shape) for eta in naturals[0]]
+        own = list(zip(naturals[0], event_dims, strict=True))
+        naturals += [tuple(roll_tensor(eta, *by, event_dim) for eta, event_dim in own) for by in roll.each()]
+    return family.member(p, tuple(_convex(etas, weights, len(p.batch_shape)) for etas in zip(*naturals, strict=True)))
+
+
+def _rolled(p: td.Distribution, roll: Roll) -> Members:
+    return (p, *(roll_batch(p, *by) for by in roll.each()))
+
+
+def _convex(values: Sequence[Tensor], weights: Weights, batch_dim: int) -> Tensor:
+    """Convex combination of tensors of shape ``batch_shape`` (of ``batch_dim`` dimensions) and further dimensions."""
+    first = values[0]
+    scaled = [_over(w, first.dim() - batch_dim) for w in weights]
+    scaled = [w.to(first) if isinstance(w, Tensor) else w for w in scaled]
+    if len(values) == 2:
+        return torch.lerp(values[1], first, scaled[0])  # exact at both ends, and where the two are equal
+    total = scaled[0] * first
+    for weight, value in zip(scaled[1:], values[1:], strict=True):
+        total = total + weight * value
+    return total
+
+
+def _linear(members: Members, weights: Weights) -> td.Distribution:
+    inner: tuple[Any, ...] = tuple(_stripped(p) for p in members)
+    if same_kind(inner) is MaskedDistribution:
+        base = _linear(tuple(p.base_dist for p in inner), weights)
+        pooled = MaskedDistribution(base, _pooled_mask(inner, weights, None))
+        return _expand_over(pooled, members)
+    while same_kind(inner) in (td.Independent, MaskedDistribution):
+        inner = tuple(_stripped(p.base_dist) for p in inner)
+    return LinearPool(members, simplex_weights(members, weights))
+
+
+def _pooled_mask(members: Sequence[Any], weights: Weights, roll: Roll | None) -> bool | Tensor:
+    """Where every member of positive weight is unmasked."""
+    masks = [p._mask for p in members]
+    if all(isinstance(mask, bool) for mask in masks):
+        if len(set(masks)) == 1:
+            return bool(masks[0])
+        raise ValueError("Cannot pool a distribution masked by False with one masked by True. Try masks as tensors.")
+    if any(isinstance(mask, bool) for mask in masks):
+        raise ValueError("Cannot pool a distribution masked by a bool with one masked by a tensor. Try only tensors.")
+    missing = [(~mask).double() for mask in masks]  # an indicator of the infinite, as a natural parameter may be
+    if roll is not None:
+        missing += [roll_tensor(missing[0], *by) for by in roll.each()]
+    return _convex(missing, weights, len(members[0].batch_shape)) == 0
+
+
+def _over(weight: float | Tensor, extra: int) -> float | Tensor:
+    """Let a weight broadcast over further dimensions on the right."""
+    if not isinstance(weight, Tensor) or extra == 0 or weight.dim() == 0:
+        return weight
+    return weight.reshape(weight.shape + (1,) * extra)
+
+
+def _expand_over(pooled: td.Distribution, members: Members) -> td.Distribution:
+    """Expand a pool of stripped members to the batch that the members had."""
+    if all(p.batch_shape == pooled.batch_shape for p in members):
+        return pooled
+    return expand_batch(pooled, broadcast_shape(pooled.batch_shape, *(p.batch_shape for p in members)))
+
+
+def _stripped(p: td.Distribution) -> td.Distribution:
+    while isinstance(p, ExpandedDistribution):
+        p = p.base_dist
+    return p

@@ -1,0 +1,199 @@
+"""Verdicts on the paper's claims, on results made so that the verdict is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts, verdicts
+from pyro_probmix.experiments.report.claims.evidence import Evidence
+from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
+from tests.experiments.report import cases as cases
+
+NINE = METHODS[:9]
+BY_ID = {claim.id: claim for claim in CLAIMS}
+UCI = tuple(paper_tables().query("table == 1")["dataset"].unique())
+
+
+def outcome(claim, results, setting="fixed"):
+    return BY_ID[claim].check(Evidence(results, setting)).outcome
+
+
+def outcomes(results, *claims):
+    evidence = Evidence(results, "fixed")
+    return {claim: BY_ID[claim].check(evidence).outcome for claim in claims}
+
+
+def toy(task, means, noise=0.01, runs=6, experiment=None, setting="fixed"):
+    """Scores of a toy: metric -> method -> mean, with a little noise."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for method in NINE:
+        values = {metric: own.get(method, own["else"]) + noise * rng.normal(size=runs) for metric, own in means.items()}
+        key = (experiment or f"toy-{task}", f"toy-{task}", "mlp", method, setting)
+        parts.append(cases.rows(key, values))
+    return pd.concat(parts, ignore_index=True)
+
+
+def grid(task, at_zero, at_more):
+    """An ablation with the same means for every alpha: at beta = 0 and at beta = 0.01."""
+    parts = [
+        toy(task, means, experiment=f"ablation-{task}", setting=f"alpha={alpha:g} beta={beta:g}")
+        for beta, means in ((0, at_zero), (0.01, at_more))
+        for alpha in (0.01, 0.05, 0.1, 0.5, 1.0)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def uci(nll, rmse):
+    """UCI scores: (dataset, method) -> mean, for both metrics."""
+    parts = [
+        cases.rows(("uci", name, "mlp", m, "fixed"), {"nll": [nll(name, m)] * 3, "rmse": [rmse(name, m)] * 3})
+        for name in UCI
+        for m in METHODS
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_every_claim_has_its_own_words():
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS) >= 40
+    assert all(claim.text.endswith(".") and claim.where for claim in CLAIMS)
+    assert {claim.where.split(",")[0] for claim in CLAIMS} >= {"6.1", "6.2", "6.3", "E.1.1", "E.1.2", "E.3"}
+
+
+def test_what_the_papers_own_tables_say():
+    """All that Tables 1 to 4 can decide, they support, but for Table 4's caption: ERM or Mix lead in four rows of eight."""
+    found = {claim.id: verdict.outcome for claim, verdict in zip(CLAIMS, paper_verdicts(), strict=True)}
+    decided = {name: what for name, what in found.items() if what != "not measured"}
+    assert set(decided) == {"U1", "U2", "U3", "U4", "U5", "U6", "U7", "S1", "S2", "S3", "S5", "S6", "S7"}
+    assert [name for name, what in decided.items() if what != "supported"] == ["S7"]
+    assert found["S7"] == "contradicted"
+
+
+def test_without_results_nothing_is_measured():
+    empty = cases.uci(("yacht",), ("ERM",)).iloc[:0]
+    assert {verdict.outcome for verdict in verdicts(Evidence(empty, "fixed"))} == {"not measured"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "supported", "contradicted"),
+    [
+        ("R1", {"rmse": {"Mix": 20, "else": 30}}, {"rmse": {"Mix": 40, "else": 30}}),
+        ("R2", {"nll": {"Mix": 20, "else": 3}}, {"nll": {"Mix": 2, "else": 3}}),
+        ("R7", {m: {"M-ProbMix": 1, "LocM-ProbMix": 2, "else": 3} for m in ("rmse", "nll")},
+         {m: {"M-ProbMix": 1, "LocM-ProbMix": 4, "else": 3} for m in ("rmse", "nll")}),
+        ("R8", {"nll": {"LocProbMix": 1, "else": 3}}, {"nll": {"LocProbMix": 2, "M-Mix": 1, "else": 3}}),
+        ("R9", {"rmse": {"else": 30}}, {"rmse": {"else": 3}}),
+        ("R10", {"sharpness": {"LocProbMix": 9, "LocM-ProbMix": 8, "else": 3}},
+         {"sharpness": {"LocProbMix": 9, "LocM-ProbMix": 2, "else": 3}}),
+        ("R11", {"sharpness": {"Mix": 1, "M-Mix": 2, "else": 3}}, {"sharpness": {"Mix": 1, "M-Mix": 4, "else": 3}}),
+        ("R12", {"nll": {"ProbMix": 9, "else": 3}}, {"nll": {"ProbMix": 1, "else": 3}}),
+        ("R13", {"nll": {"M-ProbMix": 1, "LocProbMix": 1.5, "LocM-ProbMix": 2, "else": 3}},
+         {"nll": {"M-ProbMix": 1, "LocProbMix": 1.5, "ERM": 2, "else": 3}}),
+    ],
+)  # fmt: skip
+def test_claims_on_the_toy_regression(claim, supported, contradicted):
+    assert outcome(claim, toy("regression", supported)) == "supported"
+    assert outcome(claim, toy("regression", contradicted)) == "contradicted"
+
+
+def test_a_difference_within_its_error_decides_nothing():
+    results = toy("regression", {"rmse": {"Mix": 29.9, "else": 30}}, noise=5.0)
+    verdict = BY_ID["R1"].check(Evidence(results, "fixed"))
+    assert verdict.outcome == "undecided" and "±" in verdict.numbers[0]
+    one_run = toy("regression", {"rmse": {"Mix": 20, "else": 30}}, runs=1)
+    assert outcome("R1", one_run) == "not measured"
+
+
+def test_spread_and_likeness():
+    wave = np.sin(2 * np.pi * np.arange(40) / 40)  # its mean is 0
+    loud = ("M-Mix", "LocMix", "LocM-Mix")
+    parts = []
+    for method in NINE:
+        square = 900 + (300 if method in loud else 10) * wave
+        parts.append(cases.rows(("toy-regression", "t", "mlp", method, "fixed"), {"rmse": square**0.5, "nll": square}))
+    results = pd.concat(parts, ignore_index=True)
+    assert outcome("R4", results) == "supported" and outcome("R3", results) == "supported"
+    assert outcome("R5", results) == "supported"
+    results.loc[results["method"].eq("M-Mix"), "value"] *= 2
+    assert outcome("R3", results) == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("claim", "supported", "contradicted"),
+    [
+        ("C1", {"accuracy": {"ERM": 0.9, "else": 0.88}}, {"accuracy": {"ERM": 0.9, "else": 0.8}}),
+        ("C2", {"accuracy": {"ERM": 0.95, "LocM-ProbMix": 0.94, "else": 0.9}},
+         {"accuracy": {"ERM": 0.95, "Mix": 0.94, "else": 0.9}}),
+        ("C5", {"nll": {"M-Mix": 0.8, "else": 0.4}}, {"nll": {"M-Mix": 0.5, "else": 0.4}}),
+        ("C9", {"accuracy": {"ProbMix": 0.95, "LocProbMix": 0.94, "else": 0.9}},
+         {"accuracy": {"Mix": 0.95, "LocProbMix": 0.94, "else": 0.9}}),
+        ("C10", {"accuracy": {"ProbMix": 0.91, "else": 0.9}}, {"accuracy": {"ProbMix": 0.99, "else": 0.9}}),
+        ("C11", {"accuracy": {"Mix": 0.8, "M-Mix": 0.8, "else": 0.9}}, {"accuracy": {"Mix": 0.95, "else": 0.9}}),
+        ("C12", {"accuracy": {"M-ProbMix": 0.8, "LocM-ProbMix": 0.8, "else": 0.9}},
+         {"accuracy": {"M-ProbMix": 0.95, "else": 0.9}}),
+    ],
+)  # fmt: skip
+def test_claims_on_the_toy_classification(claim, supported, contradicted):
+    assert outcome(claim, toy("classification", supported, noise=0.001)) == "supported"
+    assert outcome(claim, toy("classification", contradicted, noise=0.001)) == "contradicted"
+
+
+def test_claims_on_the_grids():
+    best = {m: {"M-ProbMix": 1, "else": 3} for m in ("rmse", "nll")}
+    other = {m: {"ERM": 1, "else": 3} for m in ("rmse", "nll")}
+    assert outcome("R14", grid("regression", best, best)) == "supported"
+    assert outcome("R14", grid("regression", other, other)) == "contradicted"
+    half = grid("regression", best, best)
+    half = half[half["setting"].isin(["alpha=0.01 beta=0", "alpha=0.1 beta=0"])]
+    assert outcome("R14", half) == "undecided"  # 4 panels of 20
+    good = {"accuracy": {"ProbMix": 0.95, "LocProbMix": 0.95, "else": 0.9}}
+    good["nll"] = {"ProbMix": 0.2, "LocProbMix": 0.2, "else": 0.4}
+    assert outcomes(grid("classification", good, good), "C8", "C13") == {"C8": "supported", "C13": "supported"}
+    low = {"accuracy": {"M-Mix": 0.5, "ProbMix": 0.5, "else": 0.9}, "nll": {"else": 0.4}}
+    found = outcomes(grid("classification", low, good), "C3", "C4", "C6", "C13")
+    assert found == {"C3": "supported", "C4": "supported", "C6": "supported", "C13": "contradicted"}
+    assert outcomes(grid("classification", good, low), "C7", "C8") == {"C7": "contradicted", "C8": "contradicted"}
+
+
+def test_the_fixed_setting_falls_back_on_the_ablations_cell():
+    results = grid("regression", {"rmse": {"Mix": 20, "else": 30}}, {"rmse": {"Mix": 90, "else": 30}})
+    assert outcome("R1", results) == "supported"  # at beta = 0
+    assert outcome("R1", results, "chosen") == "not measured"
+
+
+def test_claims_on_the_uci_sets():
+    naval = "naval-propulsion-plant"
+    as_claimed = uci(
+        lambda name, m: -9.0 if (name == naval and m == "Mix") else 1.0 - 0.1 * METHODS.index(m),
+        lambda name, m: 2.0 if m == "M-ProbMix*" else 1.0 - 0.1 * METHODS.index(m),
+    )
+    names = [f"U{k}" for k in range(1, 8)]
+    assert outcomes(as_claimed, *names) == dict.fromkeys(names, "supported")
+    opposite = uci(
+        lambda name, m: 9.0 if (name == naval and m in METHODS[:5]) else METHODS.index(m) * 1.0,
+        lambda name, m: METHODS.index(m) if m != "M-ProbMix*" else 6.0,
+    )
+    assert outcomes(opposite, *names) == dict.fromkeys(names, "contradicted")
+
+
+def test_rows_decide_as_soon_as_the_others_cannot_change_it():
+    results = uci(lambda name, m: METHODS.index(m) * 1.0, lambda name, m: METHODS.index(m) * 1.0)  # ERM is best
+    one = results[results["dataset"].eq("yacht")]
+    assert outcome("U1", one) == "contradicted"  # all are needed
+    assert outcome("U4", one) == "undecided"  # five of eight are
+    verdict = BY_ID["U4"].check(Evidence(one, "fixed"))
+    assert verdict.numbers[0] == "holds on 0 of 1 measured, of 8"
+    assert outcome("U4", results[results["dataset"].isin(UCI[:4])]) == "contradicted"
+    missing = one[one["method"].ne("LocMix")]  # the lowest of all is not known without one of them
+    assert outcome("U1", missing) == "not measured"
+
+
+def test_claims_on_the_stocks():
+    results = cases.stocks()
+    assert outcome("S3", results) == "supported" and outcome("S7", results) != "not measured"
+    assert outcome("S4", results) == "supported"  # the made-up test NLL lies three above the validation's
+    alike = results.copy()
+    test = alike["metric"].eq("nll (standardised)")
+    noise = np.random.default_rng(0).normal(size=int(test.sum()))
+    alike.loc[test, "value"] = alike.loc[alike["metric"].eq("validation nll"), "value"].to_numpy() + noise
+    assert outcome("S4", alike) in ("undecided", "contradicted")
