@@ -240,14 +240,16 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _listed(name: str, method: Method) -> str:
     """A line on a method."""
-    pool = "-" if method.site is None else method.pool if method.ways == 2 else f"{method.pool} of {method.ways}"
+    pool = (
+        "-" if method.site is None else method.pool if method.num_fused == 2 else f"{method.pool} of {method.num_fused}"
+    )
     embedding = f"Gaussian, {method.variance} variance network" if method.variance else "point"
     more = {
         "likelihood": method.likelihood,
         "criterion": method.criterion,
         "K, S": method.draws and ", ".join(map(str, method.draws)),
         "alpha": method.alpha,
-        "beside the rows' own likelihood": method.clean or None,
+        "beside the rows' own likelihood": method.add_unfused_rows or None,
     }
     extras = [label if value is True else f"{label} {value}" for label, value in more.items() if value is not None]
     return f"  {name:<16}{method.site or '-':<12}{method.graph or '-':<14}{pool:<18}{'; '.join([embedding, *extras])}"

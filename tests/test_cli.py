@@ -114,7 +114,7 @@ def test_methods_beyond_the_paper_and_ensembles_by_name(capsys, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["methods_in_full"]["2xM-ProbMix"]["members"] == 2
     assert config["methods_in_full"]["RegMixup"]["alpha"] == 10.0
-    assert config["methods_in_full"]["Loc4-ProbMix"]["ways"] == 4
+    assert config["methods_in_full"]["Loc4-ProbMix"]["num_fused"] == 4
     results = pd.read_parquet(tmp_path / "run" / "results.parquet")
     nll = results[results["metric"] == "nll"]
     assert len(nll) == 3 * 2 and nll["value"].map(pd.notna).all()

@@ -109,7 +109,7 @@ def train(
         held, own = rows.take(left_out), rows.take(kept)
         x, y = features(own.x), responses(own.y)
     n = x.shape[1]
-    batch_size = _batch_size(n, plan.method.ways) if plan.batch_size is None else plan.batch_size
+    batch_size = _batch_size(n, plan.method.num_fused) if plan.batch_size is None else plan.batch_size
     epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs
     score = None
     if held is not None:
@@ -156,10 +156,10 @@ def train(
     return result, None if score is None else score.factor()
 
 
-def _batch_size(n: int, ways: int) -> int:
+def _batch_size(n: int, num_fused: int) -> int:
     share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
     size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
-    return int(-(-size // ways) * ways)  # whole edges
+    return int(-(-size // num_fused) * num_fused)  # whole edges
 
 
 def _epochs(n: int, batch_size: int) -> int:

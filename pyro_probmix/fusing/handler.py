@@ -34,8 +34,9 @@ class FuseMessenger(Messenger):
     once per row.
 
     Args:
-        clean: whether the rows of the second half of each part are not fused: each stands for itself, at its own label.
-        at, weight, ways, pool, beta, kernel, labels, plate: see :func:`fuse`.
+        add_unfused_rows: whether the rows of the second half of each part are not fused: each stands for itself, at its own
+            label.
+        at, weight, num_fused, pool, beta, kernel, labels, plate: see :func:`fuse`.
     """
 
     def __init__(
@@ -43,25 +44,25 @@ class FuseMessenger(Messenger):
         at: str,
         *,
         weight: Weight,
-        ways: int = 2,
+        num_fused: int = 2,
         pool: Pool = "log-linear",
         beta: float | Tensor = 0.0,
         kernel: Kernel | None = None,
         labels: Labels = "sample",
         plate: str | None = None,
-        clean: bool = False,
+        add_unfused_rows: bool = False,
     ) -> None:
         super().__init__()
         if pool not in ("log-linear", "linear"):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
         self.at = at
-        self.weight = checked_weight(weight, ways)
+        self.weight = checked_weight(weight, num_fused)
         self._weight_site = "lambda" if isinstance(self.weight, Distribution) else None
-        self.ways = ways
+        self.num_fused = num_fused
         self.pool: Pool = pool
         self.perturbation = Perturbation(beta, kernel, labels)
         self.plate = plate
-        self.clean = clean
+        self.add_unfused_rows = add_unfused_rows
         self._forget()
 
     def _forget(self) -> None:
@@ -158,7 +159,7 @@ class FuseMessenger(Messenger):
                 f"site {self.at!r} is an observed point without a density, as reparameterised inside of fuse, expected the "
                 "density. Try poutine.reparam(fuse(model, ...), config), or pyro.deterministic for a point."
             )
-        rows = find_rows(msg, self.at, self.plate, self.ways, self.clean)
+        rows = find_rows(msg, self.at, self.plate, self.num_fused, self.add_unfused_rows)
         refuse_enumerated_rows(msg, self.at, rows, self._enumerated)
         self._rows = rows
         self._plates = frozenset(frame.name for frame in msg["cond_indep_stack"] if frame.vectorized)
@@ -166,7 +167,9 @@ class FuseMessenger(Messenger):
         self._fused_response = bool(msg["is_observed"]) and not deterministic
         self._weights = weights = self._draw_weights(rows, msg["fn"])
         try:
-            fused = pool_rows(msg["fn"], weights, shift=rows.shift, dim=rows.dim, pool=self.pool, ways=self.ways)
+            fused = pool_rows(
+                msg["fn"], weights, shift=rows.shift, dim=rows.dim, pool=self.pool, num_fused=self.num_fused
+            )
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"site {self.at!r} cannot be fused: {error}") from error
@@ -181,7 +184,7 @@ class FuseMessenger(Messenger):
         """A row counts where it and all its partners of any weight are unmasked."""
         if isinstance(msg["mask"], Tensor) and self._weights is not None and self._rows is not None:
             mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
-            no_weight = [self._weights == 1] if self.ways == 2 else (self._weights == 0).unbind(-1)[1:]
+            no_weight = [self._weights == 1] if self.num_fused == 2 else (self._weights == 0).unbind(-1)[1:]
             for partner, absent in zip(self._rows.partners(mask), no_weight, strict=True):
                 mask = mask & (partner | absent)
             msg["mask"] = mask
@@ -201,7 +204,7 @@ class FuseMessenger(Messenger):
                 drawn = torch.full((), self.weight, dtype=like.dtype, device=like.device)
             else:
                 drawn = torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
-        self._check_shape(drawn.shape if self.ways == 2 else drawn.shape[:-1], rows, fn)
+        self._check_shape(drawn.shape if self.num_fused == 2 else drawn.shape[:-1], rows, fn)
         return rows.weights(drawn)
 
     def _check_shape(self, weight: torch.Size, rows: Rows, fn: Any) -> None:
@@ -246,7 +249,7 @@ def fuse(
     *,
     at: str,
     weight: Weight,
-    ways: int = 2,
+    num_fused: int = 2,
     pool: Pool = "log-linear",
     beta: float | Tensor = 0.0,
     kernel: Kernel | None = None,
@@ -270,7 +273,7 @@ def fuse(
     The batch is two halves: give row ``b`` and row ``b + B/2`` as the two ends of an edge. Halves of a shuffled batch
     are edges of the complete graph; :class:`~pyro_probmix.models.ProbMix` draws edges of any graph.
 
-    With ``ways=k`` above 2 the batch is k equal parts, and row b is fused with the rows b + B/k, b + 2 B/k and so on
+    With ``num_fused=k`` above 2 the batch is k equal parts, and row b is fused with the rows b + B/k, b + 2 B/k and so on
     (mod B), with weights :math:`\lambda_b` on the simplex, of which the first belongs to the row in the first part, the
     second to that in the second, and so on; the labels are pooled with the same weights.
 
@@ -279,9 +282,9 @@ def fuse(
             for ``with fuse(at="y", weight=0.5): ...``.
         at: name of the site: a sample site, or a ``pyro.deterministic`` one, given its ``event_dim``.
         weight: the law of lambda on [0, 1], drawn at the sample site ``"lambda"`` in the plates of the fused site, or
-            its value; either broadcasts with these plates. For more than two ways a law on the simplex, such as
+            its value; either broadcasts with these plates. For more than two rows a law on the simplex, such as
             ``dist.Dirichlet(alpha * torch.ones(k))``, or values ``[..., k]`` on it.
-        ways: the number k of rows that are fused, at least 2.
+        num_fused: the number k of rows that are fused, at least 2.
         pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17). Where responses are pooled linearly, so are their labels'
             kernels: the label is that of the row with its weight, else a partner's, and not a combination of them.
         beta: spread of the label kernels, finite and at least 0: variance of Gaussian ones, bias of categorical ones;
@@ -313,7 +316,7 @@ def fuse(
         torch.Size([4])
     """
     handler = FuseMessenger(
-        at, weight=weight, ways=ways, pool=pool, beta=beta, kernel=kernel, labels=labels, plate=plate
+        at, weight=weight, num_fused=num_fused, pool=pool, beta=beta, kernel=kernel, labels=labels, plate=plate
     )
     if model is None:
         return handler

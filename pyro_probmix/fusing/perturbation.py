@@ -84,7 +84,11 @@ class Perturbation:
         kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
 
         # The plates, and draws to the left of them.
-        batches = fn.batch_shape, y.shape[: y.dim() - fn.event_dim], weights.shape[: None if rows.ways == 2 else -1]
+        batches = (
+            fn.batch_shape,
+            y.shape[: y.dim() - fn.event_dim],
+            weights.shape[: None if rows.num_fused == 2 else -1],
+        )
         batch = torch.broadcast_shapes(*batches)
 
         def pooled(own: Tensor, partner: Partners, weight: Tensor) -> Distribution:
@@ -113,13 +117,13 @@ class Perturbation:
 
     def _beta(self, rows: Rows, device: torch.device) -> float | Tensor:
         """The spread, 0 at rows that are not fused: they keep their labels."""
-        if not rows.clean or (not isinstance(self.beta, Tensor) and self.beta == 0):
+        if not rows.add_unfused_rows or (not isinstance(self.beta, Tensor) and self.beta == 0):
             return self.beta
         if isinstance(self.beta, Tensor):
             beta = self.beta.to(device, torch.get_default_dtype())
         else:  # filled there: a copy from the host would wait for the device
             beta = torch.full((), self.beta, dtype=torch.get_default_dtype(), device=device)
-        return torch.where(rows.is_clean(device), 0.0, beta)
+        return torch.where(rows.is_unfused(device), 0.0, beta)
 
 
 def _check_labels(msg: Any, rows: Rows) -> None:

@@ -20,28 +20,28 @@ class Rows:
         plate: name of their plate.
         dim: its dim, negative.
         size: number B of rows.
-        ways: number k of parts.
-        clean: whether the second half of each part is not fused.
+        num_fused: number k of parts.
+        add_unfused_rows: whether the second half of each part is not fused.
     """
 
     plate: str
     dim: int
     size: int
-    ways: int
-    clean: bool = False
+    num_fused: int
+    add_unfused_rows: bool = False
 
     @property
     def shift(self) -> int:
         """By how much a tensor of the rows is rolled to bring each row's next partner to its place."""
-        return -(self.size // self.ways)
+        return -(self.size // self.num_fused)
 
     def partners(self, values: Tensor, event_dim: int = 0) -> list[Tensor]:
         """Each partner's values, in the order of the weights."""
-        return [values.roll(m * self.shift, self.dim - event_dim) for m in range(1, self.ways)]
+        return [values.roll(m * self.shift, self.dim - event_dim) for m in range(1, self.num_fused)]
 
-    def is_clean(self, device: torch.device) -> Tensor:
+    def is_unfused(self, device: torch.device) -> Tensor:
         """Whether a row is not fused, shaped to broadcast with a batch."""
-        part = self.size // self.ways
+        part = self.size // self.num_fused
         return self._trailing(torch.arange(self.size, device=device) % part >= part // 2)
 
     def weights(self, drawn: Tensor) -> Tensor:
@@ -57,23 +57,23 @@ class Rows:
             the weight of the row itself, [..., B]; of more than two the weights of the row and its partners, [..., B, k].
         """
         row = torch.arange(self.size, device=drawn.device)
-        if self.ways == 2:
+        if self.num_fused == 2:
             own = torch.where(self._trailing(row < self.size // 2), drawn, 1 - drawn)
-            return own.masked_fill(self.is_clean(drawn.device), 1.0) if self.clean else own
-        members = torch.arange(self.ways, device=drawn.device)
-        turned = self._trailing((row[:, None] // (self.size // self.ways) + members) % self.ways, 1)
+            return own.masked_fill(self.is_unfused(drawn.device), 1.0) if self.add_unfused_rows else own
+        members = torch.arange(self.num_fused, device=drawn.device)
+        turned = self._trailing((row[:, None] // (self.size // self.num_fused) + members) % self.num_fused, 1)
         shape = torch.broadcast_shapes(drawn.shape, turned.shape)
         weights = drawn.expand(shape).gather(-1, turned.expand(shape))
-        if not self.clean:
+        if not self.add_unfused_rows:
             return weights
-        return torch.where(self.is_clean(drawn.device).unsqueeze(-1), (members == 0).to(weights.dtype), weights)
+        return torch.where(self.is_unfused(drawn.device).unsqueeze(-1), (members == 0).to(weights.dtype), weights)
 
     def _trailing(self, values: Tensor, event_dim: int = 0) -> Tensor:
         """Values [B, *event] shaped to broadcast with a batch whose dim -1 may lie to the right of the rows'."""
         return values.reshape((self.size,) + (1,) * (-1 - self.dim) + values.shape[1 : 1 + event_dim])
 
 
-def find_rows(msg: Any, at: str, plate: str | None, ways: int, clean: bool) -> Rows:
+def find_rows(msg: Any, at: str, plate: str | None, num_fused: int, add_unfused_rows: bool) -> Rows:
     """The rows at site ``at``: those of the named plate, by default of the one at dim=-1.
 
     Raises:
@@ -89,17 +89,17 @@ def find_rows(msg: Any, at: str, plate: str | None, ways: int, clean: bool) -> R
             "Try `with pyro.plate('data', batch_size):` around it, or name its plate in fuse(..., plate=...)."
         )
     frame = wanted[0]
-    if frame.size % ways and ways == 2:
+    if frame.size % num_fused and num_fused == 2:
         raise ValueError(
             f"site {at!r} has an odd batch of {frame.size} rows, expected two halves that are each "
             "other's partners. Try an even batch size."
         )
-    if frame.size % ways:
+    if frame.size % num_fused:
         raise ValueError(
-            f"site {at!r} has a batch of {frame.size} rows, expected {ways} equal parts that are each other's partners. "
-            f"Try a batch of {-(-frame.size // ways) * ways} rows."
+            f"site {at!r} has a batch of {frame.size} rows, expected {num_fused} equal parts that are each other's partners. "
+            f"Try a batch of {-(-frame.size // num_fused) * num_fused} rows."
         )
-    return Rows(frame.name, frame.dim, frame.size, ways, clean)
+    return Rows(frame.name, frame.dim, frame.size, num_fused, add_unfused_rows)
 
 
 def refuse_enumerated_rows(msg: Any, at: str, rows: Rows, enumerated: Sequence[dict[str, Any]]) -> None:

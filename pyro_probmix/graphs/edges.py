@@ -83,14 +83,14 @@ class Graph(ABC):
         level = torch.rand(tuple(shape), dtype=torch.float64, device=self.device) * self._anchor_cdf[-1]
         return torch.searchsorted(self._anchor_cdf, level, right=True)
 
-    def edges(self, rows: Tensor | None = None, ways: int = 2) -> EdgeDistribution:
+    def edges(self, rows: Tensor | None = None, num_fused: int = 2) -> EdgeDistribution:
         """Return the law of the graph's edges, or of a shuffled minibatch's edges given its rows.
 
         Args:
             rows: ``None`` for independent edges: batch shape ``()``, or ``(R, 1)`` when the graph is batched. Or the
                 rows of a minibatch, LongTensor ``[B]`` or ``[R, B]`` with even B (a multiple of k): batch shape ``(E,)`` or
                 ``(R, E)``, E = B/k.
-            ways: the number k of rows of an edge: an anchor and k - 1 partners.
+            num_fused: the number k of rows of an edge: an anchor and k - 1 partners.
 
         Raises:
             TypeError: if the rows are no integers.
@@ -98,13 +98,15 @@ class Graph(ABC):
                 device.
         """
         if rows is None:
-            return EdgeDistribution(self, (*self.batch_shape, 1) if self.batch_shape else (), ways=ways)
+            return EdgeDistribution(self, (*self.batch_shape, 1) if self.batch_shape else (), num_fused=num_fused)
         if not isinstance(rows, Tensor) or rows.dtype not in (torch.int64, torch.int32):
             kind = rows.dtype if isinstance(rows, Tensor) else type(rows).__name__
             raise TypeError(f"rows must be a tensor of row numbers, got {kind}. Try torch.arange(n) or a LongTensor.")
-        if rows.dim() == 0 or rows.shape[-1] % ways or rows.shape[-1] == 0:
+        if rows.dim() == 0 or rows.shape[-1] % num_fused or rows.shape[-1] == 0:
             size = rows.shape[-1] if rows.dim() else "a single number"
-            expected, advice = ("an even number", "one row") if ways == 2 else (f"a multiple of {ways}", "some")
+            expected, advice = (
+                ("an even number", "one row") if num_fused == 2 else (f"a multiple of {num_fused}", "some")
+            )
             raise ValueError(f"A minibatch must hold {expected} of rows, got {size}. Try dropping {advice}.")
         if self.minibatch != "pairs" and rows.device.type != self.device.type:
             raise ValueError(f"The rows are on {rows.device}, the graph on {self.device}. Try graph.to(rows.device).")
@@ -116,11 +118,11 @@ class Graph(ABC):
                 f"Try rows of shape [B] or [{self.batch_shape[0]}, B]."
             ) from None
         # The halves, or more parts, each [..., E].
-        first, *others = rows.long().expand(*replicas, rows.shape[-1]).chunk(ways, dim=-1)
+        first, *others = rows.long().expand(*replicas, rows.shape[-1]).chunk(num_fused, dim=-1)
         if self.minibatch == "ignored":
-            return EdgeDistribution(self, first.shape, ways=ways)
+            return EdgeDistribution(self, first.shape, num_fused=num_fused)
         partners = torch.stack(others, -1) if self.minibatch == "pairs" else None
-        return EdgeDistribution(self, first.shape, first, partners, ways)
+        return EdgeDistribution(self, first.shape, first, partners, num_fused)
 
     def _take(self, table: Tensor, i: Tensor) -> Tensor:
         # Rows [..., E] in one table [n, ...], or rows [..., R, E] in the replicas' tables [R, n, ...].
@@ -169,7 +171,7 @@ class EdgeDistribution(TorchDistribution):
         batch_shape: the shape of independent edges.
         anchors: LongTensor that expands to ``batch_shape``, or ``None``.
         partners: LongTensor that expands to ``(*batch_shape, k - 1)``, or ``None``; only beside anchors.
-        ways: the number k of rows of an edge.
+        num_fused: the number k of rows of an edge.
         validate_args: whether to check that rows lie in 0, ..., n-1 (which waits for the device).
 
     Raises:
@@ -199,13 +201,13 @@ class EdgeDistribution(TorchDistribution):
         batch_shape: Sequence[int] = (),
         anchors: Tensor | None = None,
         partners: Tensor | None = None,
-        ways: int = 2,
+        num_fused: int = 2,
         validate_args: bool | None = None,
     ) -> None:
-        self.graph, self.ways = graph, ways
+        self.graph, self.num_fused = graph, num_fused
         self.anchors = None if anchors is None else anchors.expand(batch_shape)
-        self.partners = None if partners is None else partners.expand((*batch_shape, ways - 1))
-        super().__init__(torch.Size(batch_shape), torch.Size([ways]), validate_args=validate_args)
+        self.partners = None if partners is None else partners.expand((*batch_shape, num_fused - 1))
+        super().__init__(torch.Size(batch_shape), torch.Size([num_fused]), validate_args=validate_args)
         if self._validate_args:
             for rows in (anchors, partners):
                 if rows is not None:
@@ -218,7 +220,7 @@ class EdgeDistribution(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> EdgeDistribution:
         # Rows were checked when they came: no second look, and no wait for the device.
         expanded = EdgeDistribution(
-            self.graph, batch_shape, self.anchors, self.partners, self.ways, validate_args=False
+            self.graph, batch_shape, self.anchors, self.partners, self.num_fused, validate_args=False
         )
         expanded._validate_args = self._validate_args
         return expanded
@@ -227,7 +229,7 @@ class EdgeDistribution(TorchDistribution):
         shape = (*sample_shape, *self.batch_shape)
         i = self.graph.anchors(shape) if self.anchors is None else self.anchors.expand(shape)
         if self.partners is None:
-            return torch.stack([i, *(self._drawn_partners(i) for _ in range(self.ways - 1))], dim=-1)
+            return torch.stack([i, *(self._drawn_partners(i) for _ in range(self.num_fused - 1))], dim=-1)
         return torch.cat([i.unsqueeze(-1), self.partners.expand(*shape, -1)], dim=-1)
 
     def _drawn_partners(self, i: Tensor) -> Tensor:
@@ -253,7 +255,7 @@ class EdgeDistribution(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         shape = broadcast_shape(value.shape[:-1], self.batch_shape)
-        edge = value.expand(*shape, self.ways)
+        edge = value.expand(*shape, self.num_fused)
         inside = ((edge >= 0) & (edge < self.graph.num_nodes)).all(dim=-1)
         # Rows that do not exist look up row 0 or n-1 instead, and are masked at the end.
         i, *others = edge.long().clamp(0, self.graph.num_nodes - 1).unbind(dim=-1)

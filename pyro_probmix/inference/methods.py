@@ -79,7 +79,7 @@ def build_process(
         >>> from pyro_probmix.models import Gaussian
         >>> method = find_method("4-ProbMix")
         >>> density = build_density(method, num_features=2, likelihood=Gaussian)
-        >>> build_process(method, density, None, alpha=0.1, beta=0.0, labels="sample", batch_size=32).ways
+        >>> build_process(method, density, None, alpha=0.1, beta=0.0, labels="sample", batch_size=32).num_fused
         4
     """
     return ProbMix(
@@ -91,8 +91,8 @@ def build_process(
         pool=method.pool,
         labels=labels,
         batch_size=batch_size,
-        ways=method.ways,
-        clean=method.clean,
+        num_fused=method.num_fused,
+        add_unfused_rows=method.add_unfused_rows,
     )
 
 

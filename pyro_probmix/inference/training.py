@@ -152,7 +152,7 @@ def fit(
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
     replicas = Replicas(model, model.replicas, names)
-    ranks = Ranks(distributed, model.batch_size, model.ways)
+    ranks = Ranks(distributed, model.batch_size, model.num_fused)
     rates = checked_rates(learning_rate, replicas)
     device = replicas.parameters[0].device
     # A copy, since a criterion remembers how many plates deep the model is that it first met.

@@ -17,14 +17,14 @@ BEYOND: dict[str, Method] = {
     "C-ProbMix": Method("y", "label-kernel"),
     "C-M-ProbMix": Method("z", "label-kernel", variance="shared"),
     # The rows' own likelihood beside the fused one (Pinto et al., 2022, whose alpha is 10 or 20), at any site.
-    "RegMixup": Method("x", "complete", clean=True, alpha=10.0),
-    "RegProbMix": Method("y", "complete", clean=True, alpha=10.0),
-    "RegM-ProbMix": Method("z", "complete", variance="shared", clean=True, alpha=10.0),
+    "RegMixup": Method("x", "complete", add_unfused_rows=True, alpha=10.0),
+    "RegProbMix": Method("y", "complete", add_unfused_rows=True, alpha=10.0),
+    "RegM-ProbMix": Method("z", "complete", variance="shared", add_unfused_rows=True, alpha=10.0),
     # Four rows at once, with weights of a Dirichlet law.
-    "4-ProbMix": Method("y", "complete", ways=4),
-    "Loc4-ProbMix": Method("y", "nearest", ways=4),
-    "4M-ProbMix": Method("z", "complete", variance="shared", ways=4),
-    "Loc4M-ProbMix": Method("z", "nearest", variance="shared", ways=4),
+    "4-ProbMix": Method("y", "complete", num_fused=4),
+    "Loc4-ProbMix": Method("y", "nearest", num_fused=4),
+    "4M-ProbMix": Method("z", "complete", variance="shared", num_fused=4),
+    "Loc4M-ProbMix": Method("z", "nearest", variance="shared", num_fused=4),
     # Mixtures of the densities, eq. (17).
     "LinProbMix": Method("y", "complete", pool="linear"),
     "LocLinProbMix": Method("y", "nearest", pool="linear"),

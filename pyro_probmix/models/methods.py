@@ -28,8 +28,8 @@ class Method:
         pool: how to fuse.
         variance: None for a point embedding; for a Gaussian one, whether its variance network shares the encoder
             or is separate (the first layer is then halved, to keep the size comparable).
-        ways: how many rows are fused.
-        clean: whether the rows' own likelihood is added to the fused one.
+        num_fused: how many rows are fused.
+        add_unfused_rows: whether the rows' own likelihood is added to the fused one.
         alpha: the shape of the weights' law, where the method sets its own; None takes the run's.
         likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical law for classes.
         criterion: a name in ``CRITERIA``; None takes the run's.
@@ -41,8 +41,8 @@ class Method:
     graph: str | None = None
     pool: Pool = "log-linear"
     variance: Literal["shared", "separate"] | None = None
-    ways: int = 2
-    clean: bool = False
+    num_fused: int = 2
+    add_unfused_rows: bool = False
     alpha: float | None = None
     likelihood: str | None = None
     criterion: str | None = None

@@ -50,18 +50,18 @@ class ProbMix(nn.Module):
         pool: ``"log-linear"`` or ``"linear"``.
         kernel, labels: see :func:`~pyro_probmix.fuse`.
         batch_size: B, rows of a step, even (a multiple of k); None takes all n (and some twice, if n is none).
-        ways: k, the rows that are fused, at least 2.
+        num_fused: k, the rows that are fused, at least 2.
         plate: name of the rows' plate, or names of several; by default the one at dim=-1 of as many rows as a step has.
-        clean: whether the likelihood of the minibatch's rows themselves, whose densities are not fused and whose labels are
-            not perturbed, is added to that of the edges. (A ``kernel`` of one's own perturbs these labels too, with all
-            weight on each row's own.)
+        add_unfused_rows: whether the likelihood of the minibatch's rows themselves, whose densities are not fused and whose
+            labels are not perturbed, is added to that of the edges. (A ``kernel`` of your own perturbs these labels too,
+            with all weight on each row's own.)
 
     Shape:
         x [n, ...] and y [n, ...]; with replicas also [R, n, ...], the rows of each replica.
 
     Raises:
-        ValueError: for alpha <= 0, beta < 0, a graph that is none, an odd batch size (no multiple of k), ``clean`` where
-            nothing is fused, or data that do not fit the graph.
+        ValueError: for alpha <= 0, beta < 0, a graph that is none, an odd batch size (no multiple of k),
+            ``add_unfused_rows`` where nothing is fused, or data that do not fit the graph.
 
     References:
         El-Laham et al. (2025), eq. (11) to (14), (20) to (22). Pinto et al. (2022), Using Mixup as a Regularizer Can
@@ -96,42 +96,48 @@ class ProbMix(nn.Module):
         kernel: Kernel | None = None,
         labels: Labels = "sample",
         batch_size: int | None = None,
-        ways: int = 2,
+        num_fused: int = 2,
         plate: str | Sequence[str] | None = None,
-        clean: bool = False,
+        add_unfused_rows: bool = False,
     ) -> None:
         super().__init__()
         self.density = density
         self.at = at
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
-        if not isinstance(ways, int) or ways < 2:
-            raise ValueError(f"ProbMix got ways={ways!r}, expected an integer of at least 2. Try ways=2.")
+        if not isinstance(num_fused, int) or num_fused < 2:
+            raise ValueError(
+                f"ProbMix got num_fused={num_fused!r}, expected an integer of at least 2. Try num_fused=2."
+            )
         if graph is not None and not isinstance(graph, Graph):
             raise ValueError(
                 f"ProbMix got graph={graph!r}, expected a Graph. Try graph=NearestNeighborGraph(x, k=5), or graph=None."
             )
         if batch_size is not None and not isinstance(batch_size, int | np.integer):
             raise ValueError(
-                f"ProbMix got batch_size={batch_size!r}, expected an integer. Try {-(-32 // ways) * ways}."
+                f"ProbMix got batch_size={batch_size!r}, expected an integer. Try {-(-32 // num_fused) * num_fused}."
             )
-        if batch_size is not None and (batch_size < ways or batch_size % ways):
-            parts = "an even number of rows, two halves" if ways == 2 else f"a multiple of {ways} rows, equal parts"
+        if batch_size is not None and (batch_size < num_fused or batch_size % num_fused):
+            parts = (
+                "an even number of rows, two halves"
+                if num_fused == 2
+                else f"a multiple of {num_fused} rows, equal parts"
+            )
             raise ValueError(
                 f"ProbMix got batch_size={batch_size}, expected {parts} that are each other's partners. "
-                f"Try {-(-32 // ways) * ways}."
+                f"Try {-(-32 // num_fused) * num_fused}."
             )
-        if clean and at is None:
+        if add_unfused_rows and at is None:
             raise ValueError(
-                "ProbMix got clean=True and at=None, expected a site that is fused beside the rows' own likelihood. "
+                "ProbMix got add_unfused_rows=True and at=None, expected a site that is fused beside the rows' own likelihood. "
                 "Try at='x'."
             )
         self.batch_size = batch_size
-        self.ways = ways
+        self.num_fused = num_fused
         if not isinstance(plate, str | Sequence | None) or not all(isinstance(name, str) for name in plate or ()):
             raise ValueError(f"ProbMix got plate={plate!r}, expected a name, or several. Try plate='data'.")
         self.plates = (plate,) if isinstance(plate, str) else tuple(plate or ())
-        self.clean = clean
+        self.add_unfused_rows = add_unfused_rows
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
         if not bool(((alpha > 0) & alpha.isfinite()).all()):
@@ -143,7 +149,7 @@ class ProbMix(nn.Module):
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
         self._fusion: dict[str, Any] = {
-            "pool": pool, "kernel": kernel, "labels": labels, "ways": ways, "clean": clean
+            "pool": pool, "kernel": kernel, "labels": labels, "num_fused": num_fused, "add_unfused_rows": add_unfused_rows
         }  # fmt: skip
         if at is not None:
             self._handler()  # refuses options that are not there now, not at the first step
@@ -181,14 +187,14 @@ class ProbMix(nn.Module):
         """
         expose_parameters(self)
         n = self.num_rows(x, y)
-        batch_size = -(-n // self.ways) * self.ways if self.batch_size is None else self.batch_size
+        batch_size = -(-n // self.num_fused) * self.num_fused if self.batch_size is None else self.batch_size
         if self.at is None:
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             return self._run(x, y, rows, num_rows or n, None)
-        edge = self._draw_edges(n, batch_size // self.ways, rows)
+        edge = self._draw_edges(n, batch_size // self.num_fused, rows)
         parts = edge.movedim(-1, -2)  # [..., k, E]
-        if self.clean:  # behind each part as many rows that are not fused, those of the minibatch
+        if self.add_unfused_rows:  # behind each part as many rows that are not fused, those of the minibatch
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
@@ -197,16 +203,16 @@ class ProbMix(nn.Module):
     def _handler(self) -> FuseMessenger:
         assert self.at is not None
         weight: Any = Beta(self.alpha, self.alpha)
-        if self.ways > 2:
-            weight = SymmetricDirichlet(self.alpha, self.ways)
+        if self.num_fused > 2:
+            weight = SymmetricDirichlet(self.alpha, self.num_fused)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
         plate = self.plates[0] if len(self.plates) == 1 else None
         return FuseMessenger(self.at, weight=weight, beta=beta, plate=plate, **self._fusion)
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
         graph = CompleteGraph(n) if self.graph is None else self.graph
-        edges = graph.edges(rows, self.ways)
-        num_edges = num_edges if rows is None else rows.shape[-1] // self.ways
+        edges = graph.edges(rows, self.num_fused)
+        num_edges = num_edges if rows is None else rows.shape[-1] // self.num_fused
         # The density declares the plate of the replicas; a second declaration of it would be a second site of that name.
         replicas = nullcontext() if self.replicas is None else IndepMessenger("replica", self.replicas, -2)
         with replicas, pyro.plate("pairs", num_edges, dim=-1):
@@ -217,14 +223,14 @@ class ProbMix(nn.Module):
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
         size = rows.shape[-1]
-        # With clean rows, half of them stand for all n, and the other half once more.
-        with _ScaleRows(n / size * (2 if self.clean else 1), size, self.plates):
+        # With unfused rows, half of them stand for all n, and the other half once more.
+        with _ScaleRows(n / size * (2 if self.add_unfused_rows else 1), size, self.plates):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
                 return self.density(x_rows, y_rows)
 
-    def own_rows(self, data: Tensor) -> bool:
+    def has_replica_rows(self, data: Tensor) -> bool:
         """Whether the data are [R, n, ...], the rows of each replica, not [n, ...], shared by them."""
         if self.replicas is None or data.dim() < 2 or data.shape[0] != self.replicas:
             return False
@@ -238,20 +244,20 @@ class ProbMix(nn.Module):
                     f"ProbMix got {name} of type {type(value).__name__}, expected a tensor, a row for each row of the data. "
                     f"Try torch.as_tensor({name}), or one tensor whose columns the density takes apart."
                 )
-        n = x.shape[1] if self.own_rows(x) else x.shape[0]
+        n = x.shape[1] if self.has_replica_rows(x) else x.shape[0]
         if self.graph is not None and n != self.graph.num_nodes:
             raise ValueError(
                 f"ProbMix got x with {n} rows, expected the {self.graph.num_nodes} of its graph. "
                 "Try a graph over the rows of x."
             )
-        if y is not None and (y.shape[1] if self.own_rows(y) else y.shape[0]) != n:
+        if y is not None and (y.shape[1] if self.has_replica_rows(y) else y.shape[0]) != n:
             raise ValueError(
                 f"ProbMix got x of shape {tuple(x.shape)} and y of {tuple(y.shape)}, expected as many rows."
             )
         return n
 
     def _take(self, data: Tensor, rows: Tensor) -> Tensor:
-        if not self.own_rows(data):
+        if not self.has_replica_rows(data):
             return data[rows]
         return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
 

@@ -36,16 +36,16 @@ Weights = tuple[float | Tensor, ...]
 class Roll(NamedTuple):
     """Stands for further members: the first one with its batch rolled, so that what is mapped is mapped once.
 
-    Of ``ways`` members, member m has the batch rolled by m times the shift.
+    Of ``num_fused`` members, member m has the batch rolled by m times the shift.
     """
 
     shift: int
     dim: int
-    ways: int = 2
+    num_fused: int = 2
 
     def each(self) -> list[tuple[int, int]]:
         """Shift and dim of each further member."""
-        return [(m * self.shift, self.dim) for m in range(1, self.ways)]
+        return [(m * self.shift, self.dim) for m in range(1, self.num_fused)]
 
 
 def checked_members(p: td.Distribution, q: td.Distribution | Sequence[td.Distribution]) -> Members:

@@ -115,7 +115,7 @@ def pool_rows(
     shift: int,
     dim: int = -1,
     pool: Literal["log-linear", "linear"] = "log-linear",
-    ways: int = 2,
+    num_fused: int = 2,
 ) -> TorchDistributionMixin:
     """Pool each row of a batch with the row ``shift`` away: ``pool(p, roll_batch(p, shift, dim), weight)``.
 
@@ -124,11 +124,11 @@ def pool_rows(
     Args:
         p: a distribution with batch shape ``[..., B, ...]``.
         weight: the weight of the row itself in [0, 1], a float or a tensor that broadcasts with the batch shape. For
-            more than two ways a tensor ``[..., k]`` on the simplex, the weight of the row itself first.
-        shift: row *b* is pooled with row *b* - ``shift`` (mod B), and for more ways with *b* - 2 ``shift`` and so on.
+            more than two rows a tensor ``[..., k]`` on the simplex, the weight of the row itself first.
+        shift: row *b* is pooled with row *b* - ``shift`` (mod B), and for more rows with *b* - 2 ``shift`` and so on.
         dim: the batch dimension of the rows, negative.
         pool: ``"log-linear"`` (eq. 18) or ``"linear"`` (eq. 17).
-        ways: the number k of rows that are pooled.
+        num_fused: the number k of rows that are pooled.
 
     Raises:
         TypeError: if the rows have no pool; see :func:`log_linear_pool`.
@@ -150,8 +150,8 @@ def pool_rows(
         raise ValueError(
             f"pool_rows got dim={dim} for a {describe(p)}, expected a negative dimension of its batch. Try dim=-1."
         )
-    weights = checked_weights(weight, (p,), ways)
-    roll = Roll(shift, dim, ways)
+    weights = checked_weights(weight, (p,), num_fused)
+    roll = Roll(shift, dim, num_fused)
     if pool == "log-linear":
         return cast(TorchDistributionMixin, _log_linear((p,), weights, roll))
     return cast(TorchDistributionMixin, _linear(_rolled(p, roll), weights))

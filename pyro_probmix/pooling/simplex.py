@@ -59,7 +59,7 @@ class SymmetricDirichlet(dist.Dirichlet):
 
     Args:
         concentration: a > 0, [...].
-        ways: k.
+        num_fused: k.
 
     Example:
         >>> import torch
@@ -68,28 +68,28 @@ class SymmetricDirichlet(dist.Dirichlet):
         torch.Size([2, 4])
     """
 
-    def __init__(self, concentration: Tensor, ways: int, validate_args: bool | None = None) -> None:
-        self.ways = ways
-        expanded = concentration.unsqueeze(-1).expand(*concentration.shape, ways)
+    def __init__(self, concentration: Tensor, num_fused: int, validate_args: bool | None = None) -> None:
+        self.num_fused = num_fused
+        expanded = concentration.unsqueeze(-1).expand(*concentration.shape, num_fused)
         super().__init__(expanded, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> SymmetricDirichlet:
         """The law with its batch expanded."""
         base: Any = super()
         new: SymmetricDirichlet = base._get_checked_instance(SymmetricDirichlet, _instance)
-        new.ways = self.ways
+        new.num_fused = self.num_fused
         base.expand(torch.Size(batch_shape), new)
         return new
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch_shape, k], of positive weights that sum to one."""
-        if self.ways & (self.ways - 1):  # no power of two
+        if self.num_fused & (self.num_fused - 1):  # no power of two
             return Dirichlet(self.concentration, validate_args=False).rsample(sample_shape)
         a = self.concentration[..., :1]
         log_weight = a.new_zeros((*sample_shape, *self.batch_shape, 1))
         parts = 1
-        while parts < self.ways:
-            shape = (a * (self.ways / (2 * parts))).expand(*self.batch_shape, parts)
+        while parts < self.num_fused:
+            shape = (a * (self.num_fused / (2 * parts))).expand(*self.batch_shape, parts)
             logit = Beta(shape, shape, validate_args=False).logit(sample_shape)
             both = torch.stack([logsigmoid(logit), logsigmoid(-logit)], -1)
             log_weight = (log_weight.unsqueeze(-1) + both).flatten(-2)
@@ -97,22 +97,22 @@ class SymmetricDirichlet(dist.Dirichlet):
         return log_weight.exp().clamp(min=torch.finfo(a.dtype).tiny)
 
 
-def checked_weight(weight: Weight, ways: int) -> Weight:
+def checked_weight(weight: Weight, num_fused: int) -> Weight:
     """Return the weight, a Beta or Dirichlet law as one that is drawn right for small shapes too.
 
     Args:
         weight: of the first of two rows, on the unit interval; of k > 2 rows a law on the simplex, or values [..., k].
-        ways: k.
+        num_fused: k.
 
     Raises:
         ValueError: for a law of another support or event shape, values outside of it, what is neither a law nor values, or
-            fewer than two ways.
+            fewer than two rows.
     """
-    if not isinstance(ways, int) or ways < 2:
+    if not isinstance(num_fused, int) or num_fused < 2:
         raise ValueError(
-            f"fuse got ways={ways!r}, expected an integer of at least 2, the rows that are fused. Try ways=2."
+            f"fuse got num_fused={num_fused!r}, expected an integer of at least 2, the rows that are fused. Try num_fused=2."
         )
-    return _on_unit_interval(weight) if ways == 2 else _on_simplex(weight, ways)
+    return _on_unit_interval(weight) if num_fused == 2 else _on_simplex(weight, num_fused)
 
 
 def _on_unit_interval(weight: Weight) -> Weight:
@@ -128,7 +128,7 @@ def _on_unit_interval(weight: Weight) -> Weight:
             raise ValueError(
                 f"fuse got a weight drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and "
                 f"support {support}, expected the unit interval and no event shape. "
-                "Try dist.Beta(alpha, alpha), or ways=k for k weights on the simplex."
+                "Try dist.Beta(alpha, alpha), or num_fused=k for k weights on the simplex."
             )
         return weight
     try:
@@ -140,20 +140,22 @@ def _on_unit_interval(weight: Weight) -> Weight:
     return weight
 
 
-def _on_simplex(weight: Weight, ways: int) -> Weight:
-    advice = f"Try dist.Dirichlet(alpha * torch.ones({ways}))."
+def _on_simplex(weight: Weight, num_fused: int) -> Weight:
+    advice = f"Try dist.Dirichlet(alpha * torch.ones({num_fused}))."
     if isinstance(weight, Distribution):
-        if weight.event_shape != (ways,) or weight.support is not constraints.simplex:
+        if weight.event_shape != (num_fused,) or weight.support is not constraints.simplex:
             raise ValueError(
                 f"fuse got weights drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and "
-                f"{weight.support}, expected the simplex of {ways} weights. {advice}"
+                f"{weight.support}, expected the simplex of {num_fused} weights. {advice}"
             )
         if isinstance(weight, torch.distributions.Dirichlet) and not isinstance(weight, SymmetricDirichlet):
             return Dirichlet(weight.concentration)
         return weight
-    if not isinstance(weight, Tensor) or weight.shape[-1:] != (ways,):
+    if not isinstance(weight, Tensor) or weight.shape[-1:] != (num_fused,):
         shape = f"of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else f"{weight!r}"
-        raise ValueError(f"fuse got the weight {shape} for ways={ways}, expected a tensor [..., {ways}]. {advice}")
+        raise ValueError(
+            f"fuse got the weight {shape} for num_fused={num_fused}, expected a tensor [..., {num_fused}]. {advice}"
+        )
     if not bool((weight >= 0).all() and ((weight.sum(-1) - 1).abs() < 1e-5).all()):
         raise ValueError(f"fuse got the weights {weight}, expected values of at least 0 that sum to 1. {advice}")
     return weight

@@ -253,7 +253,7 @@ class Reached(Exception):
 @pytest.mark.parametrize("name", [*METHODS, *BEYOND])
 @pytest.mark.parametrize("make", [ProbMixRegressor, ProbMixClassifier])
 def test_all_that_a_method_says_reaches_the_trainer(name, make, monkeypatch):
-    """As in the experiments: site, graph, pool, ways, clean, alpha, likelihood, criterion and draws."""
+    """As in the experiments: site, graph, pool, num_fused, add_unfused_rows, alpha, likelihood, criterion and draws."""
     method = find_method(name)
     if make is ProbMixClassifier and not for_classes(name):
         return
@@ -267,7 +267,11 @@ def test_all_that_a_method_says_reaches_the_trainer(name, make, monkeypatch):
     with pytest.raises(Reached) as reached:
         model.fit(X, y > 50 if make is ProbMixClassifier else y)
     process, criterion = reached.value.args
-    assert (process.at, process.ways, process.clean) == (method.site, method.ways, method.clean)
+    assert (process.at, process.num_fused, process.add_unfused_rows) == (
+        method.site,
+        method.num_fused,
+        method.add_unfused_rows,
+    )
     assert process._fusion["pool"] == method.pool and float(process.alpha) == pytest.approx(method.alpha or 0.1)
     graphs = {"nearest": NearestNeighborGraph, "label-kernel": LabelKernelGraph, "complete": CompleteGraph}
     assert process.graph is None if method.graph is None else type(process.graph) is graphs[method.graph]
@@ -279,10 +283,13 @@ def test_all_that_a_method_says_reaches_the_trainer(name, make, monkeypatch):
 
 
 def test_more_rows_and_rows_of_ones_own_change_the_fit():
-    """A method that differs from another in ways or clean alone is not that other one."""
+    """A method that differs from another in num_fused or add_unfused_rows alone is not that other one."""
     X, y = wave(60)
     plain = regressor(method=Method("y", "complete", alpha=0.5)).fit(X, y).predict(X)
-    for other in (Method("y", "complete", alpha=0.5, ways=3), Method("y", "complete", alpha=0.5, clean=True)):
+    for other in (
+        Method("y", "complete", alpha=0.5, num_fused=3),
+        Method("y", "complete", alpha=0.5, add_unfused_rows=True),
+    ):
         assert np.abs(regressor(method=other).fit(X, y).predict(X) - plain).max() > 1e-3
     for n in (1, 2, 3, 5):  # fewer rows than are fused
         few = regressor(method="Loc4M-ProbMix", epochs=2).fit(X[:n], y[:n])
@@ -837,7 +844,7 @@ def test_odd_tables():
         ),
         ({"method": Method("y", "ring")}, "unknown graph 'ring', expected one of complete.*Try"),
         ({"method": Method(criterion="best")}, "unknown criterion 'best', expected one of expected.*Try"),
-        ({"method": Method("y", "complete", ways=1)}, "ways=1, expected an integer of at least 2"),
+        ({"method": Method("y", "complete", num_fused=1)}, "num_fused=1, expected an integer of at least 2"),
         ({"method": "4-ProbMix", "batch_size": 6}, "batch_size=6, expected a multiple of 4 rows"),
         ({"likelihood": "normal"}, r"likelihood='normal', expected one of gaussian, .*Try"),
         ({"likelihood": "categorical"}, "for classes.*Try ProbMixClassifier"),

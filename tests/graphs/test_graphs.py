@@ -150,7 +150,7 @@ def test_an_edge_of_three_is_an_anchor_with_two_partners_of_its_own(name: str) -
     conditional = weights / anchor.clamp(min=1e-300)[:, None]
     law = anchor[:, None, None] * conditional[:, :, None] * conditional[:, None, :]
     triples = torch.cartesian_prod(*[torch.arange(N)] * 3)
-    edges = graph.edges(ways=3)
+    edges = graph.edges(num_fused=3)
     assert edges.event_shape == (3,)
     torch.testing.assert_close(edges.log_prob(triples), law.flatten().log(), rtol=1e-9, atol=1e-9)
     drawn = edges.sample((DRAWS,))
@@ -159,7 +159,7 @@ def test_an_edge_of_three_is_an_anchor_with_two_partners_of_its_own(name: str) -
     error = (law.flatten() * (1 - law.flatten()) / DRAWS).sqrt()
     assert ((observed - law.flatten()).abs() <= 5 * error + 2 / DRAWS * (law.flatten() > 0)).all()  # of 216 triples
     rows = torch.tensor([0, 2, 3, 5, 4, 1])
-    given = graph.edges(rows, ways=3)
+    given = graph.edges(rows, num_fused=3)
     drawn = given.sample((DRAWS // 10,))
     assert drawn.shape == (DRAWS // 10, 2, 3) and bool(given.expand((4, 2)).log_prob(drawn[0]).isfinite().all())
     if graph.minibatch == "pairs":
@@ -171,7 +171,7 @@ def test_an_edge_of_three_is_an_anchor_with_two_partners_of_its_own(name: str) -
         expected = torch.stack([own[e, drawn[:, e, 1]] + own[e, drawn[:, e, 2]] for e in range(2)], -1)
         torch.testing.assert_close(given.log_prob(drawn), expected, rtol=1e-9, atol=1e-9)
     with pytest.raises(ValueError, match=r"a multiple of 4 of rows, got 6"):
-        graph.edges(rows, ways=4)
+        graph.edges(rows, num_fused=4)
 
 
 def test_the_label_kernel_is_that_of_c_mixup() -> None:

@@ -84,7 +84,13 @@ def test_replicas_never_touch(name):
         density = build_density(method, num_features=2, likelihood=likelihood, widths=(8, 4), replicas=3)
         initialise(density, range(3))
         model = ProbMix(
-            density, at=method.site, pool=method.pool, ways=method.ways, clean=method.clean, batch_size=8, alpha=0.5
+            density,
+            at=method.site,
+            pool=method.pool,
+            num_fused=method.num_fused,
+            add_unfused_rows=method.add_unfused_rows,
+            batch_size=8,
+            alpha=0.5,
         )
         given = y.clone()
         if ill:

@@ -123,7 +123,7 @@ def test_pooling_rows_is_pooling_with_the_rolled_distribution(case: Case, pool: 
 @every_pool
 def test_pooling_three_rows_is_pooling_with_both_rolled_distributions(case: Case, pool: str) -> None:
     p, value, weights = case.member(0)[0], case.common(), torch.stack([t(0.3, 0.0), t(0.5, 0.2), t(0.2, 0.8)], -1)
-    ours = pool_rows(p, weights, shift=1, pool=pool, ways=3).log_prob(value)  # type: ignore[arg-type]
+    ours = pool_rows(p, weights, shift=1, pool=pool, num_fused=3).log_prob(value)  # type: ignore[arg-type]
     expected = POOLS[pool](p, [roll_batch(p, 1), roll_batch(p, 2)], weights).log_prob(value)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=case.tolerance)
 

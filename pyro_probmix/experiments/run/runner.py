@@ -72,10 +72,10 @@ class FittedMethod:
 def check_method(method: Method, config: Config, problem: Problem) -> None:
     """Raises ValueError if a method cannot be trained on the data: for want of such a graph, likelihood or batch."""
     rows, name = problem.train.x.shape[1], graph_name(config, method)
-    if config.batch_size is not None and config.batch_size % method.ways:
+    if config.batch_size is not None and config.batch_size % method.num_fused:
         raise ValueError(
-            f"batch_size is {config.batch_size}, expected a multiple of the {method.ways} rows that a method fuses. "
-            f"Try batch_size {max(1, config.batch_size // method.ways) * method.ways}."
+            f"batch_size is {config.batch_size}, expected a multiple of the {method.num_fused} rows that a method fuses. "
+            f"Try batch_size {max(1, config.batch_size // method.num_fused) * method.num_fused}."
         )
     numbers = only_regression(method, config.criterion)
     if numbers is not None and problem.classes:

@@ -98,11 +98,11 @@ class Minibatches:
     def _check_graph(self) -> None:
         """Draws partners for rows from the first to the last, where rows of no data are refused; not again in a step."""
         if self.model.graph is not None:
-            size, ways = self.batch_size // self.model.ways, self.model.ways
+            size, num_fused = self.batch_size // self.model.num_fused, self.model.num_fused
             anchors = torch.linspace(0, self.num_rows - 1, size, dtype=torch.float64, device=self.device).round().long()
             # With draws of its own: training draws the same whatever is checked.
             with own_random_state(self.device, 0), pyro.validation_enabled(True):
-                self.model.graph.edges(anchors.repeat(ways), ways).sample()
+                self.model.graph.edges(anchors.repeat(num_fused), num_fused).sample()
 
     def _checked_weights(self, weights: Tensor) -> Tensor:
         n, replicas = self.num_rows, self.model.replicas
@@ -237,5 +237,5 @@ def checked_validation(
 
 def _own(model: ProbMix, values: Tensor, training: Tensor) -> bool:
     """Whether values are each replica's own, by their dims: R shared rows are as many as there are replicas, too."""
-    dims = training.dim() + (0 if model.own_rows(training) else 1)
+    dims = training.dim() + (0 if model.has_replica_rows(training) else 1)
     return model.replicas is not None and values.shape[:1] == (model.replicas,) and values.dim() == dims

@@ -20,13 +20,13 @@ class Ranks:
     Args:
         joint: whether the processes of torch's default group train together.
         batch_size: of the process; None for all rows.
-        ways: of the process, the rows of an edge.
+        num_fused: of the process, the rows of an edge.
 
     Raises:
         ValueError: if there is no group, or the batch cannot be dealt evenly.
     """
 
-    def __init__(self, joint: bool, batch_size: int | None, ways: int = 2) -> None:
+    def __init__(self, joint: bool, batch_size: int | None, num_fused: int = 2) -> None:
         if joint and not (distributed.is_available() and distributed.is_initialized()):
             raise ValueError(
                 "fit got distributed=True outside of a process group, expected one. Try torchrun, and "
@@ -35,12 +35,12 @@ class Ranks:
         self.joint = joint
         self.count = distributed.get_world_size() if joint else 1
         self.index = distributed.get_rank() if joint else 0
-        self.ways = ways
-        least = ways * self.count
+        self.num_fused = num_fused
+        least = num_fused * self.count
         if batch_size is not None and batch_size % least:
             raise ValueError(
                 f"fit got batch_size={batch_size} for {self.count} processes, expected a multiple of {least}, "
-                f"whole {'pairs' if ways == 2 else 'edges'} for each. "
+                f"whole {'pairs' if num_fused == 2 else 'edges'} for each. "
                 f"Try batch_size={max(1, round(batch_size / least)) * least}."
             )
 
@@ -50,7 +50,7 @@ class Ranks:
 
     def padded(self, num_rows: int) -> int:
         """The rows of a batch of all, so many that each rank gets whole edges."""
-        return -(-num_rows // (self.ways * self.count)) * self.ways * self.count
+        return -(-num_rows // (self.num_fused * self.count)) * self.num_fused * self.count
 
     def shared(self, order: Tensor) -> Tensor:
         """The first rank's order of the rows, for all."""
@@ -63,7 +63,7 @@ class Ranks:
         """This rank's share of a batch [..., B], pairs that are pairs of the batch too."""
         if self.count == 1:
             return rows
-        parts = rows.reshape(*rows.shape[:-1], self.ways, -1)
+        parts = rows.reshape(*rows.shape[:-1], self.num_fused, -1)
         return parts.chunk(self.count, -1)[self.index].flatten(-2)
 
     def mean(self, values: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.experiments.data import stocks
 from pyro_probmix.experiments.data.problem import load_problem
 from pyro_probmix.experiments.data.stocks import load_prices, windows_of
-from pyro_probmix.experiments.data import stocks
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 rng = np.random.default_rng(0)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_probmix.experiments.report.numbers.comparison import comparison, counts, published_comparison, rank_agreement
-from pyro_probmix.experiments.report.numbers.reading import KEYS
 from pyro_probmix.experiments.report.numbers import coverage as c
 from pyro_probmix.experiments.report.numbers import paper
 from pyro_probmix.experiments.report.numbers import tidy as n
+from pyro_probmix.experiments.report.numbers.comparison import comparison, counts, published_comparison, rank_agreement
+from pyro_probmix.experiments.report.numbers.reading import KEYS
 from pyro_probmix.experiments.run import results as store
 from pyro_probmix.models import METHODS
 from tests.experiments.report import cases as cases

@@ -48,7 +48,7 @@ def process(name, replicas=None, x=None, dtype=torch.float32, likelihood=Gaussia
 
 def test_sites_of_a_process_of_three():
     x, y = data()
-    trace = poutine.trace(process("z ~", ways=3, batch_size=9)).get_trace(x, y)
+    trace = poutine.trace(process("z ~", num_fused=3, batch_size=9)).get_trace(x, y)
     assert trace.nodes["edge"]["value"].shape == (3, 3)
     assert trace.nodes["lambda"]["value"].shape == (9, 3)
     assert trace.nodes["z"]["value"].shape == (9, 8)
@@ -62,16 +62,16 @@ def test_sites_of_a_process_of_three():
 
 def test_all_rows_are_padded_to_whole_edges():
     x, y = data()
-    trace = poutine.trace(process("y", ways=5)).get_trace(x, y)
+    trace = poutine.trace(process("y", num_fused=5)).get_trace(x, y)
     assert trace.nodes["y"]["value"].shape == (25, 1) and trace.nodes["edge"]["value"].shape == (5, 5)
-    result = fit(process("y", ways=5), x, y, epochs=2)
+    result = fit(process("y", num_fused=5), x, y, epochs=2)
     assert bool(result.train_loss.isfinite().all())
 
 
 def test_alpha_of_each_replica_shapes_all_weights():
     x, y = data()
     alpha = torch.tensor([0.01, 1.0, 100.0])
-    model = process("x", R, ways=3, alpha=alpha)
+    model = process("x", R, num_fused=3, alpha=alpha)
     drawn: Any = [poutine.trace(model).get_trace(x, y).nodes["lambda"]["value"] for _ in range(100)]
     weights = torch.stack(drawn)  # [draws, R, B, 3]
     variance = weights.var((0, 2))
@@ -82,7 +82,7 @@ def test_alpha_of_each_replica_shapes_all_weights():
 
 @pytest.mark.parametrize("name", SITES)
 @pytest.mark.parametrize(
-    "options", [{"ways": 3, "batch_size": 9}, {"clean": True, "batch_size": 8}], ids=["3", "clean"]
+    "options", [{"num_fused": 3, "batch_size": 9}, {"add_unfused_rows": True, "batch_size": 8}], ids=["3", "clean"]
 )
 def test_the_traced_step_is_the_eager_one(traced_only, name, options):
     x, y = data(R)
@@ -93,7 +93,7 @@ def test_the_traced_step_is_the_eager_one(traced_only, name, options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"ways": 3, "batch_size": 9}, {"clean": True, "batch_size": 8}], ids=["3", "clean"]
+    "options", [{"num_fused": 3, "batch_size": 9}, {"add_unfused_rows": True, "batch_size": 8}], ids=["3", "clean"]
 )
 def test_the_compiled_step_is_the_eager_one(options):
     x, y = (values.double() for values in data(R))
@@ -108,7 +108,7 @@ def test_a_rank_evaluates_whole_edges_of_the_batch():
     rows = torch.arange(12)
     parts = rows.reshape(3, 4)
     for index in (0, 1):
-        ranks = Ranks(False, 12, ways=3)
+        ranks = Ranks(False, 12, num_fused=3)
         ranks.count, ranks.index = 2, index
         torch.testing.assert_close(ranks.own(rows).reshape(3, 2), parts[:, 2 * index : 2 * index + 2])
     assert ranks.padded(13) == 18
@@ -117,9 +117,9 @@ def test_a_rank_evaluates_whole_edges_of_the_batch():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"ways": 1}, r"ways=1, expected an integer of at least 2.*Try ways=2"),
-        ({"ways": 3, "batch_size": 32}, r"batch_size=32, expected a multiple of 3 rows.*Try 33"),
-        ({"ways": 3, "batch_size": 2}, r"batch_size=2, expected a multiple of 3"),
+        ({"num_fused": 1}, r"num_fused=1, expected an integer of at least 2.*Try num_fused=2"),
+        ({"num_fused": 3, "batch_size": 32}, r"batch_size=32, expected a multiple of 3 rows.*Try 33"),
+        ({"num_fused": 3, "batch_size": 2}, r"batch_size=2, expected a multiple of 3"),
     ],
 )
 def test_bad_ways_are_refused_at_once(options, sentence):
@@ -134,7 +134,7 @@ def test_bad_ways_are_refused_at_once(options, sentence):
 def test_regmixup_is_the_clean_and_the_fused_log_likelihood(name):
     """Both terms by the density itself, at the rows, weights and noise of the step."""
     x, y = (values.double() for values in data())
-    model = process(name, dtype=torch.float64, batch_size=8, clean=True, alpha=10.0, beta=0.1)
+    model = process(name, dtype=torch.float64, batch_size=8, add_unfused_rows=True, alpha=10.0, beta=0.1)
     rows = torch.randperm(N)[:8]
     trace = poutine.trace(model).get_trace(x, y, rows)
     trace.compute_log_prob()
@@ -180,7 +180,7 @@ class GivenEmbedding(Messenger):
 def test_the_loss_of_regmixup_at_the_input():
     """Everything by hand, on a network with known weights: the criterion is the sum of both terms, scaled to n rows."""
     x, y = (values.double() for values in data())
-    model = process("x", dtype=torch.float64, batch_size=8, clean=True, alpha=10.0)
+    model = process("x", dtype=torch.float64, batch_size=8, add_unfused_rows=True, alpha=10.0)
     rows = torch.randperm(N)[:8]
     torch.manual_seed(5)
     trace = poutine.trace(model).get_trace(x, y, rows)
@@ -206,7 +206,9 @@ def test_the_loss_of_regmixup_at_the_input():
 def test_clean_rows_keep_their_classes(labels):
     x, _ = data()
     y = torch.arange(N) % 3
-    model = process("y", likelihood=Categorical, outputs=3, clean=True, beta=0.5, labels=labels, batch_size=8)
+    model = process(
+        "y", likelihood=Categorical, outputs=3, add_unfused_rows=True, beta=0.5, labels=labels, batch_size=8
+    )
     own = torch.randperm(N)[:8]
     trace = poutine.trace(model).get_trace(x, y, own)
     trace.compute_log_prob()
@@ -220,7 +222,7 @@ def test_clean_rows_keep_their_classes(labels):
 
 def test_clean_and_three_rows_together():
     x, y = (values.double() for values in data())
-    model = process("y", dtype=torch.float64, clean=True, ways=3, batch_size=6)
+    model = process("y", dtype=torch.float64, add_unfused_rows=True, num_fused=3, batch_size=6)
     rows = torch.randperm(N)[:6]
     trace = poutine.trace(model).get_trace(x, y, rows)
     edge: Any = trace.nodes["edge"]["value"]
@@ -235,7 +237,7 @@ def test_the_clean_term_is_maximum_likelihood_whatever_the_graph():
     """Neighbours are drawn unequally often, the minibatch's rows are not: RegMixup less the fused term is ERM."""
     x, y = (values.double() for values in data())
     reg, mix, erm = (
-        process("y", dtype=torch.float64, clean=True, alpha=0.3),
+        process("y", dtype=torch.float64, add_unfused_rows=True, alpha=0.3),
         process("y", dtype=torch.float64, alpha=0.3),
         ProbMix(process("y", dtype=torch.float64).density, at=None).double(),
     )
@@ -254,7 +256,7 @@ def test_the_clean_term_is_maximum_likelihood_whatever_the_graph():
 def test_without_given_rows_the_clean_ones_are_a_minibatch_of_their_own():
     x, _ = data(R)
     y = torch.arange(N).float()[:, None].expand(R, N, 1)
-    model = process("y", R, clean=True, batch_size=N)
+    model = process("y", R, add_unfused_rows=True, batch_size=N)
     value: Any = poutine.trace(model).get_trace(x, y).nodes["y"]["value"]
     clean = value.reshape(R, 2, 2, N // 2)[:, :, 1].flatten(1)
     torch.testing.assert_close(clean.sort(-1).values, y[..., 0])  # every row once, in an order of each replica's own
@@ -270,7 +272,7 @@ def test_clean_rows_of_a_users_own_model():
             with pyro.plate("data", len(x)):
                 return pyro.sample("y", dist.Normal(x @ slope, 1.0), obs=y if y is None else y[:, 0])
 
-    model = ProbMix(Model(), at="y", batch_size=4, clean=True)
+    model = ProbMix(Model(), at="y", batch_size=4, add_unfused_rows=True)
     trace = poutine.trace(model).get_trace(*data())
     assert trace.nodes["slope"]["scale"] == 1
     response: Any = trace.nodes["y"]
@@ -279,7 +281,7 @@ def test_clean_rows_of_a_users_own_model():
 
 def test_plain_svi_trains_it():
     x, y = data()
-    model = process("x", clean=True, alpha=10.0)
+    model = process("x", add_unfused_rows=True, alpha=10.0)
     svi = SVI(model, model.guide, ClippedAdam({"lr": 0.01}), Trace_ELBO())
     losses = [svi.step(x, y) for _ in range(100)]
     assert sum(losses[-10:]) < sum(losses[:10])
@@ -287,5 +289,5 @@ def test_plain_svi_trains_it():
 
 def test_clean_without_a_fused_site_is_refused():
     density = process("x").density
-    with pytest.raises(ValueError, match=r"clean=True and at=None, expected a site.*Try at='x'"):
-        ProbMix(density, at=None, clean=True)
+    with pytest.raises(ValueError, match=r"add_unfused_rows=True and at=None, expected a site.*Try at='x'"):
+        ProbMix(density, at=None, add_unfused_rows=True)
