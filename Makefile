@@ -21,7 +21,7 @@ demo: $(VENV)/.with-demo
 	$(BIN)/probmix run table --dataset diabetes --seeds 10 --epochs 100
 
 test: $(VENV)/.with-test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 # Python 3.11 has arviz 0.x; the other line is tested on a later Python, in an environment of its own with no more than this.
 ARVIZ := .venv-arviz

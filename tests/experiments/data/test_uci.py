@@ -65,7 +65,7 @@ def test_the_yacht_table_is_the_published_one(published: Path) -> None:
 
 
 def test_every_file_of_every_set_has_a_checksum() -> None:
-    lines = resources.files("pyro_probmix.experiments").joinpath("uci_sha256.txt").read_text().splitlines()
+    lines = resources.files("pyro_probmix.experiments.data").joinpath("uci_sha256.txt").read_text().splitlines()
     expected = {f"{name}/data/{file}" for name in UCI_DATASETS for file in uci.FILES}
     assert {line.split()[0] for line in lines} == expected
     assert len(lines) == len(expected) == 8 * 23

@@ -387,7 +387,7 @@ def test_the_report_of_the_runs_in_the_repository(tmp_path):
     copies = [cases.write_run(tmp_path / path.name, pd.read_parquet(path / "results.parquet")) for path in paths]
     page = Page(write_report(copies, tmp_path / "out").read_text(encoding="utf-8"))
     results = pd.concat([pd.read_parquet(path / "results.parquet") for path in paths])
-    paper = pd.read_csv("pyro_probmix/experiments/paper_tables.csv").query("table == 1")
+    paper = pd.read_csv("pyro_probmix/experiments/report/numbers/paper_tables.csv").query("table == 1")
     ours = (
         results.query("metric == 'nll' and setting == 'fixed'").groupby(["dataset", "method"])["value"].mean().round(2)
     )
