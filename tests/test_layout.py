@@ -39,6 +39,7 @@ FLOORS = (
     "fusing",
     "graphs",
     "pooling",
+    "files",
     "random_state",
 )
 MOST_MODULES = 14

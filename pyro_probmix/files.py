@@ -1,0 +1,333 @@
+"""The one way in which files are written: whole or not at all, by one process at a time, past kills and full disks.
+
+A file is made in a private folder beside its target, flushed to the disk and renamed. Several files that belong together are
+made so too; then the private folder is renamed once, which is the moment from which the new files are the ones, and they are
+moved to their places. A command that is killed before that moment leaves what was there; one that is killed after it leaves
+the move to be finished by the next command that writes there, or reads through :func:`reading`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["UnwritableError", "reading", "shown", "write_file", "write_files"]
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: two commands at once are not kept apart there
+    fcntl = None
+
+#: Writes a file's content to a path; the file is there, empty.
+Save = Callable[[Path], object]
+
+_PARTIAL = re.compile(r"\.partial-[0-9a-f]{32}")  # files in the making
+_COMMITTED = re.compile(r"\.commit-[0-9a-f]{32}")  # files that are whole, on their way to their places
+_MANIFEST = "manifest.json"
+_FILES = "files"
+#: What a file system says that has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_LONGEST = 120
+
+
+class UnwritableError(OSError, ValueError):
+    """A file could not be written; the message is one sentence with what to try, and what was there before stays."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])
+
+
+def shown(name: str | os.PathLike[str]) -> str:
+    """A name from outside for a message: quoted, without control characters, and cut in its middle where it is long."""
+    text = os.fspath(name)
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return repr(text)
+
+
+def write_file(
+    path: str | os.PathLike[str],
+    save: Save,
+    *,
+    advice: str = "Try another path.",
+    new: bool = False,
+    errors: tuple[type[Exception], ...] = (),
+) -> Path:
+    """Writes a file whole or not at all; a former one of that name is replaced, a link of that name too.
+
+    Args:
+        path: of the file, in a folder that is there.
+        save: writes the content to the path that it is given, whose name is the file's own.
+        advice: what to try if the file cannot be written, a sentence.
+        new: whether a file of that name that is there already stays, and this one is dropped.
+        errors: further exceptions of ``save`` that say that the file could not be written.
+
+    Returns:
+        the path.
+
+    Raises:
+        UnwritableError: says why the file could not be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_file(f"{folder}/hello.txt", lambda path: path.write_text("hello"))
+        ...     path.read_text()
+        'hello'
+    """
+    target = Path(path)
+    with _sentence(target, advice, errors):
+        _settle(target.parent)
+        with _private_folder(target.parent) as private:
+            _save(private / target.name, save)
+            if new:
+                _link(private / target.name, target)
+            else:
+                os.replace(private / target.name, target)
+            _flush(target.parent)
+    return target
+
+
+def write_files(
+    folder: str | os.PathLike[str],
+    files: Mapping[str, Save],
+    *,
+    stale: Callable[[], Iterable[str]] = tuple,
+    advice: str = "Try another folder.",
+    errors: tuple[type[Exception], ...] = (),
+) -> Path:
+    """Writes files of a folder that belong together: all of them, or none.
+
+    Two that write into one folder at the same time do so one after the other.
+
+    Args:
+        folder: made if it is not there.
+        files: names in the folder, with ``/`` for a folder in it, and what writes each one's content to a path.
+        stale: the names of files of the folder that are removed with this, asked for once no other command writes there.
+        advice: what to try if the files cannot be written, a sentence.
+        errors: further exceptions of what writes a content that say that it could not be written.
+
+    Returns:
+        the folder's path.
+
+    Raises:
+        UnwritableError: says why the files could not be written.
+    """
+    target = Path(folder)
+    with _sentence(target, advice, errors):
+        target.mkdir(parents=True, exist_ok=True)
+        _settle(target)
+        with _private_folder(target) as private:
+            for name, save in files.items():
+                place = private / _FILES / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _save(place, save)
+            with _locked(target):
+                _settle_locked(target)
+                manifest = {"files": list(files), "stale": sorted(set(stale()) - set(files))}
+                _save(private / _MANIFEST, lambda path: path.write_text(json.dumps(manifest), "utf-8"))
+                committed = target / private.name.replace(".partial-", ".commit-")
+                os.rename(private, committed)  # from here on the new files are the ones
+                _flush(target)
+                _finish(target, committed)
+    return target
+
+
+@contextmanager
+def reading(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Keeps those that write to a folder by :func:`write_files` away while its files are read.
+
+    What a killed command left unfinished there is finished first.
+
+    Raises:
+        OSError: if that cannot be done, or the folder not be read.
+    """
+    path = Path(folder)
+    _settle(path)
+    with _locked(path, shared=True):
+        yield path
+
+
+@contextmanager
+def _sentence(path: Path, advice: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Errors of the system as one sentence."""
+    try:
+        yield
+    except UnwritableError:
+        raise
+    except Exception as error:
+        if not isinstance(error, (OSError, *errors)):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        text = f"{shown(path)} could not be written ({reason}); what was there before stays. {advice}"
+        raise UnwritableError(getattr(error, "errno", None) or errno.EIO, text) from None
+
+
+@contextmanager
+def _private_folder(parent: Path) -> Iterator[Path]:
+    """A folder that nobody else can write to, removed at the end; locked as long as its maker lives."""
+    while True:
+        private = parent / f".partial-{secrets.token_hex(16)}"
+        private.mkdir(mode=0o700)
+        descriptor = _try_lock(private)
+        if descriptor is not None:
+            break  # else another command took it for a left-over one
+    try:
+        yield private
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """The descriptor of a folder that is locked now, -1 where there are no locks, None if it is another's or gone."""
+    if fcntl is None:
+        return -1
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(folder)
+    except OSError as error:
+        os.close(descriptor)
+        return -1 if error.errno in _NO_LOCKS else None
+    return descriptor
+
+
+@contextmanager
+def _locked(folder: Path, shared: bool = False) -> Iterator[None]:
+    """Waits for others that write to a folder; for those that read it too, unless shared."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _settle(folder: Path) -> None:
+    """Finishes what killed commands had committed in a folder, and removes what they had not."""
+    if any(_PARTIAL.fullmatch(name) or _COMMITTED.fullmatch(name) for name in os.listdir(folder)):
+        with _locked(folder):
+            _settle_locked(folder)
+
+
+def _settle_locked(folder: Path) -> None:
+    for name in sorted(os.listdir(folder)):
+        if _COMMITTED.fullmatch(name) and _is_ours(folder / name):
+            _finish(folder, folder / name)
+        elif _PARTIAL.fullmatch(name) and _is_ours(folder / name):
+            descriptor = _try_lock(folder / name)
+            if descriptor is not None and descriptor >= 0:  # its maker is dead
+                shutil.rmtree(folder / name, ignore_errors=True)
+                os.close(descriptor)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a folder of this user, and not a link to one."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+
+
+def _finish(folder: Path, committed: Path) -> None:
+    """Moves committed files to their places; as often as it takes."""
+    try:
+        manifest = json.loads((committed / _MANIFEST).read_text("utf-8"))
+        names, stale = [*map(str, manifest["files"])], [*map(str, manifest["stale"])]
+    except (ValueError, KeyError, TypeError):
+        raise OSError(
+            errno.EIO, f"{shown(committed)} is damaged, expected files on their way to their places"
+        ) from None
+    for name in names:
+        place = _place(folder, name)
+        if (committed / _FILES / name).exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(committed / _FILES / name, place)
+            _flush(place.parent)
+    for name in stale:
+        place = _place(folder, name)
+        place.unlink(missing_ok=True)
+        if place.parent != folder:
+            with suppress(OSError):
+                place.parent.rmdir()  # if it is empty now
+    _flush(folder)
+    # Under a name that is removed at any later time, since its manifest may be gone before the rest.
+    done = folder / f".partial-{secrets.token_hex(16)}"
+    os.rename(committed, done)
+    shutil.rmtree(done, ignore_errors=True)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """The path of a file in a folder; raises OSError for a name that leads out of it."""
+    parts = PurePosixPath(name).parts
+    place = folder.joinpath(*parts)
+    outside = not parts or PurePosixPath(name).is_absolute() or ".." in parts
+    if outside or any((folder.joinpath(*parts[:k])).is_symlink() for k in range(1, len(parts))):
+        raise OSError(errno.EPERM, f"{shown(name)} leads out of the folder")
+    return place
+
+
+def _save(path: Path, save: Save) -> None:
+    """Makes a file, with the mode that the umask gives, lets it be written, and flushes it to the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    save(path)
+    if stat.S_IMODE(path.stat().st_mode) != mode:  # replaced by what wrote it
+        path.chmod(mode)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush(folder: Path) -> None:
+    """Flushes the names in a folder to the disk, where the system knows how."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Gives a file a second name, unless that is taken."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        pass
+    except OSError:  # not every file system has links
+        if not target.exists():
+            os.replace(path, target)
