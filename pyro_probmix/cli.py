@@ -162,7 +162,8 @@ def _parser() -> argparse.ArgumentParser:
 def _fit(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from pyro_probmix.tabular.files import find_columns, read_table
+    from pyro_probmix.tables.names import find_columns
+    from pyro_probmix.tables.reading import read_table
     from pyro_probmix.tabular.model import TableModel
 
     names = ("method", "likelihood", "ensemble", "epochs", "random_state")
@@ -180,7 +181,8 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from pyro_probmix.tabular.files import expect_file, read_table, write_table
+    from pyro_probmix.tables.reading import read_table
+    from pyro_probmix.tables.writing import expect_file, write_table
     from pyro_probmix.tabular.model import TableModel
 
     if arguments.out is not None:
@@ -198,8 +200,9 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from pyro_probmix.tables.reading import read_table
+    from pyro_probmix.tables.writing import expect_folder
     from pyro_probmix.tabular.checking import check_table
-    from pyro_probmix.tabular.files import expect_folder, read_table
     from pyro_probmix.tabular.model import TableModel
 
     model = TableModel.load(arguments.model)

@@ -25,6 +25,7 @@ FLOORS = (
     "experiments.data",
     "experiments.config",
     "tabular",
+    "tables",
     "estimators",
     "inference",
     "inference.step",

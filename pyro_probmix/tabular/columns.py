@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyro_probmix.tabular.files import LABELS, NUMBERS, kind_of, listed, numbers_as_text, remedy, text_rows
+from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
+from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, foreign, spelled, where
 
 #: A category with more levels than this is rather a name or a key.

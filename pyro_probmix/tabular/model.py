@@ -19,8 +19,9 @@ import pandas as pd
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.estimators.saving import load
+from pyro_probmix.tables.names import listed, remedy
+from pyro_probmix.tables.writing import expect_folder
 from pyro_probmix.tabular.columns import Columns
-from pyro_probmix.tabular.files import expect_folder, listed, remedy
 from pyro_probmix.tabular.spelling import codes, spelled
 from pyro_probmix.tabular.targets import TASKS, numbers, task_of
 

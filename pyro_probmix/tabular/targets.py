@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pyro_probmix.tables.kinds import LABELS, NUMBERS, text_rows
 from pyro_probmix.tabular.columns import MOST_LEVELS, what_is
-from pyro_probmix.tabular.files import LABELS, NUMBERS, text_rows
 from pyro_probmix.tabular.spelling import advice, foreign, where
 
 TASKS = ("regression", "classification")

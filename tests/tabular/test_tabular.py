@@ -20,10 +20,10 @@ from scipy.stats import norm
 
 from pyro_probmix.calibration import GaussianMixture, Predictions, check_density, mean_over_rows
 from pyro_probmix.cli import main
+from pyro_probmix.tables.reading import read_table
 from pyro_probmix.tabular import checking, sections, verdict
 from pyro_probmix.tabular.checking import check_table
 from pyro_probmix.tabular.columns import Columns
-from pyro_probmix.tabular.files import read_table
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.parts import parts_of
 

@@ -1,1 +1,1 @@
-"""Data sets and their splits: toys, UCI, stocks, tables of a user's own; stacked for a run."""
+"""Data sets and their splits: toys, UCI, stocks, users' tables; stacked for a run."""

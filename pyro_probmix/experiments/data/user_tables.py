@@ -12,7 +12,9 @@ import pandas as pd
 from sklearn import datasets
 
 from pyro_probmix.experiments.data.tables import Split, Table, Task
-from pyro_probmix.tabular.files import LABELS, NUMBERS, find_columns, kind_of, listed, read_table, text_rows
+from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, text_rows
+from pyro_probmix.tables.names import find_columns, listed
+from pyro_probmix.tables.reading import read_table
 
 EMBEDDED = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 

@@ -1,36 +1,20 @@
-"""Tables in files: CSV and Parquet, their columns, and what kind of values these hold."""
+"""Reading a table from a CSV or Parquet file."""
 
 from __future__ import annotations
 
-__all__ = [
-    "LABELS",
-    "NUMBERS",
-    "expect_file",
-    "expect_folder",
-    "find_columns",
-    "kind_of",
-    "listed",
-    "numbers_as_text",
-    "read_table",
-    "remedy",
-    "text_rows",
-    "write_table",
-]
+__all__ = ["read_table"]
 
-import os
 import warnings
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-# The kinds of values, as pandas names them; what is in neither (dates, bytes, text among numbers) is not understood.
-NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
-LABELS = ("string", "boolean", "categorical")
+from pyro_probmix.tables.kinds import numbers_as_text
+from pyro_probmix.tables.names import listed, remedy
+
 #: What files that are no text begin with, and what is advised.
 _BEGINNINGS = {
     b"\x1f\x8b": "compressed by gzip, expected text. Try unzipping it.",
@@ -109,44 +93,6 @@ def _refuse_other_contents(path: Path) -> None:
             raise ValueError(f"{path} is {said}")
 
 
-def expect_folder(folder: Path) -> None:
-    """Raises ValueError unless there is a folder that can be written to, or one can be made there."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
-    if not nearest.is_dir():
-        what = "a file" if nearest == folder else f"in {nearest}, a file"
-        raise ValueError(f"{folder} is {what}, expected a folder. Try another --out.")
-    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-        raise ValueError(f"the folder {str(folder)!r} could not be written to (Permission denied). Try another --out.")
-
-
-def expect_file(path: Path) -> None:
-    """Raises ValueError unless a table can be written to a path."""
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise ValueError(f"{path} does not end in .csv or .parquet. Try one of these.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected a file. Try a path in it.")
-    if not path.parent.is_dir():
-        raise ValueError(
-            f"{path} could not be written: there is no folder {path.parent}. Try making it, or another --out."
-        )
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{path} could not be written (Permission denied). Try another file.")
-
-
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
-    expect_file(path)
-    writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        writers[path.suffix.lower()](partial, index=False)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(f"{path} could not be written ({error.strerror or error}). Try another file.") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _read_csv(path: Path) -> pd.DataFrame:
     # The header is read by itself, since pandas renames columns of the same name and columns without one.
     header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -170,54 +116,3 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     levels, frame = frame.index.to_frame(index=False)[named], frame.reset_index(drop=True)
     kept = [name for name in named if not (name in frame and frame[name].equals(levels[name]))]
     return pd.concat([levels[kept], frame], axis=1)
-
-
-def remedy(names: Iterable[object], otherwise: str) -> str:
-    """What to try about a table that lacks a column: commas, if its one name says that semicolons are in their place."""
-    one = [str(name) for name in names]
-    if len(one) == 1 and ";" in one[0]:
-        return "Try a file with commas between its columns; this one has semicolons."
-    return otherwise
-
-
-def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
-    """The columns that a text names, one or several with commas between; raises ValueError for one that is not there."""
-    if target in frame.columns:
-        return [target]
-    wanted = list(dict.fromkeys(part.strip() for part in target.split(",")))
-    for name in wanted:
-        if name not in frame.columns:
-            near = get_close_matches(name, list(frame.columns), n=1)
-            hint = f"Try {near[0]!r}." if near else "Try one of these."
-            if len(frame.columns) == 1:
-                hint = remedy(frame.columns, "Try a file with commas between its columns.")
-            raise ValueError(f"{table}: no column {name!r}; there are {listed(frame.columns)}. {hint}")
-    return wanted
-
-
-def kind_of(column: pd.Series) -> str:
-    """What a column holds, as pandas names it; "categorical", or "text among numbers"."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return "categorical"
-    kind = pd.api.types.infer_dtype(column, skipna=True)
-    # A single cell of text makes text of a whole column of numbers in a CSV file: a slip, not a column of classes.
-    if kind == "string" and 0 < len(text_rows(column)) < column.notna().sum():
-        return "text among numbers"
-    return kind
-
-
-def numbers_as_text(column: pd.Series) -> bool:
-    """Whether all values that are there are texts of numbers."""
-    return kind_of(column) == "string" and not len(text_rows(column))
-
-
-def text_rows(column: pd.Series) -> np.ndarray:
-    """The rows whose values are neither numbers nor missing."""
-    numbers = pd.to_numeric(column.astype(object), errors="coerce")
-    return np.flatnonzero(numbers.isna() & column.notna())
-
-
-def listed(names: Iterable[object]) -> str:
-    """Names for a message, at most twenty."""
-    shown = [repr(name) for name in names]
-    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")

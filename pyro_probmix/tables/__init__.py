@@ -1,0 +1,1 @@
+"""Tables in CSV and Parquet files: reading, writing, and what kinds of values their columns hold."""

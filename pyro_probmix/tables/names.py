@@ -1,0 +1,39 @@
+"""The columns of a table by their names: finding the ones that a text names, and naming them in a message."""
+
+from __future__ import annotations
+
+__all__ = ["find_columns", "listed", "remedy"]
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import pandas as pd
+
+
+def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
+    """The columns that a text names, one or several with commas between; raises ValueError for one that is not there."""
+    if target in frame.columns:
+        return [target]
+    wanted = list(dict.fromkeys(part.strip() for part in target.split(",")))
+    for name in wanted:
+        if name not in frame.columns:
+            near = get_close_matches(name, list(frame.columns), n=1)
+            hint = f"Try {near[0]!r}." if near else "Try one of these."
+            if len(frame.columns) == 1:
+                hint = remedy(frame.columns, "Try a file with commas between its columns.")
+            raise ValueError(f"{table}: no column {name!r}; there are {listed(frame.columns)}. {hint}")
+    return wanted
+
+
+def remedy(names: Iterable[object], otherwise: str) -> str:
+    """What to try about a table that lacks a column: commas, if its one name says that semicolons are in their place."""
+    one = [str(name) for name in names]
+    if len(one) == 1 and ";" in one[0]:
+        return "Try a file with commas between its columns; this one has semicolons."
+    return otherwise
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for a message, at most twenty."""
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
