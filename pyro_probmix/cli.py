@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
-#: As PyTorch says it; compiled code names a call that does nothing but fill new memory.
+#: PyTorch's messages about memory; compiled code names the call that failed to make a tensor.
 OUT_OF_MEMORY = r"can't allocate memory|CUDA out of memory|aoti_torch_\w*(empty|rand)\w*\(.*API call failed"
 
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action: Callable[[argparse.Namespace], None] = arguments.action
         action(arguments)
     except BrokenPipeError:  # the reader of what is printed, such as head, has read enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # or else Python complains about it on its way out
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # else Python reports the closed pipe once more when it ends
         return 0
     except (ValueError, OSError) as error:
         print(f"probmix: {error}", file=sys.stderr)
@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--network", metavar="NAME", help="stocks: lstm, transformer (default: both)")
     add("--target", metavar="COLUMN", help="target column of a file; several separated by commas")
-    add("--task", choices=("regression", "classification"), help="what a table is for (default: the target decides)")
+    add(
+        "--task",
+        choices=("regression", "classification"),
+        help="default: numbers are regressed, texts and true or false classified",
+    )
     add(
         "--method",
         action="append",
@@ -88,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="end a job after N epochs in which no split had a better validation NLL (default: never)",
     )
-    add("--alpha", type=float, help="both shapes of the Beta law of the weight (default 0.1)")
+    add("--alpha", type=float, help="both parameters of the Beta distribution of the mixing weight (default 0.1)")
     add("--beta", type=float, help="spread of the label kernels")
     add(
         "--setting",
@@ -134,15 +138,19 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("table", metavar="TABLE", help="a CSV file with a header, or a Parquet file")
     add = fit.add_argument
     add("--target", metavar="COLUMN", required=True, help="the target column; several separated by commas")
-    add("--task", choices=("regression", "classification"), help="what the table is for (default: the target decides)")
+    add(
+        "--task",
+        choices=("regression", "classification"),
+        help="default: numbers are regressed, texts and true or false classified",
+    )
     add("--method", metavar="NAME", help="a method of probmix list (default M-ProbMix)")
-    add("--likelihood", metavar="NAME", help="the law of the target (default gaussian, or categorical)")
+    add("--likelihood", metavar="NAME", help="distribution of the target (default gaussian, or categorical)")
     add("--ensemble", type=int, metavar="M", help="members trained together")
-    add("--epochs", type=int, help="passes over the rows, at most (default: by the number of rows)")
+    add("--epochs", type=int, help="passes over the rows, at most (default: depends on the number of rows)")
     add(
         "--impute",
         action="store_true",
-        help="let the median stand for missing numbers, and count missing categories as one; also in tables to come",
+        help="replace missing numbers by the median and make missing categories one; also in tables that are predicted",
     )
     add("--seed", dest="random_state", type=int, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="FOLDER", default="model", help="folder for the model (default: model)")
@@ -151,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     predict.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with the features")
     predict.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: print CSV)")
-    check = commands.add_parser("check", help="one page on how a model does on rows it has not seen")
+    check = commands.add_parser("check", help="one page on how well a model does on held-out rows")
     check.set_defaults(action=_check)
     check.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     check.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with features and targets")
@@ -242,7 +250,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _listed(name: str, method: Method) -> str:
-    """A line on a method."""
+    """The line of ``probmix list`` on a method."""
     pool = (
         "-" if method.site is None else method.pool if method.num_fused == 2 else f"{method.pool} of {method.num_fused}"
     )

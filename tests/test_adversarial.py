@@ -1,4 +1,4 @@
-"""Whatever is given to fit, predict, load and the command: a finite result or one clear sentence, and no half-written file.
+"""Odd inputs of fit, predict, load and the command: a finite result or one clear sentence, and no half-written file.
 
 A few dozen examples of each by default; ``pytest -m slow tests/test_adversarial.py`` tries ten thousand in all.
 """

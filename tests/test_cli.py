@@ -1,4 +1,4 @@
-"""The command: what it runs, what it leaves behind, what it says of mistakes."""
+"""The command: results, files, and messages about mistakes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Calibration checks and recalibration on NumPy arrays, and their way into ArviZ; nothing here imports torch."""
+"""Calibration checks and recalibration on NumPy arrays, and their conversion to ArviZ; nothing here imports torch."""
 
 from pyro_probmix.calibration.arviz.data import loo, save_netcdf, to_arviz
 from pyro_probmix.calibration.checking import CheckReport, bayesian_p_values, check

@@ -1,4 +1,4 @@
-"""Everything that is checked of a model on rows it has not seen: numbers, figures and the data for ArviZ, in a folder."""
+"""The checks of a model on held-out rows: numbers, figures and the data for ArviZ, written to a folder."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ MOST_CLASSES = 10
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What :func:`check` found, and where it lies.
+    """The results of :func:`check`, and the files that it wrote.
 
     Attributes:
         checks: for each target, and for all of several together, metric to number, as :func:`summarise` gives them.
-        bayesian_p_values: for each target, statistic to p-value; 0 or 1: the predictive's data sets do not look like the
-            observations.
-        netcdf: the file with what :func:`to_arviz` gives.
+        bayesian_p_values: for each target, statistic to p-value; near 0 or 1 the data sets drawn from the predictive do not
+            look like the observations.
+        netcdf: the file with the data of :func:`to_arviz`.
         figures: name to file.
         loo: ArviZ's estimate, if it was asked for.
     """
@@ -64,7 +64,7 @@ class CheckReport:
 def check(
     predictions: Predictions, folder: str | os.PathLike[str], *, level: float = 0.9, fitted: Predictions | None = None
 ) -> CheckReport:
-    """Checks predictions on held-out rows; leaves figures (``*.png``) and ``predictions.nc`` in a folder.
+    """Checks predictions on held-out rows; writes figures (``*.png``) and ``predictions.nc`` to a folder.
 
     Args:
         predictions: of rows that the model was not fitted to.
@@ -113,12 +113,13 @@ def check(
 
 
 def suffix_of(targets: Sequence[str], t: int) -> str:
-    """What the names of one target's figures end with, of several; nothing of one."""
+    """The ending of the names of a target's figures: its number and name where there are several targets, else nothing."""
     return f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', targets[t])[:40]}" if len(targets) > 1 else ""
 
 
 def bayesian_p_values(predictions: Predictions) -> dict[str, float]:
-    r"""The share of data sets, drawn from the predictive of one response, with a statistic below the observations'.
+    r"""Bayesian p-values of one response: the share of data sets drawn from the predictive whose statistic is below that of
+    the observations.
 
     :math:`P(T(y^{rep}) < T(y)) + \tfrac12 P(T(y^{rep}) = T(y))`, near 0 or 1 where the observations are extreme.
 
@@ -167,7 +168,7 @@ def _figures(predictions: Predictions, p_values: dict[str, float]) -> Iterator[t
 
 
 def _class_figures(predictions: Predictions, probabilities: np.ndarray) -> Iterator[tuple[str, Figure]]:
-    """Reliability of the most probable class, and of each class if they are not too many; of two one tells all."""
+    """Reliability of the most probable class, and of each class if they are not too many; of two classes the second one."""
     y, classes = predictions.y[:, 0], predictions.classes
     if len(classes) > 2:
         curve = reliability(probabilities.max(-1), probabilities.argmax(-1) == y)
@@ -191,7 +192,7 @@ def _saving(figure: Figure) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "Glyph .* missing from font"
-            )  # it shows as a box: the user's name, whatever it is
+            )  # a user's name may have any characters; those without a glyph show as a box
             figure.savefig(path, dpi=130, format="png")
 
     return save

@@ -47,7 +47,7 @@ def summarise(predictions: Predictions, *, level: float = 0.9) -> dict[str, dict
     if log_score is None:
         return checks
     joint = {"nll": mean_over_rows(-log_score)}
-    if len(checks) == 1:  # one target's own density tells the same
+    if len(checks) == 1:  # with one target its NLL is the joint one
         return {name: joint | own for name, own in checks.items()}
     name = "all targets"
     while name in checks:

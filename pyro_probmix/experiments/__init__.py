@@ -1,1 +1,1 @@
-"""Data sets, runners, the result store, reports and figures of the experiments."""
+"""The experiments: data sets, configurations, runs, reports and figures."""

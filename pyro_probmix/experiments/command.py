@@ -24,7 +24,7 @@ from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
 
 __all__ = ["config_of", "run_experiment"]
 
-#: The options that an experiment has no use for: the toys draw their own data, the UCI sets have their targets.
+#: The options that an experiment does not take: the toys generate their data, the UCI sets have fixed targets.
 _NOT_FOR = {
     "toy-regression": ("dataset", "target", "task", "data_dir", "network"),
     "toy-classification": ("dataset", "target", "task", "data_dir", "network"),
@@ -37,7 +37,7 @@ _NOT_FOR = {
 
 
 def run_experiment(arguments: argparse.Namespace) -> None:
-    """Runs the jobs that the options ask for and that the folder has not, prints their summary and draws their figures.
+    """Runs the jobs of the options that the folder does not hold yet, prints their summary and draws their figures.
 
     Args:
         arguments: of ``probmix run``.
@@ -50,7 +50,9 @@ def run_experiment(arguments: argparse.Namespace) -> None:
     check_config(config)
     backend = arguments.backend or "local"
     check_backend(backend, arguments.jobs)
-    device = choose_device(config.device) if backend == "local" else config.device  # a cluster's workers have their own
+    device = (
+        choose_device(config.device) if backend == "local" else config.device
+    )  # the workers of a cluster choose theirs
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     label = config.dataset.rsplit("/", 1)[-1]
     name = config.experiment if label == config.experiment or "," in label else f"{config.experiment}-{label}"
@@ -58,7 +60,7 @@ def run_experiment(arguments: argparse.Namespace) -> None:
         raise ValueError("--out is empty, expected a folder. Try --out runs/mine, or leaving it out.")
     out = arguments.out or f"runs/{name}-{stamp}"
     if config.chunk is None:
-        # What a folder holds goes on in its own chunks, however many jobs there are now.
+        # A run goes on with the chunks that it began with, whatever --jobs is now.
         config = replace(config, chunk=(recorded_config(out) or {}).get("chunk"))
     jobs = list_jobs(config)
     with connect(backend, arguments.jobs, arguments.address) as engine:
@@ -80,18 +82,18 @@ def _report(config: Config, jobs: list[Job], folder: RunFolder) -> None:
     """Prints the summary of each data set, and draws its figures."""
     results = folder.results
     for one in each_part(config):
-        own = results[(results["dataset"] == one.dataset) & (results["network"] == one.network)]
-        for setting, numbers in own.groupby("setting", sort=False):
+        of_part = results[(results["dataset"] == one.dataset) & (results["network"] == one.network)]
+        for setting, numbers in of_part.groupby("setting", sort=False):
             print(_printed(summary(numbers), one, str(setting)))
     draw_figures(jobs, folder)
     print(f"results and figures: {folder.path}")
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
-    """The configuration of the experiment or of the file, with what the options change.
+    """The configuration of the experiment or of the file, changed by the options.
 
     Raises:
-        ValueError: for an option that the experiment has no use for, or without one that it needs.
+        ValueError: for an option that the experiment does not take, or without one that it needs.
     """
     copied = arguments.experiment.endswith(".json")
     if not copied and arguments.experiment not in EXPERIMENTS:
@@ -164,9 +166,9 @@ class _Progress:
 
     def __init__(self, config: Config, jobs: list[Job], waiting: list[Job], in_process: bool) -> None:
         self._steps, unit = (config.epochs, "epoch") if in_process else (1, "job")
-        # What an earlier run has finished is in the bar, but not in its rate.
+        # Jobs that were finished before count in the bar, but not in its rate.
         self._finished = self._steps * (len(jobs) - len(waiting))
-        often = 0.5 if sys.stderr.isatty() else 30.0  # a log keeps every line
+        often = 0.5 if sys.stderr.isatty() else 30.0  # in a log every update is a line
         total = self._steps * len(jobs)
         self._bar = tqdm(total=total, initial=self._finished, unit=unit, mininterval=often, dynamic_ncols=True)
 
@@ -177,13 +179,13 @@ class _Progress:
         self._bar.close()
 
     def epoch(self, job: Job, epoch: int, best: Tensor) -> None:
-        """Shows an epoch; looks at the NLL, which waits for the device, only when the bar is drawn anew."""
+        """Shows an epoch; reads the NLL, which waits for the device, only when the bar is redrawn."""
         if self._bar.update():
             self._bar.set_description(f"{job.config.dataset} {job.config.methods[0]}", refresh=False)
             self._bar.set_postfix_str(f"best validation NLL {float(best.mean()):.3f}", refresh=False)
 
     def job(self, job: Job) -> None:
-        """Shows a job that is finished, with the epochs that it did not need."""
+        """Shows that a job is finished, with the epochs that early stopping left out."""
         self._finished += self._steps
         self._bar.update(self._finished - self._bar.n)
 

@@ -1,4 +1,4 @@
-"""The figures of a run: what the methods learnt on the toy data, their scores, their training."""
+"""The figures of a run: predictions on the toy data, scores, training curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pyro_probmix.random_state import own_random_state
 
 __all__ = ["draw_figures"]
 
-#: Okabe and Ito's colours, told apart with any colour vision.
+#: Okabe and Ito's colours, distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B6B6B"
 CLASS_COLOURS = (BLUE, ORANGE, GREEN)
 
@@ -34,21 +34,21 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
 
     Args:
         jobs: all of the run.
-        folder: where their results are, and the figures go.
+        folder: with their results; the figures are written there.
     """
     config = jobs[0].config
     results, curves = folder.results, folder.table("curves")
     drawn = []
     parts = list(results.groupby(["dataset", "network"], sort=False))
     for (dataset, network), part in parts:
-        own = curves[(curves["dataset"] == dataset) & (curves["network"] == network)]
+        of_part = curves[(curves["dataset"] == dataset) & (curves["network"] == network)]
         prefix = f"{dataset}-{network}-" if len(parts) > 1 else ""
         for setting, numbers in part.groupby("setting", sort=False):
             name = prefix + ("" if setting in ("fixed", "chosen") else f"{setting} ".replace(" ", "-"))
             methods = list(numbers["method"].unique())
             drawn.append(folder.figure(f"{name}scores", _saved(_scores(numbers, methods))))
         if config.setting != "grid":
-            drawn.append(folder.figure(f"{prefix}training", _saved(_training(own))))
+            drawn.append(folder.figure(f"{prefix}training", _saved(_training(of_part))))
     learnt = {
         "toy-regression": ("bands", _band, "x", "y"),
         "toy-classification": ("regions", _regions, "$x_1$", "$x_2$"),
@@ -64,7 +64,7 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
 def _densities(jobs: Sequence[Job], folder: RunFolder) -> dict[str, tuple[ConditionalDensity, Problem]]:
     """Each method's density on its first split, one replica for each member of an ensemble, and that split's data.
 
-    Those of a resumed run whose files are gone, and of a first split that diverged, are missing.
+    A method is left out if its file of weights is gone or its first split diverged.
     """
     densities: dict[str, tuple[ConditionalDensity, Problem]] = {}
     for job in jobs:
@@ -161,8 +161,8 @@ def _regions(ax: Axes, density: ConditionalDensity, problem: Problem) -> None:
     ax.imshow(image.reshape(len(ticks), len(ticks), 3), extent=(-3.5, 3.5, -3.5, 3.5), origin="lower")
     points = problem.x_scaler.mean[0] + problem.x_scaler.scale[0] * problem.train.x[0].cpu().numpy()
     for k, (name, colour) in enumerate(zip(problem.classes, CLASS_COLOURS, strict=True)):
-        own = points[problem.train.y[0].cpu().numpy() == k]
-        ax.plot(own[:, 0], own[:, 1], "o", ms=5, color=colour, mec="black", mew=0.6, label=name)
+        of_class = points[problem.train.y[0].cpu().numpy() == k]
+        ax.plot(of_class[:, 0], of_class[:, 1], "o", ms=5, color=colour, mec="black", mew=0.6, label=name)
     ax.set_aspect("equal")
 
 

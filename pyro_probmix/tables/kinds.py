@@ -1,4 +1,4 @@
-"""What kind of values a column of a table holds."""
+"""The kind of values that a column of a table holds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ __all__ = ["LABELS", "NUMBERS", "kind_of", "numbers_as_text", "text_rows"]
 import numpy as np
 import pandas as pd
 
-# The kinds of values, as pandas names them; what is in neither (dates, bytes, text among numbers) is not understood.
+# The kinds of values, by pandas' names for them. Those in neither tuple (bytes, text among numbers) are refused.
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
 LABELS = ("string", "boolean", "categorical")
 
 
 def kind_of(column: pd.Series) -> str:
-    """What a column holds, as pandas names it; "categorical", or "text among numbers"."""
+    """The kind of a column's values, by pandas' name for it, "categorical", or "text among numbers"."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return "categorical"
     kind = pd.api.types.infer_dtype(column, skipna=True)

@@ -1,4 +1,4 @@
-"""The columns of a table by their names: finding the ones that a text names, and naming them in a message."""
+"""Names of columns: those that an option lists, and names in messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 
 def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
-    """The columns that a text names, one or several with commas between; raises ValueError for one that is not there."""
+    """The columns that an option names, one or several with commas between; raises ValueError for one that is not there."""
     if target in frame.columns:
         return [target]
     wanted = list(dict.fromkeys(part.strip() for part in target.split(",")))
@@ -26,7 +26,7 @@ def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
 
 
 def remedy(names: Iterable[object], otherwise: str) -> str:
-    """What to try about a table that lacks a column: commas, if its one name says that semicolons are in their place."""
+    """The advice on a table that lacks a column: commas, if it has semicolons in their place, else the given advice."""
     one = [str(name) for name in names]
     if len(one) == 1 and ";" in one[0]:
         return "Try a file with commas between its columns; this one has semicolons."

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyro_probmix.tables.kinds import numbers_as_text
 from pyro_probmix.tables.names import listed, remedy
 
-#: What files that are no text begin with, and what is advised.
+#: The first bytes of files that are not text, and the message about them.
 _BEGINNINGS = {
     b"\x1f\x8b": "compressed by gzip, expected text. Try unzipping it.",
     b"PK\x03\x04": "a zip archive or a spreadsheet, expected text. Try unzipping it, or saving the sheet as CSV.",
@@ -33,10 +33,10 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
 
     Args:
         path: of the file, which ends in .csv or .parquet.
-        known: what else the user might have meant, for the message about a file that is not there.
+        known: names that could be given in the place of a path, for the message about a file that is not there.
 
     Raises:
-        ValueError: if there is no such file, or it cannot be read as a table; the sentence says why.
+        ValueError: if there is no such file, or it cannot be read as a table; the message says why.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if not path.exists():
@@ -65,7 +65,7 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
     if "" in names:
         raise ValueError(
             f"{path}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
-            "(pandas writes row numbers there, unless told index=False)."
+            "(pandas writes row numbers there without index=False)."
         )
     frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
     for name in frame.columns:

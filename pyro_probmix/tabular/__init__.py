@@ -1,1 +1,1 @@
-"""Tables in files: their columns as numbers, and models of them that are kept, used and checked."""
+"""Models of tables in files: columns as numbers, fitting, saving, predicting, and the page of a check."""

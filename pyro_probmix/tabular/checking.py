@@ -1,4 +1,4 @@
-"""One page on how a model does on rows it has not seen: what it says, how well calibrated, where it fails, and by what."""
+"""The page of a check of a model on held-out rows: predictions, calibration, where it does worst, importance of columns."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.parts import parts_of
 from pyro_probmix.tabular.verdict import LEVEL
 
-#: Rows that the figures, the distances and the influences are computed from, at most; the scores are of all.
+#: The most rows for figures, calibration and importances; the scores are of all rows.
 MOST_ROWS = 2000
-#: Rows that are predicted for the influences, all columns and shuffles together: about half a minute for a usual ensemble.
+#: The most rows that are predicted for the importances, over all columns and shuffles: half a minute for a usual ensemble.
 MOST_SHUFFLED = 50_000
-#: Shuffles of a column, at most and at least, and rows at least, however many columns there are.
+#: The most and the fewest shuffles of a column, and the fewest rows, however many columns there are.
 MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 3, 100
-#: Files that a page may have left, and the tag in which it lists its own.
+#: Names of the files that a page may have, and the tag in which a page lists its files.
 _OWN_FILE = re.compile(r"[\w-]+\.png|predictions\.nc")
 _LIST = re.compile(r'<meta name="probmix-files" content="([^"]*)">')
 
@@ -48,8 +48,8 @@ def check_table(
 ) -> Path:
     """Writes ``check.html`` on a model's predictions of held-out rows, and beside it the figures and ``predictions.nc``.
 
-    Files that a former page left there and this one has not are removed, others stay. On a terminal a bar on the standard
-    error shows how far it is.
+    Files of a former page that this one does not have are removed, other files stay. On a terminal a progress bar is shown
+    on the standard error.
 
     Args:
         model: fitted.
@@ -83,16 +83,16 @@ def check_table(
         predictions = _predictions(model, frame.iloc[some], y[some], seed)
         report = check(predictions, partial, level=LEVEL)
         bar.update()
-        influence = _influence(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
+        importance = _importance(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
         parts = parts_of(model.columns, frame, scores)
         nll = mean_over_rows(scores)
-        told = _told(model, y, predicted)
+        rows = _observed_and_predicted(model, y, predicted)
         shown = [
             sections.short(model, predictions, report, y, predicted, parts, nll),
-            sections.says(model, told),
+            sections.first_rows(model, rows),
             sections.calibration(predictions, report),
-            sections.failures(told, frame[list(model.columns.features)], scores, parts, len(model.targets)),
-            sections.influences(influence, len(shuffled), repeats),
+            sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
+            sections.importances(importance, len(shuffled), repeats),
         ]
         template = Environment(autoescape=True).from_string(
             files("pyro_probmix.tabular").joinpath("page.html").read_text("utf-8")
@@ -108,24 +108,24 @@ def check_table(
 
 
 def _work(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], int]:
-    """The rows among which columns are shuffled for their influences, and how often each one is."""
+    """The rows among which columns are shuffled for their importances, and how often each column is."""
     repeats = int(np.clip(MOST_SHUFFLED // (num_columns * len(some)), LEAST_REPEATS, MOST_REPEATS))
     rows = max(LEAST_SHUFFLED, MOST_SHUFFLED // (num_columns * repeats))
-    # Evenly, so that rows in time are of all times.
+    # Spaced evenly, so that a table in the order of time is covered from its start to its end.
     return some[np.unique(np.linspace(0, len(some) - 1, min(rows, len(some))).astype(np.intp))], repeats
 
 
 @contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """A folder whose files are moved to the one that is meant when all are there, and of which nothing is left before.
+    """A temporary folder, whose files are moved to the target folder once all are written; nothing of it stays after a failure.
 
-    What a former page lists as its own and this one has not is removed.
+    Files that the former page lists and this one does not have are removed.
 
     Raises:
-        ValueError: if one of them cannot be written to.
+        ValueError: if either folder cannot be written to.
     """
     target = folder.absolute()
-    # Inside, for it may be a disk of its own, else in what there is of the way to it.
+    # Inside the target folder, which may be on another disk than its parent, or in the nearest parent that exists.
     there = next(path for path in (target, *target.parents) if path.exists())
     partial = there / f".partial-{os.getpid()}-check"
     try:
@@ -165,10 +165,10 @@ def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.ND
     _refuse_ruled_out(model, y)
     scores = np.empty(len(x))
     for start in range(0, len(x), MOST_ROWS):
-        own = slice(start, start + MOST_ROWS)
+        block = slice(start, start + MOST_ROWS)
         with torch.no_grad():
-            predictive = model.estimator.predict_dist(x[own])
-            scores[own] = -predictive.log_prob(torch.tensor(y[own])).cpu().numpy()
+            predictive = model.estimator.predict_dist(x[block])
+            scores[block] = -predictive.log_prob(torch.tensor(y[block])).cpu().numpy()
     return scores
 
 
@@ -208,26 +208,26 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
         return to_predictions(model.estimator.predict_dist(x), torch.tensor(y), num_draws=400, **named)
 
 
-def _told(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:
-    """What was observed beside what was predicted, target by target."""
+def _observed_and_predicted(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:
+    """Observations beside predictions, target by target."""
     each = len(predicted.columns) // len(model.targets)
     parts: list[Any] = []
     for t, name in enumerate(model.targets):
-        own = predicted.iloc[:, t * each : (t + 1) * each]
-        # A class is predicted under the target's own name.
-        own = own.rename(columns={name: f"{name} predicted"})
-        parts += [pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed"), own]
+        of_target = predicted.iloc[:, t * each : (t + 1) * each]
+        # A predicted class has the name of the target, as the observed one has.
+        of_target = of_target.rename(columns={name: f"{name} predicted"})
+        parts += [pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed"), of_target]
     table: pd.DataFrame = pd.concat(parts, axis=1)
     return table
 
 
-class _Whole:
-    """The model of the table's own columns, as scikit-learn permutes them."""
+class _Scorer:
+    """The model as an estimator whose features are the columns of the table, as scikit-learn permutes them."""
 
     def __init__(self, model: TableModel, bar: Any) -> None:
         self.model, self.bar = model, bar
 
-    def fit(self, _x: Any, _y: Any) -> _Whole:  # asked for by scikit-learn, never called
+    def fit(self, _x: Any, _y: Any) -> _Scorer:  # asked for by scikit-learn, never called
         return self
 
     def score(self, frame: pd.DataFrame, y: np.ndarray) -> float:
@@ -236,12 +236,12 @@ class _Whole:
         return score
 
 
-def _influence(
+def _importance(
     model: TableModel, frame: pd.DataFrame, y: np.ndarray, repeats: int, seed: int, bar: Any
 ) -> pd.DataFrame:
-    """How much worse the NLL gets when a column is permuted, mean and standard deviation over the repeats."""
-    own = frame[list(model.columns.features)]
-    found = permutation_importance(_Whole(model, bar), own, y, n_repeats=repeats, random_state=seed)
+    """The rise of the NLL when a column is permuted, mean and standard deviation over the repeats."""
+    features = frame[list(model.columns.features)]
+    found = permutation_importance(_Scorer(model, bar), features, y, n_repeats=repeats, random_state=seed)
     rise = found.importances  # [columns, repeats]
-    table = pd.DataFrame({"mean": rise.mean(1), "std": rise.std(1, ddof=1)}, index=own.columns)
+    table = pd.DataFrame({"mean": rise.mean(1), "std": rise.std(1, ddof=1)}, index=features.columns)
     return table.sort_values("mean", ascending=False)

@@ -1,8 +1,8 @@
-"""The columns of a table as numbers: what training rows decide, kept as JSON, applied to other rows."""
+"""The columns of a table as numbers: an encoding that the training rows decide, kept as JSON and applied to other rows."""
 
 from __future__ import annotations
 
-__all__ = ["MOST_LEVELS", "TRUTHS", "Columns", "what_is"]
+__all__ = ["MOST_LEVELS", "TRUTHS", "Columns", "column_kind"]
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,29 +15,29 @@ import pandas as pd
 
 from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
 from pyro_probmix.tables.names import listed, remedy
-from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, foreign, spelled, where
+from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, spelled, unread_format, where
 
-#: A category with more levels than this is rather a name or a key.
+#: A column of more different texts than this holds names or keys rather than categories.
 MOST_LEVELS = 100
-#: How true and false are written; an odd place is true.
+#: The texts for false and true; those at odd positions are true.
 TRUTHS = ("false", "true", "0", "1")
 _DAY = 86_400.0
-#: Days of a year and of a week, whose phase a date is told apart by.
+#: Days of a year and of a week: a date is encoded by its phase in each.
 _PERIODS = (365.25, 7.0)
-#: Beyond these years nanoseconds, which some files count in, overflow; what stands there is rather a mark for "never".
+#: Outside these years times in nanoseconds overflow; files use such dates as a mark for "never".
 _YEARS = (1678, 2261)
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One column of the table.
+    """How one column of the table is encoded.
 
     Attributes:
-        name: the column's.
+        name: of the column.
         kind: "number", "boolean", "category" or "date".
         levels: of a category, sorted.
-        filled: what stands for a missing value; None refuses it, unless ``gaps`` are a level of a category's own.
-        gaps: whether training rows had missing values, and a number says which rows have.
+        filled: the value that replaces a missing one; None refuses missing values, unless ``gaps`` are a level of a category.
+        gaps: whether training rows had missing values; then a further number is 1 in rows where the value is missing.
     """
 
     name: str
@@ -48,7 +48,7 @@ class _Column:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the numbers that it becomes."""
+        """Names of the numbers that encode it."""
         missing = (f"{self.name} is missing",) if self.gaps else ()
         if self.kind in ("number", "boolean"):
             return (self.name, *missing)
@@ -90,8 +90,8 @@ class Columns:
         Args:
             frame: the features, one column each.
             impute: whether missing values are allowed, here and in other rows. The median stands for a missing number, date
-                or truth value (0 or 1), and if there are any here, a number says so beside it. A missing category is a
-                level of its own if there are any here; else the most frequent level stands for it.
+                or truth value (0 or 1), and if there are any here, a further number is 1 where the value is missing. Missing
+                categories are one more level if there are any here; else the most frequent level stands for them.
 
         Raises:
             ValueError: for a column of another kind, numbers or dates that are written in another way, values that are
@@ -99,7 +99,7 @@ class Columns:
         """
         if frame.shape[1] == 0:
             raise ValueError("the table has no feature columns, expected one beside the target. Try another target.")
-        return cls(tuple(_decided(frame[name], impute) for name in frame.columns))
+        return cls(tuple(_encoding_of(frame[name], impute) for name in frame.columns))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -131,25 +131,25 @@ class Columns:
         return np.concatenate([_KINDS[column.kind](column, frame[column.name]) for column in self.columns], axis=1)
 
     def record(self) -> list[dict[str, Any]]:
-        """What JSON keeps of it."""
+        """The encoding as JSON can hold it."""
         return [asdict(column) for column in self.columns]
 
     @classmethod
     def from_record(cls, record: list[Mapping[str, Any]]) -> Columns:
-        """From what :meth:`record` gave, also after JSON."""
+        """The encoding from :meth:`record`, also after JSON."""
         return cls(tuple(_Column(**{**one, "levels": tuple(one["levels"])}) for one in record))
 
 
-def what_is(values: pd.Series) -> str:
-    """What a column is taken for: as :func:`kind_of` says, save that texts may be dates ("date") or numbers ("floating")."""
+def column_kind(values: pd.Series) -> str:
+    """The kind of a column, as :func:`kind_of` says it, but texts may be dates ("date") or numbers ("floating")."""
     return "date" if _are_dates(values) else "floating" if numbers_as_text(values) else kind_of(values)
 
 
-def _decided(values: pd.Series, impute: bool) -> _Column:
-    name, kind, gaps = str(values.name), what_is(values), bool(values.isna().any())
+def _encoding_of(values: pd.Series, impute: bool) -> _Column:
+    name, kind, gaps = str(values.name), column_kind(values), bool(values.isna().any())
     if impute and values.isna().all():
         raise ValueError(f"column {name!r} has no values at all, expected some. Try leaving it out.")
-    if kind == "string" and (found := foreign(values)) is not None:
+    if kind == "string" and (found := unread_format(values)) is not None:
         row, what, to_try = found
         raise ValueError(f"{where(name, values, row)}, which is {what}. {to_try}")
     if kind in LABELS and kind != "boolean":
@@ -222,7 +222,7 @@ def _days(values: pd.Series) -> npt.NDArray[np.float64]:
 
 
 def _with_missing(column: _Column, numbers: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], list[Any]]:
-    """Numbers without gaps, and the column that says where these were, if there is one."""
+    """Numbers with missing values filled in, and the column of 1 where they were missing, if there is one."""
     missing = np.isnan(numbers)
     wrong = np.flatnonzero(np.isinf(numbers) if column.filled is not None else ~np.isfinite(numbers))
     if len(wrong):

@@ -1,4 +1,4 @@
-"""A model of a table: how its columns become numbers, an estimator of them, and what its predictions are called."""
+"""A model of a table: the encoding of its columns, a fitted estimator, and the names of its predictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.spelling import codes, spelled
 from pyro_probmix.tabular.targets import TASKS, numbers, task_of
 
-#: Of ``table.json``; another one is refused.
+#: The format of ``table.json``; a model of another one is refused.
 FORMAT = 2
 #: The levels of a prediction's quantiles.
 LEVELS = (0.05, 0.5, 0.95)
@@ -36,7 +36,7 @@ class TableModel:
     """An estimator for tables with the columns of its training table.
 
     Attributes:
-        columns: how the features become numbers.
+        columns: the encoding of the features.
         estimator: fitted.
         targets: names of the target columns.
 
@@ -85,7 +85,7 @@ class TableModel:
         model = cls(columns, make[task](**parameters), tuple(targets))
         y = model.observed(frame)
         with warnings.catch_warnings():
-            # Of many classes, which were asked for by name here.
+            # The warning about many classes is for users who did not choose a classification; here it was chosen by name.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             model.estimator.fit(model.features(frame), y)
         return model
@@ -97,7 +97,7 @@ class TableModel:
 
     @property
     def task(self) -> str:
-        """What it is, in words: ``"regression on y"``, or ``"classification of y into 3 classes"``."""
+        """The task in words: ``"regression on y"``, or ``"classification of y into 3 classes"``."""
         named = ", ".join(self.targets)
         if isinstance(self.estimator, ProbMixClassifier):
             return f"classification of {named} into {len(self.classes)} classes"
@@ -110,7 +110,7 @@ class TableModel:
         return pd.DataFrame(self.columns.numbers(frame), columns=list(self.columns.names))
 
     def observed(self, frame: pd.DataFrame) -> np.ndarray:
-        """The targets of a table, [n], [n, T], or classes as text, [n]; raises ValueError for what is missing or no number."""
+        """The targets of a table, [n] or [n, T], or classes as text, [n]; raises ValueError for missing values or texts."""
         lost = [name for name in self.targets if name not in frame.columns]
         if lost:
             raise ValueError(
@@ -154,12 +154,12 @@ class TableModel:
 
     @staticmethod
     def expect_place(folder: str | os.PathLike[str]) -> None:
-        """Raises ValueError if a model cannot be saved to a folder, as far as that can be known without writing."""
+        """Raises ValueError if a model cannot be saved to a folder, as far as is known without writing."""
         path = Path(folder)
         expect_folder(path)
         inside = {one.name for one in path.iterdir()} if path.exists() else set()
-        own = {name for name in inside if name in ("check", "table.json") or name.startswith((".partial-", "model-"))}
-        if inside - own:
+        ours = {name for name in inside if name in ("check", "table.json") or name.startswith((".partial-", "model-"))}
+        if inside - ours:
             raise ValueError(f"the folder {str(path)!r} holds other files, expected none. Try another --out.")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -240,7 +240,7 @@ class TableModel:
 
 
 def _digest(record: dict[str, Any]) -> str:
-    """Of all that ``table.json`` says, the estimator's file included by its own digest."""
+    """The digest of all that ``table.json`` holds, which includes the digest of the estimator's file."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

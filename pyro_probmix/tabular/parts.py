@@ -1,4 +1,4 @@
-"""Parts of a table, the quarters of its numbers and dates and its categories, on which a model does worse than on the rest."""
+"""Groups of rows, by quarters of numbers and dates and by categories, on which a model does worse than on the others."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pyro_probmix.tabular.columns import TRUTHS, Columns
 from pyro_probmix.tabular.spelling import codes
 from pyro_probmix.tabular.verdict import number
 
-#: A part of fewer rows, or one that leaves fewer out, is not looked at.
+#: The fewest rows of a part, and of the rows outside it.
 FEWEST_ROWS = 5
-#: By so many standard errors of the difference a part's mean is above that of the other rows where it stands out.
+#: A part stands out if its mean is above that of the other rows by more than so many standard errors of the difference.
 STANDARD_ERRORS = 2.0
 _QUARTERS = 4
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that have something in common.
+    """A group of rows with the same category, or numbers in the same range.
 
     Attributes:
-        label: what, in words.
-        count: how many they are.
-        score: their mean, with its standard error.
+        label: the category or range, in words.
+        count: of the rows.
+        score: their mean score, with its standard error.
         excess: how far it is above the mean of all other rows, in standard errors of the difference.
     """
 
@@ -67,18 +67,18 @@ def parts_of(columns: Columns, frame: pd.DataFrame, scores: npt.NDArray[np.float
     for column in columns.columns:
         for label, rows in _groups(column.name, column.kind, column.levels, frame[column.name]):
             if min(rows.sum(), (~rows).sum()) >= FEWEST_ROWS:
-                own, others = mean_over_rows(scores[rows]), mean_over_rows(scores[~rows])
-                error = np.hypot(own.standard_error, others.standard_error)
-                gap = own.value - others.value
+                inside, outside = mean_over_rows(scores[rows]), mean_over_rows(scores[~rows])
+                error = np.hypot(inside.standard_error, outside.standard_error)
+                gap = inside.value - outside.value
                 excess = gap / error if error else np.inf * gap if gap else 0.0
-                found.append(Part(label, int(rows.sum()), own, float(excess)))
+                found.append(Part(label, int(rows.sum()), inside, float(excess)))
     return sorted(found, key=lambda part: -part.excess)
 
 
 def _groups(
     name: str, kind: str, levels: tuple[str, ...], values: pd.Series
 ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """What the rows of each group have in common, and which they are, [n]."""
+    """The label of each group, and which rows are in it, [n]."""
     missing = values.isna().to_numpy()
     present = values[~missing]
     if kind == "date":
@@ -89,7 +89,8 @@ def _groups(
         quarter = pd.qcut(ordered.rank(method="max"), _QUARTERS, labels=False, duplicates="drop")
         words = _moment if kind == "date" else number
         labels = {
-            q: f"{name} from {words(own.min())} to {words(own.max())}" for q, own in ordered.groupby(quarter.to_numpy())
+            q: f"{name} from {words(part.min())} to {words(part.max())}"
+            for q, part in ordered.groupby(quarter.to_numpy())
         }
         texts = list(quarter.map(labels))
     else:
@@ -102,7 +103,7 @@ def _groups(
 
 
 def _values(kind: str, levels: tuple[str, ...], present: pd.Series) -> list[str]:
-    """Each value as the model means it, however the file has written it."""
+    """Each value as the model reads it, however the file spells it."""
     if kind == "category":
         return [levels[k] for k in codes(present, levels)]
     if kind == "boolean":

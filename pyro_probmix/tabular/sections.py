@@ -1,8 +1,8 @@
-"""The sections of the page of a check: their sentences, tables and figures."""
+"""The sections of the page of a check: sentences, tables and figures."""
 
 from __future__ import annotations
 
-__all__ = ["Section", "calibration", "failures", "influences", "says", "short", "summary"]
+__all__ = ["Section", "calibration", "failures", "first_rows", "importances", "short", "summary"]
 
 import base64
 from dataclasses import dataclass, field
@@ -60,15 +60,15 @@ class Section:
 
 
 def summary(model: TableModel, num_rows: int, num_some: int, source: str, nll: Estimate) -> str:
-    """What was checked, and what it is worth."""
+    """The first paragraph of the page: rows, model, NLL, and when the numbers are meaningful."""
     estimator, many = model.estimator, len(model.targets) > 1
     text = (
         f"{num_rows} rows of {source}, predicted by a model ({type(estimator).__name__}, method {estimator.method}, "
-        f"{estimator.ensemble} members) of the target{'s' if many else ''} {', '.join(model.targets)}. The numbers mean "
-        "something only on rows that the model was not fitted to, and whether these are such this page cannot know: on those "
-        f"that it was fitted to every model looks better than it is. NLL {shown(nll)} nats a row (how surprised it "
-        "was by what was observed; lower is better). Here and below, what stands after ± is one standard error: about what "
-        "other rows like these would change the number by."
+        f"{estimator.ensemble} members) of the target{'s' if many else ''} {', '.join(model.targets)}. The numbers are "
+        "meaningful only on rows that the model was not fitted to; on its training rows every model looks better than it is. "
+        f"This page cannot know which these are. NLL {shown(nll)} nats a row (minus the log density of the observations; lower "
+        "is better). Here and below, the number after ± is one standard error: the typical change of the number on other rows "
+        "like these."
     )
     if num_some < num_rows:
         text += f" The calibration and the figures are of {num_some} of the rows, drawn at random."
@@ -84,12 +84,12 @@ def short(
     parts: list[Part],
     nll: Estimate,
 ) -> Section:
-    """The verdict."""
+    """The verdict in a few sentences."""
     points = []
     for t, target in enumerate(model.targets):
         mean = None if isinstance(model.estimator, ProbMixClassifier) else predicted[f"{target} mean"].to_numpy()
-        told = verdict(predictions, t, report.checks[target], y.reshape(len(y), -1)[:, t], mean)
-        points += [f"{target}: {sentence}" for sentence in told] if len(model.targets) > 1 else told
+        sentences = verdict(predictions, t, report.checks[target], y.reshape(len(y), -1)[:, t], mean)
+        points += [f"{target}: {one}" for one in sentences] if len(model.targets) > 1 else sentences
     if parts and parts[0].stands_out:
         worst = parts[0]
         points.append(
@@ -98,20 +98,20 @@ def short(
         )
     else:
         points.append("No part of the rows stands out as worse than the others.")
-    return Section("In short", points=points)
+    return Section("Summary", points=points)
 
 
-def says(model: TableModel, told: pd.DataFrame) -> Section:
+def first_rows(model: TableModel, table: pd.DataFrame) -> Section:
     """The first rows of observations and predictions."""
-    text = "The first rows, counted from 0: what was observed, and what the model predicts. "
+    text = "The first rows, counted from 0: observations and predictions. "
     if isinstance(model.estimator, ProbMixClassifier):
         text += "The predicted class is the most probable one."
     else:
         text += (
-            "The mean is its best guess and the standard deviation (std) how unsure it is. It takes the target to be below "
-            "the 5 % column with a probability of 5 %, and so on: from 5 % to 95 % is the 90 % interval."
+            "Mean and standard deviation (std) of the predicted distribution, and its quantiles: the target is below the 5 % "
+            "column with a predicted probability of 5 %, and so on, so that the 90 % interval is from 5 % to 95 %."
         )
-    return Section("What the model says", text, tables=[_listed(told[:FIRST])])
+    return Section("First predictions", text, tables=[_listed(table[:FIRST])])
 
 
 def _listed(frame: pd.DataFrame, caption: str = "") -> Table:
@@ -123,7 +123,7 @@ def _listed(frame: pd.DataFrame, caption: str = "") -> Table:
 
 
 def calibration(predictions: Predictions, report: CheckReport) -> Section:
-    """The checks with what they mean, and the figures."""
+    """The checks with their meanings, and the figures."""
     tables, figures = [], []
     for target, checks in report.checks.items():
         rows = [[named(metric), shown(value), meaning(metric, predictions)] for metric, value in checks.items()]
@@ -131,19 +131,19 @@ def calibration(predictions: Predictions, report: CheckReport) -> Section:
             name = f"Bayesian p-value, {statistic}"
             rows.append([name, f"{p:.2g}", meaning(name, predictions)])
         several = target if len(report.checks) > 1 else ""
-        tables.append(Table(["check", "value", "what it says"], rows, several, words=True))
+        tables.append(Table(["check", "value", "meaning"], rows, several, words=True))
     for t, target in enumerate(predictions.targets):
         suffix = suffix_of(predictions.targets, t)
         for name, path in report.figures.items():
             if name.endswith(suffix):
-                told = _caption(name.removesuffix(suffix), predictions.classes)
-                caption = f"{target}: {told}" if suffix else told
+                text = _caption(name.removesuffix(suffix), predictions.classes)
+                caption = f"{target}: {text}" if suffix else text
                 figures.append({"data": base64.b64encode(path.read_bytes()).decode(), "caption": caption})
     return Section("How well calibrated it is", "", tables=tables, figures=figures)
 
 
 def _caption(name: str, classes: tuple[str, ...]) -> str:
-    """What a figure shows, for example of ``pit``, or of ``reliability-1``, the class of that number."""
+    """The caption of a figure, for example ``pit``, or ``reliability-1``, of the class of that number."""
     base, _, position = name.partition("-")
     if position:
         what, share = f"“{classes[int(position)]}”", f"the share of the group that is “{classes[int(position)]}”"
@@ -153,14 +153,14 @@ def _caption(name: str, classes: tuple[str, ...]) -> str:
 
 
 def failures(
-    told: pd.DataFrame, features: pd.DataFrame, scores: npt.NDArray[np.float64], parts: list[Part], num_targets: int
+    table: pd.DataFrame, features: pd.DataFrame, scores: npt.NDArray[np.float64], parts: list[Part], num_targets: int
 ) -> Section:
     """The rows with the worst scores, and the parts where the score is worse than elsewhere."""
     worst = np.argsort(-scores)[:WORST]
-    table = pd.concat([told, pd.DataFrame({"NLL": scores}), features], axis=1).iloc[worst]
+    worst_rows = pd.concat([table, pd.DataFrame({"NLL": scores}), features], axis=1).iloc[worst]
     several = " (of all targets together)" if num_targets > 1 else ""
     tables = [
-        _listed(table, f"The rows whose observation the model found least likely, the highest NLL{several} first.")
+        _listed(worst_rows, f"The rows whose observation the model found least likely, the highest NLL{several} first.")
     ]
     worse = [part for part in parts if part.stands_out]
     rule = (
@@ -169,25 +169,27 @@ def failures(
         "standard errors of the difference, which about one part of forty does by chance. "
     )
     if not worse:
-        return Section("Where it fails", rule + "No part stands out.", tables=tables)
+        return Section("Where it does worst", rule + "No part stands out.", tables=tables)
     rows = [[part.label, str(part.count), shown(part.score), f"{part.excess:.1f}"] for part in worse[:WORST]]
     rows.append(["all rows", str(len(scores)), shown(mean_over_rows(scores)), ""])
     if len(worse) > WORST:
         rule += f"{len(worse)} stand out, the first {WORST} are shown."
     heads = ["rows with", "how many", "mean NLL ± standard error", "standard errors above the others"]
     tables.append(Table(heads, rows, "Parts of the rows that stand out, and all rows for comparison."))
-    return Section("Where it fails", rule, tables=tables)
+    return Section("Where it does worst", rule, tables=tables)
 
 
-def influences(influence: pd.DataFrame, num_rows: int, repeats: int) -> Section:
-    """The columns by what shuffling them costs."""
-    first = influence[:MOST_COLUMNS]
+def importances(importance: pd.DataFrame, num_rows: int, repeats: int) -> Section:
+    """The columns by the rise of the NLL when they are shuffled."""
+    first = importance[:MOST_COLUMNS]
     rows = [[str(name), f"{row['mean']:.4g}", f"{row['std']:.2g}"] for name, row in first.iterrows()]
     text = (
         f"How much the NLL rises, in nats a row, when a column's values are shuffled among {num_rows} rows ({repeats} times, "
-        "which gives a mean and a standard deviation): what the model leans on, not what causes the target. Columns that tell "
-        "the same stand in for each other."
+        "which gives a mean and a standard deviation). It measures what the model uses, not what causes the target. Of columns "
+        "with the same information each looks less important than it is."
     )
-    if len(rows) < len(influence):
-        text += f" The first {len(rows)} of {len(influence)} columns."
-    return Section("What it leans on", text, tables=[Table(["column", "rise of the NLL", "standard deviation"], rows)])
+    if len(rows) < len(importance):
+        text += f" The first {len(rows)} of {len(importance)} columns."
+    return Section(
+        "Importance of the columns", text, tables=[Table(["column", "rise of the NLL", "standard deviation"], rows)]
+    )

@@ -1,8 +1,8 @@
-"""How values are written: categories by one text each, and numbers and dates in ways that are not read."""
+"""How values are written: one text for each category, and formats of numbers and dates that are recognised but not read."""
 
 from __future__ import annotations
 
-__all__ = ["ISO_DATE", "advice", "codes", "foreign", "spelled", "where"]
+__all__ = ["ISO_DATE", "advice", "codes", "spelled", "unread_format", "where"]
 
 import re
 from collections import Counter
@@ -18,14 +18,14 @@ ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{
 _OTHER_DATE = r"(\d{1,2}[/.-]\d{1,2}[/.-](\d{4}|\d{2})|\d{4}[/.-]\d{1,2}[/.-]\d{1,2})([T ,].*)?"
 _NUMBER = r"[-+]?(\d+|\d{1,3}([.,' ]\d{3})+)([.,]\d+)?"
 _SIGN = r"([$€£¥₹%]|USD|EUR|GBP|CHF)"
-#: The ways in which a number or a date is written, and what is advised of those that are not read.
-_WAYS = {
+#: Formats of numbers and dates, and the advice on those that are not read.
+_FORMATS = {
     "iso": (ISO_DATE, "Try a number in its place."),
     "date": (_OTHER_DATE, "Try writing dates as 2024-12-31."),
     "sign": (rf"{_SIGN}\s*{_NUMBER}|[-+]{_SIGN}\s*{_NUMBER}|{_NUMBER}\s*{_SIGN}", "Try the number alone, as 12.5."),
     "comma": (_NUMBER, "Decimal commas? Try points, as in 3.14, and nothing between thousands."),
 }
-_CALLED = {
+_DESCRIPTIONS = {
     "date": "a date that is not written as 2024-12-31",
     "sign": "a number with a sign beside it",
     "comma": "a number with a comma, or with thousands set apart",
@@ -33,7 +33,7 @@ _CALLED = {
 
 
 def spelled(value: Any) -> str:
-    """The text that a category is called by: whole numbers without a point, all else as Python writes it.
+    """The text of a category: whole numbers without a point, all else as Python writes it.
 
     Example:
         >>> spelled(1.0), spelled(2), spelled(0.5), spelled("x"), spelled(True)
@@ -58,59 +58,60 @@ def codes(values: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.intp]:
     """
     texts = [spelled(value) for value in values]
     exact = {level: k for k, level in enumerate(levels)}
-    often = Counter(_meant(level) for level in levels)
-    meant = {key: k for k, level in enumerate(levels) if often[key := _meant(level)] == 1}
-    found = {text: exact.get(text, meant.get(_meant(text), -1)) for text in set(texts)}
+    often = Counter(_canonical(level) for level in levels)
+    meant = {key: k for k, level in enumerate(levels) if often[key := _canonical(level)] == 1}
+    found = {text: exact.get(text, meant.get(_canonical(text), -1)) for text in set(texts)}
     return np.array([found[text] for text in texts], dtype=np.intp)
 
 
-def _meant(text: str) -> str:
-    """One text for all that stand for the same number or truth value."""
+def _canonical(text: str) -> str:
+    """One text for all spellings of the same number or truth value."""
     if text.casefold() in ("true", "false"):
         return text.casefold()
     return spelled(float(text)) if re.fullmatch(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", text, re.IGNORECASE) else text
 
 
 def advice(value: object, otherwise: str) -> str:
-    """What to try, given a value that is not read as a number."""
-    way = _way(value)
-    return _WAYS[way][1] if way else otherwise
+    """The advice on a value that is not read as a number."""
+    found = _format_of(value)
+    return _FORMATS[found][1] if found else otherwise
 
 
-def foreign(values: pd.Series) -> tuple[int, str, str] | None:
-    """The first row of a column of numbers or dates that are written so that they are not read; None if it is none.
+def unread_format(values: pd.Series) -> tuple[int, str, str] | None:
+    """The first row of a column of numbers or dates in a format that is not read; None for any other column.
 
     Returns:
-        the row, what its value is, and what to try.
+        the row, a description of its value, and the advice.
 
     Example:
-        >>> foreign(pd.Series(["$3.14", "$2.72"]))
+        >>> unread_format(pd.Series(["$3.14", "$2.72"]))
         (0, 'a number with a sign beside it', 'Try the number alone, as 12.5.')
-        >>> foreign(pd.Series(["2024-12-31", "2024-12-30", "soon"]))
+        >>> unread_format(pd.Series(["2024-12-31", "2024-12-30", "soon"]))
         (2, 'no date, unlike most rows', 'Try correcting it, or dropping that row.')
     """
     present = values.notna().to_numpy()
-    known = {value: _way(value) for value in values[present].unique()}
-    ways = values.map(known).to_numpy(dtype=object)
-    dated = ways == "iso"
+    known = {value: _format_of(value) for value in values[present].unique()}
+    formats = values.map(known).to_numpy(dtype=object)
+    dated = formats == "iso"
     if 2 * dated.sum() > present.sum() > dated.sum():
         row = int(np.flatnonzero(present & ~dated)[0])
         to_try = advice(values.iloc[row], "Try correcting it, or dropping that row.")
         return row, "no date, unlike most rows", to_try
-    for way, called in _CALLED.items():
-        if 2 * (ways == way).sum() > present.sum():
-            return int(np.flatnonzero(ways == way)[0]), called, _WAYS[way][1]
+    for name, description in _DESCRIPTIONS.items():
+        if 2 * (formats == name).sum() > present.sum():
+            return int(np.flatnonzero(formats == name)[0]), description, _FORMATS[name][1]
     return None
 
 
-def _way(value: object) -> str | None:
+def _format_of(value: object) -> str | None:
+    """The name of a value's format in ``_FORMATS``."""
     text = value if isinstance(value, str) else ""
     if re.fullmatch(ISO_DATE, text):  # without spaces around it, unlike the others
         return "iso"
-    return next((way for way in _CALLED if re.fullmatch(_WAYS[way][0], text.strip())), None)
+    return next((name for name in _DESCRIPTIONS if re.fullmatch(_FORMATS[name][0], text.strip())), None)
 
 
 def where(name: str, values: pd.Series, row: int) -> str:
-    """The beginning of a sentence on one value of a column."""
+    """The beginning of a message on one value of a column."""
     value: Any = values.iloc[row]
     return f"column {name!r} holds {str(value)!r} at row {row} (rows counted from 0)"

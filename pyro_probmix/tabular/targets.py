@@ -1,4 +1,4 @@
-"""The targets of a table: what they ask for, and as numbers."""
+"""The targets of a table: regression or classification, and their values as numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from pyro_probmix.tables.kinds import LABELS, NUMBERS, text_rows
-from pyro_probmix.tabular.columns import MOST_LEVELS, what_is
-from pyro_probmix.tabular.spelling import advice, foreign, where
+from pyro_probmix.tabular.columns import MOST_LEVELS, column_kind
+from pyro_probmix.tabular.spelling import advice, unread_format, where
 
 TASKS = ("regression", "classification")
 
 
 def task_of(frame: pd.DataFrame, targets: Sequence[str]) -> str:
-    """What a table is for: one target of true and false, categories or texts that recur is classified, all else regressed.
+    """The task of a table: a single target of true and false, categories or recurring texts is classified, all else regressed.
 
     Args:
         frame: with the targets.
@@ -32,10 +32,10 @@ def task_of(frame: pd.DataFrame, targets: Sequence[str]) -> str:
         'classification'
     """
     values = frame[targets[0]]
-    kind = what_is(values)
+    kind = column_kind(values)
     if len(targets) > 1 or kind not in LABELS:
         return "regression"
-    if kind == "string" and (found := foreign(values)) is not None:
+    if kind == "string" and (found := unread_format(values)) is not None:
         row, what, remedy = found
         raise ValueError(f"target {where(targets[0], values, row)}, which is {what}. {remedy}")
     rows, count = int(values.notna().sum()), values.nunique()
@@ -51,11 +51,11 @@ def numbers(frame: pd.DataFrame, targets: Sequence[str]) -> npt.NDArray[np.float
     """The targets of a regression, which are not missing, [n] or [n, T].
 
     Raises:
-        ValueError: for values that are no finite numbers; the sentence says which.
+        ValueError: for values that are no finite numbers; the message says which.
     """
     for name in targets:
         values = frame[name]
-        kind = what_is(values)
+        kind = column_kind(values)
         if kind == "date":
             raise ValueError(
                 f"target column {name!r} holds dates, as {str(values.iloc[0])!r}, expected numbers or classes. "

@@ -1,4 +1,4 @@
-"""What a check's numbers say, in plain sentences, and what each number means in a line."""
+"""The verdict of a check in plain sentences, and a line on the meaning of each number."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy.typing as npt
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
 
-#: Of the central interval that is checked.
+#: The level of the central interval that is checked.
 LEVEL = 0.9
-#: A number is taken for another than it should be if it is farther away than so many of its standard errors.
+#: A number counts as different from its expected value if it is farther away than so many standard errors.
 _STANDARD_ERRORS = 2.0
-#: A p-value below is one that a calibrated model has in one check of twenty.
+#: A calibrated model has a smaller p-value in one check of twenty.
 _SMALLEST_P = 0.05
 
 _INTERVAL = f"{100 * LEVEL:.0f} % interval"
@@ -31,30 +31,29 @@ _NAMES = {
     "pit p-value": "PIT p-value",
 }
 _MEANINGS = {
-    "nll": "how surprised the model was by what was observed, in nats a row; lower is better, between models on the same "
-    "rows",
-    "crps": "distance between what was predicted and observed, in the target's units, narrow predictions being trusted more; "
-    "lower is better",
+    "nll": "minus the log density of the observations, in nats a row; lower is better, between models on the same rows",
+    "crps": "distance between predicted distribution and observation, in the target's units; for a point prediction it is the "
+    "absolute error; lower is better",
     "sharpness": "the typical standard deviation of the predictions, in the target's units; smaller is better only where the "
     "coverage is right",
     "interval width": f"how wide the intervals are on average that should hold {100 * LEVEL:.0f} % of the rows, in the "
     "target's units",
     "interval score": "that width, plus a penalty for each row outside; lower is better",
     "coverage": f"the share of rows inside of their interval; it should be {LEVEL:g}",
-    "pit p-value": "how often a model whose densities are right would look as bad as this or worse; below 0.05: they are not",
-    "coverage p-value": "the same of the intervals of all levels, not only of that one",
+    "pit p-value": "how often a calibrated model has a PIT at least as far from uniform; below 0.05 the densities are off",
+    "coverage p-value": "the same for the central intervals of all levels",
     "brier": "squared error of the probabilities, 0 (sure and right) to 2 (sure and wrong); lower is better",
     "accuracy": "the share of rows whose most probable class was the one observed",
 }
 
 
 def named(check: str) -> str:
-    """A check's name for a reader."""
+    """The name of a check on the page."""
     return _NAMES.get(check, check)
 
 
 def meaning(check: str, predictions: Predictions) -> str:
-    """What a check says, in a line."""
+    """The meaning of a check, in a line."""
     if check == "calibration error":
         if predictions.kind == "class":
             return (
@@ -98,23 +97,23 @@ def verdict(
     observed: npt.NDArray[np.float64],
     mean: npt.NDArray[np.float64] | None,
 ) -> list[str]:
-    """What the numbers of one target say.
+    """The verdict on one target, in sentences.
 
     Args:
         predictions: of the rows that are checked.
         target: which of its targets.
-        checks: its numbers.
+        checks: the numbers of that target.
         observed: the target in all rows, [n].
-        mean: that was predicted, [n]; None for a class.
+        mean: the predicted mean, [n]; None for a class.
     """
-    told = []
+    sentences = []
     if predictions.probabilities is not None:
-        told += _of_classes(predictions.probabilities[:, target], predictions.y[:, target])
+        sentences += _of_classes(predictions.probabilities[:, target], predictions.y[:, target])
     else:
-        told += [_of_intervals(checks["coverage"], len(predictions.y)), _of_density(checks["pit p-value"].value)]
+        sentences += [_of_intervals(checks["coverage"], len(predictions.y)), _of_density(checks["pit p-value"].value)]
     if mean is not None:
-        told.append(_of_errors(observed, mean))
-    return told
+        sentences.append(_of_errors(observed, mean))
+    return sentences
 
 
 def _of_intervals(coverage: Estimate, num_rows: int) -> str:
@@ -151,19 +150,19 @@ def _of_errors(observed: npt.NDArray[np.float64], mean: npt.NDArray[np.float64])
     error, spread = observed - mean, observed - observed.mean()
     rmse = math.sqrt(float(np.mean(error**2)))
     mae = float(np.abs(error).mean())
-    told = (
+    sentences = (
         f"The predicted mean is typically off by {number(rmse)} (RMSE, root mean squared error) or {number(mae)} (MAE, mean "
         "absolute error), in the target's units"
     )
     if not spread.any():
-        return f"{told}."
+        return f"{sentences}."
     r2 = 1 - float(np.mean(error**2) / np.mean(spread**2))
     judged = (
         f"it explains {100 * r2:.0f} % of the target's variance"
         if r2 > 0
         else "predicting these rows' mean for each would do as well or better"
     )
-    return f"{told}; R² is {r2:.3g}: {judged}."
+    return f"{sentences}; R² is {r2:.3g}: {judged}."
 
 
 def _of_classes(probabilities: npt.NDArray[np.float64], y: npt.NDArray[np.int64]) -> list[str]:
@@ -172,7 +171,7 @@ def _of_classes(probabilities: npt.NDArray[np.float64], y: npt.NDArray[np.int64]
     # The standard error that the difference has if each probability is right.
     error = math.sqrt(float((confidence * (1 - confidence)).sum())) / len(y)
     often = float(np.bincount(y).max() / len(y))
-    told = [
+    sentences = [
         f"The most probable class is right in {100 * accuracy.value:.1f} % ± {100 * accuracy.standard_error:.1f} % of {len(y)} "
         f"rows (accuracy and its standard error); always saying the most frequent class would be right in {100 * often:.1f} %."
     ]
@@ -181,7 +180,7 @@ def _of_classes(probabilities: npt.NDArray[np.float64], y: npt.NDArray[np.int64]
         f"{100 * accuracy.value:.1f} %"
     )
     if abs(excess) <= _STANDARD_ERRORS * error:
-        told.append(
+        sentences.append(
             f"Its probabilities are about right, as far as these rows can tell: {sure}, a difference within two standard "
             f"errors (2 × {100 * error:.1f} %)."
         )
@@ -189,5 +188,5 @@ def _of_classes(probabilities: npt.NDArray[np.float64], y: npt.NDArray[np.int64]
         away = (
             f"{abs(excess) / error:.1f} standard errors (of {100 * error:.1f} %)" if error else "too large for chance"
         )
-        told.append(f"It is {'too sure' if excess > 0 else 'not sure enough'}: {sure}, a difference of {away}.")
-    return told
+        sentences.append(f"It is {'too sure' if excess > 0 else 'not sure enough'}: {sure}, a difference of {away}.")
+    return sentences

@@ -1,4 +1,4 @@
-"""Columns of a table as numbers: each kind, what is refused and in which words, and JSON as their memory."""
+"""Columns of a table as numbers: each kind, refusals and their messages, and the way through JSON."""
 
 from __future__ import annotations
 

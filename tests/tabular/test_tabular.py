@@ -1,4 +1,4 @@
-"""probmix fit, predict and check: from a file to predictions, a model that is kept, and a page; mistakes in one sentence."""
+"""probmix fit, predict and check: from a file to predictions, a saved model, and a page; mistakes in one sentence."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_predictions_of_a_file(folder, capsys, tmp_path):
         assert (predicted["big"] == np.where(probabilities.iloc[:, 1] > probabilities.iloc[:, 0], "yes", "no")).all()
 
 
-def test_a_kept_model_predicts_the_same(folder, tmp_path):
+def test_a_saved_model_predicts_the_same(folder, tmp_path):
     model = TableModel.load(folder / "model")
     model.save(tmp_path / "again")
     table = frame(20)
@@ -95,9 +95,16 @@ def test_the_page_of_a_check(folder, tmp_path, capsys, model, title):
     assert main(["check", str(folder / model), str(folder / "new.csv"), "--out", str(tmp_path / "check")]) == 0
     page = (tmp_path / "check" / "check.html").read_text("utf-8")
     assert f"<h1>{title}</h1>" in page and "größe" in page and 'src="http' not in page
-    for section in ("What the model says", "How well calibrated it is", "Where it fails", "What it leans on"):
+    for section in (
+        "First predictions",
+        "How well calibrated it is",
+        "Where it does worst",
+        "Importance of the columns",
+    ):
         assert section in page
-    assert page.index(">größe<") < page.index(">kind<", page.index("What it leans on"))  # the column that matters first
+    assert page.index(">größe<") < page.index(
+        ">kind<", page.index("Importance of the columns")
+    )  # the important one first
     assert (tmp_path / "check" / "predictions.nc").exists() and page.count("data:image/png") >= 2
 
 
@@ -105,13 +112,13 @@ def page_of(model, table, folder, **options):
     return html.unescape(check_table(model, table, folder, **options).read_text("utf-8"))
 
 
-def test_the_page_says_what_it_cannot_know_and_what_the_numbers_mean(folder, tmp_path):
+def test_the_page_says_when_its_numbers_are_meaningful(folder, tmp_path):
     """It may be of the training rows: the page names the file and says when the numbers mean something."""
     table = frame(40)
     model = TableModel.load(folder / "model")
     page = page_of(model, table, tmp_path, source="new.csv")
     assert "40 rows of new.csv" in page and "rows that it was not fitted to" not in page
-    assert "only on rows that the model was not fitted to" in page and "cannot know" in page
+    assert "meaningful only on rows that the model was not fitted to" in page and "cannot know" in page
     for name in (
         "coverage of the 90 % interval",
         "width of the 90 % interval",
@@ -119,7 +126,7 @@ def test_the_page_says_what_it_cannot_know_and_what_the_numbers_mean(folder, tmp
         "CRPS",
     ):
         assert f"<td>{name}</td>" in page
-    assert "all targets" not in page and "what it says" in page
+    assert "all targets" not in page and "<th>meaning" in page
     predicted = model.predict(table)["price mean"]
     error = table["price"] - predicted
     told = f"off by {np.sqrt((error**2).mean()):.4g} (RMSE, root mean squared error) or {error.abs().mean():.4g} (MAE"
@@ -152,7 +159,7 @@ def test_the_page_of_two_classes_names_the_class(folder, tmp_path):
     assert "The most probable class is right in" in page and "<th>big predicted</th>" in page
 
 
-def test_a_second_check_leaves_no_figures_of_the_first_and_all_that_is_not_the_pages_own(folder, tmp_path):
+def test_a_second_check_leaves_no_figures_of_the_first_and_all_files_of_others(folder, tmp_path):
     (tmp_path / "mine.png").write_bytes(b"mine")
     (tmp_path / "photos").mkdir()
     for name, own, gone in (("classes", "reliability-1.png", "pit.png"), ("model", "pit.png", "reliability-1.png")):
@@ -162,7 +169,7 @@ def test_a_second_check_leaves_no_figures_of_the_first_and_all_that_is_not_the_p
     assert not list(tmp_path.glob(".partial*"))
 
 
-def test_a_page_that_names_other_files_as_its_own_removes_none_of_them(folder, tmp_path):
+def test_a_page_that_lists_files_of_others_removes_none_of_them(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "out" / "notes.txt").write_text("mine")
@@ -283,7 +290,7 @@ def test_where_nothing_stands_out_no_part_is_listed(tmp_path):
     ],
 )
 def test_the_verdict_of_densities(scale, shift, judged, density):
-    """The 500 middles of a normal law's shares, predicted by one of another width or mean."""
+    """500 equally spaced quantiles of a normal distribution, predicted by one of another width or mean."""
     y = norm.ppf((np.arange(500) + 0.5) / 500)
     predicted = GaussianMixture(np.full((1, 500), shift), scale)
     predictions = Predictions(y=y, draws=np.zeros((1, 2, 500)), densities=[predicted])

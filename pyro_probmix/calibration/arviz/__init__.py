@@ -1,1 +1,1 @@
-"""The way of predictions into ArviZ, and figures by it."""
+"""Predictions as ArviZ's data, and figures drawn by ArviZ."""

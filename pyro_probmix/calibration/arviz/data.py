@@ -1,4 +1,4 @@
-"""The way into ArviZ: InferenceData for arviz 0.x, an xarray DataTree for arviz 1.x, with the same groups and names."""
+"""Predictions as ArviZ's data: InferenceData for arviz 0.x, an xarray DataTree for 1.x, with the same groups and names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["SMALLEST_FOR_LOO", "arviz_line", "loo", "save_netcdf", "to_arviz", "write_whole"]
+__all__ = ["SMALLEST_FOR_LOO", "arviz_version", "loo", "save_netcdf", "to_arviz", "write_whole"]
 
-#: With fewer draws of the parameters the Pareto tail has too few points in one ArviZ line or the other.
+#: With fewer draws of the parameters the Pareto tail has too few points in ArviZ 0.x or 1.x.
 SMALLEST_FOR_LOO = 30
 
 
@@ -47,18 +47,18 @@ def to_arviz(predictions: Predictions) -> Any:
     from xarray import DataTree
 
     groups = _groups(predictions)
-    if arviz_line() == 0:
+    if arviz_version() == 0:
         return _arviz().InferenceData(**groups)
     return DataTree.from_dict(groups)
 
 
-def arviz_line() -> int:
+def arviz_version() -> int:
     """0 for arviz 0.x, 1 for arviz 1.x."""
     return int(_arviz().__version__.split(".")[0])
 
 
 def _arviz() -> Any:
-    """ArviZ, imported when it is needed; its lines differ in types."""
+    """ArviZ, imported when it is needed; its versions differ in types."""
     return import_module("arviz")
 
 
@@ -101,7 +101,7 @@ def _labels(rows: tuple[Any, ...]) -> np.ndarray:
 def loo(data: Any) -> Any:
     """ArviZ's leave-one-out estimate of the expected log predictive density, by Pareto-smoothed importance sampling.
 
-    It asks how the rows that were *fitted* would be predicted without each of them, so give it :func:`to_arviz` of the
+    It estimates how each row that was *fitted* would be predicted by a fit without it, so give it :func:`to_arviz` of the
     training rows. Held-out rows need no such estimate: the mean log score is one.
 
     Args:
@@ -142,7 +142,7 @@ def loo(data: Any) -> Any:
 
 
 def save_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
-    """Writes what :func:`to_arviz` gave as NetCDF; what was there before is replaced only once all is written.
+    """Writes the data of :func:`to_arviz` as NetCDF; a file that was there is replaced only once all is written.
 
     ``arviz.from_netcdf`` reads it.
 

@@ -1,4 +1,4 @@
-"""Figures of the checks, drawn by ArviZ's own functions in either line, with the axes named and the bands explained."""
+"""Figures of the checks, drawn by the functions of the installed ArviZ, with the axes named and the bands explained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_probmix.calibration.arviz.data import arviz_line, to_arviz
+from pyro_probmix.calibration.arviz.data import arviz_version, to_arviz
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.arrays import Floats
 from pyro_probmix.calibration.scores.band import CalibrationCurve
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_levels", "draw_predictive", "draw_reliability", "draw_statistic"]
 
-#: Okabe and Ito's colours, told apart with any colour vision.
+#: Okabe and Ito's colours, distinguishable with any colour vision.
 BLUE, GREY, LIGHT = "#0072B2", "#6B6B6B", "#D9D9D9"
 
 #: Data sets drawn from the predictive that a figure shows.
@@ -34,14 +34,14 @@ def draw_predictive(predictions: Predictions) -> Figure:
     if predictions.kind == "class":
         return _draw_classes(predictions)
     some = _one_chain(predictions, NUM_DRAWN)
-    count, rootogram = some.draws.shape[1], arviz_line() == 1 and some.kind == "count"
+    count, rootogram = some.draws.shape[1], arviz_version() == 1 and some.kind == "count"
     # A density needs values that differ, in the observations and in every data set drawn.
     smooth = some.kind == "continuous" and bool(np.ptp(some.y) and np.ptp(some.draws, axis=2).all())
     with _arviz() as arviz:
         data = to_arviz(some)
         if rootogram:
             axes = _axes(arviz.plot_ppc_rootogram(data, visuals={"predictive_markers": {"color": BLUE}}))
-        elif arviz_line() == 1:
+        elif arviz_version() == 1:
             kind, visuals = "kde" if smooth else "ecdf", {"predictive_dist": {"color": BLUE}}
             axes = _axes(arviz.plot_ppc_dist(data, kind=kind, num_samples=count, visuals=visuals))
         else:
@@ -53,7 +53,7 @@ def draw_predictive(predictions: Predictions) -> Figure:
 
 
 def _draw_classes(predictions: Predictions) -> Figure:
-    """The rows of each class, observed and in data sets drawn; ArviZ's lines have no figure in common for it."""
+    """The rows of each class, observed and in data sets drawn; ArviZ 0.x and 1.x have no figure in common for it."""
     from matplotlib.figure import Figure
 
     classes = range(len(predictions.classes))
@@ -74,7 +74,7 @@ def draw_levels(values: Floats, curve: CalibrationCurve, *, title: str, x: str, 
     from xarray import DataArray, Dataset, DataTree
 
     with _arviz() as arviz:
-        if arviz_line() == 0:
+        if arviz_version() == 0:
             grid = np.concatenate([[0], curve.nominal, [1]])
             line = {"color": BLUE}
             axes = _axes(arviz.plot_ecdf(values, cdf=_identity, difference=True, eval_points=grid, plot_kwargs=line))
@@ -108,7 +108,7 @@ def draw_statistic(predictions: Predictions, statistic: str, p_value: float) -> 
         if not np.ptp(drawn):  # it has no density
             axes = Figure().subplots()
             axes.axvline(drawn[0], color=BLUE, linewidth=4)
-        elif arviz_line() == 0:
+        elif arviz_version() == 0:
             axes = _axes(arviz.plot_bpv(data, kind="t_stat", t_stat=statistic, bpv=False, plot_mean=False, color=BLUE))
         else:
             visuals = {"dist": {"color": BLUE}, "observed_tstat": False}
@@ -141,7 +141,7 @@ def draw_reliability(curve: Reliability, *, title: str, x: str, y: str) -> Figur
 
 @contextmanager
 def _arviz() -> Iterator[Any]:
-    """ArviZ, without the warnings that are not for whoever looks at a figure, leaving no window and no random state."""
+    """ArviZ without the warnings about its own use; leaves no window open and the random state as it was."""
     import arviz
     from matplotlib import pyplot
 
@@ -150,7 +150,7 @@ def _arviz() -> Iterator[Any]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             # arviz 0.23 beside matplotlib 3.11
             warnings.filterwarnings("ignore", "Passing a dict or None as alias_mapping")
-            # arviz 1.x has other functions for whole numbers: which one is drawn is decided here
+            # arviz 1.x has other functions for whole numbers, and advises them; the choice is made here
             warnings.filterwarnings("ignore", r"(?s)Variables .* look (discrete|binary)")
             # its own intermediate results
             warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw dimension")
@@ -162,8 +162,8 @@ def _arviz() -> Iterator[Any]:
 
 
 def _axes(drawn: Any) -> Axes:
-    """The one pair of axes of what a function of ArviZ returned."""
-    axes: Axes = np.ravel(drawn)[0] if arviz_line() == 0 else drawn.viz["figure"].item().axes[0]
+    """The single axes of a figure that a function of ArviZ returned."""
+    axes: Axes = np.ravel(drawn)[0] if arviz_version() == 0 else drawn.viz["figure"].item().axes[0]
     return axes
 
 
@@ -201,7 +201,7 @@ def _labelled(axes: Axes, title: str, x: str, y: str | None) -> Figure:
 
 
 def _plain(text: str) -> str:
-    """A name of the user's as it is, where a dollar would start a formula."""
+    """A user's name with its dollar signs escaped, since a dollar starts a formula."""
     return text.replace("$", r"\$")
 
 

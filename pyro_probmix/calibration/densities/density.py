@@ -1,4 +1,4 @@
-"""Predictive densities as NumPy objects: what recalibration and the checks ask of one, and what they do with it."""
+"""The interface of predictive densities on NumPy arrays, and CRPS, moments and quantiles that follow from it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Density(Protocol):
         """Standard deviations, [N]."""
 
     def cdf(self, y: ArrayLike) -> Floats:
-        """The distribution functions."""
+        """The distribution functions at y."""
 
     def log_prob(self, y: ArrayLike) -> Floats:
-        """The logarithms of the densities."""
+        """The log densities at y, in nats."""
 
     def quantile(self, level: ArrayLike) -> Floats:
         """The inverse of :meth:`cdf`."""
@@ -41,7 +41,7 @@ class Density(Protocol):
         """The continuous ranked probability scores."""
 
     def nodes(self) -> Floats:
-        """Some hundreds of points that resolve the densities, sorted, [Q, N]."""
+        """Some hundreds of points at which the densities are resolved, for quadrature, sorted, [Q, N]."""
 
 
 def invert_cdf(cdf: Callable[[Floats], ArrayLike], level: ArrayLike, low: ArrayLike, high: ArrayLike) -> Floats:
@@ -68,7 +68,7 @@ def invert_cdf(cdf: Callable[[Floats], ArrayLike], level: ArrayLike, low: ArrayL
     points = np.where(np.isfinite(answer), answer, 0.0)
 
     def excess(y: Floats, place: NDArray[np.intp]) -> Floats:
-        # SciPy asks for those that are still open, the distribution functions are of all rows.
+        # SciPy asks only for the rows that are not solved yet, and the distribution functions are of all rows.
         points.flat[place] = y
         return np.asarray((np.broadcast_to(cdf(points), level.shape) - level).flat[place], dtype=np.float64)
 

@@ -34,7 +34,7 @@ class IsotonicMap:
 
 @dataclass(frozen=True)
 class RemappedDensity:
-    """Densities whose levels a map recalibrates: G(F(y)), with the density G'(F(y)) f(y), a step at each knot.
+    """Densities recalibrated by a map G of levels: distribution function G(F(y)), density G'(F(y)) f(y), a step at each knot.
 
     Args:
         base: the densities of N rows.
@@ -49,7 +49,7 @@ class RemappedDensity:
         return np.interp(self.base.cdf(y), self.levels.knots, self.levels.values)
 
     def log_prob(self, y: ArrayLike) -> Floats:
-        """The logarithms of the densities, in nats; ``y`` broadcasts with [N]."""
+        """The log densities, in nats; ``y`` broadcasts with [N]."""
         slope = np.diff(self.levels.values) / np.diff(self.levels.knots)
         cell = np.searchsorted(self.levels.knots, self.base.cdf(y), side="right") - 1
         return self.base.log_prob(y) + np.log(slope[np.minimum(cell, len(slope) - 1)])
@@ -65,12 +65,12 @@ class RemappedDensity:
 
     @property
     def mean(self) -> Floats:
-        """By quadrature, [N]."""
+        """Means, by quadrature, [N]."""
         return self._moments[0]
 
     @property
     def std(self) -> Floats:
-        """By quadrature, [N]."""
+        """Standard deviations, by quadrature, [N]."""
         return np.sqrt(self._moments[1])
 
     def crps(self, y: ArrayLike) -> Floats:
@@ -78,12 +78,12 @@ class RemappedDensity:
         return crps_on_nodes(self, y)
 
     def nodes(self) -> Floats:
-        """Those of the base, [Q, N]."""
+        """The nodes of the base, [Q, N]."""
         return self.base.nodes()
 
 
 def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None) -> IsotonicMap:
-    r"""The map from the predicted levels of validation rows to the shares of rows below, by isotonic regression.
+    r"""Fits the map from predicted levels of validation rows to the observed shares of rows below, by isotonic regression.
 
     The regression of the shares :math:`\hat F(u_i)` on the transforms :math:`u_i = F_i(y_i)` is read off at the ends and
     at J - 1 quantiles of the transforms, so that about N/J rows are in each cell and the density is positive. Within the

@@ -17,10 +17,11 @@ from pyro_probmix.calibration.scores.regression import crps_gaussian_mixture, mi
 
 __all__ = ["GaussianMixture", "Mixture", "ScipyMixture"]
 
-#: Nodes are the quantiles of so many components, so many in all, as far out as this many standard deviations of a Gaussian.
+#: Of the nodes: components whose quantiles they are, their number, and how far out they reach, in standard deviations of a
+#: Gaussian.
 MOST_COMPONENTS, NUM_NODES, WIDEST = 16, 240, 6.0
 
-#: Numbers that are worked on at once.
+#: The most numbers in one block of work.
 LARGEST_BLOCK = 1_000_000
 
 
@@ -28,7 +29,7 @@ class Mixture(ABC):
     r"""The densities :math:`\sum_m w_m\, p_m(y)` of N rows.
 
     Args:
-        weights: that sum to one over the M components, [M, N].
+        weights: of the M components, which sum to one, [M, N].
     """
 
     def __init__(self, weights: Floats) -> None:
@@ -37,7 +38,7 @@ class Mixture(ABC):
     @property
     @abstractmethod
     def means(self) -> Floats:
-        """Of the components, [M, N]."""
+        """Means of the components, [M, N]."""
 
     @property
     @abstractmethod
@@ -46,27 +47,27 @@ class Mixture(ABC):
 
     @abstractmethod
     def _cdfs(self, y: Floats) -> Floats:
-        """Of the components at y, which broadcasts with [M, N]."""
+        """Distribution functions of the components at y, which broadcasts with [M, N]."""
 
     @abstractmethod
     def _log_probs(self, y: Floats) -> Floats:
-        """Of the components at y, which broadcasts with [M, N]."""
+        """Log densities of the components at y, which broadcasts with [M, N]."""
 
     @abstractmethod
     def _quantiles(self, level: Floats) -> Floats:
-        """Of the components at levels, which broadcast with [M, N]."""
+        """Quantiles of the components at levels, which broadcast with [M, N]."""
 
     @property
     def mean(self) -> Floats:
-        """[N], in the units of the response."""
+        """Means, in the units of the response, [N]."""
         mean: Floats = (self.weights * self.means).sum(0)
         return mean
 
     @property
     def std(self) -> Floats:
-        """From the variance within plus that between the components, [N]."""
+        """Standard deviations, from the variance within the components plus that between them, [N]."""
         within_and_between = np.hypot(self.stds, self.means - self.mean)
-        # In units of the largest, so that no square is beyond what a number holds.
+        # In units of the largest, so that no square overflows.
         unit = within_and_between.max(0)
         unit = np.where((unit > 0) & np.isfinite(unit), unit, 1.0)
         std: Floats = unit * np.sqrt((self.weights * (within_and_between / unit) ** 2).sum(0))
@@ -77,7 +78,7 @@ class Mixture(ABC):
         return self._by_blocks(lambda v: (self.weights * self._cdfs(v)).sum(1), y)
 
     def log_prob(self, y: ArrayLike) -> Floats:
-        """The logarithms of the densities at ``y``, in nats, which broadcasts with [N]."""
+        """The log densities at ``y``, which broadcasts with [N], in nats."""
         return self._by_blocks(lambda v: logsumexp(np.log(self.weights) + self._log_probs(v), axis=1), y)
 
     def quantile(self, level: ArrayLike) -> Floats:
@@ -87,7 +88,7 @@ class Mixture(ABC):
             ValueError: if a level is outside of [0, 1].
         """
         level = of_unit_interval("level", level)
-        # The mixture's is between those of its components.
+        # A quantile of the mixture lies between those of its components.
         low = self._by_blocks(lambda v: self._quantiles(v).min(1), level)
         high = self._by_blocks(lambda v: self._quantiles(v).max(1), level)
         return invert_cdf(self.cdf, level, low, high)
@@ -104,7 +105,7 @@ class Mixture(ABC):
         return np.sort(each.reshape(-1, *self.weights.shape[1:]), axis=0)
 
     def _by_blocks(self, function: Callable[[Floats], Floats], values: ArrayLike) -> Floats:
-        """A function of values [B, 1, N], beside the components, to [B, N], in blocks that do not fill the memory."""
+        """Applies a function from [B, 1, N] to [B, N] in blocks of B, which bounds the memory."""
         array = np.asarray(values, dtype=np.float64)
         rows = np.broadcast_shapes(array.shape, self.weights.shape[1:])
         flat = np.broadcast_to(array, rows).reshape(-1, 1, *self.weights.shape[1:])
@@ -142,7 +143,7 @@ class GaussianMixture(Mixture):
 
     @property
     def means(self) -> Floats:
-        """Of the components, [M, N]."""
+        """Means of the components, [M, N]."""
         return self._means
 
     @property
@@ -175,7 +176,7 @@ class ScipyMixture(Mixture):
         components: a frozen distribution whose parameters have the shape [M, N].
 
     Raises:
-        ValueError: if they have another.
+        ValueError: if they have another shape.
 
     Example:
         >>> from scipy.stats import gamma
@@ -193,7 +194,7 @@ class ScipyMixture(Mixture):
 
     @property
     def means(self) -> Floats:
-        """Of the components, [M, N]."""
+        """Means of the components, [M, N]."""
         return np.asarray(self.components.mean(), dtype=np.float64)
 
     @property

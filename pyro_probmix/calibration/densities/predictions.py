@@ -1,4 +1,4 @@
-"""What a model says of rows whose responses were observed: the one thing that is checked and handed to ArviZ."""
+"""Predictions of rows whose responses were observed: the input of the checks and of ArviZ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Kind", "Predictions"]
 
 Kind = Literal["continuous", "count", "class"]
 
-#: Numbers beyond this have squares that no number holds.
+#: Squares of numbers beyond this overflow.
 LARGEST_NUMBER = 1e150
 
 
@@ -33,7 +33,7 @@ class Predictions:
         kind: ``"continuous"``, ``"count"`` or ``"class"``, of all responses.
         log_likelihood: log p(y_i | parameters), in nats, for D draws of the parameters in each member, [C, D, N]. A member
             that is a point fit has D = 1.
-        densities: the density of each response, where it is at hand: the checks then need no draws.
+        densities: the density of each response, if known: the checks then need no draws.
         probabilities: of the K classes, [N, K] or [N, T, K], for ``kind="class"``.
         x: features, [N, F].
         rows, targets, members, features, classes: names; default: numbers, for targets y0, y1, ...
@@ -41,7 +41,7 @@ class Predictions:
     Raises:
         TypeError: if something is not made of numbers.
         ValueError: if the shapes or names do not fit together, a number is not finite, or an observation or a draw is beyond
-            1e150, where squares are.
+            1e150, where squares overflow.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -113,7 +113,7 @@ class Predictions:
             object.__setattr__(self, name, value)
 
     def pit(self, target: int, *, seed: int | np.random.Generator = 0) -> Floats:
-        """The probability integral transforms of a response, exact where its density is at hand, else from draws; [N].
+        """The probability integral transforms of a response, [N]: exact if its density is known, else from draws.
 
         Raises:
             ValueError: for classes, which have no order.
@@ -125,7 +125,7 @@ class Predictions:
         return pit_of_draws(self.pooled(target), self.y[:, target], seed=generator(seed))
 
     def only(self, target: int) -> Predictions:
-        """The same rows, with one of the responses; without the log-likelihood, which is of all."""
+        """The same rows with one of the responses, without the log-likelihood, which is of all responses."""
         return Predictions(
             y=self.y[:, target],
             draws=self.draws[..., target],
@@ -196,7 +196,7 @@ def _shaped(name: str, values: ArrayLike | None, shape: tuple[int | None, ...], 
 
 
 def _named(name: str, values: Sequence[Any] | None, count: int, prefix: str = "") -> tuple[Any, ...]:
-    """As many different names as there are things; numbers after a prefix by default."""
+    """As many different names as there are things; by default a prefix and a number."""
     if values is None:
         return tuple(f"{prefix}{i}" for i in range(count))
     if len(values) != count:

@@ -18,13 +18,13 @@ from pyro_probmix.calibration.scores.classes import class_log_score, class_proba
 
 __all__ = ["RescaledDensity", "ScaleFactor", "Temperature", "fit_scale", "fit_temperature"]
 
-#: Factors are looked for between the first and the second of these, times a first guess.
+#: The search of a factor goes from the first to the second of these, times a first guess.
 SMALLEST, LARGEST = 1e-4, 1e2
 
 
 @dataclass(frozen=True)
 class RescaledDensity:
-    r"""Densities stretched about their means, :math:`F_c(y) = F(m + (y - m)/c)`; exactly densities again.
+    r"""Densities stretched about their means, :math:`F_c(y) = F(m + (y - m)/c)`; again densities.
 
     Args:
         base: the densities of N rows.
@@ -46,7 +46,7 @@ class RescaledDensity:
 
     @property
     def std(self) -> Floats:
-        """The factor times that of the base, [N]."""
+        """Standard deviations: the factor times those of the base, [N]."""
         return self.factor * self.base.std
 
     def cdf(self, y: ArrayLike) -> Floats:
@@ -54,7 +54,7 @@ class RescaledDensity:
         return self.base.cdf(self._back(y))
 
     def log_prob(self, y: ArrayLike) -> Floats:
-        """The logarithms of the densities, in nats; ``y`` broadcasts with [N]."""
+        """The log densities, in nats; ``y`` broadcasts with [N]."""
         return self.base.log_prob(self._back(y)) - math.log(self.factor)
 
     def quantile(self, level: ArrayLike) -> Floats:
@@ -67,7 +67,7 @@ class RescaledDensity:
         return self.factor * self.base.crps(self._back(y))
 
     def nodes(self) -> Floats:
-        """Those of the base, stretched, [Q, N]."""
+        """The nodes of the base, stretched, [Q, N]."""
         mean = self.base.mean
         nodes: Floats = mean + self.factor * (self.base.nodes() - mean)
         return nodes
@@ -85,7 +85,7 @@ class ScaleFactor:
 
 
 def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
-    r"""The factor by which the densities, stretched about their means, have the highest likelihood on validation rows.
+    r"""Fits the factor with the highest likelihood on validation rows, by which densities are stretched about their means.
 
     For Gaussians :math:`c^2 = \overline{z^2}`, the mean squared standardised residual, else the optimum of one variable.
 
@@ -94,8 +94,8 @@ def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
         y: their observations, [N].
 
     Raises:
-        ValueError: if the observations are not finite, do not fit the rows, or are all equal to the means, or farther from
-            them in standard deviations than a number can say.
+        ValueError: if the observations are not finite, do not fit the rows, or are all equal to the means, or so far from
+            them that the ratio to the standard deviations overflows.
 
     Warns:
         UserWarning: if the likelihood of a mixture is the same for every factor (it is left at 1), or highest at an end of
@@ -126,7 +126,7 @@ def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
 
 @dataclass(frozen=True)
 class Temperature:
-    """A temperature for class probabilities, from :func:`fit_temperature`: above 1 they were too sure."""
+    """A temperature for class probabilities, from :func:`fit_temperature`: above 1 the probabilities were too sure."""
 
     value: float
 
@@ -145,7 +145,7 @@ class Temperature:
 
 
 def fit_temperature(probabilities: ArrayLike, y: ArrayLike) -> Temperature:
-    """The temperature with which class probabilities have the highest likelihood on validation rows.
+    """Fits the temperature with which class probabilities have the highest likelihood on validation rows.
 
     Args:
         probabilities: of the K classes, [N, K].
@@ -155,7 +155,7 @@ def fit_temperature(probabilities: ArrayLike, y: ArrayLike) -> Temperature:
         ValueError: if the probabilities are none, an observation is no class, or one was ruled out.
 
     Warns:
-        UserWarning: if no temperature is the best: every row is uniform, or sure and right (the temperature is 1), or the
+        UserWarning: if there is no best temperature: every row is uniform, or sure and right (the temperature is 1), or the
             likelihood is highest at an end of the search, 1e-4 where every most probable class was observed, or 100 (the
             temperature is that end).
 
@@ -178,20 +178,20 @@ def fit_temperature(probabilities: ArrayLike, y: ArrayLike) -> Temperature:
 
 
 def _root_mean_square(residuals: Floats, std: Floats) -> float:
-    """Of the standardised residuals, whose squares may be beyond what a number holds."""
+    """The root mean square of the standardised residuals, whose squares may overflow."""
     with np.errstate(over="ignore", under="ignore"):
         z = residuals / std
         largest = float(np.abs(z).max())
         if not 0 < largest < math.inf:
             raise ValueError(
                 f"The largest residual is {np.abs(residuals).max():.3g} for standard deviations of {std.min():.3g} to "
-                f"{std.max():.3g}, expected a ratio that a number can say. Try other units, or a floor under the scale."
+                f"{std.max():.3g}, expected a ratio that does not overflow. Try other units, or a floor under the scale."
             )
         return largest * math.sqrt(np.mean((z / largest) ** 2))
 
 
 def _best_factor(name: str, loss: Callable[[float], float], guess: float) -> float:
-    """The positive number with the smallest loss; where that is at an end of the search, it says so."""
+    """The positive number with the smallest loss; warns if that is at an end of the search."""
     # A grid first, since the loss of a mixture may have several valleys.
     grid = math.log(guess) + np.linspace(math.log(SMALLEST), math.log(LARGEST), 50)
     losses = np.array([loss(math.exp(a)) for a in grid])

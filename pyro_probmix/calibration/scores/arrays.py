@@ -1,4 +1,4 @@
-"""What the checks take: NumPy arrays of numbers, checked once and named in the sentence when they are wrong."""
+"""Checks of arguments: NumPy arrays of numbers, with the name of the argument in the error."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def at_least_one(name: str, number: int, usual: int) -> int:
 
 
 def draws_of_rows(draws: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-    """Draws, [S, ...], of the predictive of observations, [...], both checked."""
+    """Checked draws of the predictive, [S, ...], and observations, [...]."""
     sample, y = finite("draws", draws), finite("y", y)
     if sample.shape[1:] != y.shape:
         raise ValueError(
@@ -108,7 +108,7 @@ def same_shape(**arrays: Floats) -> None:
 
 
 def generator(seed: int | np.random.Generator) -> np.random.Generator:
-    """A generator of its own for a number; a generator goes on where it is."""
+    """A new generator from a seed; a generator is returned as it is."""
     return np.random.default_rng(seed)
 
 

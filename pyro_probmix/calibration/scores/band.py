@@ -1,4 +1,4 @@
-"""The simultaneous confidence band of an empirical distribution function under uniformity, and the test it stands for."""
+"""The simultaneous confidence band of an empirical distribution function under uniformity, and the p-value of its test."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CalibrationCurve:
-    """The shares observed at each nominal one, with the band that holds all of them together.
+    """Observed shares at nominal levels, with their simultaneous confidence band.
 
     Attributes:
-        nominal: what a calibrated forecast has there on average, [K].
-        observed: shares of the rows, [K].
-        standard_error: of each observed share alone, from the binomial law, [K].
+        nominal: levels, the expected shares of a calibrated forecast, [K].
+        observed: shares of the rows below each level, [K].
+        standard_error: of each observed share alone, from the binomial distribution, [K].
         lower, upper: the band around the nominal shares, [K]. A calibrated forecast stays inside at all K points at once
-            with at least the level asked for.
-        probability: with which it does, exactly.
-        p_value: the probability of a curve that strays as far or farther, if the forecast is calibrated and the rows are
-            independent. It is below 1 - ``probability`` if and only if the curve leaves the band.
+            with at least the probability asked for.
+        probability: the exact probability that it does.
+        p_value: the probability of a curve at least as far from the nominal shares, if the forecast is calibrated and the
+            rows are independent. It is below 1 - ``probability`` if and only if the curve leaves the band.
     """
 
     nominal: Floats
@@ -53,7 +53,7 @@ def uniform_curve(values: ArrayLike, *, level: float = 0.95) -> CalibrationCurve
     r"""The empirical distribution function of values that are uniform on [0, 1] under calibration.
 
     At the points :math:`z_i`, the counts :math:`n \hat F(z_i)` are binomial. The band is made of their central intervals
-    with one and the same pointwise tail :math:`\tau`, the largest with which all of the counts are inside together with
+    with the same pointwise tail :math:`\tau`, the largest with which all of the counts are inside together with
     probability ``level``. That probability is computed exactly: counts of n uniform values are counts of a Poisson
     process given that it has n points, so it is a product of convolutions.
 
@@ -97,7 +97,7 @@ def _band(n: int, level: float) -> tuple[Counts, Counts, float]:
     low, high = (
         (1 - level) / (2 * NUM_POINTS),
         (1 - level) / 2,
-    )  # Bonferroni's tail is too small, the pointwise too large
+    )  # Bonferroni's tail is too small, the pointwise one too large
     while high / low > 1 + 1e-4:
         middle = np.sqrt(low * high)
         if _inside(n, *_bounds(n, middle)) >= level:
@@ -123,7 +123,7 @@ def _inside(n: int, low: Counts, high: Counts) -> float:
     if np.any(low > high):
         return 0.0
     rate = n / (NUM_POINTS + 1)
-    first, last = max(0, int(rate - 9 * rate**0.5)), int(rate + 9 * rate**0.5 + 40)  # all but 1e-16 of the law
+    first, last = max(0, int(rate - 9 * rate**0.5)), int(rate + 9 * rate**0.5 + 40)  # all but 1e-16 of the probability
     step = poisson.pmf(np.arange(first, last + 1), rate)  # new points between two neighbouring z
     reached, start = np.ones(1), 0  # probabilities of the counts start, start + 1, ...
     for least, largest in zip(low, high, strict=True):

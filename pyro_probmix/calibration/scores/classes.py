@@ -19,13 +19,13 @@ NUM_SIMULATIONS = 1000
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often an event happened among the rows that gave it about the same probability.
+    """The reliability diagram of an event: its frequency among rows with about the same predicted probability.
 
     Attributes:
         predicted: mean probability in each bin that has rows, [K].
         observed: frequency of the event there, [K].
-        standard_error: of each frequency, from the binomial law with the predicted probabilities, [K].
-        lower, upper: where 95 % of the frequencies of a calibrated forecast are, in each bin on its own, [K].
+        standard_error: of each frequency, from the binomial distribution with the predicted probabilities, [K].
+        lower, upper: where 95 % of the frequencies of a calibrated forecast are, in each bin separately, [K].
         counts: rows in each bin, [K].
     """
 
@@ -56,7 +56,7 @@ def reliability(
 
     Reference:
         Bröcker, Smith (2007). *Increasing the reliability of reliability diagrams*. Weather and Forecasting 22 (the
-        consistency band; here with the probabilities as they are, of which the law of the outcomes is exact).
+        consistency band; here each row keeps its probability, so that the distribution of the outcomes is exact).
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def reliability(
 def expected_calibration_error(
     probabilities: ArrayLike, y: ArrayLike, *, num_bins: int = 15, seed: int | np.random.Generator = 0
 ) -> Estimate:
-    r"""The mean distance between how sure and how right the most probable class is, over bins of how sure.
+    r"""The expected calibration error: the mean of |confidence - accuracy| of the most probable class over bins of confidence.
 
     .. math::
         \sum_b \frac{n_b}{N} \left| \mathrm{accuracy}_b - \mathrm{confidence}_b \right|

@@ -19,7 +19,7 @@ NUM_RESAMPLES = 400
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number from N held-out rows and its standard error, what other rows of the same law would move it by.
+    """A number from N held-out rows and its standard error: its standard deviation over samples of N rows.
 
     Attributes:
         value: the number, in the units of the score.
@@ -56,7 +56,7 @@ def mean_over_rows(scores: ArrayLike) -> Estimate:
     scores = over_rows("scores", finite("scores", scores))
     if len(scores) == 1:
         return Estimate(float(scores[0]), math.nan)
-    # In units of a power of two, which rounds nothing, so that no square is beyond what a number holds.
+    # In units of a power of two, which rounds nothing, so that no square overflows.
     power = math.frexp(float(np.abs(scores).max()))[1]
     scaled = np.ldexp(scores, -power)
     error = scaled.std(ddof=1) / math.sqrt(len(scores))
@@ -66,7 +66,7 @@ def mean_over_rows(scores: ArrayLike) -> Estimate:
 def bootstrap_error(
     statistic: Callable[[NDArray[np.intp]], float], num_rows: int, *, seed: int | np.random.Generator = 0
 ) -> float:
-    """The standard error of a statistic: its standard deviation over rows drawn again with replacement.
+    """The bootstrap standard error of a statistic: its standard deviation over rows drawn again with replacement.
 
     Args:
         statistic: of the rows with the given numbers, [N].

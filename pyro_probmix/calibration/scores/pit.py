@@ -1,4 +1,4 @@
-"""The probability integral transform of held-out rows, and what it says of intervals and quantiles."""
+"""The probability integral transform (PIT) of held-out rows; coverage, and calibration error of quantiles, from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["coverage_curve", "pit_curve", "pit_of_draws", "randomised_pit", "reg
 
 
 def randomised_pit(cdf: ArrayLike, cdf_below: ArrayLike, *, seed: int | np.random.Generator = 0) -> Floats:
-    r"""The transform of a response that has atoms, :math:`u_i = F_i(y_i^-) + v_i\,[F_i(y_i) - F_i(y_i^-)]`, v uniform.
+    r"""The randomised PIT of a response with atoms, :math:`u_i = F_i(y_i^-) + v_i\,[F_i(y_i) - F_i(y_i^-)]`, v uniform.
 
     It is uniform if and only if the forecasts are calibrated, for counts as for continuous responses, whose two values of
     F agree.
@@ -55,7 +55,7 @@ def randomised_pit(cdf: ArrayLike, cdf_below: ArrayLike, *, seed: int | np.rando
 
 
 def pit_of_draws(draws: ArrayLike, y: ArrayLike, *, seed: int | np.random.Generator = 0) -> Floats:
-    r"""The transform from draws of the predictive, :math:`u = (\#\{y^{(s)} < y\} + v\,[1 + \#\{y^{(s)} = y\}]) / (S + 1)`.
+    r"""The PIT from draws of the predictive, :math:`u = (\#\{y^{(s)} < y\} + v\,[1 + \#\{y^{(s)} = y\}]) / (S + 1)`.
 
     v is uniform, and u is exactly so for any S and any response, counts too, if the observation and the S draws are
     exchangeable.
@@ -85,7 +85,7 @@ def pit_of_draws(draws: ArrayLike, y: ArrayLike, *, seed: int | np.random.Genera
 
 
 def pit_curve(pit: ArrayLike, *, level: float = 0.95) -> CalibrationCurve:
-    """The distribution function of the transform, uniform under calibration, in its simultaneous band.
+    """The distribution function of the PIT, which is uniform under calibration, with its simultaneous band.
 
     Args:
         pit: in [0, 1], [N].
@@ -108,7 +108,7 @@ def pit_curve(pit: ArrayLike, *, level: float = 0.95) -> CalibrationCurve:
 
 
 def coverage_curve(pit: ArrayLike, *, level: float = 0.95) -> CalibrationCurve:
-    r"""The shares of rows inside of their central intervals, against the nominal ones, in a simultaneous band.
+    r"""The coverage of central intervals at each nominal level, with a simultaneous band.
 
     A row is inside of its central interval of probability p if and only if :math:`|2u - 1| \le p`, so that one transform
     gives the coverage at all levels.

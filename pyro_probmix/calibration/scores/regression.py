@@ -102,12 +102,12 @@ def mixture_weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats
 
 
 def crps_draws(draws: ArrayLike, y: ArrayLike) -> Floats:
-    r"""The continuous ranked probability score from S draws of any predictive, its fair estimate.
+    r"""The fair estimate of the continuous ranked probability score (CRPS) from S draws of any predictive.
 
     .. math::
         \frac1S \sum_s |y^{(s)} - y| - \frac{1}{2S(S-1)} \sum_{s,t} |y^{(s)} - y^{(t)}|
 
-    With S (S - 1) for S^2 in the second term its mean over draws is the predictive's own score, whatever S is, if the
+    With S (S - 1) for S^2 in the second term its mean over draws is the score of the predictive, whatever S is, if the
     draws are independent.
 
     Args:
@@ -172,7 +172,7 @@ def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: floa
 def sharpness(std: ArrayLike) -> Estimate:
     r"""The root mean variance of the forecasts, :math:`\sqrt{\overline{\sigma^2}}`, in the units of the response.
 
-    Among calibrated forecasts the sharpest is the best; on its own it says nothing of the observations. The standard error
+    Among calibrated forecasts the sharpest is the best; by itself it does not depend on the observations. The standard error
     is that of the mean variance, carried through the root (delta method).
 
     Args:
@@ -190,7 +190,7 @@ def sharpness(std: ArrayLike) -> Estimate:
         2.16 ± 0.54
     """
     std = non_negative("std", std)
-    unit = float(std.max()) or 1.0  # so that no square is beyond what a number holds
+    unit = float(std.max()) or 1.0  # so that no square overflows
     variance = mean_over_rows((std / unit) ** 2)
     root = math.sqrt(variance.value)
     return Estimate(unit * root, unit * variance.standard_error / (2 * root) if root else 0.0)

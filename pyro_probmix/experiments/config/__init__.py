@@ -1,5 +1,5 @@
-"""What decides the numbers of a run: the configuration, its grid, its checks."""
+"""The configuration of a run, its grid of alpha and beta, and its checks."""
 
-from pyro_probmix.experiments.config.config import EXPERIMENTS, TOLD, Config, read_config
+from pyro_probmix.experiments.config.config import EXPERIMENTS, PROVENANCE, Config, read_config
 
-__all__ = ["EXPERIMENTS", "TOLD", "Config", "read_config"]
+__all__ = ["EXPERIMENTS", "PROVENANCE", "Config", "read_config"]

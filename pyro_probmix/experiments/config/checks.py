@@ -1,4 +1,4 @@
-"""What a configuration may hold."""
+"""Checks of a configuration."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def check_config(config: Config) -> None:
     _require(_all_in(alphas, 0.0, strict=True), "alphas", alphas, "finite values above 0", "0.01, 0.1, 1")
     _require(_all_in(betas, 0.0, strict=False), "betas", betas, "finite values of at least 0", "0, 0.01")
     for option, values, example in (("alphas", alphas, "0.01, 0.1, 1"), ("betas", betas, "0, 0.01")):
-        told = {f"{one:g}" for one in values}  # as the labels of a grid
-        _require(len(told) == len(values), option, values, "values that differ in six digits", example)
+        labels = {f"{one:g}" for one in values}  # as the labels of a grid
+        _require(len(labels) == len(values), option, values, "values that differ in six digits", example)
     widths = list(config.widths)
     sound = min(widths, default=0) >= 1
     _require(sound, "widths", widths, "at least one width, each at least 1", "128, 32")
@@ -64,10 +64,10 @@ def check_config(config: Config) -> None:
     _require(0 <= config.dropout < 1, "dropout", config.dropout, "at least 0 and less than 1", 0.1)
 
 
-#: Seeds are multiplied to seeds of 64 bits.
+#: Seeds below it stay within 64 bits when they are multiplied into the seeds of jobs.
 _SEEDS = 10**12
 _SINGLE = np.finfo(np.float32)
-#: Defaults of numbers that every experiment has.
+#: Examples for messages.
 _DEFAULTS = {"alpha": 0.1, "learning_rate": 0.005, "bandwidth": 1.0}
 
 
@@ -84,18 +84,20 @@ def _check_names(config: Config) -> None:
     ):
         for name in names:
             if name is not None and name not in known:
-                way = "leaving it out" if known == ("mlp",) else _way(option, known[0])  # --network is for series alone
-                raise ValueError(f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try {way}.")
+                remedy = (
+                    "leaving it out" if known == ("mlp",) else _how_to_give(option, known[0])
+                )  # only series have --network
+                raise ValueError(f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try {remedy}.")
     tasks = {"toy-classification": "classification", "ablation-classification": "classification", "table": config.task}
     task = tasks.get(config.experiment, "regression")
     if config.task not in (None, task):
         raise ValueError(
             f"task is {config.task!r} for {config.experiment}, expected {task!r}. Try leaving it out, or another experiment."
         )
-    own = EXPERIMENTS[config.experiment].dataset
-    if config.experiment.startswith(("toy", "ablation")) and config.dataset != own:
+    expected = EXPERIMENTS[config.experiment].dataset
+    if config.experiment.startswith(("toy", "ablation")) and config.dataset != expected:
         raise ValueError(
-            f"dataset is {config.dataset!r} for {config.experiment}, expected {own!r}. Try leaving it out, or table."
+            f"dataset is {config.dataset!r} for {config.experiment}, expected {expected!r}. Try leaving it out, or table."
         )
     repeated = [name for name in config.methods if config.methods.count(name) > 1]
     if repeated:
@@ -106,15 +108,15 @@ def _check_names(config: Config) -> None:
 
 def _require(sound: bool, option: str, value: object, expected: str, example: object) -> None:
     if not sound:
-        raise ValueError(f"{option} is {value}, expected {expected}. Try {_way(option, example)}.")
+        raise ValueError(f"{option} is {value}, expected {expected}. Try {_how_to_give(option, example)}.")
 
 
 def _all_in(values: Sequence[float], lowest: float, strict: bool) -> bool:
     return bool(values) and all(lowest < one < math.inf or (one == lowest and not strict) for one in values)
 
 
-def _way(option: str, example: Any) -> str:
-    """How to give an example: as an option where there is one, else as a line of a file."""
+def _how_to_give(option: str, example: Any) -> str:
+    """An example of a value: with its option if there is one, else with its name in a file."""
     inside = (
         "learning_rate",
         "bandwidth",

@@ -9,22 +9,22 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-__all__ = ["EXPERIMENTS", "TOLD", "Config", "read_config"]
+__all__ = ["EXPERIMENTS", "PROVENANCE", "Config", "read_config"]
 
-#: What a run's ``config.json`` tells beside its configuration.
-TOLD = ("ran_on", "choices", "methods_in_full", "versions", "sha256")
+#: The keys of a run's ``config.json`` beside its configuration: where, with which versions and from which file it ran.
+PROVENANCE = ("ran_on", "choices", "methods_in_full", "versions", "sha256")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run's numbers; ``config.json`` spells all of it out.
+    """The configuration of a run: everything that its numbers depend on; ``config.json`` holds all of it.
 
     Attributes:
         experiment: a name in ``EXPERIMENTS``.
         dataset: the data set; for ``uci`` and ``stocks`` also several, separated by commas; for ``table`` a scikit-learn set
             or the path of a file.
         target: the target column of a file, or several, separated by commas.
-        task: ``"regression"`` or ``"classification"``; None lets a table decide.
+        task: ``"regression"`` or ``"classification"``; None chooses by the target.
         methods: names in ``METHODS``; none is replaced by all that the experiment compares.
         splits: the seeds, or numbers of the published splits.
         chunk: how many splits train together, and so share a stream of random numbers; None for all.
@@ -37,14 +37,14 @@ class Config:
         mixing_layer: the layer whose activations are the embedding, from 1.
         activation: a name in ``ACTIVATIONS``.
         dropout: probability of dropping a hidden unit.
-        alpha: both shapes of the Beta law of the weight.
+        alpha: both parameters of the Beta distribution of the mixing weight.
         beta: spread of the label kernels, on the standardised target; None is 0 in regression, 0.01 for classes.
-        graph: the graph of all methods that have one; None leaves each its own.
+        graph: the graph of all methods that have one; None is the default graph of each method.
         neighbors: K of the neighbour graph.
         bandwidth: of the label-kernel graph, in standardised units.
         criterion: ``"expected"``, ``"log-expected"`` or ``"beta-nll"``.
         particles: K of the criterion.
-        labels: ``"sample"`` or ``"expected"``; None takes the expectation for classes at beta = 0, where the pooled
+        labels: ``"sample"`` or ``"expected"``; None is the expectation for classes at beta = 0, where the pooled
             kernels are degenerate, and draws elsewhere.
         num_samples: draws of an embedding in a prediction.
         validation_samples: the same in the validation NLL of each epoch.
@@ -129,13 +129,13 @@ EXPERIMENTS: dict[str, Config] = {
 def read_config(path: str | os.PathLike[str]) -> Config:
     """The configuration in a file, as a run leaves it in ``config.json`` or as a user has edited it.
 
-    What the file leaves out is as in the experiment that it names; what a run tells beside its configuration is passed over.
+    What the file leaves out has the default of its experiment; what a run records beside its configuration is ignored.
 
     Args:
         path: a JSON object of the attributes of :class:`Config`, ``experiment`` among them.
 
     Raises:
-        ValueError: if there is no such file, or something in it is not a configuration's; the sentence names it.
+        ValueError: if there is no such file, or an entry in it is not a configuration's; the message names it.
 
     Example:
         >>> import tempfile
@@ -164,7 +164,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     kinds = get_type_hints(Config)
     given = {}
     for name, value in record.items():
-        if name in TOLD:
+        if name in PROVENANCE:
             continue
         if name not in kinds:
             raise ValueError(
@@ -173,9 +173,9 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         try:
             given[name] = _as_kind(value, kinds[name])
         except TypeError:
-            told = str(kinds[name]).removeprefix("<class '").removesuffix("'>").replace("tuple", "list")
+            kind = str(kinds[name]).removeprefix("<class '").removesuffix("'>").replace("tuple", "list")
             raise ValueError(
-                f"{os.fspath(path)!r} has {json.dumps(value)} for {name}, expected {told.replace('None', 'null')}. "
+                f"{os.fspath(path)!r} has {json.dumps(value)} for {name}, expected {kind.replace('None', 'null')}. "
                 f"Try {json.dumps(_EXAMPLES[name])}."
             ) from None
     return replace(EXPERIMENTS[experiment], **given)
@@ -187,7 +187,7 @@ _EXAMPLES: dict[str, Any] = {
 
 
 def _as_kind(value: Any, kind: Any) -> Any:
-    """A value from JSON as a type asks: a list as a tuple, a whole number as a float where one is due."""
+    """A value from JSON as the given type: a list as a tuple, a whole number as a float; raises TypeError for another type."""
     for one in get_args(kind) if isinstance(kind, UnionType) else (kind,):
         if get_origin(one) is tuple and isinstance(value, list):
             return tuple(_as_kind(element, get_args(one)[0]) for element in value)

@@ -1,4 +1,4 @@
-"""The values of alpha and beta that a method is tried with; they train together, as one more axis of replicas."""
+"""The pairs of alpha and beta that a method is trained with, together, as one more axis of replicas."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SETTINGS = ("fixed", "chosen", "grid")
 
 @dataclass(frozen=True)
 class Candidate:
-    """One try of a method.
+    """One pair of alpha and beta that a method is trained with.
 
     Attributes:
         alpha, beta: see :class:`~pyro_probmix.experiments.config.config.Config`.
-        start: number of the initial weights.
+        start: the number of its initial weights.
     """
 
     alpha: float
@@ -28,22 +28,22 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """What the results call it."""
+        """Its name in the results."""
         start = f" start={self.start}" if self.start else ""
         return f"alpha={self.alpha:g} beta={self.beta:g}{start}"
 
 
 def candidates(config: Config, method: Method) -> tuple[Candidate, ...]:
-    """What a configuration tries a method with; for the setting "chosen" the same number for each method.
+    """The candidates of a method under a configuration; for the setting "chosen" the same number for each method.
 
-    A method that fuses nothing has neither alpha nor beta: it is tried with other initial weights. One that sets an alpha of
-    its own is tried around that one, as the others are around the run's.
+    A method that fuses nothing has neither alpha nor beta; its candidates are other initial weights. For a method that fixes
+    alpha, the alphas are scaled to that one.
     """
-    own = config.alpha if method.alpha is None else method.alpha
+    alpha = config.alpha if method.alpha is None else method.alpha
     if config.setting == "fixed":
-        return (Candidate(own, config.beta or 0.0),)
-    scale = own / config.alpha if config.setting == "chosen" else 1.0
-    pairs = [Candidate(scale * alpha, beta) for beta, alpha in product(config.betas, config.alphas)]
+        return (Candidate(alpha, config.beta or 0.0),)
+    scale = alpha / config.alpha if config.setting == "chosen" else 1.0
+    pairs = [Candidate(scale * one, beta) for beta, one in product(config.betas, config.alphas)]
     if config.setting == "chosen" and method.site is None:
         return tuple(Candidate(config.alpha, config.beta or 0.0, start) for start in range(len(pairs)))
     return tuple(pairs)

@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """R splits of a task, each with its own scaling.
+    """R splits of a task, each scaled by its training rows.
 
     Attributes:
         train, validation, test: the rows.
@@ -87,7 +87,7 @@ def load_problem(config: Config) -> Problem:
     """Loads the data of a configuration and deals them into its splits.
 
     Raises:
-        ValueError: for an unknown experiment, data set or split, or data that are not sound; the sentence says which.
+        ValueError: for an unknown experiment, data set or split, or data that are not sound; the message says which.
     """
     unit = "split" if config.experiment == "uci" else "seed"
     names = tuple(f"{unit} {k}" for k in config.splits)
@@ -98,7 +98,7 @@ def load_problem(config: Config) -> Problem:
 
 
 def _tables(config: Config, seed: int) -> tuple[Table, Table, Split]:
-    """A draw of a toy law: training table, test table, and the rows of each."""
+    """One draw of a toy data set: training table, test table, and the rows of each."""
     draw = toy_regression if config.dataset == "toy-regression" else toy_classification
     train, test = draw(seed)
     rows, held_out = train_validation_split(len(train.x), seed=seed)
@@ -121,7 +121,7 @@ def _dealt(config: Config) -> list[tuple[Table, Table, Split]]:
 
 
 def _series(config: Config, names: tuple[str, ...]) -> Problem:
-    """The windows of a stock's prices, the same for each seed; scaled by the training windows, each kind of price its own."""
+    """The windows of a stock's prices, the same for each seed; each kind of price is scaled by the training windows."""
     windows = windows_of(load_prices(config.dataset, config.data_dir).to_numpy())
     rows = (windows.split.train, windows.split.validation, windows.split.test)
     y_scaler = Standardizer.fit(windows.y[rows[0], None])

@@ -21,7 +21,7 @@ TICKERS = ("GOOG", "GME", "NVDA", "RCL")
 COLUMNS = ("Open", "High", "Low", "Close")
 FIRST, LAST = "2019-01-01", "2021-01-01"  # the last one is not included
 WINDOW, HORIZON = 42, 21
-#: Seconds to wait before each further try of a download, where the server says that it was asked too often.
+#: Seconds to wait before each further try of a download, where the server limits the rate.
 PATIENCE = (5.0, 20.0, 60.0)
 
 
@@ -89,7 +89,7 @@ def windows_of(prices: FloatArray, window: int = WINDOW, horizon: int = HORIZON,
 def _before(
     last_day: np.ndarray, target_day: np.ndarray, rows: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The last share of the rows, and those before it whose targets were known when the first of it was forecast."""
+    """The rows whose targets were known when the first of the last share was forecast, and that last share."""
     later = rows[len(rows) - round(share * len(rows)) :]
     if not len(later):
         return rows[:0], later
@@ -110,7 +110,7 @@ def load_prices(ticker: str, data_dir: str | os.PathLike[str] | None = None) -> 
         One row for each trading day, in their order, dates as the index.
 
     Raises:
-        ValueError: If there are no such prices, or they are not sound; the sentence names the file and the line.
+        ValueError: If there are no such prices, or they are not sound; the message names the file and the line.
     """
     if not ticker.replace("-", "").replace(".", "").isalnum():
         raise ValueError(f"{ticker!r} is no ticker. Try one of {', '.join(TICKERS)}.")
@@ -131,7 +131,7 @@ def load_prices(ticker: str, data_dir: str | os.PathLike[str] | None = None) -> 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """The prices in a file, checked."""
+    """The checked prices of a file."""
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -180,7 +180,7 @@ def _keep(prices: pd.DataFrame, path: Path) -> None:
 
 
 def _downloaded(ticker: str, sleep: Callable[[float], None] = time.sleep) -> pd.DataFrame:
-    """The prices from Yahoo Finance; waits and tries again where it says that it was asked too often."""
+    """The prices from Yahoo Finance; waits and tries again where the server limits the rate."""
     import yfinance
     from yfinance.exceptions import YFException, YFRateLimitError
 

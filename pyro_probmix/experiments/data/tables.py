@@ -1,4 +1,4 @@
-"""A table of features and targets that is known to be sound, its splits, and the scaling that training rows decide."""
+"""A checked table of features and targets, its splits, and the scaling by training rows."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Table:
 
     Args:
         name: What the table is called in messages and results.
-        x: The features, `[n, d]`, kept as float64 in their own units. A constant column is allowed.
-        y: For regression the targets, `[n]` or `[n, d_y]`, kept as float64 in their own units (`[n, 1]` becomes `[n]`).
+        x: The features, `[n, d]`, kept as float64 in the units given. A constant column is allowed.
+        y: For regression the targets, `[n]` or `[n, d_y]`, kept as float64 in the units given (`[n, 1]` becomes `[n]`).
             For classification the labels, `[n]`, of any type; they are kept as int64 positions in `classes`.
         feature_names: A name for each column of `x`; by default `x0`, `x1`, ...
         target_names: A name for each column of `y`; by default `y`, or `y0`, `y1`, ...
@@ -208,7 +208,7 @@ def train_validation_split(n: int, fraction: float = 0.2, *, seed: int) -> tuple
 class Standardizer:
     r"""The map :math:`v \mapsto (v - m) / s` of each column, m and s the mean and standard deviation of some rows.
 
-    Fit it on training rows only. Stacked tables `[R, n, d]`, one for each replica, are each scaled by their own rows.
+    Fit it on training rows only. Stacked tables `[R, n, d]`, one for each replica, are each scaled by the rows of that replica.
 
     Args:
         mean: The columns' means, `[d]` or `[R, 1, d]`, in the columns' units.
@@ -225,7 +225,7 @@ class Standardizer:
 
     @classmethod
     def fit(cls, values: npt.ArrayLike) -> Standardizer:
-        """Take mean and scale from rows `[n]` (one column), `[n, d]`, or `[R, n, d]` (for each replica its own)."""
+        """Take mean and scale from rows `[n]` (one column), `[n, d]`, or `[R, n, d]` (for each replica)."""
         rows = np.asarray(values, dtype=np.float64)
         axis, stacked = (0, False) if rows.ndim < 3 else (-2, True)
         constant = rows.max(axis, keepdims=stacked) == rows.min(axis, keepdims=stacked)
@@ -238,5 +238,5 @@ class Standardizer:
         return (np.asarray(values, dtype=np.float64) - self.mean) / self.scale
 
     def inverse(self, values: npt.ArrayLike) -> FloatArray:
-        """From standard units back to the columns' own."""
+        """From standard units back to the columns' units."""
         return np.asarray(values, dtype=np.float64) * self.scale + self.mean

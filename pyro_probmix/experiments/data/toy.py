@@ -1,4 +1,4 @@
-"""The paper's two toy laws: a cubic to extrapolate, and three noisy rings to tell apart."""
+"""The paper's two toy data sets: a cubic regression to extrapolate, and three noisy rings to classify."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def toy_classification(seed: int, n: int = 100, n_test: int = 1000) -> tuple[Tab
     Args:
         seed: Of NumPy's generator; another seed is another training and test table.
         n: Training rows.
-        n_test: Test rows, of the same law.
+        n_test: Test rows, from the same distribution.
 
     Returns:
         The training and the test table, `x` of shape `[n, 2]`, `y` of shape `[n]` with classes 0 to 2.

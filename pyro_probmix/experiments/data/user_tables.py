@@ -1,4 +1,4 @@
-"""Tables of a user's own, from CSV or Parquet files, and scikit-learn's embedded ones by name."""
+"""Tables from a user's CSV or Parquet files, and scikit-learn's embedded ones by name."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _refuse_text(table: str, kind: str, columns: pd.DataFrame) -> None:
     refused = [name for name in columns.columns if kind_of(columns[name]) not in (*NUMBERS, "boolean")]
     if refused:
         first = columns[refused[0]]
-        row = next(iter(text_rows(first)), 0)  # dates read as numbers, and are refused all the same
+        row = next(iter(text_rows(first)), 0)  # dates can be cast to numbers, and are refused too
         advice = "leaving them out" if kind == "feature" else "a classification"
         raise ValueError(
             f"{table}: {kind} column{'s' if len(refused) > 1 else ''} {listed(refused)} cannot be read as numbers: "

@@ -1,4 +1,4 @@
-"""The report on runs: the paper's tables, claims and figures, ours beside them, as HTML and Markdown."""
+"""The report on runs: our tables, claims and figures beside the paper's, as HTML and Markdown."""
 
 from __future__ import annotations
 

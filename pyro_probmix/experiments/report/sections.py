@@ -1,4 +1,4 @@
-"""The report's parts in their order; one whose input is absent becomes one line."""
+"""The sections of the report in their order; a section without input becomes one line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from pyro_probmix.experiments.report.tables.beside import (
     beside_paper,
     beside_published,
     lowest_count,
-    place,
+    row_name,
 )
 from pyro_probmix.experiments.report.tables.paired import paired_tables
 from pyro_probmix.experiments.report.tables.records import choices_table, claims_table, runs_table
@@ -54,7 +54,7 @@ _PLACE = ["experiment", "dataset", "network", "setting"]
 def build_page(runs: Runs) -> Page:
     """The whole report of some runs, figures drawn."""
     results = _ordered(runs.results)
-    named = tabulated(results)  # what the grids say does not depend on the setting: it counts once, under the first
+    named = tabulated(results)  # results of grids do not depend on the setting: they count once, under the first
     found = {
         setting: verdicts(Evidence(scaled(results if k == 0 else named), setting))
         for k, setting in enumerate(settings_of(results) or ["fixed"])
@@ -118,11 +118,11 @@ def _summary(results: pd.DataFrame, found: dict[str, list[Verdict]]) -> Iterator
             Row((Cell(f"the paper's claims: {outcome}", kind="head"), *line, Cell(str(len(CLAIMS))), Cell("–")))
         )
     head = ("", *(f"ours, {setting}: count of measured" for setting in settings), "in the paper", "goal")
-    yield Table(head, tuple(rows), "What can be counted; each number is taken up below.", wrap=True)
+    yield Table(head, tuple(rows), "Counts; the sections below give the numbers behind each.", wrap=True)
 
 
 def _toy_figures(runs: tuple[Run, ...]) -> Iterator[Block]:
-    """The bands and regions that the runs left."""
+    """The figures of bands and regions in the runs' folders."""
     captions = {
         "bands": (
             "Figures 2 and 3 of the paper: mean and 95 % band of each method on the toy regression, first seed; shaded: where "
@@ -134,7 +134,7 @@ def _toy_figures(runs: tuple[Run, ...]) -> Iterator[Block]:
         pattern = re.compile(rf"(.*[-_])?{kind}([-_].*)?")
         found = [(run, name) for run in runs for name in run.figures if pattern.fullmatch(name)]
         if not found:
-            yield Text(f"{caption.split(':')[0]}: left out, no run left figures/{kind}.png.")
+            yield Text(f"{caption.split(':')[0]}: left out, no run has figures/{kind}.png.")
         for run, name in found:
             yield Figure(
                 _slug(f"{name}-{run.name}"), run.figures[name].read_bytes(), caption, f"{caption} Run {run.name}."
@@ -154,7 +154,7 @@ def _ablation(results: pd.DataFrame, task: str) -> Iterator[Block]:
         return
     yield Text(
         "Boxes are the middle half of the runs, whiskers reach 1.5 times its length, dots lie beyond. Axes show the bulk; how "
-        "many runs lie outside, and how far, stands in the margin. Hatched: fused with neighbours only."
+        "many runs lie outside, and how far, is in the margin. Hatched: fused with neighbours only."
     )
     first = 4 if task == "regression" else 15
     numbers = {
@@ -171,7 +171,7 @@ def _ablation(results: pd.DataFrame, task: str) -> Iterator[Block]:
 
 def _training(curves: pd.DataFrame | None) -> Iterator[Block]:
     if curves is None:
-        yield Text("Left out: no run left a curves.parquet.")
+        yield Text("Left out: no run has a curves.parquet.")
         return
     for key, part in groups(tabulated(_ordered(curves)), _PLACE):
         name, title = _named(key)
@@ -183,7 +183,7 @@ def _training(curves: pd.DataFrame | None) -> Iterator[Block]:
 
 def _calibration(calibration: pd.DataFrame | None) -> Iterator[Block]:
     if calibration is None:
-        yield Text("Left out: no run left a calibration.parquet.")
+        yield Text("Left out: no run has a calibration.parquet.")
         return
     yield Text(
         "PIT: the predictive distribution function at the observed target, uniform for a calibrated density. Shaded: the "
@@ -228,13 +228,13 @@ def _errors(errors: dict[tuple[str, ...], dict[str, float]]) -> Table:
             Cell(number(line[name], 3), best=round(line[name], 3) == lowest) if name in line else Cell("")
             for name in methods
         ]
-        rows.append(Row((Cell(place(dataset, network), kind="head"), Cell(setting, kind="head"), *numbers)))
+        rows.append(Row((Cell(row_name(dataset, network), kind="head"), Cell(setting, kind="head"), *numbers)))
     caption = "Calibration error: |coverage - nominal|, mean over the levels. ★ best of its row."
     return Table(("data set", "setting", *methods), tuple(rows), caption, heads=2)
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows by experiment, in the paper's order."""
+    """The rows, sorted by experiment in the order of the paper."""
     order = {name: k for k, name in enumerate(_ORDER)}
     places = [order.get(name, len(order)) for name in frame["experiment"]]
     return frame.assign(place=places).sort_values("place", kind="stable").drop(columns="place")
@@ -243,7 +243,7 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
 def _named(key: tuple[str, ...]) -> tuple[str, str]:
     """A figure's file name and title from experiment, data set, network and setting."""
     experiment, dataset, network, setting = key
-    return _slug("-".join((experiment, dataset, network, setting))), f"{place(dataset, network)}, {setting}"
+    return _slug("-".join((experiment, dataset, network, setting))), f"{row_name(dataset, network)}, {setting}"
 
 
 def _slug(text: str) -> str:

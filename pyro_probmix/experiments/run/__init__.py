@@ -1,1 +1,1 @@
-"""Runs: their jobs, where these run, how a job is trained and measured, the folder of results."""
+"""Runs: their jobs, the workers, training and scoring of a job, the folder of results."""

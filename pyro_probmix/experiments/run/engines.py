@@ -19,7 +19,7 @@ import joblib
 import torch
 from joblib.externals.loky import get_reusable_executor
 
-__all__ = ["BACKENDS", "Engine", "check_backend", "connect", "own_device"]
+__all__ = ["BACKENDS", "Engine", "check_backend", "connect", "worker_device"]
 
 _RAY_HINT = "Try ray start --head --port 6379, and --address HOST:6379."
 
@@ -43,7 +43,7 @@ class Engine:
 
     def map(self, function: Callable[[A], B], arguments: Iterable[A]) -> Generator[B, None, None]:
         """The values of a function, each as soon as it is there; its calls are spread over the workers."""
-        # A job takes minutes: one at a time to each worker, and none waits in a worker's queue to be lost with it.
+        # A job takes minutes: each worker gets one at a time, so that none waits in the queue of a worker that may be lost.
         parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=self.workers)
         values: Generator[B, None, None] = parallel(joblib.delayed(function)(argument) for argument in arguments)
         return values
@@ -70,22 +70,22 @@ def check_backend(backend: str, jobs: int | None) -> None:
 
 @contextmanager
 def connect(backend: str = "local", jobs: int | None = None, address: str | None = None) -> Iterator[Engine]:
-    """Connects to the workers, and lets go of them afterwards.
+    """Connects to the workers, and disconnects afterwards.
 
     Args:
         backend: a name in ``BACKENDS``.
         jobs: how many jobs at a time; by default one in this process, or as many as the cluster has workers.
-        address: of the cluster; by default the one that the backend's own settings name, or else one that is started here.
+        address: of the cluster; by default that of the backend's settings, or else a cluster that is started here.
 
     Raises:
-        ValueError: for what is not there; the sentence says what.
+        ValueError: for a backend or cluster that is not there; the message says which.
     """
     check_backend(backend, jobs)
     with BACKENDS[backend](jobs, address) as engine:
         yield engine
 
 
-def own_device(device: torch.device) -> torch.device:
+def worker_device(device: torch.device) -> torch.device:
     """The device of this worker: where there are several CUDA devices, worker k has number k modulo their count."""
     if device.type != "cuda" or torch.cuda.device_count() < 2:
         return device
@@ -120,14 +120,14 @@ def _local(jobs: int | None, address: str | None) -> Iterator[Engine]:
 
 
 def _obey_parent() -> None:
-    """Leaves Ctrl-C, which goes to all processes of a terminal, to the one that runs the sweep, and ends with that one."""
+    """Ignores Ctrl-C, which a terminal sends to all its processes, and ends this process when its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)  # it was killed, and nobody waits for this job any more
+        os._exit(1)  # the parent was killed, and nothing waits for this job any more
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -142,14 +142,14 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
         supports_return_generator = True
 
     if address and ":" in address:
-        # Ray itself would try for minutes.
+        # Ray retries for minutes where no cluster answers.
         host, port = address.rsplit("/", 1)[-1].rsplit(":", 1)
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except (OSError, ValueError):
             raise ValueError(f"there is no Ray cluster at {address!r}. {_RAY_HINT}") from None
-    own = not ray.is_initialized()
-    if own:
+    started = not ray.is_initialized()
+    if started:
         try:
             ray.init(address or "auto", logging_level="ERROR", log_to_driver=False)
         except ConnectionError:
@@ -164,14 +164,14 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Engine]:
                 f"{workers} jobs at a time were asked of a Ray cluster of {there.get('CPU', 0):.0f} CPUs. "
                 f"Try --jobs {there.get('CPU', 1):.0f}."
             )
-        # Two actors for one worker: for 1 joblib would compute in this process.
+        # Two actors for one worker, since for one joblib would compute in this process.
         actors = max(2, workers)
         arguments = {"num_cpus": workers / actors, "num_gpus": min(1.0, there.get("GPU", 0) / actors)}
         joblib.register_parallel_backend("pyro_probmix-ray", Backend)
         with joblib.parallel_config("pyro_probmix-ray", n_jobs=actors, ray_remote_args=arguments):
             yield Engine(workers, in_process=False, local=False)
     finally:
-        if own:
+        if started:
             ray.shutdown()
 
 
@@ -182,7 +182,7 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
     from joblib._dask import DaskDistributedBackend
 
     class Backend(DaskDistributedBackend):  # type: ignore[misc] # joblib is not typed
-        # joblib hears only of the tasks that came back, and would wait for ever for one that Dask has given up.
+        # joblib is told only of tasks that succeed, and would wait for ever for one that Dask has given up.
         def submit(self, func: Any, callback: Any = None) -> Any:
             future = super().submit(func, callback)
             future.add_done_callback(lambda done: callback(done.exception()) if done.exception() else None)
@@ -193,7 +193,7 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
                 raise out
             return super().retrieve_result_callback(out)
 
-        # One worker, perhaps the last that is left, is a worker still: for 1 joblib would compute in this process.
+        # For one worker joblib would compute in this process.
         def effective_n_jobs(self, n_jobs: int) -> int:
             return max(2, int(super().effective_n_jobs(n_jobs)))
 
@@ -217,5 +217,5 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Engine]:
             cluster.close()
 
 
-#: Name -> what connects to its workers.
+#: Name -> the function that connects to its workers.
 BACKENDS: dict[str, Callable[[int | None, str | None], Any]] = {"local": _local, "ray": _ray, "dask": _dask}

@@ -31,19 +31,19 @@ from pyro_probmix.models import ConditionalDensity, Method, find_method
 
 __all__ = ["Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
 
-#: So many epochs of the training curves are kept.
+#: The number of epochs of the training curves that are kept.
 KEPT_EPOCHS = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Training and measuring one method on some splits of one data set; holds all that a worker needs.
+    """Training and scoring of one method on some splits of one data set, with all that a worker needs.
 
     Attributes:
         config: of one data set, network and method, its splits those that train together.
-        method: the method itself, since a worker need not know the names that a script has registered.
+        method: the method itself, since names that a script has registered are not known in a worker.
         problem: the rows of these splits.
-        tries: the values of alpha and beta that it trains with.
+        tries: the candidates that it trains with.
     """
 
     config: Config
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Names the job in its run, and its files."""
+        """The name of the job in its run, and of its files."""
         one, splits = self.config, self.config.splits
         setting = one.setting if one.setting != "grid" else f"beta={self.tries[0].beta:g}"
         parts = (Path(one.dataset).name, one.network, one.methods[0], setting, f"{splits[0]}-{splits[-1]}")
@@ -61,11 +61,11 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Of the training noise: the run's own, and another one for each chunk of splits."""
+        """The seed of the training noise, from the run's seed and the first split."""
         return self.config.seed * 1_000_003 + self.config.splits[0]
 
     def checkpoint(self, folder: Path) -> Checkpoint:
-        """Where it keeps its state while it is in flight."""
+        """The checkpoint of its training, in a folder."""
         return Checkpoint(folder / f"{self.name}.safetensors")
 
 
@@ -88,11 +88,11 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What a job leaves, on the CPU.
+    """The outcome of a finished job, on the CPU.
 
     Attributes:
         name: the job's.
-        scored: its numbers, one record for each setting.
+        scored: a record of the numbers of each setting.
         weights: the trained density's, of the first setting.
         device: where it ran.
         warnings: category and text of the warnings on the way.
@@ -128,12 +128,12 @@ def list_jobs(config: Config) -> list[Job]:
             method = find_method(name)
             check_method(method, one, problem)
             tries = candidates(one, method)
-            # On a grid each beta is a job: a vector of them would keep a step from leaving out what beta = 0 need not do.
+            # On a grid each beta is a job, since a step with beta = 0 alone leaves work out that a vector of betas needs.
             groups = [tuple(g) for _, g in groupby(tries, lambda c: c.beta)] if one.setting == "grid" else [tries]
             for start in range(0, len(one.splits), size):
                 chosen = list(range(len(one.splits)))[start : start + size]
-                own = replace(one, methods=(name,), splits=tuple(one.splits[k] for k in chosen))
-                jobs += [Job(own, method, problem.replicas(chosen), group) for group in groups]
+                of_chunk = replace(one, methods=(name,), splits=tuple(one.splits[k] for k in chosen))
+                jobs += [Job(of_chunk, method, problem.replicas(chosen), group) for group in groups]
     return jobs
 
 
@@ -176,7 +176,7 @@ def run_job(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread of PyTorch: the parts of several are summed in another order, and a job's numbers would hang on the cores."""
+    """One thread of PyTorch, since the order of sums, and so a job's numbers, would depend on their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -204,16 +204,16 @@ def _scored(job: Job, fitted: FittedMethod, problem: Problem, validation: Tensor
         one = job.tries[index]
         density = _density(job, fitted, index)
         values, calibration = measure(density, problem, job.config.num_samples, job.seed, members)
-        own = _replicas(job, index)
+        replicas = _replicas(job, index)
         values["validation nll"] = validation[index].tolist()
-        values["best epoch"] = fitted.fit.best_epoch[own].double().reshape(splits, members).mean(1).tolist()
+        values["best epoch"] = fitted.fit.best_epoch[replicas].double().reshape(splits, members).mean(1).tolist()
         values["seconds"] = [seconds / splits / len(job.tries)] * splits
         if job.config.setting == "chosen":
             values |= {"alpha": [one.alpha] * splits, "beta": [one.beta] * splits}
             for other, nll in zip(job.tries, validation, strict=True):
                 values[f"validation nll, {other.label}"] = nll.tolist()
         label = one.label if grid else job.config.setting
-        scored.append(Scored(label, values, curves_of(fitted.fit, own, job.config.splits, members), calibration))
+        scored.append(Scored(label, values, curves_of(fitted.fit, replicas, job.config.splits, members), calibration))
     return scored
 
 
@@ -234,8 +234,8 @@ def _density(job: Job, fitted: FittedMethod, index: int) -> ConditionalDensity:
     """The density of one try's replicas."""
     if len(job.tries) == 1:
         return fitted.density
-    own = _replicas(job, index)
-    return select_replicas(fitted.density, job_density(job), range(own.start, own.stop))
+    replicas = _replicas(job, index)
+    return select_replicas(fitted.density, job_density(job), range(replicas.start, replicas.stop))
 
 
 def curves_of(fit: Fit, replicas: slice, splits: Sequence[int], members: int) -> list[tuple[int, int, float, float]]:

@@ -1,4 +1,4 @@
-"""What a trained density scores on the test rows, in the target's own units."""
+"""The scores of a trained density on the test rows, in the target's units."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def measure(
 
     Sharpness is the root of the predictive variance's mean over the rows, see :func:`~pyro_probmix.calibration.sharpness`.
 
-    Beside them, how well calibrated the predictive of each split is.
+    The second value is the calibration of the predictive of each split.
 
-    For a drawn embedding the predictive is the mixture over ``num_samples`` draws; what passing on the embedding's mean
-    scores stands beside it, as "nll (plug-in)" and so on.
+    For a drawn embedding the predictive is the mixture over ``num_samples`` draws; the scores with the embedding's
+    mean in the place of draws are "nll (plug-in)" and so on.
 
-    With M members to a split what is scored is their mixture, a deep ensemble,
+    With M members to a split their mixture is scored, a deep ensemble,
 
     .. math:: p(y \mid x) = \frac1M \sum_{m=1}^M p_m(y \mid x),
 
@@ -141,7 +141,7 @@ def _scores(
             _count(counts, largest)
             _count(correct, largest, right)
             _count(confidence, largest, largest)
-        else:  # in standard units, where digits are not lost, then to the target's own
+        else:  # in standard units, where no digits are lost, then in the target's units
             mean = own.mean(predictive.mean)
             among_members = own.mean(predictive.mean.square()) - mean.square()
             error += ((mean - y) * problem.scale).square().mean(-1).sum(-1)

@@ -1,4 +1,4 @@
-"""What a run's ``config.json`` records, and whether a folder's run is the same as another."""
+"""The record of a run in its ``config.json``, and the comparison of a folder's run with another."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from typing import Any
 import torch
 
 from pyro_probmix import __version__
-from pyro_probmix.experiments.config import TOLD, Config
+from pyro_probmix.experiments.config import PROVENANCE, Config
 from pyro_probmix.experiments.run.runner import CHOICES, graph_name
 from pyro_probmix.models import find_method
 
-#: Where a run computes and reads from, not what: it may be resumed with others.
+#: Options of where a run computes and reads from, which may differ when it is resumed.
 PLACES = ("device", "data_dir")
 
 
 def record_of(config: Config, device: str) -> dict[str, Any]:
-    """The configuration as JSON, and beside it where the run was made, with which choices, methods, versions and file."""
+    """The configuration as JSON, with its provenance: device, fixed choices, methods in full, versions, digest of the file."""
     named = {name: find_method(name) for name in config.methods}
     methods = {name: {**asdict(one), "graph": graph_name(config, one)} for name, one in named.items()}
-    told = dict(zip(TOLD, (device, CHOICES, methods, versions_of_packages(), _file_digest(config)), strict=True))
-    return _as_json(asdict(config) | told)
+    provenance = dict(
+        zip(PROVENANCE, (device, CHOICES, methods, versions_of_packages(), _file_digest(config)), strict=True)
+    )
+    return _as_json(asdict(config) | provenance)
 
 
 def check_same(path: Path, recorded: dict[str, Any], record: dict[str, Any]) -> None:
-    """Raises ValueError if a folder's run is another one: by its options, by what a method's name means, by its file."""
+    """Raises ValueError if a folder's run is another one: with other options, other methods of the same names, another file."""
     for name, value in record.items():
-        if name not in (*PLACES, *TOLD) and recorded.get(name, _DEFAULTS.get(name)) != value:
+        if name not in (*PLACES, *PROVENANCE) and recorded.get(name, _DEFAULTS.get(name)) != value:
             raise ValueError(
                 f"the folder {str(path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
                 "Try another --out."
@@ -69,7 +71,7 @@ def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _file_digest(config: Config) -> str | None:
-    """Of a user's own table; None where there is no such file."""
+    """The digest of a user's table; None where there is no such file."""
     file = Path(config.dataset)
     if config.experiment != "table" or not file.is_file():
         return None
@@ -87,8 +89,8 @@ def _as_json(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(config: Config) -> str:
-    """Of what decides on a run's numbers, by which its cells are known."""
-    # What a later version adds, at its default, makes no other run of it.
+    """The digest of the options that a run's numbers depend on, by which its cells are recognised."""
+    # Options that a later version adds leave the digest as it is while they have their defaults.
     deciding = {
         k: v
         for k, v in _as_json(asdict(config)).items()
@@ -101,8 +103,8 @@ _DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.def
 
 
 def versions_of_packages() -> dict[str, str]:
-    """Of Python and of the packages that a run's numbers hang on."""
+    """The versions of Python and of the packages that a run's numbers depend on."""
     packages = ("pyro-ppl", "numpy", "pandas", "scikit-learn")
-    # As torch itself says it, with what it was built for.
-    own = {"pyro_probmix": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    return own | {name: version(name) for name in packages}
+    # As torch says it, which includes the build, such as +cu130.
+    versions = {"pyro_probmix": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return versions | {name: version(name) for name in packages}

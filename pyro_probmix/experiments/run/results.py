@@ -1,4 +1,4 @@
-"""A run's folder: tidy results and the configuration, each written whole or not at all, and resumed from."""
+"""A run's folder: tidy results, configuration, and finished jobs, from which a run is resumed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ TABLES = {
 
 
 class RunFolder:
-    """Where a run leaves its results, ``config.json``, ``figures/*.png``, and a file for each finished job.
+    """The folder of a run: its results, ``config.json``, ``figures/*.png``, and a file for each finished job.
 
     ``cells/JOB.json`` holds a job's numbers, ``models/JOB.safetensors`` the trained weights, ``checkpoints/`` the state of
-    jobs in flight. ``results.parquet``, ``curves.parquet`` and ``calibration.parquet`` gather the numbers of all cells, see
-    ``TABLES``. A run on a folder that holds the same configuration takes what is finished from there.
+    running jobs. ``results.parquet``, ``curves.parquet`` and ``calibration.parquet`` gather the numbers of all cells, see
+    ``TABLES``. A run on a folder with the same configuration takes the finished jobs from there.
 
     Args:
         path: the folder, made if it is not there.
@@ -93,7 +93,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where jobs keep their state while they are in flight."""
+        """The folder of the checkpoints of running jobs."""
         return self.path / "checkpoints"
 
     def add(self, job: Job, finished: Finished) -> None:
@@ -107,7 +107,7 @@ class RunFolder:
             "versions": versions_of_packages(),
             "scored": [asdict(one) for one in finished.scored],
         }
-        # Last, since it is what makes the job a finished one.
+        # Last, since a job with this file counts as finished.
         self._write(f"cells/{job.name}.json", lambda path: path.write_text(json.dumps(cell) + "\n", "utf-8"))
         job.checkpoint(self.checkpoints).path.unlink(missing_ok=True)
         self._gather()  # another run on the same folder may have finished some, too
@@ -140,7 +140,7 @@ class RunFolder:
             self._write(f"{name}.parquet", partial(self.table(name).to_parquet, index=False))
 
     def _take_tables(self) -> None:
-        """The numbers of a finished run whose cells were cleared away."""
+        """Takes the numbers of a finished run from its tables, if its cells were deleted."""
         keys = ["dataset", "network", "method"]
         try:
             tables = {
@@ -149,12 +149,12 @@ class RunFolder:
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"the tables in {str(self.path)!r} cannot be read ({error}). Try another --out.") from None
         for name, job in self._known.items():
-            config, own = job.config, {}
+            config, found = job.config, {}
             for table, rows in tables.items():
                 mine = (rows[keys] == [config.dataset, config.network, config.methods[0]]).all(axis=1)
-                own[table] = list(rows[mine & rows["split"].isin(config.splits)].itertuples(index=False, name=None))
-            if {row[5] for row in own["results"]} == set(config.splits):
-                self._cells[name] = own
+                found[table] = list(rows[mine & rows["split"].isin(config.splits)].itertuples(index=False, name=None))
+            if {row[5] for row in found["results"]} == set(config.splits):
+                self._cells[name] = found
         if len(self._cells) < len(self._known):
             raise ValueError(
                 f"the folder {str(self.path)!r} holds the tables of a run without its cells, expected them to go on from. "
@@ -162,7 +162,7 @@ class RunFolder:
             )
 
     def _gather(self) -> list[Path]:
-        """Reads the cells that are new; returns the files that are none."""
+        """Reads new cells; returns the files that are not cells of this run."""
         foreign = []
         for path in sorted((self.path / "cells").iterdir()):
             if path.name.startswith(".partial-") or path.stem in self._cells:
@@ -202,7 +202,7 @@ class RunFolder:
 
 
 def _link(path: Path, target: Path) -> None:
-    """Gives a file a second name, unless that is taken."""
+    """Links a file under another name, unless that exists."""
     try:
         os.link(path, target)
     except FileExistsError:
@@ -228,8 +228,8 @@ def _rows(job: Job, scored: Sequence[Scored]) -> dict[str, list[tuple[Any, ...]]
             for split, number in zip(config.splits, numbers, strict=True):
                 rows["results"].append((*keys, split, metric, float(number)))
         rows["curves"] += [(*keys, int(split), int(epoch), float(a), float(b)) for split, epoch, a, b in one.curves]
-        for split, own in zip(config.splits, one.calibration, strict=True):
-            calibration = own if isinstance(own, Calibration) else Calibration(**own)
+        for split, counted in zip(config.splits, one.calibration, strict=True):
+            calibration = counted if isinstance(counted, Calibration) else Calibration(**counted)
             for index, count in enumerate(calibration.count):
                 classes = bool(calibration.correct)
                 more = (calibration.correct[index], calibration.confidence[index]) if classes else (0, float("nan"))

@@ -1,4 +1,4 @@
-"""A method of a configuration: its density, its graph, its training on all of the splits together."""
+"""The training of a method under a configuration: its density, its graph, all splits together."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-#: What no option changes, for the record; see docs/choices.md.
+#: Choices that no option changes, for a run's record; see docs/choices.md.
 CHOICES = {
     "optimizer": "Adam",
     "likelihood": "heteroscedastic Gaussian, or categorical, unless the method has its own",
@@ -63,7 +63,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class FittedMethod:
-    """A method's trained density and how its training went."""
+    """A method's trained density and the record of its training."""
 
     density: ConditionalDensity
     fit: Fit
@@ -98,7 +98,7 @@ def check_method(method: Method, config: Config, problem: Problem) -> None:
 
 
 def resolve(config: Config, problem: Problem) -> Config:
-    """The configuration with what the data decide filled in: task, beta, and how labels are perturbed."""
+    """The configuration with the defaults that depend on the data: task, beta, and how labels are perturbed."""
     classes = bool(problem.classes)
     beta = config.beta if config.beta is not None else 0.01 if classes else 0.0
     # Log-linear pools of one-hot labels have no normaliser: there, the expectation of Assumption 4.2.
@@ -156,11 +156,11 @@ def _one_or_all(row: tuple[int, ...]) -> Any:
 def select_replicas(
     density: ConditionalDensity, empty: ConditionalDensity, chosen: Sequence[int]
 ) -> ConditionalDensity:
-    """Some replicas of a density, put into one with as many; what is not stacked is shared by all."""
-    index, own = torch.as_tensor(chosen), empty.state_dict()
+    """Copies some replicas of a density into one with as many; weights without a replica axis are shared by all."""
+    index, target = torch.as_tensor(chosen), empty.state_dict()
     weights = {
         name: tensor
-        if tensor.shape == own[name].shape and len(chosen) != density.replicas
+        if tensor.shape == target[name].shape and len(chosen) != density.replicas
         else tensor[index.to(tensor.device)]
         for name, tensor in density.state_dict().items()
     }
@@ -236,12 +236,12 @@ def fit_method(
 
 
 def seed_of(config: Config, one: Candidate, split: int, member: int) -> int:
-    """Of a replica's initial weights; those of the first member are a single network's."""
+    """The seed of a replica's initial weights; the first member of an ensemble has that of a single network."""
     return (config.seed + one.start) * 1_000_003 + split + 10_007 * member
 
 
 def _of_each(values: Sequence[float], count: int) -> float | Tensor:
-    """A number where all are the same, which leaves work out, else one for each replica."""
+    """One number if all are the same, which saves work, else one for each replica."""
     if len(set(values)) == 1:
         return values[0]
     return torch.tensor(values).repeat_interleave(count)

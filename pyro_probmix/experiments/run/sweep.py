@@ -1,4 +1,4 @@
-"""Runs the jobs of a sweep on an engine, writes each as it finishes, and again those whose worker was lost."""
+"""Runs the jobs of a sweep on an engine: writes each as it finishes, and repeats those whose worker was lost."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
-from pyro_probmix.experiments.run.engines import Engine, own_device
+from pyro_probmix.experiments.run.engines import Engine, worker_device
 from pyro_probmix.experiments.run.jobs import Finished, Job, each_part, run_job
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.runner import choose_device
 
 __all__ = ["WorkersLost", "chunk_size", "run"]
 
-#: So many losses of a worker with no job finished between them, the last with one job alone, and that job is given up.
+#: After so many losses of a worker in a row, the last with one job alone, that job is given up.
 LARGEST_LOSSES = 3
 
 
@@ -28,7 +28,7 @@ class WorkersLost(RuntimeError):
     """Workers were lost again and again, for example for want of memory."""
 
 
-#: Pyro's handlers and PyTorch's random state are a process's own: a worker with several threads runs one job at a time.
+#: Pyro's handlers and PyTorch's random state are shared by a process: a worker with several threads runs one job at a time.
 _ONE_JOB = threading.Lock()
 
 
@@ -77,7 +77,7 @@ def chunk_size(config: Config, workers: int) -> int | None:
 
 @dataclass(frozen=True)
 class _Failed:
-    """An error of a job's own, as against that of a worker that was lost."""
+    """An error that a job raised, in contrast to the loss of its worker."""
 
     name: str
     error: Exception
@@ -87,7 +87,7 @@ class _Failed:
 def _outcomes(
     waiting: dict[str, Job], folder: RunFolder, engine: Engine, on_epoch: Callable[[Job, int, Tensor], None] | None
 ) -> Generator[Finished | _Failed, None, None]:
-    """What becomes of the waiting jobs, until none waits."""
+    """The outcome of each waiting job, as it comes."""
     if engine.in_process:
         for job in list(waiting.values()):
             device = choose_device(job.config.device)
@@ -97,8 +97,8 @@ def _outcomes(
     losses, given_up, reason = 0, [], ""
     worker = _Worker(folder.checkpoints if engine.local else None)
     while waiting:
-        # A lost worker may take the jobs of others with it. So after two losses in a row, one job runs alone: it either
-        # has the memory to itself, or is the one that kills its worker, and must not keep the others from finishing.
+        # The loss of a worker can end the jobs of others. So after two losses in a row, one job runs alone: it then has all
+        # the memory, or it is the one that kills its worker and is given up, so that the others finish.
         alone = losses == LARGEST_LOSSES - 1
         chosen = list(waiting.values())[: 1 if alone else None]
         try:
@@ -106,7 +106,7 @@ def _outcomes(
                 for value in values:
                     losses = 0
                     yield value
-        except Exception as error:  # each engine has its own exception for a worker that was lost
+        except Exception as error:  # engines differ in the exception for a worker that was lost
             losses += 1
             if losses == LARGEST_LOSSES:
                 given_up.append(waiting.pop(chosen[0].name).name)
@@ -129,7 +129,7 @@ class _Report:
 
 @dataclass(frozen=True)
 class _Worker:
-    """Runs a job in a worker's process, on its own device."""
+    """Runs a job in a worker's process, on the device of that worker."""
 
     checkpoints: Path | None  # where the worker sees the run's folder
 
@@ -137,6 +137,6 @@ class _Worker:
         with _ONE_JOB:
             try:
                 checkpoint = None if self.checkpoints is None else job.checkpoint(self.checkpoints)
-                return run_job(job, own_device(choose_device(job.config.device)), checkpoint=checkpoint)
+                return run_job(job, worker_device(choose_device(job.config.device)), checkpoint=checkpoint)
             except Exception as error:
                 return _Failed(job.name, error, traceback.format_exc())

@@ -1,4 +1,4 @@
-"""Predictions of every kind, from models that are true."""
+"""Predictions of every kind, whose models are the true ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All checks at once, in both lines of ArviZ: numbers, figures, files; and nothing else disturbed."""
+"""All checks at once, with ArviZ 0.x and 1.x: numbers, figures, files; and nothing else disturbed."""
 
 import matplotlib
 import numpy as np
@@ -45,7 +45,7 @@ def test_classes(num_classes, figures, tmp_path):
     assert set(report.bayesian_p_values["species"]) >= {"share of setosa", "share of versicolor"}
 
 
-def test_several_targets_have_their_own_files(tmp_path):
+def test_each_of_several_targets_has_its_files(tmp_path):
     predictions = cases.continuous(targets=("wind/speed $_{m", "größe 数"))
     report = check(predictions, tmp_path)
     assert {path.name for path in report.figures.values()} == {
@@ -69,7 +69,7 @@ def test_leave_one_out_if_asked_for(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_densities_and_draws_tell_the_same():
+def test_densities_and_draws_give_the_same_numbers():
     """With 600 draws a row the checks from the draws are within a standard error, or 1 %, of those from the density."""
     exact = cases.continuous(num_rows=400)
     rng = np.random.default_rng(1)
@@ -81,7 +81,7 @@ def test_densities_and_draws_tell_the_same():
 
 
 def degenerate():
-    """Rows that a plotting function may stumble over."""
+    """Rows that a plotting function may fail on."""
     rng = np.random.default_rng(0)
     ones, noise = np.ones(30), rng.normal(size=(2, 20, 30))
     yield "one value", Predictions(y=ones, draws=1 + noise)

@@ -1,4 +1,4 @@
-"""The object for ArviZ, the same in both lines: groups, names, the way through a file, leave-one-out."""
+"""The object for ArviZ, the same with ArviZ 0.x and 1.x: groups, names, the way through a file, leave-one-out."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.calibration.arviz import cases
 TWO = {"targets": ("speed", "load"), "x": np.ones((cases.ROWS, 2)), "features": ["a", "é"], "members": ["m", "n", "o"]}
 
 
-def test_it_is_what_the_installed_arviz_works_with():
+def test_the_type_is_that_of_the_installed_arviz():
     kind = "InferenceData" if int(arviz.__version__.split(".")[0]) == 0 else "DataTree"
     assert type(to_arviz(cases.continuous())).__name__ == kind
 

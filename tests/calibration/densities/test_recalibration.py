@@ -42,7 +42,7 @@ def densities():
 
 
 @pytest.mark.parametrize("name", list(densities()))
-def test_every_density_is_one(name):
+def test_every_density_integrates_to_one_and_its_functions_agree(name):
     """cdf and quantile are inverse, log_prob is the cdf's derivative and integrates to one, moments are those of it."""
     density = densities()[name]
     levels = np.linspace(0.001, 0.999, 999)[:, None]
@@ -168,14 +168,14 @@ def test_a_density_without_a_variance():
 
 @pytest.mark.parametrize("residual", [1e-200, 1e200])
 @pytest.mark.parametrize("components", [1, 2])
-def test_scale_of_residuals_whose_squares_no_number_holds(components, residual):
+def test_scale_of_residuals_whose_squares_overflow(components, residual):
     """The factor is that of the closed form, residual / sqrt(2), as for residuals of one."""
     density = GaussianMixture(np.zeros((components, 2)), 1.0)
     assert fit_scale(density, [residual, 0.0]).factor == pytest.approx(residual / math.sqrt(2), rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e200])
-def test_moments_whose_squares_no_number_holds(size):
+def test_moments_whose_squares_overflow(size):
     density = GaussianMixture(np.array([[1.0], [3.0]]) * size, size)
     assert density.std.item() == pytest.approx(math.sqrt(2) * size, rel=1e-9, abs=0)
 

@@ -32,7 +32,7 @@ def test_the_band_holds_as_many_curves_as_it_says(n, level):
 
 
 def test_probability_agrees_with_a_binomial_recursion():
-    """The law of the counts, one point after another: given k so far, the new ones are binomial among the rest."""
+    """The distribution of the counts, one point after another: given k so far, the new ones are binomial among the rest."""
     n = 30
     curve = uniform_curve(np.random.default_rng(1).uniform(size=n))
     reached, previous = np.zeros(n + 1), 0.0

@@ -64,7 +64,7 @@ def test_crps_by_quantiles_of_any_family():
 
 
 def test_crps_of_draws_is_fair():
-    """Its mean over many small sets of draws is the predictive's own score, within 3 standard errors; the plain is not."""
+    """Its mean over many small sets of draws is the predictive's score, within 3 standard errors; of the plain one not."""
     sets, size, y = 20_000, 4, 0.7
     draws = np.random.default_rng(1).normal(size=(size, sets))
     scores, exact = crps_draws(draws, np.full(sets, y)), crps_gaussian(y, 0.0, 1.0)
@@ -131,7 +131,7 @@ def test_one_row_has_no_standard_error():
 
 
 @pytest.mark.parametrize("size", [1e-250, 1e250])
-def test_standard_errors_of_scores_whose_squares_no_number_holds(size):
+def test_standard_errors_of_scores_whose_squares_overflow(size):
     scores = RNG.normal(size=30)
     for statistic, values in ((mean_over_rows, scores), (sharpness, np.abs(scores))):
         plain, scaled = statistic(values), statistic(size * values)

@@ -1,4 +1,4 @@
-"""A configuration in a file: a copy of a run's own, edited, and what is wrong in one."""
+"""A configuration in a file: a copy of a run's config.json, edited, and mistakes in it."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_a_runs_own_configuration_runs_again_with_the_same_numbers(capsys, tmp_p
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_what_a_file_leaves_out_is_as_in_the_experiment(tmp_path, experiment):
+def test_what_a_file_leaves_out_has_the_default_of_the_experiment(tmp_path, experiment):
     path = tmp_path / "own.json"
     path.write_text(json.dumps({"experiment": experiment}))
     assert read_config(path) == EXPERIMENTS[experiment]

@@ -1,4 +1,4 @@
-"""Tables, splits, scaling and the toy laws."""
+"""Tables, splits, scaling and the toy data sets."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_constant_column_has_scale_1(value: float) -> None:
     np.testing.assert_allclose(scaler.inverse(scaler.transform(np.full((2, 1), value))), value)
 
 
-def test_toy_regression_follows_its_law() -> None:
+def test_toy_regression_has_its_distribution() -> None:
     n = 20_000
     train, test = toy_regression(seed=0, n=n, n_test=n)
     assert train.x.min() >= -4 and train.x.max() <= 4 <= test.x.min() and test.x.max() <= 6
@@ -148,7 +148,7 @@ def test_toy_regression_follows_its_law() -> None:
         assert abs(noise.var() - 9) < 4 * 9 * (2 / n) ** 0.5
 
 
-def test_toy_classification_follows_its_law() -> None:
+def test_toy_classification_has_its_distribution() -> None:
     n = 30_000
     train, test = toy_classification(seed=0, n=99, n_test=n)
     np.testing.assert_array_equal(np.bincount(train.y), [33, 33, 33])

@@ -1,4 +1,4 @@
-"""A user's own tables: what is read, what is inferred, and what is refused in one sentence."""
+"""Users' tables: what is read, what is inferred, and what is refused in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as a reader gets it: the command, the page and its Markdown twin, and what is left out of them."""
+"""The report as a reader gets it: the command, the page and its Markdown twin, and what they leave out."""
 
 import json
 import os
@@ -141,8 +141,8 @@ def test_one_run_is_reported_in_its_own_folder_without_what_it_lacks(capsys, tmp
     for line in (
         "No config.json: run",
         "Table 2, NLL on the stocks: left out",
-        "Left out: no run left a curves.parquet.",
-        "Left out: no run left a calibration.parquet.",
+        "Left out: no run has a curves.parquet.",
+        "Left out: no run has a calibration.parquet.",
         "Left out: no run of ablation-regression is among these.",
     ):
         assert text.count(line) == 1, line
@@ -379,7 +379,7 @@ def test_figures_show_every_method(tmp_path):
 
 
 def test_the_report_of_the_runs_in_the_repository(tmp_path):
-    """The UCI runs that the repository holds: the counts are those of their results, worked out anew from the files."""
+    """The UCI runs that the repository holds: the counts are those of their results, computed again from the files."""
     paths = [path.parent for path in Path("results").glob("uci*/results.parquet")]
     if not paths:
         pytest.skip("the repository's results are not here")

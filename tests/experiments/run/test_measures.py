@@ -101,7 +101,7 @@ def test_one_member_is_the_density_itself():
     assert of_split(0).replicas == 1
 
 
-def test_a_member_without_finite_weights_spoils_its_own_split_alone():
+def test_a_member_without_finite_weights_spoils_its_split_alone():
     problem, density, _ = trained("ERM", "toy-regression")
     healthy, _ = measure(density, problem, num_samples=1, seed=0, members=MEMBERS)
     ill = copy.deepcopy(density)

@@ -20,7 +20,7 @@ import torch
 from pyro_probmix.cli import main
 from pyro_probmix.experiments.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.data.problem import Problem
-from pyro_probmix.experiments.run.engines import Engine, connect, own_device
+from pyro_probmix.experiments.run.engines import Engine, connect, worker_device
 from pyro_probmix.experiments.run.jobs import Job, list_jobs, run_job
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
@@ -114,7 +114,7 @@ def test_a_job_that_kills_every_worker_is_given_up_and_the_others_are_kept(tmp_p
 
 
 def test_a_run_goes_on_from_what_is_finished(alone, tmp_path):
-    """A truncated file and a stranger's are named and not read; what is computed again has the same numbers."""
+    """A truncated file and one of another run are named and not read; what is computed again has the same numbers."""
     jobs = list_jobs(SMALL)
     finish(tmp_path, SMALL, jobs)
     kept, damaged = (tmp_path / "cells" / f"{job.name}.json" for job in jobs)
@@ -150,7 +150,7 @@ def test_a_folder_with_a_foreign_configuration_is_refused(tmp_path):
         RunFolder(tmp_path, SMALL, "cpu")
 
 
-def test_a_job_uses_one_thread_so_that_its_numbers_do_not_hang_on_the_cores():
+def test_a_job_uses_one_thread_so_that_its_numbers_do_not_depend_on_the_cores():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     seen: list[int] = []
@@ -162,7 +162,7 @@ def test_a_job_uses_one_thread_so_that_its_numbers_do_not_hang_on_the_cores():
         torch.set_num_threads(before)
 
 
-def test_chunks_are_jobs_with_seeds_of_their_own(tmp_path):
+def test_chunks_are_jobs_with_different_seeds(tmp_path):
     config = replace(SMALL, methods=("ProbMix",), splits=(0, 1, 2), chunk=2, epochs=1)
     jobs = list_jobs(config)
     assert [job.config.splits for job in jobs] == [(0, 1), (2,)]
@@ -215,13 +215,13 @@ def test_a_backend_that_is_not_installed_names_its_extra(capsys, tmp_path, monke
     assert f"Try pip install 'pyro_probmix[{backend}]'" in capsys.readouterr().err
 
 
-def test_each_worker_has_a_device_of_its_own(monkeypatch):
+def test_each_worker_has_another_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("multiprocessing.current_process", lambda: type("Process", (), {"name": "LokyProcess-6"}))
-    assert own_device(torch.device("cuda")) == torch.device("cuda", 2)
-    assert own_device(torch.device("cpu")) == torch.device("cpu")
+    assert worker_device(torch.device("cuda")) == torch.device("cuda", 2)
+    assert worker_device(torch.device("cpu")) == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert own_device(torch.device("cuda")) == torch.device("cuda")
+    assert worker_device(torch.device("cuda")) == torch.device("cuda")
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])

@@ -1,4 +1,4 @@
-"""The paper's claims, and what results say to each."""
+"""The paper's claims, and the verdicts of results on them."""
 
 from pyro_probmix.experiments.report.claims.claims import CLAIMS, paper_verdicts, verdicts
 

@@ -19,7 +19,7 @@ Scores = Callable[[Evidence], pd.DataFrame]
 
 
 def number(value: float) -> str:
-    """A number in a sentence, with the digits that tell."""
+    """A number in a sentence, with two or three decimals by its size."""
     if not math.isfinite(value):
         return str(value)
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0
@@ -115,7 +115,7 @@ def first_places(
         if set(order) == set(methods):
             return Verdict("supported", (text,))
         sign = -1 if last else 1
-        gains = [_gain(frame, metric, other, own)[:2] for own in methods for other in among if other not in methods]
+        gains = [_gain(frame, metric, other, one)[:2] for one in methods for other in among if other not in methods]
         clearly = any(sign * gain > 2 * error for gain, error in gains)
         return Verdict("contradicted" if clearly else "undecided", (text,))
 
@@ -123,7 +123,7 @@ def first_places(
 
 
 def every(*checks: Check) -> Check:
-    """All of several comparisons hold: one that does not contradicts the claim, one that is open leaves it undecided."""
+    """All of several comparisons hold: a failed one contradicts the claim, an open one leaves it undecided."""
 
     def check(evidence: Evidence) -> Verdict:
         verdicts = [part(evidence) for part in checks]
@@ -146,7 +146,7 @@ def on_rows(
     need: int | None = None,
     rows: Callable[[str, str], bool] = lambda network, dataset: True,
 ) -> Check:
-    """A comparison of means holds on at least ``need`` of a table's rows (all, if None); decided as soon as it must be.
+    """A comparison of means holds on ``need`` or more rows of a table (default all); decided once missing rows cannot change it.
 
     The means of the methods that ``shown`` names are the numbers, and of two methods the paired difference too.
     """

@@ -1,4 +1,4 @@
-"""The checkable claims of the paper's sections 6.1 to 6.3 and Appendix E, held against results."""
+"""The checkable claims of the paper's sections 6.1 to 6.3 and Appendix E, and their verdicts from results."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def verdicts(evidence: Evidence) -> list[Verdict]:
-    """What some results say to each claim, in the order of ``CLAIMS``."""
+    """The verdicts of some results on each claim, in the order of ``CLAIMS``."""
     return [claim.check(evidence) for claim in CLAIMS]
 
 
 @cache
 def paper_verdicts() -> tuple[Verdict, ...]:
-    """What the paper's own tables say to each claim."""
+    """The verdicts of the paper's tables on each claim."""
     return tuple(verdicts(_paper_evidence()))
 
 
 def _paper_evidence() -> Evidence:
-    """The paper's own tables as if they were one split's results, to hold its claims against its numbers."""
+    """The paper's tables as if they were one split's results, to check its claims against its numbers."""
     cells = paper_tables()
     experiment = cells["network"].map(lambda network: "uci" if network == "mlp" else "stocks")
     return Evidence(cells.assign(experiment=experiment, setting="paper", split=0, value=cells["mean"]), "paper")

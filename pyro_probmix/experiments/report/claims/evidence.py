@@ -1,4 +1,4 @@
-"""Claims, the results that each is held against, and verdicts."""
+"""Claims, the results that decide them, and verdicts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Outcome = Literal["supported", "contradicted", "undecided", "not measured"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What numbers say to a claim: the outcome, and the numbers, one comparison a line."""
+    """The verdict on a claim: its outcome, and the numbers, one comparison a line."""
 
     outcome: Outcome
     numbers: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Evidence:
     _found: dict[tuple[str | int, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def toy(self, task: str, metric: str) -> pd.DataFrame:
-        """Scores of a toy experiment, [split, method]: its own run's, or of the ablation's cell at the fixed alpha, beta."""
-        own = self._once(("toy", task, metric), lambda: wide(self._of(f"toy-{task}", "mlp"), metric))
+        """Scores of a toy experiment, [split, method]: those of its run, or of the ablation's cell at the fixed alpha, beta."""
+        scores = self._once(("toy", task, metric), lambda: wide(self._of(f"toy-{task}", "mlp"), metric))
         alike = (0.1, 0.0 if task == "regression" else 0.01)
-        if self.setting == "fixed" and self.setting not in own:
+        if self.setting == "fixed" and self.setting not in scores:
             return self.grid(task, metric).get(alike, pd.DataFrame())
-        return own.get(self.setting, pd.DataFrame())
+        return scores.get(self.setting, pd.DataFrame())
 
     def grid(self, task: str, metric: str) -> dict[tuple[float, float], pd.DataFrame]:
         """Scores of an ablation, (alpha, beta) -> [split, method]."""
@@ -83,7 +83,7 @@ class Evidence:
         return rows if network is None else rows[rows["network"] == network]
 
     def _once(self, key: tuple[str | int, ...], make: Callable[[], _T]) -> _T:
-        """What ``make`` gives, made when it is first asked for: many claims look at the same scores."""
+        """The value of ``make``, computed once: many claims use the same scores."""
         if key not in self._found:
             self._found[key] = make()
         found: _T = self._found[key]

@@ -73,13 +73,13 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
     beside = blended_transform_factory(ax.transAxes, ax.transData)
-    for place, own in enumerate(finite, start=1):
-        note = _outside(own, low, high)
+    for place, scores in enumerate(finite, start=1):
+        note = _outside(scores, low, high)
         ax.text(1.01, place, note, transform=beside, va="center", fontsize=8)
 
 
 def _outside(values: npt.NDArray[np.float64], low: float, high: float) -> str:
-    """What a box does not show, in words for the margin."""
+    """How many values are outside of the axis, and how far, for the margin."""
     below, above = values[values < low], values[values > high]
     if len(values) and max(len(below), len(above)) == len(values):
         return f"{'▸' if len(above) else '◂'} all, median {number(float(np.median(values)))}"

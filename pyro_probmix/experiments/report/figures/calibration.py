@@ -127,7 +127,7 @@ def _names_above(ax: Axes) -> None:
         labelspacing=0.3,
     )
     legend.set_in_layout(False)  # long names would narrow the panels
-    ax.set_title("\n" * (0 if len(names) <= 3 else (len(names) - 1) // 2) + " ", fontsize=10)  # its room
+    ax.set_title("\n" * (0 if len(names) <= 3 else (len(names) - 1) // 2) + " ", fontsize=10)  # room for it
 
 
 def _line(ax: Axes, name: str, group: list[str], x: FloatArray, y: FloatArray, marker: str = "") -> None:

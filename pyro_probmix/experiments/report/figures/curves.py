@@ -1,4 +1,4 @@
-"""Training curves: what each method's validation rows and its own loss did over the epochs."""
+"""Training curves: validation NLL and training loss of each method over the epochs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def training_curves(curves: pd.DataFrame) -> Figure:
     figure, axes = panels(len(methods))
     spread = []
     for place, (ax, name) in enumerate(zip(axes, methods, strict=True)):
-        own = curves[curves["method"] == name].replace([np.inf, -np.inf], np.nan).groupby("epoch")
-        low, middle, high = (own["validation_nll"].quantile(q) for q in (0.25, 0.5, 0.75))
+        of_method = curves[curves["method"] == name].replace([np.inf, -np.inf], np.nan).groupby("epoch")
+        low, middle, high = (of_method["validation_nll"].quantile(q) for q in (0.25, 0.5, 0.75))
         colour = style_of(name).colour
         ax.fill_between(middle.index, low, high, color=colour, alpha=0.25, lw=0)
         ax.plot(middle, color=colour, lw=1.4, label="validation NLL: median, middle half of the splits")
-        ax.plot(own["train_loss"].median(), color=BAND, lw=1, ls="--", label="training loss: median")
+        ax.plot(of_method["train_loss"].median(), color=BAND, lw=1, ls="--", label="training loss: median")
         ax.set_title(plain(name), fontsize=10)
         ax.grid(alpha=0.3)
         spread.append(np.concatenate([low, high]))

@@ -1,4 +1,4 @@
-"""How a method looks in every figure: a colour for its family, dashes for its local variant."""
+"""The style of a method in every figure: a colour for its family, dashes for its local variant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["BAND", "Style", "family", "plain", "png", "style_of"]
 
-#: Okabe and Ito's colours, told apart with any colour vision.
+#: Okabe and Ito's colours, distinguishable with any colour vision.
 _COLOURS = {
     "ERM": "#000000",
     "Mix": "#E69F00",
@@ -49,17 +49,17 @@ def family(method: str) -> str:
 
 
 def style_of(method: str, place: int = 0) -> Style:
-    """The style of a method; ``place`` tells further methods of one panel apart."""
+    """The style of a method; ``place`` is its position in the panel, by which further methods differ."""
     ensemble = _MEMBERS.fullmatch(method) is not None
-    own = family(method)
-    if own not in _COLOURS:
+    name = family(method)
+    if name not in _COLOURS:
         return Style(_FURTHER[place % len(_FURTHER)], _DASHES[place % len(_DASHES)], False)
     local = method.split("x ")[-1].startswith("Loc")
-    return Style(_COLOURS[own], _DASHES[(2 if ensemble else 0) + local], local)
+    return Style(_COLOURS[name], _DASHES[(2 if ensemble else 0) + local], local)
 
 
 def plain(text: str) -> str:
-    """A name as it is, where a dollar would start a formula."""
+    """A name with its dollar signs escaped, since a dollar starts a formula."""
     return text.replace("$", r"\$")
 
 
@@ -70,6 +70,6 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing from font"
-        )  # a box stands for it: the method's name is the user's
+        )  # a user's name may have any characters; those without a glyph show as a box
         figure.savefig(buffer, dpi=dpi, format="png", metadata={"Software": None})
     return buffer.getvalue()

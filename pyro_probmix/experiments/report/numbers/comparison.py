@@ -1,4 +1,4 @@
-"""Our cells beside the paper's and the published ones: differences, counts, ranks."""
+"""Our cells beside the paper's and the published ones: means, counts, ranks."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def counts(compared: pd.DataFrame, table: int) -> pd.DataFrame:
 
 
 def rank_agreement(compared: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of our means with the paper's, over the methods of each row; no unit enters it.
+    """Spearman's rank correlation of our means with the paper's, over the methods of each row; it does not depend on units.
 
     Returns:
         columns network, dataset, setting, correlation, methods; rows of at least four methods.

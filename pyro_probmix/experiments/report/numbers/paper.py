@@ -1,4 +1,4 @@
-"""The paper's tables, the published NLLs, and the units in which ours stand beside them."""
+"""The paper's tables, the published NLLs, and the units in which our numbers are compared with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders read back: results, configurations, curves, calibration counts and the runs' own figures."""
+"""Reading run folders: results, configurations, curves, calibration counts, and the figures that runs drew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_probmix.experiments.run.results import COLUMNS
 
 __all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
 
-#: What tells one trained method from another.
+#: The columns that identify a trained method.
 KEYS = ["experiment", "dataset", "network", "method", "setting"]
 
 _NUMBERS = {
@@ -35,16 +35,16 @@ _NUMBERS = {
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one folder holds.
+    """The contents of one run folder.
 
     Attributes:
         path: the folder.
-        name: what the report calls it: the folder's name, or its whole path where two have the same.
+        name: in the report: the folder's name, or its whole path if two have the same name.
         results: columns ``COLUMNS``, one row a number.
         config: ``config.json``, or None.
         curves: columns KEYS, split, epoch, train_loss, validation_nll, or None.
         calibration: columns KEYS, split, bin, count, and for classes correct and confidence, or None.
-        figures: the run's own figures, by name without the suffix.
+        figures: the figures that the run drew, by name without the suffix.
     """
 
     path: Path
@@ -141,7 +141,7 @@ def _picture(path: Path) -> Path:
 
 
 def _named(runs: list[Run]) -> tuple[Run, ...]:
-    """The runs, those of one folder name told apart by their parents."""
+    """The runs, with whole paths as names where two folders have the same name."""
     names = [run.name for run in runs]
     return tuple(
         replace(run, name=run.path.resolve().as_posix().strip("/")) if names.count(run.name) > 1 else run
@@ -206,8 +206,8 @@ def _config(path: Path) -> dict[str, Any] | None:
         raise ValueError(f"{str(path)!r} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
     for name, kind in (("experiment", str), ("epochs", int), ("versions", dict)):
         if not isinstance(config.get(name), kind):
-            told = json.dumps(config.get(name))
-            raise ValueError(f"{str(path)!r} has {told} for {name}, expected a run's record. Try moving it away.")
+            value = json.dumps(config.get(name))
+            raise ValueError(f"{str(path)!r} has {value} for {name}, expected a run's record. Try moving it away.")
     return config
 
 

@@ -1,4 +1,4 @@
-"""What the report counts and compares: pure functions of tidy results."""
+"""Counts and comparisons of the report: pure functions of tidy results."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def counterpart(method: str) -> str | None:
-    """What a method is measured against, beside ERM: the same without densities, or an ensemble's member.
+    """The reference of a method beside ERM: the same method without densities, or an ensemble's member.
 
     Example:
         >>> counterpart("M-ProbMix"), counterpart("5x ProbMix"), counterpart("ERM")
@@ -149,8 +149,8 @@ def ablation(results: pd.DataFrame, experiment: str, metric: str) -> dict[tuple[
         metric: one of the results', or ``"mse"``, the square of "rmse".
 
     Returns:
-        (alpha, beta) -> scores, [split, method]; by beta, then alpha. What alpha and beta do not enter (ERM) may have been
-        run once, under a setting with a name: it then stands in each cell.
+        (alpha, beta) -> scores, [split, method]; by beta, then alpha. A method without alpha and beta (ERM) may have been
+        run once, under a setting with a name: its scores are then in each cell.
     """
     scores = wide(results[(results["experiment"] == experiment) & (results["network"] == "mlp")], metric)
     named = {s: frame for s, frame in scores.items() if grid_values(s) is None}

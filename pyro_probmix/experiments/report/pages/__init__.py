@@ -1,1 +1,1 @@
-"""What a page is made of, and its HTML and Markdown."""
+"""The parts of a page, and its HTML and Markdown."""

@@ -1,4 +1,4 @@
-"""What a page is made of, before it becomes HTML or Markdown."""
+"""The parts of a page, from which HTML and Markdown are made."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Cell:
     """A table's cell.
 
     Attributes:
-        text: what it says.
-        small: beside or below it in small print, for example the spread.
+        text: of the cell.
+        small: text beside or below it in small print, for example the spread.
         lines: further lines in small print.
         best: whether it is the best of its row.
         mark: a sign after the text.
-        kind: "", "head", "paper" or "further", how it is set.
+        kind: "", "head", "paper" or "further", which decides its style.
     """
 
     text: str
@@ -69,7 +69,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: its file's name without the suffix, its PNG, what it shows in words, its caption."""
+    """A picture: its file's name without the suffix, its PNG, a description (alt text), its caption."""
 
     name: str
     png: bytes = field(repr=False)
@@ -119,7 +119,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def spread(value: float, digits: int = 2) -> str:
-    """A standard deviation or error behind its mean, nothing where there is none."""
+    """A standard deviation or error behind its mean, an empty text if there is none."""
     return f"± {number(value, digits)}" if value == value else ""
 
 

@@ -45,7 +45,7 @@ def _data_uri(png: bytes) -> Markup:
 
 
 def _escaped(text: str) -> str:
-    """Text whose characters mean nothing to Markdown."""
+    """Text with the characters escaped that mean something in Markdown."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
 
 

@@ -1,1 +1,1 @@
-"""Tables of a report: ours beside the paper's, paired differences, scores, what was run."""
+"""Tables of a report: our numbers beside the paper's, paired differences, scores, the runs."""

@@ -18,7 +18,7 @@ from pyro_probmix.experiments.report.numbers.paper import (
 from pyro_probmix.experiments.report.numbers.tidy import groups, in_order, settings_of
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text, diverged, number, spread
 
-__all__ = ["GOALS", "PUBLISHED_GOAL", "beside_paper", "beside_published", "lowest_count", "place"]
+__all__ = ["GOALS", "PUBLISHED_GOAL", "beside_paper", "beside_published", "lowest_count", "row_name"]
 
 #: The project's goals for cells that are no worse than the paper's, by table.
 GOALS = {1: 70, 3: 60}
@@ -28,13 +28,13 @@ PUBLISHED_GOAL = 5
 _NETWORKS = {"lstm": "LSTM", "transformer": "Transformer"}
 
 
-def place(dataset: str, network: str) -> str:
-    """A row's name: the data set, and the network where it is not the MLP."""
+def row_name(dataset: str, network: str) -> str:
+    """The name of a row: the data set, and the network if it is not the MLP."""
     return dataset if network == "mlp" else f"{dataset}, {_NETWORKS.get(network, network)}"
 
 
 def beside_paper(results: pd.DataFrame, table: int) -> list[Block]:
-    """One of the paper's tables, ours beside its cells, with what can be counted; one line where we have none."""
+    """One of the paper's tables with our numbers below its cells, and counts; one line without such results."""
     compared = comparison(results, table)
     experiment, _, title = TABLES[table]
     if compared.empty:
@@ -82,7 +82,7 @@ def _group(part: pd.DataFrame, columns: list[str], table: int, settings: list[st
         else Cell("", kind="paper")
         for name in columns
     ]
-    yield Row((Cell(place(dataset, network) + dagger, kind="head"), Cell("paper", kind="head"), *cells))
+    yield Row((Cell(row_name(dataset, network) + dagger, kind="head"), Cell("paper", kind="head"), *cells))
     for setting in settings:
         ours = part[part["setting"] == setting].set_index("method")
         if len(ours):
@@ -92,7 +92,7 @@ def _group(part: pd.DataFrame, columns: list[str], table: int, settings: list[st
 
 
 def _best(means: pd.Series, columns: list[str]) -> set[str]:
-    """The lowest of the paper's methods, and a further method that is lower than all of those; ties as shown."""
+    """The lowest of the paper's methods, and any further method that is lower still; ties as the rounded numbers show."""
     rounded = means.dropna().round(2)
     own = rounded[[name for name in rounded.index if name in METHODS]]
     best = set(own[own == own.min()].index)
@@ -126,7 +126,7 @@ def _counted(compared: pd.DataFrame, table: int) -> list[str]:
         )
     ranks = rank_agreement(compared)
     for (setting,), part in groups(ranks, ["setting"]):
-        names = [place(dataset, network) for dataset, network in zip(part["dataset"], part["network"], strict=True)]
+        names = [row_name(dataset, network) for dataset, network in zip(part["dataset"], part["network"], strict=True)]
         each = "; ".join(f"{name} {value:.2f}" for name, value in zip(names, part["correlation"], strict=True))
         lines.append(
             f"Setting {setting}: rank correlation (Spearman) of our order of the methods with the paper's: {each}."
@@ -135,10 +135,10 @@ def _counted(compared: pd.DataFrame, table: int) -> list[str]:
 
 
 def _notes(compared: pd.DataFrame, table: int) -> list[str]:
-    """In which units the two stand beside each other."""
+    """Notes on the units of the comparison, and on what is missing."""
     notes = []
     absent = [
-        place(dataset, network)
+        row_name(dataset, network)
         for network, dataset in _of_paper(table)[["network", "dataset"]].drop_duplicates().itertuples(index=False)
         if not ((compared["network"] == network) & (compared["dataset"] == dataset)).any()
     ]
@@ -182,7 +182,7 @@ def lowest_count(published: pd.DataFrame, setting: str) -> tuple[int, int]:
 
 
 def beside_published(results: pd.DataFrame) -> list[Block]:
-    """Our lowest NLL of each UCI set beside those published on the same splits; one line where we have none."""
+    """Our lowest NLL of each UCI set beside those published on the same splits; one line without such results."""
     ours = published_comparison(results)
     if ours.empty:
         return [Text("Left out: no run of the UCI sets is among these.")]

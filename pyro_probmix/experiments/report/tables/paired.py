@@ -17,7 +17,7 @@ from pyro_probmix.experiments.report.numbers.tidy import (
     tabulated,
 )
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text, number, spread
-from pyro_probmix.experiments.report.tables.beside import place
+from pyro_probmix.experiments.report.tables.beside import row_name
 from pyro_probmix.experiments.report.tables.scores import LABELS
 
 __all__ = ["paired_tables"]
@@ -67,7 +67,7 @@ def _paired(
                 line.append(cell)
                 for k_th, hit in enumerate((cell.kind == "ahead", cell.kind == "behind", pair in gaps)):
                     tally[setting][pair][k_th] += int(hit)
-            head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+            head = Cell(row_name(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
             rows.append(Row((*head, *line), first=k == 0))
     for k, (setting, tallied) in enumerate(tally.items()):
         line = [Cell(f"● {ahead}  ○ {behind}", f"of {total}") for ahead, behind, total in tallied.values()]

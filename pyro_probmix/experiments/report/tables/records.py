@@ -1,4 +1,4 @@
-"""What was run, with which options, and what the runs say to the claims, as tables."""
+"""Tables of the runs, their options, and the verdicts on the claims."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pyro_probmix.experiments.report.claims.evidence import Verdict
 from pyro_probmix.experiments.report.numbers.reading import Run
 from pyro_probmix.experiments.report.numbers.tidy import settings_of
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text
-from pyro_probmix.experiments.report.tables.beside import place
+from pyro_probmix.experiments.report.tables.beside import row_name
 
 __all__ = ["choices_table", "claims_table", "runs_table"]
 
 
 def runs_table(runs: Sequence[Run]) -> list[Block]:
-    """What was run: one row for each folder."""
+    """The table of the runs, one row for each folder."""
     rows = []
     for run in runs:
         config, results = run.config or {}, run.results
@@ -32,7 +32,7 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
                 (
                     Cell(run.name, kind="head"),
                     Cell(", ".join(results["experiment"].unique())),
-                    Cell("; ".join(place(d, n) for d, n in _distinct(results, ["dataset", "network"]))),
+                    Cell("; ".join(row_name(d, n) for d, n in _distinct(results, ["dataset", "network"]))),
                     Cell(", ".join(settings)),
                     Cell(str(results["method"].nunique())),
                     Cell(str(results["split"].nunique())),
@@ -46,7 +46,7 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
     blocks: list[Block] = [Table(head, tuple(rows), "The runs of this report.", wrap=True)]
     bare = [run.name for run in runs if run.config is None]
     if bare:
-        blocks.append(Text(f"No config.json: {', '.join(bare)}; what it says is left out."))
+        blocks.append(Text(f"No config.json: {', '.join(bare)}; its entries are left out."))
     return blocks
 
 
@@ -57,10 +57,10 @@ def _epochs(config: Mapping[str, Any]) -> str:
 
 
 def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
-    """Each claim, what the paper's own tables say to it, and what ours do under each setting.
+    """The table of the claims: the verdict by the paper's tables, and by ours under each setting.
 
     Args:
-        found: setting -> what :func:`~pyro_probmix.experiments.report.claims.claims.verdicts` gives.
+        found: setting -> verdicts, from :func:`~pyro_probmix.experiments.report.claims.claims.verdicts`.
     """
     rows, left_out = [], []
     for claim, theirs, *ours in zip(CLAIMS, paper_verdicts(), *found.values(), strict=True):
@@ -72,8 +72,8 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
         head = Cell(claim.id, claim.where, kind="head")
         rows.append(Row((head, Cell(claim.text, lines=rule), paper, *map(_verdict, ours))))
     lines: list[Block] = []
-    for setting, own in found.items():
-        counter = Counter(verdict.outcome for verdict in own)
+    for setting, verdicts in found.items():
+        counter = Counter(verdict.outcome for verdict in verdicts)
         lines.append(
             Text(
                 f"Setting {setting}: {counter['supported']} of {len(CLAIMS)} claims supported, {counter['contradicted']} "
@@ -85,9 +85,9 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
     note = Text(
         "Undecided: the numbers point either way within two standard errors of the paired difference, or data sets are missing "
         "whose numbers could change the outcome. Claims on rows of Tables 1 to 4 (U, S) count rows by which mean is lower, as "
-        "the paper does, however small the difference; where its standard error is as large, the row says little. "
-        "The paper's column holds each claim against the paper's own Tables 1 to 4; it gives no numbers for the toys. "
-        "What the grids of the ablations say stands under the first setting. "
+        "the paper does, however small the difference; where its standard error is as large, the row is weak evidence. "
+        "The paper's column checks each claim against the paper's Tables 1 to 4; it gives no numbers for the toys. "
+        "Verdicts by the grids of the ablations are under the first setting. "
         '"±" is the standard error of a paired difference.'
     )
     columns = ("", "claim", "the paper's tables", *(f"ours, {setting}" for setting in found))
@@ -106,7 +106,7 @@ def _verdict(verdict: Verdict) -> Cell:
 
 
 def choices_table(runs: Sequence[Run]) -> list[Block]:
-    """Every option of every run, as ``config.json`` has it."""
+    """The options of every run, from its ``config.json``."""
     left_out = {"methods", "splits", "methods_in_full", "versions"}
     records = {run.name: _flat(run.config, left_out) for run in runs if run.config}
     if not records:

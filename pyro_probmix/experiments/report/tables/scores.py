@@ -16,7 +16,7 @@ from pyro_probmix.experiments.report.numbers.tidy import (
     tabulated,
 )
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text, diverged, number, spread
-from pyro_probmix.experiments.report.tables.beside import place
+from pyro_probmix.experiments.report.tables.beside import row_name
 
 __all__ = ["LABELS", "chosen_table", "cost_table", "embedding_table", "other_scores"]
 
@@ -24,14 +24,14 @@ LABELS = {"nll": "NLL", "rmse": "RMSE", "accuracy": "accuracy"}
 
 
 def other_scores(results: pd.DataFrame) -> list[Block]:
-    """Scores of the data sets that the paper has no table for: the toys, and users' tables."""
+    """Scores of the data sets that the paper has no table for: the toys and users' tables."""
     known = set(zip(paper_tables()["dataset"], paper_tables()["network"], strict=True))
     rows = tabulated(results)
     rows = rows[rows["metric"].isin(LABELS)]
     new = [pair not in known for pair in zip(rows["dataset"], rows["network"], strict=True)]
     rows = rows[np.array(new, dtype=bool)]
     if rows.empty:
-        return [Text("Left out: no run of a toy or of a table of your own is among these.")]
+        return [Text("Left out: no run of a toy or of a table of yours is among these.")]
     methods = in_order(rows["method"])
     lines = []
     summed = cells(rows)
@@ -42,7 +42,7 @@ def other_scores(results: pd.DataFrame) -> list[Block]:
                 part = group[(group["metric"] == metric) & (group["setting"] == setting)].set_index("method")
                 if len(part):
                     head = (
-                        Cell(place(dataset, network) if first else "", kind="head"),
+                        Cell(row_name(dataset, network) if first else "", kind="head"),
                         Cell(f"{LABELS[metric]}, {setting}", kind="head"),
                     )
                     lines.append(Row((*head, *_scores(part, methods, metric)), first=first))
@@ -92,7 +92,7 @@ def embedding_table(results: pd.DataFrame) -> list[Block]:
                     else Cell("")
                     for name in methods
                 ]
-                head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+                head = Cell(row_name(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
                 lines.append(Row((*head, *line), first=k == 0))
         caption = f"{label}: the mixture over draws of the embedding / its mean passed on; mean over the splits."
         blocks.append(Table(("data set", "setting", *methods), tuple(lines), caption, heads=2))
@@ -100,12 +100,12 @@ def embedding_table(results: pd.DataFrame) -> list[Block]:
 
 
 def chosen_table(results: pd.DataFrame) -> list[Block]:
-    """Which alpha and beta the validation rows chose, for each data set and method; nothing where none were chosen."""
+    """The alpha and beta that the validation rows chose, for each data set and method; no table if none were chosen."""
     rows = tabulated(results)
     values = rows[rows["metric"].isin(["alpha", "beta"])]
     if values.empty:
         return []
-    # What fuses nothing has no alpha: it was tried with other initial weights.
+    # Methods that fuse nothing have no alpha: their candidates were other initial weights.
     starts = rows[
         rows["metric"].str.startswith("validation nll, ") & rows["metric"].str.contains("start=", regex=False)
     ]
@@ -125,9 +125,9 @@ def chosen_table(results: pd.DataFrame) -> list[Block]:
                 texts = [f"α {a:g}, β {b:g}" for a, b in found.index]
                 counted = tuple(f"{text} on {count} splits" for text, count in zip(texts, found, strict=True))
                 line.append(Cell(texts[0]) if len(texts) == 1 else Cell("differs", lines=counted))
-            head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+            head = Cell(row_name(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
             lines.append(Row((*head, *line), first=k == 0))
-    caption = "What the validation rows chose: α and β, or the best of as many initial weights."
+    caption = "α and β as chosen by the validation rows, or the best of as many initial weights."
     return [Table(("data set", "setting", *methods), tuple(lines), caption, heads=2)]
 
 
@@ -150,7 +150,7 @@ def cost_table(results: pd.DataFrame) -> list[Block]:
                 else Cell("")
                 for name in methods
             ]
-            head = Cell(place(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
+            head = Cell(row_name(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
             lines.append(Row((*head, *line), first=k == 0))
     caption = (
         "Seconds a split (all splits train together: their time, divided by their number), and the median best epoch."

@@ -1,4 +1,4 @@
-"""What the report counts and compares, against numbers that can be worked out by hand."""
+"""Counts and comparisons of the report, against numbers worked out by hand."""
 
 from typing import Any
 
