@@ -146,7 +146,7 @@ def on_rows(
     need: int | None = None,
     rows: Callable[[str, str], bool] = lambda network, dataset: True,
 ) -> Check:
-    """A comparison of means holds on ``need`` or more rows of a table (default all); decided once missing rows cannot change it.
+    """A comparison of means holds on ``need`` or more rows of a table (default all), whatever rows are still missing.
 
     The means of the methods that ``shown`` names are the numbers, and of two methods the paired difference too.
     """
