@@ -30,7 +30,7 @@ _YEARS = (1678, 2261)
 
 @dataclass(frozen=True)
 class _Column:
-    """How one column of the table is encoded.
+    """The encoding of one column.
 
     Attributes:
         name: of the column.
@@ -60,7 +60,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """How the features of a table become numbers.
+    """The encoding of a table's features as numbers.
 
     Numbers, true and false stay what they are. Text and categories become one number for each level, 1 or 0. Dates become
     days since 1970 and their phases in the year and in the week.

@@ -117,7 +117,7 @@ def verdict(
 
 
 def _of_intervals(coverage: Estimate, num_rows: int) -> str:
-    # The standard error of a coverage that is as it should be; that of the observed one is 0 where all rows are inside.
+    # The standard error under the nominal coverage; the one of the observed coverage is 0 if all rows are inside.
     error = math.sqrt(LEVEL * (1 - LEVEL) / num_rows)
     away = (coverage.value - LEVEL) / error
     judged = "too narrow" if away < -_STANDARD_ERRORS else "too wide" if away > _STANDARD_ERRORS else "about right"

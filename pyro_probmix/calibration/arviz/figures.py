@@ -122,7 +122,7 @@ def draw_statistic(predictions: Predictions, statistic: str, p_value: float) -> 
 
 
 def draw_reliability(curve: Reliability, *, title: str, x: str, y: str) -> Figure:
-    """How often an event happened against how probable it was said to be, with the consistency bars.
+    """The reliability diagram: frequency of an event against its predicted probability, with consistency bars.
 
     ArviZ's lines have no figure in common for class probabilities, so that this one is drawn here.
     """

@@ -17,8 +17,7 @@ from pyro_probmix.calibration.scores.regression import crps_gaussian_mixture, mi
 
 __all__ = ["GaussianMixture", "Mixture", "ScipyMixture"]
 
-#: Of the nodes: components whose quantiles they are, their number, and how far out they reach, in standard deviations of a
-#: Gaussian.
+#: Of the nodes: the most components that they are quantiles of, their number, and the outermost one, in standard deviations.
 MOST_COMPONENTS, NUM_NODES, WIDEST = 16, 240, 6.0
 
 #: The most numbers in one block of work.

@@ -112,7 +112,7 @@ def _bounds(n: int, tail: float) -> tuple[Counts, Counts]:
     """At each point the least and the largest count k with P(X <= k) > tail and P(X >= k) > tail."""
     points = np.arange(1, NUM_POINTS + 1) / (NUM_POINTS + 1)
     low, high = binom.ppf(tail, n, points), binom.isf(tail, n, points)
-    # The inverse functions round: a step where a count is in truth on the other side of the tail.
+    # The inverse functions are rounded: a count may be off by one, which the exact tail corrects.
     low = np.where(binom.cdf(low, n, points) <= tail, low + 1, low)
     high = np.where(binom.sf(high - 1, n, points) <= tail, high - 1, high)
     return low.astype(np.int64), high.astype(np.int64)

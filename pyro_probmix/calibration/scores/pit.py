@@ -165,7 +165,7 @@ def regression_calibration_error(
     pit = over_rows("pit", of_unit_interval("pit", pit))
     nominal = np.linspace(0.01, 0.99, 99) if levels is None else over_rows("levels", of_unit_interval("levels", levels))
     nominal = np.sort(nominal)
-    # All that matters of a row is between which levels it is: rows drawn again are multinomial counts.
+    # The error depends only on the counts between the levels, so a bootstrap sample of the rows is a multinomial draw of these.
     counts = np.bincount(np.searchsorted(nominal, pit, side="left"), minlength=len(nominal) + 1)
     again = generator(seed).multinomial(len(pit), counts / len(pit), size=NUM_RESAMPLES)
     errors = _distance(nominal, np.vstack([counts, again]) / len(pit))

@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep run: in this process, in others on this machine, or on a Ray or Dask cluster."""
+"""Workers for the jobs of a sweep: in this process, in others on this machine, or on a Ray or Dask cluster."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def list_jobs(config: Config) -> list[Job]:
             method = find_method(name)
             check_method(method, one, problem)
             tries = candidates(one, method)
-            # On a grid each beta is a job, since a step with beta = 0 alone leaves work out that a vector of betas needs.
+            # On a grid each beta is a job, since a step leaves out work if beta = 0 for all replicas.
             groups = [tuple(g) for _, g in groupby(tries, lambda c: c.beta)] if one.setting == "grid" else [tries]
             for start in range(0, len(one.splits), size):
                 chosen = list(range(len(one.splits)))[start : start + size]

@@ -17,7 +17,7 @@ from pyro_probmix.random_state import own_random_state
 
 __all__ = ["BINS", "Calibration", "measure", "validation_nll"]
 
-#: Of the histograms of PIT values, or of the confidence in the most probable class, equal ones on [0, 1].
+#: Equal bins on [0, 1] of the histograms of PIT values, or of the confidence in the most probable class.
 BINS = 100
 
 #: Rows are predicted in blocks with at most so many draws x replicas x rows, about 1 GiB at a width of 128.
@@ -107,7 +107,7 @@ class _Members:
         return torch.split(rows, self.block)
 
     def predict(self, rows: Tensor) -> Any:
-        """Of every replica, [S * M, B]."""
+        """The predictive of every replica, [S * M, B]."""
         return predict(self.density, self.x[:, rows], **self.drawn)
 
     def log_prob(self, rows: Tensor, predictive: Any = None) -> Tensor:

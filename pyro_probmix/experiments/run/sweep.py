@@ -69,7 +69,7 @@ def run(
 
 
 def chunk_size(config: Config, workers: int) -> int | None:
-    """How many splits a job has to have for each worker to have one; None if that is all of them."""
+    """The number of splits to a job with which each worker has a job; None if it is all splits."""
     pairs = len(each_part(config)) * len(config.methods)
     parts = min(-(-workers // pairs), len(config.splits))
     return None if parts == 1 else -(-len(config.splits) // parts)

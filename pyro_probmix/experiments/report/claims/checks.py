@@ -14,7 +14,7 @@ from pyro_probmix.experiments.report.numbers.tidy import difference, lower_is_be
 
 __all__ = ["Scores", "ahead", "every", "first_places", "number", "on_grid", "on_rows", "ratio", "similar"]
 
-#: Gives scores, [split, method].
+#: A function from evidence to scores, [split, method].
 Scores = Callable[[Evidence], pd.DataFrame]
 
 
@@ -208,7 +208,7 @@ def _decided(held: int, measured: int, total: int, need: int) -> Outcome:
 
 
 def _gain(frame: pd.DataFrame, metric: str, a: str, b: str) -> tuple[float, float, str]:
-    """By how much a is better than b, its standard error, and both in words."""
+    """The gain of a over b, its standard error, and both in words."""
     mean, error, _ = difference(frame[a], frame[b])
     spread = f" ± {number(error)}" if math.isfinite(error) else ""
     means = f"{a} {number(frame[a].mean())}, {b} {number(frame[b].mean())}"

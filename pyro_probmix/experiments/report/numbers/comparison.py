@@ -63,7 +63,7 @@ def comparison(results: pd.DataFrame, table: int) -> pd.DataFrame:
 
 
 def counts(compared: pd.DataFrame, table: int) -> pd.DataFrame:
-    """How often ours is no worse, for each setting.
+    """Counts of cells and rows in which ours is no worse, for each setting.
 
     Args:
         compared: of :func:`comparison`.

@@ -34,7 +34,7 @@ FEWEST = 20
 
 
 def is_classes(calibration: pd.DataFrame) -> bool:
-    """Whether rows count confidences of classes, not the PIT."""
+    """Whether the rows are counts of confidences of classes, not of the PIT."""
     return "confidence" in calibration and bool(calibration["confidence"].notna().any())
 
 

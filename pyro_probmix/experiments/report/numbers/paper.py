@@ -98,7 +98,7 @@ def stock_power(ours: pd.Series, theirs: pd.Series) -> int:
 
 
 def scale_check(network: str = "mlp") -> pd.DataFrame:
-    r"""How far the paper's NLLs lie above a constant Gaussian's of the same RMSE, median over the methods.
+    r"""The paper's NLLs minus those of a constant Gaussian with the same RMSE, median over the methods.
 
     A Gaussian of constant width :math:`\sigma` equal to the RMSE has NLL :math:`\log \sigma + \frac12 \log 2 \pi e`. The
     difference is near 0 or moderately positive where NLL and RMSE are in one unit; in units 100 times larger or smaller it
