@@ -38,7 +38,7 @@ _HOMES = {
     "fit": "inference.training",
     "fuse": "fusing.handler",
     "linear_pool": "pooling.pools",
-    "load": "estimators.saving",
+    "load": "estimators.loading",
     "log_linear_pool": "pooling.pools",
     "predict": "inference.predictive.prediction",
     "register_family": "pooling.families",
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from pyro_probmix.calibration.arviz.data import to_arviz as to_arviz
     from pyro_probmix.calibration.checking import check as check
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
+    from pyro_probmix.estimators.loading import load as load
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
-    from pyro_probmix.estimators.saving import load as load
     from pyro_probmix.fusing.guides import PriorGuide as PriorGuide
     from pyro_probmix.fusing.handler import fuse as fuse
     from pyro_probmix.fusing.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.parameters import check_parameters, chosen_device, is_integer
 from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.estimators.saving import SavedModel, write
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
 from pyro_probmix.inference.methods import only_regression
@@ -36,6 +37,8 @@ Callback = Callable[[int, float], bool | None]
 ALPHA = 0.1
 #: What a fit that goes on cannot change. (An encoder has no equality to tell another one by.)
 RECIPE_PARAMETERS = ("method", "likelihood", "members", "widths", "activation", "periodic", "num_outputs")
+#: What a fit sets beside the state; each where an estimator has it.
+FITTED_ATTRIBUTES = ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_", "_single")
 
 
 class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is not annotated
@@ -133,9 +136,17 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             ValueError: if it holds what JSON does not, such as classes that are no numbers or text.
             OSError: if it cannot be written; what was there before stays.
         """
-        from pyro_probmix.estimators.saving import save
+        attributes = {name: getattr(self, name) for name in FITTED_ATTRIBUTES if hasattr(self, name)}
+        write(SavedModel(type(self).__name__, self.get_params(deep=False), attributes, self._fitted()), path)
 
-        save(self, path)
+    @classmethod
+    def restored(cls, parameters: dict[str, Any], attributes: dict[str, Any], state: State) -> Self:
+        """A fitted estimator of what a file holds, see :class:`~pyro_probmix.estimators.saving.SavedModel`."""
+        estimator = cls(**parameters)
+        estimator.state_ = state
+        for name, value in attributes.items():
+            setattr(estimator, name, value)
+        return estimator
 
     @property
     def density_(self) -> Any:

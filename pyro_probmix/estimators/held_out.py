@@ -11,15 +11,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.poutine.messenger import Messenger
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from pyro_probmix.inference.predictive.mixture import PredictiveMixture
-from pyro_probmix.inference.predictive.prediction import predict
+from pyro_probmix.inference.predictive.draws import from_noise, independent
+from pyro_probmix.inference.predictive.prediction import log_density, response_density
 from pyro_probmix.random_state import own_random_state
 
-__all__ = ["HeldOut", "mixture", "widened"]
+__all__ = ["HeldOut", "member_densities", "widened"]
 
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
@@ -64,41 +63,18 @@ def _bernoulli(p: dist.Bernoulli, factor: float) -> Any:
     return dist.Bernoulli(logits=p.logits / factor, validate_args=False)
 
 
-def mixture(density: nn.Module, x: Tensor, noise: Tensor | None, factor: float = 1.0) -> PredictiveMixture:
-    """The predictive mixture over draws of the embedding and over members, [N], a function of each row by itself.
+def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any:
+    """The density of the response at each draw of the embedding and of each member, [S, R, N].
 
     Args:
         density: a :class:`~pyro_probmix.ConditionalDensity` with members as replicas.
         x: [N, *row] or [R, N, *row].
-        noise: standard normal, [S, R, 1, width], of a drawn embedding; all rows share it, so that a row's density does
-            not depend on the rows beside it. None where no embedding is drawn.
-        factor: see :func:`widened`.
+        noise: standard normal, [S, R, 1, width], of a drawn embedding; None where no embedding is drawn.
     """
-
-    def with_given_noise(x: Tensor) -> Any:
-        with _GivenNoise(noise):
-            return density(x)
-
-    draws = 1 if noise is None else len(noise)
+    draw = independent(1) if noise is None else from_noise(noise)
     # The model draws a response, too, which nobody looks at: the random state is as before.
     with torch.no_grad(), pyro.validation_enabled(False), own_random_state(x.device):
-        made = predict(with_given_noise, x, num_samples=draws, ensemble=True)
-    if factor != 1.0:
-        made = PredictiveMixture(widened(made.components, factor), 2)
-    return made
-
-
-class _GivenNoise(Messenger):
-    """Gives the embedding by its mean, its scale, and noise."""
-
-    def __init__(self, noise: Tensor | None) -> None:
-        super().__init__()
-        self.noise = noise
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if self.noise is not None and msg["name"] == "z" and not msg["is_observed"]:
-            q = msg["fn"].base_dist
-            msg["value"] = torch.addcmul(q.loc, q.scale, self.noise)
+        return response_density(density, x, draw)
 
 
 class HeldOut:
@@ -120,7 +96,7 @@ class HeldOut:
         x, y: [R, v, *row] and [R, v, *event], the rows that each member holds out.
         weights: [R, v].
         shares: number G of different shares; member r holds out share r mod G.
-        noise: see :func:`mixture`.
+        noise: see :func:`member_densities`.
         smoothing: number of calls whose NLLs are averaged.
 
     References:
@@ -188,15 +164,15 @@ class HeldOut:
         nll = torch.full(self.x.shape[:1], torch.inf, device=self.x.device, dtype=torch.float64)
         if groups:
             alone = [r for members in groups for r in members]
-            law = widened(components, self._best(components, *_alone(groups))[1])
-            log_prob = law.log_prob(self.y).logsumexp(0) - math.log(components.batch_shape[0])  # [R, v]
+            spread = self._best(components, *_alone(groups))[1]
+            log_prob = log_density(widened(components, spread), self.y)  # [R, v]
             mean = (log_prob.double() * self.weights).sum(-1) / self.weights.sum(-1)
             nll[alone] = -mean[alone]
         return nll
 
     def _finite(self) -> tuple[Any, list[list[int]]]:
         """The densities of the held-out rows, and the members of each share whose density is finite."""
-        components = mixture(self.density, self.x, self.noise).components
+        components = member_densities(self.density, self.x, self.noise)
         finite = components.log_prob(self.y).isfinite().all(-1).all(0).tolist()  # [S, R, v] to [R]
         groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
         return components, [members for members in groups if members]
@@ -221,8 +197,8 @@ class HeldOut:
         weights = weights / weights.sum()
 
         def nll(log_factor: float) -> float:
-            law = components if log_factor == 0 else widened(components, math.exp(log_factor))
-            log_prob = law.log_prob(self.y).logsumexp(0) - math.log(components.batch_shape[0])  # [R, v]
+            p = components if log_factor == 0 else widened(components, math.exp(log_factor))
+            log_prob = log_density(p, self.y)  # [R, v]
             pooled = [log_prob[members].logsumexp(0) - math.log(len(members)) for members in groups]
             return -float((torch.cat(pooled).double() * weights).sum())
 

@@ -1,4 +1,4 @@
-"""Fitted estimators on disk: weights and settings in one safetensors file, no code in it and none run by loading it."""
+"""Fitted models on disk: weights and settings in one safetensors file, no code in it and none run by reading it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import struct
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,62 +20,67 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from pyro_probmix import __version__
-from pyro_probmix.estimators.base import ProbMixEstimator
-from pyro_probmix.estimators.classifier import ProbMixClassifier
-from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe
-from pyro_probmix.estimators.regressor import ProbMixRegressor
+from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Scaler
 from pyro_probmix.estimators.state import State
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import Method
 
-__all__ = ["load", "save"]
+__all__ = ["SavedModel", "read", "write"]
 
 #: Raised when a file written by this version could not be read by the one before.
 FORMAT = 1
 #: The entry of the file's header that holds all but the tensors, as JSON.
 ENTRY = "pyro_probmix"
-ESTIMATORS = {cls.__name__: cls for cls in (ProbMixRegressor, ProbMixClassifier)}
 #: Stands for something that a user made in Python, and that has to be given again.
 OWN = {"own": True}
 #: Parameters that may be code.
 OWN_CODE = ("encoder", "likelihood")
 
 
-def save(estimator: ProbMixEstimator, path: str | os.PathLike[str]) -> None:
-    """Writes a fitted estimator, whole or not at all.
+@dataclass(frozen=True, eq=False)
+class SavedModel:
+    """What a file of a fitted estimator holds.
+
+    Attributes:
+        kind: the estimator's name, see :data:`~pyro_probmix.estimators.loading.KINDS`.
+        parameters: those that it was made with.
+        attributes: those that its fit set, beside the state.
+        state: what the fit left.
+    """
+
+    kind: str
+    parameters: dict[str, Any]
+    attributes: dict[str, Any]
+    state: State
+
+
+def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
+    """Writes a fitted model, whole or not at all.
 
     Callbacks, a generator as ``random_state`` and the optimizer's state of partial fits are left out.
 
     Args:
-        estimator: fitted.
+        model: to be written.
         path: of the file.
 
     Raises:
-        ValueError: for an estimator that is not fitted, or has classes or an activation that JSON does not hold.
+        ValueError: for classes or an activation that JSON does not hold.
         OSError: if it cannot be written; what was there before stays.
     """
-    state = estimator._fitted()
-    tensors = {f"density.{name}": _narrow(tensor) for name, tensor in state.density.state_dict().items()}
-    for name, scaler in (("x", state.x_scaler), ("y", state.y_scaler)):
-        tensors |= {f"{name}_scaler.{part}": torch.as_tensor(value) for part, value in vars(scaler).items()}
-    if state.noise is not None:
-        tensors["noise"] = state.noise
-    history: Any = {} if state.history is None else vars(state.history)
-    tensors |= {f"history.{name}": value for name, value in history.items() if isinstance(value, Tensor)}
-    # Copies, since a file holds no two tensors that share memory.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    state = model.state
+    tensors = _tensors(state)
     record = {
         "format": FORMAT,
-        "estimator": type(estimator).__name__,
-        "parameters": {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "estimator": model.kind,
+        "parameters": {name: _plain(name, value) for name, value in model.parameters.items()},
         "recipe": {field.name: _plain(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
         "factor": state.factor,
         "seed": state.seed,
         "calls": state.calls,
-        "diverged": list(history.get("diverged", ())),
-        "attributes": {name: _plain(name, getattr(estimator, name)) for name in _attributes(estimator)},
+        "diverged": [] if state.history is None else list(state.history.diverged),
+        "attributes": {name: _plain(name, value) for name, value in model.attributes.items()},
         "versions": {"pyro_probmix": __version__, "torch": version("torch"), "python": platform.python_version()},
         "names": list(tensors),
     }
@@ -96,36 +101,19 @@ def save(estimator: ProbMixEstimator, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(
-    path: str | os.PathLike[str], *, encoder: Encoder | None = None, likelihood: Likelihood | None = None
-) -> ProbMixEstimator:
-    """Reads an estimator that :meth:`~pyro_probmix.ProbMixRegressor.save` wrote; its predictions are the same, bit for bit.
-
-    A file holds numbers and settings alone. Code of a user's own is never taken from it; it is given again.
+def read(path: str | os.PathLike[str], own_code: dict[str, Any]) -> SavedModel:
+    """Reads what :func:`write` wrote.
 
     Args:
         path: of the file.
-        encoder, likelihood: those with which the estimator was made, if it was made with its own.
+        own_code: the encoder and likelihood that the model was made with, if they were the user's own; else None.
 
     Raises:
         ValueError: if there is no such file, it is damaged, of a newer version or something else's, or code that it needs
             is not given.
-
-    Example:
-        >>> import tempfile
-        >>> import numpy as np
-        >>> from pyro_probmix import ProbMixRegressor, load
-        >>> X = np.linspace(-1, 1, 50)[:, None]
-        >>> model = ProbMixRegressor(ensemble=2, epochs=2, random_state=0).fit(X, X[:, 0])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     model.save(f"{folder}/model.safetensors")
-        ...     again = load(f"{folder}/model.safetensors")
-        >>> bool((again.predict(X) == model.predict(X)).all())
-        True
     """
     record, tensors = _read(Path(path))
-    own: dict[str, Any] = {"encoder": encoder, "likelihood": likelihood}
-    for name, given in own.items():
+    for name, given in own_code.items():
         needed = record["parameters"].get(name) == OWN
         if needed != (given is not None):
             raise ValueError(
@@ -133,19 +121,31 @@ def load(
                 f"file, and load was given {'none' if needed else 'one'}. Try load(path{f', {name}=...' if needed else ''})."
             )
     try:
-        return _restored(record, tensors, own)
+        return _restored(record, tensors, own_code)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        hint = "the encoder and likelihood it was made with" if encoder or likelihood else "saving the model again"
+        given_code = any(given is not None for given in own_code.values())
+        hint = "the encoder and likelihood it was made with" if given_code else "saving the model again"
         raise ValueError(
             f"the model in {str(path)!r} cannot be put together: {str(error).splitlines()[0]}. Try {hint}."
         ) from error
 
 
-def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str, Any]) -> ProbMixEstimator:
-    def given(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: own[name] if value == OWN else _python(value) for name, value in values.items()}
+def _tensors(state: State) -> dict[str, Tensor]:
+    """All tensors of a state by name, copied, since a file holds no two tensors that share memory."""
+    tensors = {f"density.{name}": _narrow(tensor) for name, tensor in state.density.state_dict().items()}
+    for name, scaler in (("x", state.x_scaler), ("y", state.y_scaler)):
+        tensors |= {f"{name}_scaler.{part}": torch.as_tensor(value) for part, value in vars(scaler).items()}
+    if state.noise is not None:
+        tensors["noise"] = state.noise
+    history: Any = {} if state.history is None else vars(state.history)
+    tensors |= {f"history.{name}": value for name, value in history.items() if isinstance(value, Tensor)}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
 
-    estimator = ESTIMATORS[record["estimator"]](**given(record["parameters"]))
+
+def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict[str, Any]) -> SavedModel:
+    def given(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: own_code[name] if value == OWN else _python(value) for name, value in values.items()}
+
     recipe = Recipe(**given(record["recipe"]))
     density = recipe.build([0] * recipe.members).double()
     density.load_state_dict(_under(tensors, "density."))
@@ -154,7 +154,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str,
         Scaler(**{part: value.numpy() for part, value in _under(tensors, f"{name}_scaler.").items()}) for name in "xy"
     )
     fit: Any = {**history, "diverged": tuple(record["diverged"])}
-    estimator.state_ = State(
+    state = State(
         recipe,
         density.eval(),
         x_scaler,
@@ -165,9 +165,8 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own: dict[str,
         Fit(**fit) if history else None,
         calls=record["calls"],
     )
-    for name, value in record["attributes"].items():
-        setattr(estimator, name, _python(value))
-    return estimator
+    attributes = {name: _python(value) for name, value in record["attributes"].items()}
+    return SavedModel(record["estimator"], given(record["parameters"]), attributes, state)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -224,11 +223,6 @@ def _narrow(tensor: Tensor) -> Tensor:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _attributes(estimator: ProbMixEstimator) -> list[str]:
-    known = ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_", "_single")
-    return [name for name in known if hasattr(estimator, name)]
 
 
 def _plain(name: str, value: Any) -> Any:

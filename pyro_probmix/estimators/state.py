@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_probmix.estimators.held_out import mixture
+from pyro_probmix.estimators.held_out import member_densities, widened
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
 from pyro_probmix.estimators.support import is_positive
@@ -87,7 +87,8 @@ class State:
         for start in range(0, len(x), size):
             block = slice(start, min(start + size, len(x)))
             features = torch.as_tensor(self._features(x[block]), device=device)
-            yield block, mixture(self.density, features, noise, self.factor)
+            components = member_densities(self.density, features, noise)
+            yield block, PredictiveMixture(widened(components, self.factor) if self.factor != 1.0 else components, 2)
 
     def _features(self, x: Array) -> Array:
         return np.clip(self.x_scaler.transform(x), -FARTHEST, FARTHEST)

@@ -79,7 +79,7 @@ def train(
         plan: how.
         targets: from the rows' ``y`` to what the density observes.
         validation: rows that all members hold out; None deals each a share of ``rows``.
-        noise: see :func:`~pyro_probmix.estimators.held_out.mixture`.
+        noise: see :func:`~pyro_probmix.estimators.held_out.member_densities`.
         on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
 
     Returns:

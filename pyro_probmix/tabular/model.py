@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from pyro_probmix.estimators.classifier import ProbMixClassifier
+from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
-from pyro_probmix.estimators.saving import load
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tables.writing import expect_folder
 from pyro_probmix.tabular.columns import Columns

@@ -1,11 +1,13 @@
-"""The draws of an embedding in a prediction, in a dim left of all plates."""
+"""Draws of an embedding for a prediction, in a dim left of all plates."""
 
 from __future__ import annotations
 
-__all__ = ["DrawEmbeddings", "Embedding"]
+__all__ = ["Draw", "DrawEmbeddings", "Embedding", "from_noise", "independent", "plug_in", "same_in_all_replicas"]
 
+from collections.abc import Callable
 from typing import Any, Literal
 
+import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
@@ -16,23 +18,72 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from pyro_probmix.pooling.batches import floating_tensor
 
 Embedding = Literal["sample", "mean"]
+#: From the density of an embedding q(z|x), batch shape [*batch], to S draws of it, [S, *batch, width]; or to one value in
+#: their place, [*batch, width].
+Draw = Callable[[Any], Tensor]
 
 #: Layers that read their channels at dim 1 from the left, where draws to the left of the rows are in their way.
 CHANNELS_SECOND = (_NormBase, _ConvNd, nn.GroupNorm, nn.PReLU)
 
 
+def independent(num_samples: int) -> Draw:
+    """So many independent draws."""
+
+    def draw(q: Any) -> Tensor:
+        z: Tensor = q.expand((num_samples, *q.batch_shape))()
+        return z
+
+    return draw
+
+
+def plug_in(q: Any) -> Tensor:
+    """The embedding's mean in the place of draws."""
+    mean: Tensor = q.mean
+    return mean
+
+
+def from_noise(noise: Tensor) -> Draw:
+    """Draws of a Gaussian embedding by its mean, its scale and standard normal noise, [S, R, 1, width].
+
+    All rows share the noise, so that a row's density does not depend on the rows beside it.
+    """
+
+    def draw(q: Any) -> Tensor:
+        return torch.addcmul(q.base_dist.loc, q.base_dist.scale, noise)
+
+    return draw
+
+
+def same_in_all_replicas(num_samples: int) -> Draw:
+    """So many draws of an embedding; those of a Gaussian one have the same noise in all replicas.
+
+    This leaves the distribution of each replica's draws as it is; noise for all of them took a third of a fit.
+    """
+
+    def draw(q: Any) -> Tensor:
+        base = q.base_dist if isinstance(q, dist.Independent) else q
+        if type(base) is not dist.Normal or len(q.batch_shape) < 2:
+            return independent(num_samples)(q)
+        shape = [num_samples, *base.batch_shape]
+        shape[-2 - q.event_dim] = 1
+        return torch.addcmul(base.loc, base.scale, torch.randn(shape, dtype=base.loc.dtype, device=base.loc.device))
+
+    return draw
+
+
 class DrawEmbeddings(Messenger):
-    """Draws the embedding S times in a new leading dim, or passes its mean on.
+    """Gives an embedding its draws.
 
     From there on, layers that do not broadcast over dims left of the rows get the draws as further rows.
 
     Args:
-        at, response, embedding, num_samples: see :func:`~pyro_probmix.inference.predictive.prediction.predict`.
+        at, response: see :func:`~pyro_probmix.inference.predictive.prediction.predict`.
+        draw: the draws.
     """
 
-    def __init__(self, at: str, response: str, embedding: Embedding, num_samples: int) -> None:
+    def __init__(self, at: str, response: str, draw: Draw) -> None:
         super().__init__()
-        self.at, self.response, self.embedding, self.num_samples = at, response, embedding, num_samples
+        self.at, self.response, self.draw = at, response, draw
         self.drawn: torch.Size | None = None  # [S, *batch] of the embedding
         self._folded: set[nn.Module] = set()  # layers that are running on rows that are draws
         self._hooks: list[Any] = []
@@ -44,15 +95,15 @@ class DrawEmbeddings(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == self.response and not msg["is_observed"] and not msg["fn"].has_rsample:
-            # Its law is wanted, and no draw: counts and classes refuse to be drawn where one replica is not finite.
+            # Its density is wanted, and no draw: counts and classes refuse to be drawn where one replica is not finite.
             zero = floating_tensor(msg["fn"]).new_zeros(())
             msg["value"] = (zero.long() if _is_categorical(msg["fn"]) else zero).expand(msg["fn"].shape())
         if msg["name"] != self.at or msg["is_observed"]:
             return
-        if self.embedding == "mean":
-            msg["value"] = msg["fn"].mean
-        else:
-            msg["fn"] = msg["fn"].expand((self.num_samples, *msg["fn"].batch_shape))
+        q = msg["fn"]
+        msg["value"] = self.draw(q)
+        if msg["value"].dim() > len(q.shape()):
+            msg["fn"] = q.expand((len(msg["value"]), *q.batch_shape))
             self.drawn = msg["fn"].batch_shape
             # On all modules there are, since the density may be any callable around some.
             hooks = register_module_forward_pre_hook(self._fold), register_module_forward_hook(self._unfold)

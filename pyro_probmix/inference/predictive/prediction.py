@@ -1,4 +1,4 @@
-"""Predictions of a density: its predictive at new rows, and what it is worth there."""
+"""Predictions of a density: its predictive at new rows, and the log density of responses under it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from pyro_probmix.fusing.handler import Fused
-from pyro_probmix.inference.predictive.draws import DrawEmbeddings, Embedding
+from pyro_probmix.inference.predictive.draws import Draw, DrawEmbeddings, Embedding, independent, plug_in
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses
 from pyro_probmix.models.process import ProbMix
 
-__all__ = ["negative_log_likelihood", "predict"]
+__all__ = ["log_density", "negative_log_likelihood", "predict", "response_density"]
 
 
 @contextmanager
@@ -117,28 +117,52 @@ def predict(
         )
     if isinstance(x, np.ndarray) or hasattr(x, "iloc"):  # a data frame
         raise ValueError(f"predict got x of type {type(x).__name__}, expected a tensor. Try torch.as_tensor(x).")
-    draws = DrawEmbeddings(at, response, embedding, num_samples)
-    with _refused(x, draws), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
-        density(x)
-    site: Any = tracer.trace.nodes.get(response)
-    if site is None:
-        sites = ", ".join(repr(name) for name in tracer.trace.stochastic_nodes)
-        raise ValueError(f"predict found no site {response!r}, the model has {sites}. Try one of these as `response`.")
-    fn = site["fn"]
-    others = [name for name in prune_subsample_sites(tracer.trace).stochastic_nodes if name not in (at, response)]
-    if others:
-        raise ValueError(
-            f"predict found the latent site {others[0]!r} beside {at!r}, expected none whose prior would be drawn from. "
-            "Try pyro.infer.Predictive with a guide."
-        )
-    if draws.drawn is None:
-        fn = fn.expand((1, *fn.batch_shape))
+    fn = response_density(density, x, plug_in if embedding == "mean" else independent(num_samples), at, response)
     if ensemble and len(fn.batch_shape) < 3:
         raise ValueError(
             f"predict got ensemble=True for a density with the batch {tuple(fn.batch_shape[1:])}, expected replicas, [R, N]. "
             "Try ensemble=False, or build_density(..., replicas=5)."
         )
     return PredictiveMixture(fn, 2 if ensemble else 1, loc, scale)
+
+
+def response_density(density: Callable[..., Any], x: Any, draw: Draw, at: str = "z", response: str = "y") -> Any:
+    """The density of the response at each draw of the embedding, batch shape [S, N], with replicas [S, R, N].
+
+    Every prediction and every held-out loss starts from it.
+
+    Args:
+        density, x, at, response: see :func:`predict`.
+        draw: the draws of the embedding; S is 1 for one value in their place, or an embedding that is not drawn.
+
+    Raises:
+        ValueError: if the density refuses x, or has no such response or other latents than the embedding.
+    """
+    draws = DrawEmbeddings(at, response, draw)
+    with _refused(x, draws), poutine.block(), poutine.trace() as tracer, draws, _evaluating(density):
+        density(x)
+    site: Any = tracer.trace.nodes.get(response)
+    if site is None:
+        sites = ", ".join(repr(name) for name in tracer.trace.stochastic_nodes)
+        raise ValueError(f"predict found no site {response!r}, the model has {sites}. Try one of these as `response`.")
+    others = [name for name in prune_subsample_sites(tracer.trace).stochastic_nodes if name not in (at, response)]
+    if others:
+        raise ValueError(
+            f"predict found the latent site {others[0]!r} beside {at!r}, expected none whose prior would be drawn from. "
+            "Try pyro.infer.Predictive with a guide."
+        )
+    fn = site["fn"]
+    return fn.expand((1, *fn.batch_shape)) if draws.drawn is None else fn
+
+
+def log_density(components: Any, y: Tensor) -> Tensor:
+    """The log predictive density of each response in each replica, [N] or [R, N]: the log of the mean over draws.
+
+    Args:
+        components: as :func:`response_density` gives them, batch shape [S, N] or [S, R, N].
+        y: the responses, [N, *event], with replicas also [R, N, *event].
+    """
+    return PredictiveMixture(components, 1).log_prob(y)
 
 
 @torch.no_grad()
