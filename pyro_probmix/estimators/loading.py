@@ -8,7 +8,7 @@ from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.network import Encoder, Likelihood
 from pyro_probmix.estimators.regressor import ProbMixRegressor
-from pyro_probmix.estimators.saving import read
+from pyro_probmix.estimators.saving import putting_together, read
 
 __all__ = ["KINDS", "load"]
 
@@ -44,8 +44,7 @@ def load(
         True
     """
     saved = read(path, {"encoder": encoder, "likelihood": likelihood})
-    if saved.kind not in KINDS:
-        raise ValueError(
-            f"the model in {str(path)!r} is a {saved.kind}, expected one of {', '.join(KINDS)}. Try saving one of these."
-        )
-    return KINDS[saved.kind].restored(saved.parameters, saved.attributes, saved.state)
+    with putting_together(path):
+        if saved.kind not in KINDS:
+            raise ValueError(f"it is a {saved.kind!r}, expected one of {', '.join(KINDS)}")
+        return KINDS[saved.kind].restored(saved.parameters, saved.attributes, saved.state)

@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +29,7 @@ from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import Method
 
-__all__ = ["SavedModel", "read", "write"]
+__all__ = ["SavedModel", "putting_together", "read", "write"]
 
 #: Raised when a file written by this version could not be read by the one before.
 FORMAT = 1
@@ -120,13 +122,19 @@ def read(path: str | os.PathLike[str], own_code: dict[str, Any]) -> SavedModel:
                 f"the model in {str(path)!r} was made with {'its own' if needed else 'no'} {name}, whose code is not in the "
                 f"file, and load was given {'none' if needed else 'one'}. Try load(path{f', {name}=...' if needed else ''})."
             )
-    try:
+    with putting_together(path, "the encoder and likelihood it was made with" if any(own_code.values()) else None):
         return _restored(record, tensors, own_code)
+
+
+@contextmanager
+def putting_together(path: str | os.PathLike[str], hint: str | None = None) -> Iterator[None]:
+    """Turns what goes wrong while a file's settings are put together into a ValueError that names the file."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        given_code = any(given is not None for given in own_code.values())
-        hint = "the encoder and likelihood it was made with" if given_code else "saving the model again"
         raise ValueError(
-            f"the model in {str(path)!r} cannot be put together: {str(error).splitlines()[0]}. Try {hint}."
+            f"the model in {str(path)!r} cannot be put together: {str(error).splitlines()[0]}. "
+            f"Try {hint or 'saving the model again'}."
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FitState", "identity_of"]
+__all__ = ["FitState", "Kept", "identity_of"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,37 +11,45 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.inference.checkpoint import Checkpoint
-from pyro_probmix.inference.criteria import Criterion
 from pyro_probmix.inference.data.digests import digest
-from pyro_probmix.inference.data.ranks import Ranks
+from pyro_probmix.inference.data.minibatches import Minibatches
+from pyro_probmix.inference.predictive.validation import Validation
+from pyro_probmix.inference.step.objective import Objective
 from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models.process import ProbMix
 
 
 def identity_of(
-    model: ProbMix,
-    criterion: Criterion,
-    replicas: Replicas,
-    ranks: Ranks,
-    settings: dict[str, Any],
+    objective: Objective, source: Minibatches, held_out: Validation | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """What decides a fit, except functions: schedule, optimizer, the modules' own code."""
+    model, criterion = objective.model, objective.criterion
     # Its nesting is read off the model.
     options = {
         k: v for k, v in vars(criterion).items() if k != "max_plate_nesting" and isinstance(v, float | int | str)
     }
     return settings | {
+        "batch size": source.batch_size,
+        "data": source.identity(),
+        "validation": held_out and held_out.identity(),
         "criterion": [type(criterion).__name__, options],
         "weights": [[name, list(tensor.shape)] for name, tensor in model.state_dict().items()],
         "process": [model.at, type(model.graph).__name__, str(model._fusion), digest(model.alpha, model.beta)],
-        "replicas": list(replicas.names),
-        "ranks": [ranks.index, ranks.count],
+        "replicas": list(objective.replicas.names),
+        "ranks": [source.ranks.index, source.ranks.count],
     }
 
 
 @dataclass(frozen=True)
 class FitState:
-    """All that a fit changes."""
+    """All that a fit changes.
+
+    Attributes:
+        model: its weights.
+        optimizer: its moments.
+        replicas: their best weights and epochs.
+        train, scores: mean loss and held-out loss of each epoch, [epochs, R].
+    """
 
     model: ProbMix
     optimizer: torch.optim.Optimizer
@@ -49,9 +57,15 @@ class FitState:
     train: Tensor
     scores: Tensor
 
+    @classmethod
+    def before(cls, model: ProbMix, optimizer: torch.optim.Optimizer, replicas: Replicas, epochs: int) -> FitState:
+        """The state before the first of so many epochs."""
+        train, scores = torch.full((2, epochs, replicas.count), torch.nan, device=replicas.device)
+        return cls(model, optimizer, replicas, train, scores)
+
     def tensors(self, epoch: int) -> dict[str, Tensor]:
         """The state after an epoch, by name."""
-        device = self.replicas.parameters[0].device
+        device = self.replicas.device
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"replicas.{name}": tensor for name, tensor in self.replicas.state().items()}
         tensors |= {"train": self.train[:epoch], "scores": self.scores[:epoch], "random": torch.get_rng_state()}
@@ -61,12 +75,8 @@ class FitState:
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in own.items()}
         return tensors
 
-    def resume(self, checkpoint: Checkpoint | None, identity: dict[str, Any]) -> int:
-        """Takes the state over from a checkpoint, and returns the epochs that it has; 0 if there is none."""
-        found = None if checkpoint is None else checkpoint.read(identity)
-        if found is None:
-            return 0
-        tensors, epoch = found
+    def load(self, tensors: dict[str, Tensor], epoch: int) -> None:
+        """Takes over the state after an epoch."""
         self.model.load_state_dict(_under(tensors, "model."))
         self.replicas.load(_under(tensors, "replicas."))
         self.train[:epoch], self.scores[:epoch] = tensors["train"], tensors["scores"]
@@ -77,8 +87,33 @@ class FitState:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.replicas.parameters[0].device)
-        return epoch
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.replicas.device)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The place where a fit's state is kept.
+
+    Attributes:
+        checkpoint: the file.
+        identity: what decides the fit, see :func:`identity_of`.
+    """
+
+    checkpoint: Checkpoint
+    identity: dict[str, Any]
+
+    def resume(self, state: FitState) -> int:
+        """Takes the state over from the file, and returns the epochs that it has; 0 if there is none."""
+        found = self.checkpoint.read(self.identity)
+        if found is None:
+            return 0
+        state.load(*found)
+        return found[1]
+
+    def write(self, state: FitState, epoch: int, *, whenever: bool) -> None:
+        """Writes the state after an epoch when it is due, or ``whenever``."""
+        if whenever or self.checkpoint.due:
+            self.checkpoint.write(state.tensors(epoch), epoch, self.identity)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,25 +19,21 @@ from pyro_probmix.inference.arguments import (
     check_functions,
     checked_rates,
     made_optimizer,
-    name_of,
 )
 from pyro_probmix.inference.checkpoint import Checkpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.data.checks import check_kinds
 from pyro_probmix.inference.data.digests import digest
-from pyro_probmix.inference.data.minibatches import EpochMean, Minibatches, checked_validation
+from pyro_probmix.inference.data.minibatches import Minibatches
 from pyro_probmix.inference.data.pages import kept_pages
 from pyro_probmix.inference.data.ranks import Ranks
 from pyro_probmix.inference.data.streaming import RowStream
-from pyro_probmix.inference.predictive.validation import Validation
-from pyro_probmix.inference.resume import FitState, identity_of
+from pyro_probmix.inference.epochs import Epochs, Rates
+from pyro_probmix.inference.predictive.validation import held_out_rows
+from pyro_probmix.inference.resume import FitState, Kept, identity_of
 from pyro_probmix.inference.step.adam import fused_adam
-from pyro_probmix.inference.step.captured import CapturedStep, capture
-from pyro_probmix.inference.step.compiled import choose
-from pyro_probmix.inference.step.distributed import joint_gradient
-from pyro_probmix.inference.step.eager import Step
+from pyro_probmix.inference.step.making import make_step
 from pyro_probmix.inference.step.objective import Objective
-from pyro_probmix.inference.step.recorders import recorder_for
 from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models.process import ProbMix
 from pyro_probmix.random_state import own_random_state
@@ -145,99 +141,55 @@ def fit(
         >>> result.train_loss.shape
         torch.Size([20, 3])
     """
-    if not isinstance(model, ProbMix):
-        raise ValueError(f"fit got a {name_of(model)}, expected a ProbMix. Try ProbMix(density, at=...).")
-    check_kinds(x, y, validation)
+    check_kinds(model, x, y, validation)
     check_criterion(criterion)
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
     replicas = Replicas(model, model.replicas, names)
     ranks = Ranks(distributed, model.batch_size, model.num_fused)
-    rates = checked_rates(learning_rate, replicas)
-    device = replicas.parameters[0].device
-    # A copy, since a criterion remembers how many plates deep the model is that it first met.
-    criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
-    steps = made_optimizer(optimizer, replicas.parameters, float(rates.max()))
-    train = torch.full((epochs, replicas.count), torch.nan, device=device)
-    scores = torch.full((epochs, replicas.count), torch.nan, device=device)
-    stack = () if model.replicas is None else (model.replicas,)
+    rates = Rates(checked_rates(learning_rate, replicas), schedule, replicas, patience)
+    made = made_optimizer(optimizer, replicas.parameters, rates.largest)
+    state = FitState.before(model, made, replicas, epochs)
+    settings: dict[str, Any] = {
+        "epochs": epochs, "seed": seed, "clip_norm": clip_norm, "patience": patience, "num_samples": num_samples,
+        "compile": compile, "bf16": bf16, "learning rates": digest(rates.rates),
+    }  # fmt: skip
+    with _by_itself(x, replicas.device, ranks.seed(seed)):
+        source = Minibatches(model, x, y, weights, ranks, seed=seed, device=replicas.device)
+        held_out = held_out_rows(model, validation, source, num_samples, seed)
+        model.train()
+        # A copy, since a criterion remembers how many plates deep the model is that it first met.
+        criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
+        objective = Objective(model, criterion, replicas, source.num_rows, clip_norm, bf16)
+        step, log_prob = make_step(
+            objective, source, made, held_out, compile=compile, epochs=epochs, fused=optimizer is fused_adam
+        )
+        score = held_out.scored_by(log_prob) if held_out is not None and log_prob is not None else validation
+        kept = None if checkpoint is None else Kept(checkpoint, identity_of(objective, source, held_out, settings))
+        loop = Epochs(state, source, step, rates, score if callable(score) else None, kept, on_epoch)
+        last = loop.run(epochs)
+    return _finished(state, last, validated=validation is not None)
+
+
+@contextmanager
+def _by_itself(x: Tensor | RowStream, device: torch.device, seed: int) -> Iterator[None]:
+    """A fit with random numbers of its own, without Pyro's checks of arguments and its global parameters."""
     # A stream's memory is bounded, so what is free goes back; on other devices little is freed and taken here.
     pages = nullcontext() if isinstance(x, RowStream) or device.type != "cpu" else kept_pages()
-    own_state = own_random_state(device, ranks.seed(seed))
-    with own_state, pyro.validation_enabled(False), pyro.get_param_store().scope(), pages:
-        source = Minibatches(model, x, y, weights, ranks, seed=seed, device=device)
-        score = validation if callable(validation) else None
-        evaluation = None
-        if validation is not None and not callable(validation):
-            held_out = checked_validation(model, validation, source)
-            evaluation = Validation(model, *held_out, num_samples, source.response, seed)
-        model.train()
-        example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
-        num_steps = epochs * source.num_steps
-        objective = Objective(model, criterion, replicas, source.num_rows, clip_norm, bf16)
-        if not ranks.joint:
-            gradient, log_prob = choose(objective, source.x, source.y, example, evaluation, compile, num_steps)
-        elif compile is True:
-            raise ValueError("fit got compile=True beside distributed=True, expected one. Try compile='auto'.")
-        else:
-            gradient, log_prob = joint_gradient(objective, source.x, source.y, ranks), evaluation
-        plain = Step(gradient, replicas, steps, fused=optimizer is fused_adam)
-        recorder = None if compile is False or ranks.joint else recorder_for(device)
-        step: Step | CapturedStep = plain
-        if recorder is not None:
-            tensors = source.x, source.y, example
-            blocks = [] if evaluation is None else evaluation.distinct_blocks()
-            step, log_prob = capture(
-                plain, log_prob, objective, tensors, blocks, recorder, num_steps=num_steps, required=compile is True
-            )
-        state = FitState(model, steps, replicas, train, scores)
-        settings: dict[str, Any] = {
-            "epochs": epochs,
-            "seed": seed,
-            "batch size": source.batch_size,
-            "clip_norm": clip_norm,
-            "patience": patience,
-        }
-        settings |= {"num_samples": num_samples, "compile": compile, "bf16": bf16, "learning rates": digest(rates)}
-        identity = {}
-        if checkpoint is not None:
-            settings |= {"data": source.identity(), "validation": evaluation and evaluation.identity()}
-            identity = identity_of(model, criterion, replicas, ranks, settings)
-        epoch = done = state.resume(checkpoint, identity)
-        for epoch in range(done + 1, epochs + 1):
-            if patience is not None and not bool(replicas.active.any()):
-                epoch -= 1
-                break
-            step.set_rate(*_epoch_rate(rates, 1.0 if schedule is None else schedule(epoch - 1), replicas, patience))
-            model.train()
-            losses = EpochMean()
-            for rows in source.epoch(epoch - 1):
-                losses.append(step(rows))
-            train[epoch - 1] = losses.value()
-            replicas.finite &= train[epoch - 1].isfinite()
-            if evaluation is not None and log_prob is not None:
-                model.eval()
-                scores[epoch - 1] = ranks.mean(evaluation.nll(log_prob))
-            if score is not None:
-                model.eval()
-                scores[epoch - 1] = ranks.mean(score())
-            if validation is not None:
-                replicas.keep_best(epoch, scores[epoch - 1], patience)
-            if checkpoint is not None and (checkpoint.due or epoch == epochs):
-                checkpoint.write(state.tensors(epoch), epoch, identity)
-            if on_epoch is not None and on_epoch(epoch, replicas.best_nll):
-                break
-    model.eval()
+    with own_random_state(device, seed), pyro.validation_enabled(False), pyro.get_param_store().scope(), pages:
+        yield
+
+
+def _finished(state: FitState, last: int, *, validated: bool) -> Fit:
+    """The record of a fit whose last epoch was ``last``; leaves the kept weights in the model, and says who diverged."""
+    replicas, train, scores = state.replicas, state.train[:last], state.scores[:last]
+    state.model.eval()
     for parameter in replicas.parameters:
         parameter.grad = None  # it would hold all the memory of a captured step
-    if validation is None:
-        replicas.best_epoch.fill_(epoch)
-    else:
+    if validated:
         replicas.restore_best()
-    return _finished(replicas, train[:epoch], scores[:epoch])
-
-
-def _finished(replicas: Replicas, train: Tensor, scores: Tensor) -> Fit:
+    else:
+        replicas.best_epoch.fill_(last)
     finite = replicas.finite.tolist()
     diverged = tuple(name for name, ok in zip(replicas.names, finite, strict=True) if not ok)
     if diverged:
@@ -253,20 +205,3 @@ def _finished(replicas: Replicas, train: Tensor, scores: Tensor) -> Fit:
             stacklevel=3,
         )
     return Fit(train.cpu(), scores.cpu(), replicas.best_epoch.cpu(), replicas.best_nll.cpu(), diverged)
-
-
-def _epoch_rate(
-    rates: Tensor, factor: float | Tensor, replicas: Replicas, patience: int | None
-) -> tuple[float, Tensor | None]:
-    """The optimizer's rate, and the replicas' share of it, [R]; None where all have the same."""
-    factor = factor.cpu() if isinstance(factor, Tensor) else float(factor)
-    if isinstance(factor, float) and rates.dim() == 0:
-        top, share = rates * factor, None
-    else:
-        own = (rates * factor).expand(replicas.count)
-        top = own.max()
-        share = own / top.clamp(min=torch.finfo(own.dtype).tiny)
-        share = share.to(replicas.active.device, non_blocking=True)  # the device is not waited for
-    if patience is not None:
-        share = replicas.active.to(rates.dtype) * (1.0 if share is None else share)
-    return float(top), share

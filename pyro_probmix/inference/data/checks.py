@@ -27,8 +27,11 @@ from pyro_probmix.random_state import own_random_state
 CHECKED_ROWS = 8_192  # at once, so that what a check computes is small beside a block
 
 
-def check_kinds(x: object, y: object, validation: object) -> None:
-    """Raises ValueError unless the rows are tensors or streams, with responses beside tensors alone."""
+def check_kinds(model: object, x: object, y: object, validation: object) -> None:
+    """Raises ValueError unless a process is to be trained on tensors or streams, with responses beside tensors alone."""
+    if not isinstance(model, ProbMix):
+        name = getattr(model, "__name__", type(model).__name__)
+        raise ValueError(f"fit got a {name}, expected a ProbMix. Try ProbMix(density, at=...).")
     given = {} if isinstance(x, RowStream) else {"x": x, "y": y}
     if isinstance(x, RowStream) and y is not None:
         raise ValueError("fit got responses beside a stream, which has its own. Try fit(model, stream, epochs=10).")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Validation"]
+__all__ = ["Validation", "held_out_rows"]
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.data.held_out import StreamedBlocks
+from pyro_probmix.inference.data.minibatches import Minibatches, checked_validation
 from pyro_probmix.inference.data.streaming import RowStream
 from pyro_probmix.inference.predictive.draws import independent, same_in_all_replicas
 from pyro_probmix.inference.predictive.prediction import log_density, response_density
@@ -77,8 +79,22 @@ class Validation(nn.Module):
             sums = torch.stack([log_prob(*block) for block in self.blocks])
         return -(sums.sum(0, dtype=torch.float64) / self.num_rows).to(sums.dtype)
 
+    def scored_by(self, log_prob: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
+        """:meth:`nll` of the weights as they stand, without arguments."""
+        return lambda: self.nll(log_prob)
+
     def identity(self) -> object:
         """A checksum of the rows, or the stream's own identity, for a checkpoint."""
         if isinstance(self.blocks, StreamedBlocks):
             return self.blocks.stream.identity()
         return digest(*(values for block in self.blocks for values in block))
+
+
+def held_out_rows(
+    model: ProbMix, validation: object, source: Minibatches, num_samples: int, seed: int
+) -> Validation | None:
+    """The rows that a fit is given for validation, checked; None for none, or a function that scores the model itself."""
+    if validation is None or callable(validation):
+        return None
+    rows: Any = validation
+    return Validation(model, *checked_validation(model, rows, source), num_samples, source.response, seed)

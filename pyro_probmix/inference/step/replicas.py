@@ -42,7 +42,7 @@ class Replicas:
         own = [b for b in module.buffers() if not self.stacked or b.shape[:1] == (count,)]
         self._kept = [*self.parameters, *own]
         self._best = [tensor.detach().clone() for tensor in self._kept]
-        device = self.parameters[0].device
+        self.device = device = self.parameters[0].device
         self.best_nll = torch.full((self.count,), torch.inf, device=device)
         self.best_epoch = torch.zeros(self.count, dtype=torch.long, device=device)
         self.active = torch.ones(self.count, dtype=torch.bool, device=device)
