@@ -241,25 +241,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         state.density.to(chosen_device(self.device), torch.float32)
         if once and state.optimizer is None:
             state.optimizer = fused_adam(state.density.parameters(), lr=self.learning_rate)
-        kept = state.optimizer
-        classes = self._task()
-        method = state.recipe.method
-        plan = Plan(
-            method=method,
-            alpha=(method.alpha or ALPHA) if self.alpha is None else self.alpha,
-            beta=(0.01 if classes else 0.0) if self.beta is None else self.beta,
-            neighbors=self.neighbors,
-            epochs=1 if once else self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            anneal=not once,
-            fraction=0.0 if once else self.validation_fraction,
-            patience=self.patience,
-            classes=classes,
-            deal_seed=state.seed,
-            seed=seed,
-            optimizer=fused_adam if kept is None else lambda parameters, lr: kept,
-        )
+        plan = self._plan(state, seed, once=once)
         held_out = None if held_out is None else state.standardised(held_out)
         with tqdm(disable=not self.verbose or once, desc=type(self).__name__, unit="epoch") as bar:
 
@@ -284,6 +266,25 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         state.calls += 1
         self.state_ = state
         return self
+
+    def _plan(self, state: State, seed: int, *, once: bool) -> Plan:
+        classes, method, kept = self._task(), state.recipe.method, state.optimizer
+        return Plan(
+            method=method,
+            alpha=(method.alpha or ALPHA) if self.alpha is None else self.alpha,
+            beta=(0.01 if classes else 0.0) if self.beta is None else self.beta,
+            neighbors=self.neighbors,
+            epochs=1 if once else self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            anneal=not once,
+            fraction=0.0 if once else self.validation_fraction,
+            patience=self.patience,
+            classes=classes,
+            deal_seed=state.seed,
+            seed=seed,
+            optimizer=fused_adam if kept is None else lambda parameters, lr: kept,
+        )
 
     def _seed(self) -> int:
         """Of a fit, whose parameters are checked before it takes anything from a generator."""

@@ -61,6 +61,18 @@ class Plan:
     seed: int
     optimizer: Callable[..., torch.optim.Optimizer]
 
+    def sizes(self, n: int) -> tuple[int, int]:
+        """Rows of a step, and passes over n rows."""
+        size, epochs = self.batch_size, self.epochs
+        if size is None:
+            share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
+            size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
+            size = -(-size // self.method.num_fused) * self.method.num_fused  # whole edges
+        if epochs is None:
+            steps = min(max(n, FEWEST_STEPS), MOST_STEPS)
+            epochs = min(max(-(-steps // -(-n // size)), FEWEST_EPOCHS), MOST_EPOCHS)
+        return size, epochs
+
 
 def train(
     density: ConditionalDensity,
@@ -88,62 +100,33 @@ def train(
     Raises:
         ValueError: if no member has a finite density at all of the given validation rows, or none has finite weights.
     """
-    members = density.replicas or 1
-    device = next(density.parameters()).device
-
-    def features(x: Any) -> Tensor:
-        return torch.as_tensor(x, dtype=torch.float32, device=device)
-
-    def responses(y: Any) -> Tensor:
-        observed = targets(y).to(device)
-        return observed.float() if observed.is_floating_point() else observed
-
-    dealt = None
-    if validation is None and plan.fraction > 0:
-        dealt = deal(rows, plan.fraction, members, plan.classes, np.random.default_rng(plan.deal_seed))
-    if dealt is None:
-        held, own, shares = validation, rows, 1
-        x, y = (v.expand(members, *v.shape) for v in (features(rows.x), responses(rows.y)))
-    else:
-        kept, left_out, shares = dealt
-        held, own = rows.take(left_out), rows.take(kept)
-        x, y = features(own.x), responses(own.y)
-    n = x.shape[1]
-    batch_size = _batch_size(n, plan.method.num_fused) if plan.batch_size is None else plan.batch_size
-    epochs = _epochs(n, batch_size) if plan.epochs is None else plan.epochs
-    score = None
-    if held is not None:
-        held_x, held_y, held_weights = features(held.x), responses(held.y), torch.as_tensor(held.weights)
-        if dealt is None:  # the same rows for all
-            held_x, held_y, held_weights = (v.expand(members, *v.shape) for v in (held_x, held_y, held_weights))
-        few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(device)
-        smoothing = min(MOST_SMOOTHING, max(1, epochs // 7))
-        score = HeldOut(density, held_x, held_y, held_weights.to(device), shares, few, smoothing)
-    graph = _graph(plan, x.flatten(2) if dealt is not None else x[0].flatten(1), y)
+    data = _Data.dealt(density, rows, plan, targets, validation)
+    batch_size, epochs = plan.sizes(data.x.shape[1])
+    score = data.score(density, noise, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
     process = build_process(
         plan.method,
         density,
-        graph,
+        _graph(plan, data),
         alpha=plan.alpha,
         beta=plan.beta,
         # Log-linear pools of one-hot labels have no normaliser: there, the expectation over labels is trained on.
         labels="expected" if plan.classes and plan.beta == 0 else "sample",
         batch_size=batch_size,
-    ).to(device)
+    ).to(data.x.device)
     result = fit(
         process,
-        x,
-        y,
+        data.x,
+        data.y,
         epochs=epochs,
         validation=score,
-        weights=None if rows.equal else torch.as_tensor(own.weights, dtype=torch.float32),
+        weights=data.weights,
         learning_rate=plan.learning_rate,
         optimizer=plan.optimizer,
         criterion=build_criterion(plan.method),
         schedule=(lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / epochs))) if plan.anneal else None,
         patience=plan.patience if score is not None else None,
         seed=plan.seed,
-        names=[f"member {r}" for r in range(members)],
+        names=[f"member {r}" for r in range(density.replicas or 1)],
         on_epoch=lambda epoch, best: on_epoch(epoch, epochs, float(best.min())),
     )
     if validation is not None and not bool(result.best_epoch.any()):
@@ -156,18 +139,66 @@ def train(
     return result, None if score is None else score.factor()
 
 
-def _batch_size(n: int, num_fused: int) -> int:
-    share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
-    size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
-    return int(-(-size // num_fused) * num_fused)  # whole edges
+@dataclass(frozen=True)
+class _Data:
+    """The rows that the members train on and those that they hold out, as tensors where the density is.
+
+    Attributes:
+        x, y: the training rows, [R, n, *row] and [R, n, *event].
+        weights: of them, [R, n], or [n] for rows that all members share; None for equal ones.
+        shared: whether all members have the same rows.
+        held_out: x, y and weights of the rows that each member holds out, [R, v, ...]; None for none.
+        shares: number of different shares that are held out.
+    """
+
+    x: Tensor
+    y: Tensor
+    weights: Tensor | None
+    shared: bool
+    held_out: tuple[Tensor, Tensor, Tensor] | None
+    shares: int
+
+    @classmethod
+    def dealt(
+        cls,
+        density: ConditionalDensity,
+        rows: Rows,
+        plan: Plan,
+        targets: Callable[[Any], Tensor],
+        validation: Rows | None,
+    ) -> _Data:
+        """Deals each member its rows; see :func:`train`."""
+        members, device = density.replicas or 1, next(density.parameters()).device
+
+        def tensors(part: Rows, expand: bool) -> tuple[Tensor, Tensor, Tensor]:
+            x = torch.as_tensor(part.x, dtype=torch.float32, device=device)
+            y, weights = targets(part.y).to(device), torch.as_tensor(part.weights, device=device)
+            found = x, y.float() if y.is_floating_point() else y, weights
+            return tuple(v.expand(members, *v.shape) for v in found) if expand else found  # type: ignore[return-value]
+
+        dealt = None
+        if validation is None and plan.fraction > 0:
+            dealt = deal(rows, plan.fraction, members, plan.classes, np.random.default_rng(plan.deal_seed))
+        if dealt is None:
+            x, y, _ = tensors(rows, True)
+            weights, held_out, shares = rows.weights, validation and tensors(validation, True), 1
+        else:
+            kept, left_out, shares = dealt
+            x, y, _ = tensors(rows.take(kept), False)
+            weights, held_out = rows.weights[kept], tensors(rows.take(left_out), False)
+        unequal = None if rows.equal else torch.as_tensor(weights, dtype=torch.float32)
+        return cls(x, y, unequal, dealt is None, held_out or None, shares)
+
+    def score(self, density: ConditionalDensity, noise: Tensor | None, smoothing: int) -> HeldOut | None:
+        """The loss of the held-out rows, by a few draws of the embedding."""
+        if self.held_out is None:
+            return None
+        few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(self.x.device)
+        return HeldOut(density, *self.held_out, self.shares, few, smoothing)
 
 
-def _epochs(n: int, batch_size: int) -> int:
-    steps = min(max(n, FEWEST_STEPS), MOST_STEPS)
-    return min(max(-(-steps // -(-n // batch_size)), FEWEST_EPOCHS), MOST_EPOCHS)
-
-
-def _graph(plan: Plan, x: Tensor, y: Tensor) -> Graph | None:
+def _graph(plan: Plan, data: _Data) -> Graph | None:
+    x = data.x[0].flatten(1) if data.shared else data.x.flatten(2)
     name, n = plan.method.graph, x.shape[-2]
     other = "label-kernel" if plan.classes else "same-class"
     if name == other:
@@ -177,7 +208,7 @@ def _graph(plan: Plan, x: Tensor, y: Tensor) -> Graph | None:
         )
     if n < 2:  # no row has another beside it
         return None
-    return build_graph(name, x, y, neighbors=min(plan.neighbors, n - 1))
+    return build_graph(name, x, data.y, neighbors=min(plan.neighbors, n - 1))
 
 
 @torch.no_grad()
