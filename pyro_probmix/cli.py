@@ -14,6 +14,8 @@ from pyro_probmix.experiments.config import EXPERIMENTS
 if TYPE_CHECKING:
     from pyro_probmix.models import Method
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 __all__ = ["main"]
 
 
@@ -55,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="experiments, data sets, methods, graphs and criteria")
     listing.set_defaults(action=_list)
+    for add_command in (_add_run, _add_report, _add_fit, _add_predict, _add_check):
+        add_command(commands)
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser("run", help="train and measure methods on an experiment")
     run.set_defaults(action=_run)
     run.add_argument(
@@ -102,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--graph", metavar="NAME", help="one graph for all methods that have one")
     add("--criterion", metavar="NAME", help="expected (default), log-expected or beta-nll")
     add("--particles", type=int, metavar="K", help="draws of the weight for each edge (default 1)")
+    _add_places(add)
+
+
+def _add_places(add: Callable[..., object]) -> None:
+    """Where a run computes, reads and writes."""
     add("--device", help="auto (default), cpu or cuda")
     add("--data-dir", metavar="FOLDER", help="folder with the data sets (default: $PROBMIX_DATA, else download once)")
     add(
@@ -127,12 +140,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="R",
         help="splits to a job (default: all that share a method, or fewer if jobs are many)",
     )
+
+
+def _add_report(commands: Commands) -> None:
     report = commands.add_parser(
         "report", help="one page from run folders: tables, claims and figures beside the paper's"
     )
     report.set_defaults(action=_report_runs)
     report.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
     report.add_argument("--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)")
+
+
+def _add_fit(commands: Commands) -> None:
     fit = commands.add_parser("fit", help="fit a model to a table, a CSV or Parquet file")
     fit.set_defaults(action=_fit)
     fit.add_argument("table", metavar="TABLE", help="a CSV file with a header, or a Parquet file")
@@ -154,17 +173,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", dest="random_state", type=int, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="FOLDER", default="model", help="folder for the model (default: model)")
+
+
+def _add_predict(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="predict the rows of a table by a model")
     predict.set_defaults(action=_predict)
     predict.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     predict.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with the features")
     predict.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: print CSV)")
+
+
+def _add_check(commands: Commands) -> None:
     check = commands.add_parser("check", help="one page on how well a model does on held-out rows")
     check.set_defaults(action=_check)
     check.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     check.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with features and targets")
     check.add_argument("--out", metavar="FOLDER", help="folder for the page (default: check in the model's folder)")
-    return parser
 
 
 def _fit(arguments: argparse.Namespace) -> None:

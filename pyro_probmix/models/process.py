@@ -105,33 +105,7 @@ class ProbMix(nn.Module):
         self.at = at
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
-        if not isinstance(num_fused, int) or num_fused < 2:
-            raise ValueError(
-                f"ProbMix got num_fused={num_fused!r}, expected an integer of at least 2. Try num_fused=2."
-            )
-        if graph is not None and not isinstance(graph, Graph):
-            raise ValueError(
-                f"ProbMix got graph={graph!r}, expected a Graph. Try graph=NearestNeighborGraph(x, k=5), or graph=None."
-            )
-        if batch_size is not None and not isinstance(batch_size, int | np.integer):
-            raise ValueError(
-                f"ProbMix got batch_size={batch_size!r}, expected an integer. Try {-(-32 // num_fused) * num_fused}."
-            )
-        if batch_size is not None and (batch_size < num_fused or batch_size % num_fused):
-            parts = (
-                "an even number of rows, two halves"
-                if num_fused == 2
-                else f"a multiple of {num_fused} rows, equal parts"
-            )
-            raise ValueError(
-                f"ProbMix got batch_size={batch_size}, expected {parts} that are each other's partners. "
-                f"Try {-(-32 // num_fused) * num_fused}."
-            )
-        if add_unfused_rows and at is None:
-            raise ValueError(
-                "ProbMix got add_unfused_rows=True and at=None, expected a site that is fused beside the rows' own likelihood. "
-                "Try at='x'."
-            )
+        _check_arguments(num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
         self.batch_size = batch_size
         self.num_fused = num_fused
         if not isinstance(plate, str | Sequence | None) or not all(isinstance(name, str) for name in plate or ()):
@@ -260,6 +234,35 @@ class ProbMix(nn.Module):
         if not self.has_replica_rows(data):
             return data[rows]
         return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
+
+
+def _check_arguments(
+    num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: bool, at: str | None
+) -> None:
+    """Raises ValueError for a process that cannot be."""
+    if not isinstance(num_fused, int) or num_fused < 2:
+        raise ValueError(f"ProbMix got num_fused={num_fused!r}, expected an integer of at least 2. Try num_fused=2.")
+    if graph is not None and not isinstance(graph, Graph):
+        raise ValueError(
+            f"ProbMix got graph={graph!r}, expected a Graph. Try graph=NearestNeighborGraph(x, k=5), or graph=None."
+        )
+    if batch_size is not None and not isinstance(batch_size, int | np.integer):
+        raise ValueError(
+            f"ProbMix got batch_size={batch_size!r}, expected an integer. Try {-(-32 // num_fused) * num_fused}."
+        )
+    if batch_size is not None and (batch_size < num_fused or batch_size % num_fused):
+        parts = (
+            "an even number of rows, two halves" if num_fused == 2 else f"a multiple of {num_fused} rows, equal parts"
+        )
+        raise ValueError(
+            f"ProbMix got batch_size={batch_size}, expected {parts} that are each other's partners. "
+            f"Try {-(-32 // num_fused) * num_fused}."
+        )
+    if add_unfused_rows and at is None:
+        raise ValueError(
+            "ProbMix got add_unfused_rows=True and at=None, expected a site that is fused beside the rows' own likelihood. "
+            "Try at='x'."
+        )
 
 
 class _ScaleRows(Messenger):

@@ -25,67 +25,83 @@ __all__ = ["toy_classification_claims"]
 nll, accuracy = toy_scores("classification", "nll"), toy_scores("classification", "accuracy")
 
 
+WHERE = "6.1, toy classification"
+CLEAR = "by more than two standard errors of the paired difference"
+NO_WORSE = "no worse by more than two standard errors of the paired difference"
+
+
 def toy_classification_claims() -> list[Claim]:
-    where = "6.1, toy classification"
-    clear = "by more than two standard errors of the paired difference"
-    no_worse = "no worse by more than two standard errors of the paired difference"
+    return [*_of_accuracy_and_nll(), *_of_perturbed_labels(), *_of_boundaries()]
+
+
+def _of_accuracy_and_nll() -> list[Claim]:
     return [
         Claim(
             "C1",
-            where,
+            WHERE,
             "All methods have about the same accuracy.",
             "means at most 0.05 apart",
             _alike_accuracy,
         ),
         Claim(
             "C2",
-            where,
+            WHERE,
             "ERM and LocM-ProbMix have the best accuracy.",
             "the first two places of nine",
             first_places(accuracy, "accuracy", ("ERM", "LocM-ProbMix"), NINE),
         ),
         Claim(
             "C3",
-            where,
+            WHERE,
             "At β = 0, M-Mix and ProbMix have the worst accuracy.",
             "the last two places of nine, mean over α",
             first_places(_beta("accuracy", 0.0), "accuracy", ("M-Mix", "ProbMix"), NINE, last=True),
         ),
         Claim(
             "C4",
-            where,
+            WHERE,
             "At β = 0, ProbMix is nevertheless competitive in NLL.",
-            f"mean over α, {no_worse} from ERM",
+            f"mean over α, {NO_WORSE} from ERM",
             similar(_beta("nll", 0.0), "nll", "ProbMix", "ERM", or_ahead=True),
         ),
         Claim(
             "C5",
-            where,
+            WHERE,
             "M-Mix has about twice the NLL of ERM.",
             "1.5 to 2.5 times",
             ratio(nll, "nll", "mean", "M-Mix", "ERM", 1.5, 2.5),
         ),
+    ]
+
+
+def _of_perturbed_labels() -> list[Claim]:
+    return [
         Claim(
             "C6",
-            where,
+            WHERE,
             "With β = 0.01 in place of 0, ProbMix gains in accuracy and NLL.",
-            f"mean over α, {clear}",
+            f"mean over α, {CLEAR}",
             every(_improves("accuracy", "ProbMix"), _improves("nll", "ProbMix")),
         ),
         Claim(
             "C7",
-            where,
+            WHERE,
             "The probabilistic methods do best at β = 0.01.",
-            f"each of the four has a better accuracy and NLL than at β = 0, mean over α, {clear}",
+            f"each of the four has a better accuracy and NLL than at β = 0, mean over α, {CLEAR}",
             every(*(_improves(m, name) for name in OURS for m in ("accuracy", "nll"))),
         ),
         Claim(
             "C8",
-            where,
+            WHERE,
             "At β = 0.01 each probabilistic method is competitive with the baselines or ahead of them.",
-            f"accuracy and NLL {no_worse} from ERM, Mix, LocMix, M-Mix and LocM-Mix, mean over α",
+            f"accuracy and NLL {NO_WORSE} from ERM, Mix, LocMix, M-Mix and LocM-Mix, mean over α",
             every(*(_competitive(m, name) for name in OURS for m in ("accuracy", "nll"))),
         ),
+    ]
+
+
+def _of_boundaries() -> list[Claim]:
+    return [
         Claim(
             "C9",
             "E.1.2, Figure 14",
@@ -109,14 +125,14 @@ def toy_classification_claims() -> list[Claim]:
             "C11",
             "E.1.2, Figure 14",
             "Mix and M-Mix suffer from manifold intrusion.",
-            f"accuracy below that of LocMix and LocM-Mix {clear}",
+            f"accuracy below that of LocMix and LocM-Mix {CLEAR}",
             every(*(ahead(accuracy, "accuracy", f"Loc{name}", name) for name in ("Mix", "M-Mix"))),
         ),
         Claim(
             "C12",
             "E.1.2, Figure 14",
             "So do M-ProbMix and LocM-ProbMix: fusing at the response generalises better here than at an embedding.",
-            f"accuracy below that of ProbMix and LocProbMix {clear}",
+            f"accuracy below that of ProbMix and LocProbMix {CLEAR}",
             every(
                 *(
                     ahead(accuracy, "accuracy", a, b)

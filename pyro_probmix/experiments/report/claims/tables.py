@@ -12,8 +12,14 @@ from pyro_probmix.experiments.report.numbers.paper import BASELINES, PROBABILIST
 
 __all__ = ["stock_claims", "uci_claims"]
 
+NETWORKS = {"lstm": "LSTM", "transformer": "Transformer"}
+
 
 def uci_claims() -> list[Claim]:
+    return [*_of_the_lowest(), *_of_the_embedding()]
+
+
+def _of_the_lowest() -> list[Claim]:
     naval = "naval-propulsion-plant"
     erm_behind = (
         lambda means: bool(means[_lowest(means, PROBABILISTIC)] < means["ERM"]),
@@ -53,6 +59,11 @@ def uci_claims() -> list[Claim]:
             "on at least five of eight",
             on_rows(3, _probabilistic_lowest, _lowest_shown, need=5),
         ),
+    ]
+
+
+def _of_the_embedding() -> list[Claim]:
+    return [
         Claim(
             "U5",
             "6.2",
@@ -78,18 +89,26 @@ def uci_claims() -> list[Claim]:
 
 
 def stock_claims() -> list[Claim]:
-    names = {"lstm": "LSTM", "transformer": "Transformer"}
+    return [*_of_the_stocks_nll(), *_of_two_stocks_in_detail(), *_of_the_stocks_rmse()]
+
+
+def _of_the_stocks_nll() -> list[Claim]:
     return [
         *(
             Claim(
                 f"S{k}",
                 "6.3, Table 2",
-                f"With the {names[network]}, a probabilistic method has the lowest NLL on three of the four stocks.",
+                f"With the {NETWORKS[network]}, a probabilistic method has the lowest NLL on three of the four stocks.",
                 "on at least three of four",
                 on_rows(2, _probabilistic_lowest, _lowest_shown, need=3, rows=_with(network)),
             )
-            for k, network in enumerate(names, start=1)
+            for k, network in enumerate(NETWORKS, start=1)
         ),
+    ]
+
+
+def _of_two_stocks_in_detail() -> list[Claim]:
+    return [
         Claim(
             "S3",
             "6.3, Table 2",
@@ -107,7 +126,7 @@ def stock_claims() -> list[Claim]:
             "6.3",
             "On GME the networks overfit.",
             "ERM's test NLL above its validation NLL by more than two standard errors, with both networks",
-            every(*(_overfits(network) for network in names)),
+            every(*(_overfits(network) for network in NETWORKS)),
         ),
         Claim(
             "S5",
@@ -128,6 +147,11 @@ def stock_claims() -> list[Claim]:
                 rows=_of("GME"),
             ),
         ),
+    ]
+
+
+def _of_the_stocks_rmse() -> list[Claim]:
+    return [
         Claim(
             "S7",
             "E.3, Table 4",
