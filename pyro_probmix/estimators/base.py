@@ -1,4 +1,4 @@
-"""What the two estimators share: parameters, checks, and the life of a fit."""
+"""The base of the two estimators: parameters, checks, and fitting."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = ["Callback", "ProbMixEstimator"]
 
 Callback = Callable[[int, float], bool | None]
 
-#: Of a method that sets none of its own.
+#: Alpha of a method that sets none.
 ALPHA = 0.1
-#: What a fit that goes on cannot change. (An encoder has no equality to tell another one by.)
+#: Parameters that a fit that goes on cannot change. (Encoders cannot be compared.)
 RECIPE_PARAMETERS = ("method", "likelihood", "members", "widths", "activation", "periodic", "num_outputs")
 #: What a fit sets beside the state; each where an estimator has it.
 FITTED_ATTRIBUTES = ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_", "_single")
@@ -166,8 +166,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         """The data as numbers: features [n, *row], targets or codes of classes [n, d_y], weights [n]."""
 
     @abstractmethod
-    def _checked_likelihood(self, own: str | None) -> Likelihood:
-        """The head that the parameters ask for; ``own`` is the method's, if it has one."""
+    def _checked_likelihood(self, of_method: str | None) -> Likelihood:
+        """The likelihood that the parameters ask for; ``of_method`` is the method's, if it has one."""
 
     @abstractmethod
     def _num_outputs(self, rows: Rows) -> int:
@@ -175,10 +175,10 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
     @abstractmethod
     def _tensor(self, recipe: Recipe, y: Array) -> Tensor:
-        """What a density of that recipe observes, from standardised targets [..., d_y]."""
+        """Standardised targets [..., d_y] as the tensor that a density of that recipe observes."""
 
     @abstractmethod
-    def _task(self) -> bool:
+    def _is_classification(self) -> bool:
         """Whether the targets are classes."""
 
     def _fitted(self) -> State:
@@ -203,9 +203,11 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         return State.new(recipe, rows, self.num_samples, seed)
 
     def _continued(self, rows: Rows, how: str) -> State:
-        """A copy of what the last fit left, for rows and parameters that go on with it."""
+        """A copy of the last fit's state, for a fit of these rows that goes on with it."""
         recipe, asked = self._fitted().recipe, self._recipe(rows)
-        state = copy.deepcopy(self._fitted(), {id(recipe): recipe})  # what makes a head or an encoder stays itself
+        state = copy.deepcopy(
+            self._fitted(), {id(recipe): recipe}
+        )  # a likelihood or an encoder of the user's is not copied
         for field in RECIPE_PARAMETERS:
             had, wanted = getattr(recipe, field), getattr(asked, field)
             if had != wanted:
@@ -220,7 +222,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     def _recipe(self, rows: Rows) -> Recipe:
         method = named_method(self.method)
         numbers = only_regression(method)
-        if numbers is not None and self._task():
+        if numbers is not None and self._is_classification():
             raise ValueError(
                 f"got method={self.method!r}, whose {numbers!r} is for numbers, expected a method for classes. "
                 "Try method='M-ProbMix', or ProbMixRegressor."
@@ -268,7 +270,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         return self
 
     def _plan(self, state: State, seed: int, *, once: bool) -> Plan:
-        classes, method, kept = self._task(), state.recipe.method, state.optimizer
+        classes, method, kept = self._is_classification(), state.recipe.method, state.optimizer
         return Plan(
             method=method,
             alpha=(method.alpha or ALPHA) if self.alpha is None else self.alpha,
@@ -287,12 +289,12 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         )
 
     def _seed(self) -> int:
-        """Of a fit, whose parameters are checked before it takes anything from a generator."""
+        """The seed of a fit, drawn after its parameters are checked."""
         check_parameters(self)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _mean_nll(self, state: State, X: Array, y: Array, weights: Array | None) -> float:
-        """In nats a row of standardised targets."""
+        """The mean negative log density of standardised targets, in nats a row."""
         if weights is not None:
             X, y, weights = (v[weights > 0] for v in (X, y, weights))
         check_targets(state.recipe, y)

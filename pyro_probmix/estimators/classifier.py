@@ -72,7 +72,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         return probabilities
 
     def predict_dist(self, X: Any) -> dist.Categorical:
-        """The predictive law of the position in ``classes_``, as a Pyro distribution with batch shape [n]."""
+        """The predictive distribution of the position in ``classes_``, as a Pyro distribution with batch shape [n]."""
         return dist.Categorical(probs=torch.as_tensor(self.predict_proba(X)))
 
     def sample(self, X: Any, num_samples: int = 100, random_state: Any = None) -> npt.NDArray[Any]:
@@ -100,10 +100,10 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         state = self._fitted()
         return self._mean_nll(state, *self._checked(X, y, sample_weight, reset=False))
 
-    def _task(self) -> bool:
+    def _is_classification(self) -> bool:
         return True
 
-    def _checked_likelihood(self, own: str | None) -> Likelihood:
+    def _checked_likelihood(self, of_method: str | None) -> Likelihood:
         likelihood: Likelihood = "categorical" if self.likelihood is None else self.likelihood
         if isinstance(likelihood, str) and likelihood not in ("categorical", "bernoulli"):
             raise ValueError(
@@ -138,9 +138,9 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
             check_classification_targets(labels)
         weights = self._weights(sample_weight, X)
         if reset:
-            # A class that no row of any weight has is none.
-            own = labels if weights is None else labels[weights > 0]
-            self.classes_ = np.unique(own if classes is None else np.asarray(classes))
+            # Rows of weight 0 are as if they were not there, and so are their classes.
+            counted = labels if weights is None else labels[weights > 0]
+            self.classes_ = np.unique(counted if classes is None else np.asarray(classes))
         codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         unknown = self.classes_[codes] != labels
         if weights is not None:

@@ -78,7 +78,7 @@ def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any
 
 
 class HeldOut:
-    r"""What an ensemble is worth on new rows, from the members that hold a row out, at the best spread.
+    r"""The loss of an ensemble on rows that its members hold out, at the best spread.
 
     .. math::
         L_m = \min_\tau\; -\frac{1}{\sum_i w_i} \sum_i w_i \log \frac{1}{m} \sum_{r \in M_i} p_r^{(\tau)}(y_i \mid x_i)
@@ -88,7 +88,7 @@ class HeldOut:
     mends the second.
 
     All R members whose density is finite are new to a row that is predicted later, and more of them forgive more of each
-    one's own error: by :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is
+    member's error: by :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is
     for squared errors, and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`.
 
     Args:
@@ -137,7 +137,7 @@ class HeldOut:
 
     @torch.no_grad()
     def factor(self) -> float:
-        r"""The spread :math:`\tau` that suits the mixture of all members, of which a held-out row has met but a few.
+        r"""The spread :math:`\tau` for the mixture of all members, of which only a few hold out a row.
 
         The squared error of a mean of j members, and their spread about it, are linear in 1/j. Of a mixture with these
         moments :math:`\tau_j^2` is so, too, and :math:`\tau_1`, by each member alone, and :math:`\tau_m`, by the m that
@@ -178,7 +178,7 @@ class HeldOut:
         return components, [members for members in groups if members]
 
     def _ahead(self, groups: list[list[int]]) -> float:
-        """How many times what m members gain over one all R gain over m, of what is linear in 1/m; 0 where m is 1 or R."""
+        """The gain of all R members over m as a multiple of that of m over one, if it is linear in 1/m; 0 where m is 1 or R."""
         m = len(groups) / sum(1 / len(members) for members in groups)
         everybody = sum(len(members) for members in groups)
         return 0.0 if m == 1 else (1 / m - 1 / everybody) / (1 - 1 / m)
@@ -186,13 +186,13 @@ class HeldOut:
     def _best(
         self, components: Any, groups: list[list[int]], counting: Sequence[float] | None = None
     ) -> tuple[float, float]:
-        """The lowest NLL of the mixtures over groups of members, and the factor at which it is.
+        """The lowest NLL of the mixtures over groups of members, and the factor of the spread that gives it.
 
-        ``counting`` says how much a group's rows count, one by default.
+        ``counting`` is the weight of each group's rows, one by default.
         """
         each = [1.0] * len(groups) if counting is None else counting
         weights = torch.cat(
-            [self.weights[members[0]] * own for members, own in zip(groups, each, strict=True)]
+            [self.weights[members[0]] * count for members, count in zip(groups, each, strict=True)]
         ).double()
         weights = weights / weights.sum()
 
@@ -211,7 +211,7 @@ class HeldOut:
 
 
 def _alone(groups: list[list[int]]) -> tuple[list[list[int]], list[float]]:
-    """Each member by itself, and how much its rows count, so that a share counts as much as with all its members."""
+    """Groups of one member each, and the weight of their rows, such that each share has the weight that it had before."""
     return [[r] for members in groups for r in members], [1 / len(members) for members in groups for _ in members]
 
 

@@ -1,4 +1,4 @@
-"""An estimator's conditional density: periodic features and an MLP, or an encoder of one's own, for any method."""
+"""An estimator's conditional density: periodic features and an MLP, or the user's encoder, for any method."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Likelihood = str | Callable[[int, int, int | None], nn.Module]
 
 
 def named_method(method: Any) -> Method:
-    """The method of a name; one given as such is itself.
+    """The method of a name, or the one given.
 
     Raises:
         ValueError: for neither, or an ensemble of a method.
@@ -55,7 +55,7 @@ def named_method(method: Any) -> Method:
 
 
 def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
-    """The head of a name; one given as such is itself.
+    """The likelihood of a name, or the one given.
 
     Raises:
         ValueError: for neither.
@@ -73,7 +73,7 @@ def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what an estimator's density is built of, but its weights.
+    """The settings by which an estimator's density is built; all but its weights.
 
     Attributes:
         method: decides on the embedding.
@@ -84,7 +84,7 @@ class Recipe:
         widths: of the hidden layers; the first one's activations are the embedding, unless an encoder makes it.
         activation: see :class:`~pyro_probmix.models.MLP`.
         periodic: number of periodic features of each input; 0 for none.
-        encoder: what stands in for periodic features and the first layer: a module for one member, from [B, *row] to
+        encoder: in the place of periodic features and the first layer: a module for one member, from [B, *row] to
             [B, width], or something that makes one for all members from (features of a row, members).
     """
 
@@ -105,7 +105,7 @@ class Recipe:
         return density
 
     def support(self) -> Any:
-        """The constraint that each target meets, in the units of what the density observes."""
+        """The support of one target, in the units that the density observes."""
         with own_random_state(torch.device("cpu")), torch.no_grad():
             head = named_likelihood(self.likelihood)(1, self.num_outputs, None)
             if not isinstance(head, nn.Module):
@@ -140,14 +140,14 @@ class Recipe:
 
     def _around(self, encoder: Encoder) -> ConditionalDensity:
         row, members = self.row_shape, self.members
-        own = (
+        stacked = (
             Stacked(encoder, members, event_dim=len(row))
             if isinstance(encoder, nn.Module)
             else encoder(row[-1], members)
         )
         try:
             with torch.no_grad():
-                shape = own.eval()(torch.zeros(members, 2, *row)).shape
+                shape = stacked.eval()(torch.zeros(members, 2, *row)).shape
         except RuntimeError as error:
             raise ValueError(
                 f"the encoder refuses two rows of shape {row}: {str(error).splitlines()[0]}. "
@@ -166,7 +166,7 @@ class Recipe:
         # The first layer, which is replaced, is halved by a method with a separate variance network.
         first = 2 * shape[-1] if self.method.variance == "separate" else shape[-1]
         density = self._density(row[-1], (first, *self.widths[1:]))
-        density.encoder, density.event_dim = own.train(), len(row)
+        density.encoder, density.event_dim = stacked.train(), len(row)
         return density
 
 

@@ -1,4 +1,4 @@
-"""Whether an estimator's parameters are what they are documented to be, those that nobody else checks."""
+"""Checks of an estimator's parameters, except those that other modules check."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_parameters(estimator: Any) -> None:
 
 
 def is_integer(value: object) -> bool:
-    """Of Python or NumPy; a truth value is none."""
+    """Whether a value is an integer of Python or NumPy, and no bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

@@ -21,7 +21,7 @@ from pyro_probmix.pooling.batches import join_batches, take_batch
 
 __all__ = ["ProbMixRegressor"]
 
-#: Targets beyond this have squares that no number holds.
+#: The squares of larger targets overflow.
 LARGEST_TARGET = 1e150
 
 
@@ -39,8 +39,8 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         periodic: number of periodic features of each input, see :class:`~pyro_probmix.models.PeriodicFeatures`; 0 for none.
         encoder: in the place of periodic features and the first layer: a module from [B, d] to [B, width], of which each
             member gets a copy, or something that makes one for all members from (d, members).
-        alpha: both shapes of the Beta law of the weight with which two rows are fused, all shapes of the Dirichlet law of
-            more; by default the method's own, which is 0.1 for most.
+        alpha: both shapes of the Beta distribution of the weight with which two rows are fused, all shapes of the Dirichlet
+            distribution of more; by default the method's own, which is 0.1 for most.
         beta: spread of the label kernels, on the standardised target; 0 if left out.
         neighbors: K of the methods that fuse with near rows.
         epochs: passes over the rows; by default as many as make about one step a row, or 2500 to 7500 steps, in 20 to
@@ -176,16 +176,16 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     def _shaped(self, values: Array) -> Array:
         return values[:, 0] if self._single else values
 
-    def _task(self) -> bool:
+    def _is_classification(self) -> bool:
         return False
 
-    def _checked_likelihood(self, own: str | None) -> Likelihood:
-        if own is not None and self.likelihood not in (None, own):
+    def _checked_likelihood(self, of_method: str | None) -> Likelihood:
+        if of_method is not None and self.likelihood not in (None, of_method):
             raise ValueError(
-                f"got likelihood={self.likelihood!r} and method={self.method!r}, whose likelihood is {own!r}, expected one "
-                "of the two. Try likelihood=None."
+                f"got likelihood={self.likelihood!r} and method={self.method!r}, whose likelihood is {of_method!r}, expected "
+                "one of the two. Try likelihood=None."
             )
-        likelihood: Likelihood = (own or "gaussian") if self.likelihood is None else self.likelihood
+        likelihood: Likelihood = (of_method or "gaussian") if self.likelihood is None else self.likelihood
         if likelihood == "categorical":
             raise ValueError(
                 "ProbMixRegressor got likelihood='categorical', which is for classes, expected one for numbers. "

@@ -17,7 +17,7 @@ FEWEST_HELD_OUT_OF = 20
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Distinct rows in an order of their own, so that a fit depends on how often each occurs, and on nothing else.
+    """Distinct rows with weights, sorted, so that a fit depends on how often each occurs, and on nothing else.
 
     A row of weight 3, a row given three times, and rows in another order are then one and the same data set, and no row
     is both trained on and held out.
@@ -34,7 +34,7 @@ class Rows:
 
     @classmethod
     def distinct(cls, x: Array, y: Array, weights: Array | None) -> Rows:
-        """Puts rows together that are alike, and leaves out those of weight zero."""
+        """Merges equal rows, and leaves out those of weight zero."""
         weights = np.ones(len(x)) if weights is None else weights
         # By a power of two, which loses no digit: sums of large weights stay finite, of integers exact.
         weights = np.ldexp(weights, -np.frexp(weights.max())[1])
@@ -109,12 +109,12 @@ class Scaler:
 
     @property
     def offset(self) -> Array:
-        """What standard zero is in the columns' units."""
+        """Standard zero in the columns' units."""
         return self.mean * self.unit
 
     @property
     def step(self) -> Array:
-        """What one standard unit is in the columns' units."""
+        """One standard unit in the columns' units."""
         return self.scale * self.unit
 
 
@@ -145,9 +145,9 @@ def deal(
         label = rows.y[order, 0]
         spread = np.empty(n)
         for value in np.unique(label):
-            own = label == value
-            spread[own] = (np.arange(own.sum()) + rng.random()) / own.sum()  # evenly along the order
+            alike = label == value
+            spread[alike] = (np.arange(alike.sum()) + rng.random()) / alike.sum()  # evenly along the order
         order = order[np.argsort(spread, kind="stable")]
     held = np.stack([np.sort(order[(r % shares) * size : (r % shares + 1) * size]) for r in range(members)])
-    kept = np.stack([np.setdiff1d(np.arange(n), own) for own in held])
+    kept = np.stack([np.setdiff1d(np.arange(n), left_out) for left_out in held])
     return kept, held, min(shares, members)

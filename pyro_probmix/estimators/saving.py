@@ -35,7 +35,7 @@ __all__ = ["SavedModel", "putting_together", "read", "write"]
 FORMAT = 1
 #: The entry of the file's header that holds all but the tensors, as JSON.
 ENTRY = "pyro_probmix"
-#: Stands for something that a user made in Python, and that has to be given again.
+#: Stands for a Python object of the user's, which has to be given again.
 OWN = {"own": True}
 #: Parameters that may be code.
 OWN_CODE = ("encoder", "likelihood")
@@ -43,13 +43,13 @@ OWN_CODE = ("encoder", "likelihood")
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """What a file of a fitted estimator holds.
+    """The content of a fitted estimator's file.
 
     Attributes:
         kind: the estimator's name, see :data:`~pyro_probmix.estimators.loading.KINDS`.
         parameters: those that it was made with.
         attributes: those that its fit set, beside the state.
-        state: what the fit left.
+        state: of the fit.
     """
 
     kind: str
@@ -224,7 +224,7 @@ def _digest(record: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 
 def _narrow(tensor: Tensor) -> Tensor:
-    """In single precision, as it was trained, where that loses nothing."""
+    """The tensor in single precision, as it was trained, where that loses nothing."""
     narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
     return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
 
@@ -234,7 +234,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """What JSON can hold for a value; lists stand for tuples, and arrays say their type."""
+    """A value as JSON holds it; lists stand for tuples, and arrays say their type."""
     if name == "callbacks":
         return []
     if name == "random_state":

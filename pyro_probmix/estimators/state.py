@@ -1,4 +1,4 @@
-"""What a fit leaves in an estimator: a density, scalings, and how to predict with them."""
+"""The state of a fitted estimator: a density, scalings, and predictions by them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pyro_probmix.random_state import own_random_state
 
 __all__ = ["State"]
 
-#: Standardised features are cut off here, far outside of any training data, where a network's products would overflow.
+#: Standardised features are cut off here: far outside of all training data, a network's products would overflow.
 FARTHEST = 1e6
 #: Rows times draws times members that are predicted together.
 LARGEST_BLOCK = 200_000
@@ -29,10 +29,10 @@ LARGEST_BLOCK = 200_000
 
 @dataclass(eq=False)
 class State:
-    """A fitted density and what goes with it.
+    """A fitted density with its scalings, noise and spread.
 
     Attributes:
-        recipe: what the density is built of.
+        recipe: the settings by which the density was built.
         density: of standardised features and targets. Between fits it is in double precision and evaluation mode, so
             that a row's prediction does not depend, by rounding, on the rows beside it.
         x_scaler, y_scaler: the scalings, fixed by the rows of the first fit.

@@ -1,4 +1,4 @@
-"""Targets that a likelihood rules out, and how to say what it expects."""
+"""Targets outside of a likelihood's support, and that support in words."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _WORDS: tuple[tuple[Any, str], ...] = (
 
 
 def ruled_out(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which targets a likelihood cannot have.
+    """Which targets are outside of a likelihood's support.
 
-    Zero is none that a continuous positive law can have: there its density is zero or infinite.
+    Zero is outside of a continuous positive distribution, whose density there is zero or infinite.
 
     Args:
         support: a constraint of torch, of one target.
@@ -35,7 +35,7 @@ def ruled_out(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]
     """
     support = of_one(support)
     inside = support.check(torch.tensor(y)).numpy()
-    # Of a law over vectors, all of a row are in or out together.
+    # Of a distribution of vectors, all targets of a row are in or out together.
     out = ~np.broadcast_to(inside.reshape(*inside.shape, *(1,) * (y.ndim - inside.ndim)), y.shape) | ~np.isfinite(y)
     if is_positive(support):
         out |= y == 0
@@ -44,7 +44,7 @@ def ruled_out(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]
 
 
 def in_words(support: Any) -> str:
-    """What a support expects of one target.
+    """A support in words, for one target.
 
     Example:
         >>> in_words(constraints.nonnegative_integer)

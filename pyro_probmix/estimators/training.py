@@ -89,13 +89,13 @@ def train(
         density: float32, with the members as replicas.
         rows: standardised.
         plan: how.
-        targets: from the rows' ``y`` to what the density observes.
+        targets: from the rows' ``y`` to the tensor that the density observes.
         validation: rows that all members hold out; None deals each a share of ``rows``.
         noise: see :func:`~pyro_probmix.estimators.held_out.member_densities`.
         on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
 
     Returns:
-        the trainer's record, and the factor of the spread that suits the held-out rows best; None without such rows.
+        the trainer's record, and the factor of the spread with the lowest loss on the held-out rows; None without such rows.
 
     Raises:
         ValueError: if no member has a finite density at all of the given validation rows, or none has finite weights.

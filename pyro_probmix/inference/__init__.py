@@ -1,4 +1,4 @@
-"""Criteria, trainer, prediction, and the way from there to the calibration checks."""
+"""Criteria, the trainer, predictions, and their hand-over to the calibration checks."""
 
 from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood

@@ -1,4 +1,4 @@
-"""Whether what a fit is asked for can be done, before anything is."""
+"""Checks of the arguments of a fit, before anything is done."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_functions(**functions: object) -> None:
 
 
 def name_of(thing: object) -> str:
-    """Of a class or function itself, or of the class of anything else."""
+    """The name of a class or function, or of the class of anything else."""
     return str(getattr(thing, "__name__", type(thing).__name__))
 
 

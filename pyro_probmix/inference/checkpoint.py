@@ -64,11 +64,11 @@ class Checkpoint:
         Raises:
             OSError: if it cannot be written; what was there before stays.
         """
-        own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        record = {"format": FORMAT, "epoch": epoch, "identity": identity, "digest": digest_of(own)}
+        copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        record = {"format": FORMAT, "epoch": epoch, "identity": identity, "digest": digest_of(copies)}
         partial = self.path.with_name(f".partial-{os.getpid()}-{self.path.name}")
         try:
-            save_file(own, partial, {"checkpoint": json.dumps(record)})
+            save_file(copies, partial, {"checkpoint": json.dumps(record)})
             os.replace(partial, self.path)
         except SafetensorError as error:  # it has no errno: say what the file system said
             raise OSError(f"the checkpoint {str(self.path)!r} could not be written ({error})") from None

@@ -1,4 +1,4 @@
-"""What a named method trains with, in experiments and estimators alike: its graph, its process, its criterion."""
+"""The graph, process and criterion of a named method, for experiments and estimators alike."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def build_process(
     labels: Labels,
     batch_size: int | None,
 ) -> ProbMix:
-    """The process by which a method trains a density: where it fuses, how many rows, how, and with what beside them.
+    """The process by which a method trains a density.
 
     Args:
         method: decides on all that is not given here.
@@ -120,5 +120,5 @@ def build_criterion(method: Method, default: str = "expected", particles: int = 
 
 
 def only_regression(method: Method, default: str | None = None) -> str | None:
-    """What keeps a method from classes: its likelihood, or the criterion "beta-nll", its own or the default; else None."""
+    """The likelihood or criterion of a method that is for numbers and not for classes; None if it has neither."""
     return method.likelihood or ("beta-nll" if "beta-nll" in (method.criterion, default) else None)

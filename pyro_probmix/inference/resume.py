@@ -1,4 +1,4 @@
-"""What a fit interrupted and taken up again needs: all that it changes, and what makes it this fit and no other."""
+"""What an interrupted fit needs to go on: the state that it changes, and the settings and data that decide it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pyro_probmix.models.process import ProbMix
 def identity_of(
     objective: Objective, source: Minibatches, held_out: Validation | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """What decides a fit, except functions: schedule, optimizer, the modules' own code."""
+    """The settings and data that decide a fit, except functions: schedule, optimizer, the code of the modules."""
     model, criterion = objective.model, objective.criterion
     # Its nesting is read off the model.
     options = {
@@ -71,8 +71,8 @@ class FitState:
         tensors |= {"train": self.train[:epoch], "scores": self.scores[:epoch], "random": torch.get_rng_state()}
         if device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(device)
-        for index, own in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in own.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         return tensors
 
     def load(self, tensors: dict[str, Tensor], epoch: int) -> None:

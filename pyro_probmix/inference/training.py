@@ -43,7 +43,7 @@ __all__ = ["Fit", "fit"]
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit left, besides the weights of the best epoch in the model.
+    """The record of a fit; the weights of the best epoch are in the model.
 
     Attributes:
         train_loss: mean loss of each epoch, in nats a row, [epochs, R]; R = 1 without replicas.

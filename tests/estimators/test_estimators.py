@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's own checks, and what they promise beside."""
+"""The estimators: scikit-learn's own checks, and what their documentation promises."""
 
 import functools
 import os
@@ -132,7 +132,7 @@ def test_upper_quantiles_are_exact_in_the_tail(fitted):
     np.testing.assert_allclose(stats.norm.sf(z, loc, scale).mean(0), 1 - level, rtol=1e-9)
 
 
-def test_a_row_is_predicted_alike_in_any_company(fitted):
+def test_a_rows_prediction_does_not_depend_on_the_others(fitted):
     X, _ = wave(50, seed=3)
     alone = np.concatenate([fitted.predict(X[k : k + 1]) for k in range(50)])
     np.testing.assert_allclose(alone, fitted.predict(X), rtol=1e-12)
@@ -282,7 +282,7 @@ def test_all_that_a_method_says_reaches_the_trainer(name, make, monkeypatch):
     assert type(process.density.likelihood) is LIKELIHOODS[expected]
 
 
-def test_more_rows_and_rows_of_ones_own_change_the_fit():
+def test_more_fused_rows_and_unfused_rows_change_the_fit():
     """A method that differs from another in num_fused or add_unfused_rows alone is not that other one."""
     X, y = wave(60)
     plain = regressor(method=Method("y", "complete", alpha=0.5)).fit(X, y).predict(X)
@@ -313,7 +313,7 @@ def test_series_with_rows_that_all_members_hold_out():
     assert model.predict(X).shape == (30,)
 
 
-def test_methods_of_ones_own():
+def test_methods_of_the_user():
     X, y = wave(60)
     X_class, y_class = make_blobs(60, centers=3, random_state=0)
     linear, same, label = Method("y", "nearest", pool="linear"), Method("x", "same-class"), Method("x", "label-kernel")
@@ -361,7 +361,7 @@ def test_one_class():
         model.nll(X[:1], ["other"])
 
 
-# In the company of scikit-learn and pandas
+# Beside scikit-learn and pandas
 
 
 def test_in_pipelines_and_searches():
@@ -528,7 +528,7 @@ def test_spread_and_nll_of_all_members_follow_from_those_of_a_few():
 
 
 @pytest.mark.parametrize(("members", "shares", "lost"), [(6, 5, ()), (11, 10, ()), (10, 5, (3,)), (10, 5, (0, 1, 2))])
-def test_members_that_are_all_alike_are_worth_what_one_is(members, shares, lost):
+def test_members_that_are_all_alike_have_the_loss_of_one(members, shares, lost):
     """Nothing is gained by more of them, however unequal the shares' numbers of members."""
     density, x = held_out_of(members=members, shares=shares)
     with torch.no_grad():
@@ -574,7 +574,7 @@ def test_a_validation_row_of_no_weight_is_none():
     assert model.state_.factor == alone.state_.factor != 1.0
 
 
-def test_a_validation_row_that_no_density_reaches_is_refused():
+def test_a_validation_row_without_a_finite_density_is_refused():
     X, y = wave(60)
     other, far = wave(30, seed=5)
     far = np.where(np.arange(30) == 3, 1e30, far)

@@ -83,8 +83,8 @@ def test_a_complete_graph_takes_the_same_memory_whatever_its_rows() -> None:
 
     def allocated(n: int) -> int:
         with torch.profiler.profile(profile_memory=True) as profile:
-            law = CompleteGraph(n).edges()
-            law.log_prob(law.sample((1_000,)))
+            edges = CompleteGraph(n).edges()
+            edges.log_prob(edges.sample((1_000,)))
         return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
 
     allocated(10)  # what is loaded at first use

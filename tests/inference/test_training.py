@@ -1,4 +1,4 @@
-"""The trainer: replicas that never touch, best epochs, mishaps, and fits that leave no traces outside their model."""
+"""The trainer: replicas that do not affect each other, best epochs, mistakes; a fit changes nothing but its model."""
 
 import copy
 from typing import Any
@@ -118,7 +118,7 @@ def test_a_replica_at_nan_changes_no_other_and_is_named(name):
 
 @pytest.mark.parametrize("name", ["ERM", "M-ProbMix"])
 @pytest.mark.parametrize("likelihood", [Categorical, Bernoulli, Poisson])
-def test_a_replica_at_nan_of_a_law_that_would_refuse_to_be_drawn(name, likelihood):
+def test_a_replica_at_nan_of_a_distribution_that_would_refuse_to_be_drawn(name, likelihood):
     x, _ = data()
     density: Any = build_density(
         METHODS[name],
@@ -316,37 +316,37 @@ def counts(likelihood):
 
 
 class Own(nn.Module):
-    """A density of one's own, of the kind that a law of a location and the features asks for."""
+    """A user's density; its site is made by a function of a location, the features and the responses."""
 
-    def __init__(self, law):
+    def __init__(self, sampled):
         super().__init__()
-        self.law, self.linear = law, nn.Linear(FEATURES, 1)
+        self.sampled, self.linear = sampled, nn.Linear(FEATURES, 1)
 
     def forward(self, x, y=None):
         with pyro.plate("data", x.shape[0]):
-            return self.law(self.linear(x)[..., 0], x, y)
+            return self.sampled(self.linear(x)[..., 0], x, y)
 
 
 def observed(make):
     return lambda loc, x, y: pyro.sample("y", make(loc), obs=y)
 
 
-def test_labels_outside_of_the_support_of_ones_own_law_are_refused():
+def test_labels_outside_of_the_support_of_a_users_density_are_refused():
     x = torch.randn(30, FEATURES)
-    laws: list[tuple[Any, torch.Tensor]] = [
+    cases: list[tuple[Any, torch.Tensor]] = [
         (lambda loc: dist.Exponential(loc.exp()), torch.tensor(-1.0)),
         (lambda loc: dist.Poisson(loc.exp()), torch.tensor(0.5)),
         (lambda loc: dist.Bernoulli(logits=loc), torch.tensor(2.0)),
         (lambda loc: dist.Uniform(-10 - loc.exp(), 10 + loc.exp()), torch.tensor(99.0)),
     ]
-    for law, bad in laws:
+    for distribution, bad in cases:
         y = torch.ones(30)
-        assert fit(ProbMix(Own(observed(law)), at=None), x, y, epochs=2).train_loss.isfinite().all()
+        assert fit(ProbMix(Own(observed(distribution)), at=None), x, y, epochs=2).train_loss.isfinite().all()
         y[29] = bad
         with pytest.raises(ValueError, match=r"outside of the support of \w+ \(training rows\).*Try"):
-            fit(ProbMix(Own(observed(law)), at=None), x, y, epochs=2)
+            fit(ProbMix(Own(observed(distribution)), at=None), x, y, epochs=2)
 
-    # What is observed need not be y itself, and a law may be told not to mind.
+    # What is observed need not be y itself, and a distribution may be told not to check.
     y = torch.randint(1, 3, (30,)).float()
     shifted = Own(lambda loc, x, y: pyro.sample("y", dist.Bernoulli(logits=loc), obs=None if y is None else y - 1))
     assert fit(ProbMix(shifted, at="y"), x, y, epochs=2).train_loss.isfinite().all()
@@ -356,14 +356,14 @@ def test_labels_outside_of_the_support_of_ones_own_law_are_refused():
     assert fit(ProbMix(lax, at=None), x, y / 4, epochs=2).train_loss.isfinite().all()
 
     def padded(loc, x, y):
-        law = dist.Exponential(loc.exp()[..., None]).mask(x > 0).to_event(1)
-        return pyro.sample("y", law, obs=y)
+        masked = dist.Exponential(loc.exp()[..., None]).mask(x > 0).to_event(1)
+        return pyro.sample("y", masked, obs=y)
 
     assert fit(ProbMix(Own(padded), at=None), x, torch.where(x > 0, x, -1.0), epochs=2).train_loss.isfinite().all()
 
     def rows_and_coordinates(loc, x, y):
-        law = dist.Exponential(loc.exp()[..., None].expand(-1, 2)).mask(x > 0).to_event(1).mask(x[:, 0] < 9)
-        return pyro.sample("y", law, obs=y)
+        masked = dist.Exponential(loc.exp()[..., None].expand(-1, 2)).mask(x > 0).to_event(1).mask(x[:, 0] < 9)
+        return pyro.sample("y", masked, obs=y)
 
     both = Own(rows_and_coordinates)
     given = torch.where(x > 0, x, -1.0)

@@ -110,7 +110,7 @@ def test_a_rank_evaluates_whole_edges_of_the_batch():
     for index in (0, 1):
         ranks = Ranks(False, 12, num_fused=3)
         ranks.count, ranks.index = 2, index
-        torch.testing.assert_close(ranks.own(rows).reshape(3, 2), parts[:, 2 * index : 2 * index + 2])
+        torch.testing.assert_close(ranks.share_of(rows).reshape(3, 2), parts[:, 2 * index : 2 * index + 2])
     assert ranks.padded(13) == 18
 
 

@@ -27,7 +27,7 @@ class BetaNLL(Criterion):
     fitted badly at first lose their weight, at :math:`\beta = 1` that of the squared error. The variance is that of the fused
     density, in squared units of the response as it is trained on, a standardised one.
 
-    It is a criterion to train by, no log-density: its value compares no two models.
+    It is a criterion to train by and no log density: its values of two models cannot be compared.
 
     Args:
         num_particles, max_plate_nesting: see :class:`Criterion`.
@@ -80,8 +80,8 @@ class BetaNLL(Criterion):
                 )
             if lacking := _without_variance(fn):
                 raise ValueError(
-                    f"site {site['name']!r} has the law {lacking}, which has no variance, expected one whose variance is its "
-                    "weight. Try ExpectedLogLikelihood."
+                    f"site {site['name']!r} has the distribution {lacking}, which has no variance, expected one whose variance "
+                    "is its weight. Try ExpectedLogLikelihood."
                 )
             if fn.event_shape.numel() > 1 and not _factorises(fn):
                 raise ValueError(
@@ -91,8 +91,8 @@ class BetaNLL(Criterion):
 
     def log_prob(self, site: dict[str, Any]) -> Tensor:
         fn, value = site["fn"], site["value"]
-        own = fn.p if isinstance(fn, ExpectedLikelihood) else fn
-        weight = own.variance.detach() ** self.beta
+        density = fn.p if isinstance(fn, ExpectedLikelihood) else fn
+        weight = density.variance.detach() ** self.beta
         if fn.event_shape.numel() == 1:
             weighted = weight.reshape(fn.batch_shape) * fn.log_prob(value)
         else:
@@ -105,12 +105,12 @@ class BetaNLL(Criterion):
 
 
 def _without_variance(p: Any) -> str | None:
-    """The name of the law within that has none, told by its class: values are not looked at in a step."""
+    """The name of the distribution inside of p that has no variance, by its class: a step looks at no values."""
     if isinstance(p, ExpectedLikelihood):
         return _without_variance(p.p)
     if isinstance(p, Cauchy | HalfCauchy) or type(p).variance is Distribution.variance:  # torch's, not implemented
         return type(p).__name__
-    inner = [law for law in (getattr(p, "base_dist", None), *getattr(p, "members", ())) if law is not None]
+    inner = [part for part in (getattr(p, "base_dist", None), *getattr(p, "members", ())) if part is not None]
     return next(filter(None, map(_without_variance, inner)), None)
 
 

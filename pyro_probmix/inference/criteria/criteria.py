@@ -22,7 +22,7 @@ __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
 
 class Criterion(ELBO):
-    """What is maximised; criteria differ in how they average over the draws, :meth:`average`.
+    """The objective of a fit, which is maximised; criteria differ in how they average over the draws, :meth:`average`.
 
     Args:
         num_particles: K, draws of the weight and the perturbed labels for each edge. The network is evaluated once for
@@ -58,7 +58,7 @@ class Criterion(ELBO):
         """Raises ValueError if the criterion is not defined for a latent that another guide than the prior draws."""
 
     def log_prob(self, site: dict[str, Any]) -> Tensor:
-        """The log-density of a response in nats, without the scale from subsampling; 0 where it is masked."""
+        """The log density of a response in nats, without the scale from subsampling; 0 where it is masked."""
         log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
         return log_prob
 
@@ -147,7 +147,7 @@ class Criterion(ELBO):
         return log_prob
 
     def _leading_draws(self, log_prob: Tensor) -> Tensor:
-        """[S, K, *plates] from the shape that broadcasting left; a response that no draw reaches gets S = K = 1."""
+        """[S, K, *plates] from the shape that broadcasting left; a response that depends on no draw gets S = K = 1."""
         if self.num_particles == self.num_embeddings == 1:
             return log_prob[None, None]
         missing = int(self.max_plate_nesting) + 2 - log_prob.dim()

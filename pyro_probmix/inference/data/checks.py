@@ -54,14 +54,14 @@ def check_kinds(model: object, x: object, y: object, validation: object) -> None
 
 
 @torch.no_grad()
-def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bool, bool] | None = None) -> str:
+def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, of_each: tuple[bool, bool] | None = None) -> str:
     """Checks x and y against a run of the density, and returns the name of its response.
 
     Args:
         model: the process.
-        x, y: rows, shared by the replicas or each one's own.
+        x, y: rows, shared by the replicas or those of each.
         rows: what they are called in messages.
-        own: whether x and y are each replica's own, if it is known; otherwise R of them are taken for a row of each.
+        of_each: whether x and whether y hold the rows of each replica, if it is known; else what has R as its first size does.
 
     Raises:
         ValueError: for rows that do not fit the model, or a density with something in it that a fit cannot train.
@@ -75,14 +75,14 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
                 f"fit got {name} that are NaN or infinite ({rows} rows), expected finite ones. "
                 "Try to drop or impute those rows."
             )
-    if own is None:
-        own = (_of_each(model, x), _of_each(model, y))
-    few_x, few_y = (v[:, :2] if of_each else v[:2] for v, of_each in zip((x, y), own, strict=True))
+    if of_each is None:
+        of_each = (_is_of_each(model, x), _is_of_each(model, y))
+    few_x, few_y = (v[:, :2] if each else v[:2] for v, each in zip((x, y), of_each, strict=True))
     sites = _sites(model, few_x, few_y, f"two of the {rows} rows")
     response = _response(sites, model.plates)
     _check_trained(model, sites, response)
     fn = sites[response]["fn"]
-    n = x.shape[1] if own[0] else x.shape[0]
+    n = x.shape[1] if of_each[0] else x.shape[0]
     rows_dim = -1 - fn.event_dim
     if y.dim() < -rows_dim or y.shape[y.dim() + rows_dim + 1 :] != fn.event_shape or y.shape[rows_dim] != n:
         wanted_shape = ", ".join(str(size) for size in (n, *fn.event_shape))
@@ -91,27 +91,27 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, own: tuple[bo
             "Try y.reshape or num_outputs."
         )
     site, is_strict = sites[response], partial(_is_strict, model, few_x, few_y, response)
-    law, counts = _unmasked(fn)
-    support = _support(law)
+    unmasked, counts = _unmasked(fn)
+    support = _support(unmasked)
     alike = support is None or is_fixed(support)
     if site["value"] is few_y and site["mask"] is None and counts is True and alike:
         _check_responses(site | {"value": y}, rows, is_strict)
         return response
-    # The support or the mask of a law may differ from row to row, and what is observed need not be y itself.
+    # The support or the mask of a distribution may differ from row to row, and what is observed need not be y itself.
     size = min(model.batch_size or n, max(2, CHECKED_ROWS // (model.replicas or 1)))
     for end in range(size, n + size, size):
         part = slice(max(0, min(end, n) - size), end)  # the last is as large as the others
-        own_x, own_y = (v[:, part] if of_each else v[part] for v, of_each in zip((x, y), own, strict=True))
-        _check_responses(_sites(model, own_x, own_y, f"some of the {rows} rows")[response], rows, is_strict)
+        some_x, some_y = (v[:, part] if each else v[part] for v, each in zip((x, y), of_each, strict=True))
+        _check_responses(_sites(model, some_x, some_y, f"some of the {rows} rows")[response], rows, is_strict)
     return response
 
 
-def _of_each(model: ProbMix, values: Tensor) -> bool:
+def _is_of_each(model: ProbMix, values: Tensor) -> bool:
     return model.replicas is not None and values.dim() > 1 and values.shape[0] == model.replicas
 
 
 def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:
-    """The sites of a run of the density on some rows, of which neither random numbers nor running statistics tell."""
+    """The sites of a run of the density on some rows; random numbers and running statistics stay as they are."""
     training = model.training
     model.eval()
     try:
@@ -143,16 +143,16 @@ def _response(sites: dict[str, Any], plates: Sequence[str]) -> str:
             "Try `with pyro.plate('data', len(x)):` around it."
         )
     if plates and not _plates(sites[response]) & set(plates):
-        (own,) = _plates(sites[response])
+        (plate,) = _plates(sites[response])
         raise ValueError(
-            f"the response {response!r} is in the plate {own!r}, which ProbMix(plate=...) does not name, expected it among the "
-            f"rows'. Try plate={own!r}, or a list with it."
+            f"the response {response!r} is in the plate {plate!r}, which ProbMix(plate=...) does not name, expected it among "
+            f"the rows'. Try plate={plate!r}, or a list with it."
         )
     return response
 
 
 def _check_trained(model: ProbMix, sites: dict[str, Any], response: str) -> None:
-    """Raises ValueError for what a fit would leave as it is: it moves the parameters of the module, and infers no latents."""
+    """Raises ValueError for what a fit does not train: latents outside of the rows' plate, and parameters in Pyro's store."""
     ours = {id(parameter) for parameter in model.parameters()}
     of_rows = _plates(sites[response]) | set(model.plates)
     for name, site in sites.items():
@@ -186,7 +186,7 @@ def _plates(site: dict[str, Any]) -> set[str]:
 
 
 def _unmasked(fn: Any) -> tuple[Any, bool | Tensor]:
-    """A law without the masks in it, and what of it counts: each row, or each coordinate where these are masked."""
+    """A distribution without its masks, and which rows count, or which coordinates where these are masked."""
     if not isinstance(fn, MaskedDistribution | Independent):
         return fn, True
     base, counts = _unmasked(fn.base_dist)
@@ -197,7 +197,7 @@ def _unmasked(fn: Any) -> tuple[Any, bool | Tensor]:
 
 
 def _support(fn: Any) -> Any:
-    """The support of a law; None if it does not tell, as those whose class names none or one that depends on more."""
+    """The support of a distribution; None if its class names none, or one that depends on more than the class."""
     try:
         return None if is_dependent(fn.support) else fn.support
     except NotImplementedError:
@@ -209,7 +209,7 @@ def _base(fn: Any) -> Any:
 
 
 def _is_strict(model: ProbMix, x: Tensor, y: Tensor, response: str) -> bool:
-    """Whether the law would refuse what is not in its support, unless it is told not to by ``validate_args=False``."""
+    """Whether the distribution would refuse what is not in its support, unless it is told not to by ``validate_args=False``."""
     # Arguments that it refuses under Pyro's validation say nothing against its support.
     with suppress(ValueError), pyro.validation_enabled(True):
         fn = _unmasked(_sites(model, x, y, "two rows")[response]["fn"])[0]
@@ -218,9 +218,9 @@ def _is_strict(model: ProbMix, x: Tensor, y: Tensor, response: str) -> bool:
 
 
 def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bool]) -> None:
-    """Checks whether responses are in the support of the law at a site, and count if they are held out."""
+    """Checks whether responses are in the support of the distribution at a site, and count if they are held out."""
     fn, counts = _unmasked(site["fn"])
-    coordinates = len(site["fn"].event_shape) - len(fn.event_shape)  # dims that a mask tells apart
+    coordinates = len(site["fn"].event_shape) - len(fn.event_shape)  # dims of the mask that are coordinates of a row
     mask = torch.as_tensor(True if site["mask"] is None else site["mask"])
     counts = torch.as_tensor(counts, device=mask.device)
     of_rows = mask & (counts.flatten(-coordinates).any(-1) if coordinates else counts)
@@ -247,4 +247,4 @@ def _check_responses(site: dict[str, Any], rows: str, is_strict: Callable[[], bo
 def check_streamed_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str) -> None:
     """Checks rows that all replicas share piece by piece, which takes little memory."""
     for piece in zip(x.split(CHECKED_ROWS), y.split(CHECKED_ROWS), strict=True):
-        check_rows(model, *piece, rows, own=(False, False))
+        check_rows(model, *piece, rows, of_each=(False, False))

@@ -31,10 +31,10 @@ class StreamedBlocks:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self.stream.in_order(self.rows):
-            own_x, own_y = x.contiguous().to(self.device), y.contiguous().to(self.device)
+            here_x, here_y = x.contiguous().to(self.device), y.contiguous().to(self.device)
             if not self._checked:
-                check_rows(self._model, own_x, own_y, "validation", own=(False, False))
-            yield own_x, own_y
+                check_rows(self._model, here_x, here_y, "validation", of_each=(False, False))
+            yield here_x, here_y
         self._checked = True
 
     def examples(self) -> list[tuple[Tensor, Tensor]]:

@@ -83,7 +83,7 @@ class Minibatches:
         self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
         rows = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
         shared = None if self.stream is None else (False, False)
-        self.response = check_rows(model, self.x[rows], self.y[rows], "training", own=shared)
+        self.response = check_rows(model, self.x[rows], self.y[rows], "training", of_each=shared)
         self._check_graph()
 
     def _checked_stream(self, stream: RowStream) -> RowStream:
@@ -96,7 +96,7 @@ class Minibatches:
         return stream.shared_by(self.model.replicas or 1, next(self.model.parameters()).dtype)
 
     def _check_graph(self) -> None:
-        """Draws partners for rows from the first to the last, where rows of no data are refused; not again in a step."""
+        """Draws partners for rows from the first to the last, and refuses those that are no rows; steps do not check again."""
         if self.model.graph is not None:
             size, num_fused = self.batch_size // self.model.num_fused, self.model.num_fused
             anchors = torch.linspace(0, self.num_rows - 1, size, dtype=torch.float64, device=self.device).round().long()
@@ -151,26 +151,26 @@ class Minibatches:
         """As :func:`shuffled_rows`, each time in the same memory."""
         stack = () if self.model.replicas is None else (self.model.replicas,)
         order = self._orders[: math.prod(stack) * size].view(*stack, size)
-        for own in order.view(-1, size):
-            torch.randperm(n, out=own[:n])
+        for replica in order.view(-1, size):
+            torch.randperm(n, out=replica[:n])
         order[..., n:] = order[..., torch.arange(size - n, device=self.device) % n]
         return order
 
     def identity(self) -> object:
-        """What tells these rows from others, for a checkpoint."""
+        """A checksum of the rows, or the stream's identity, for a checkpoint."""
         if self.stream is not None:
             return self.stream.identity()
         return digest(self.x, self.y, *(() if self.weights is None else (self.weights,)))
 
     def _blocks(self, epoch: int) -> Iterator[int]:
-        """The numbers of rows of the blocks, each there when its number comes."""
+        """The number of rows of each block, which is in memory when its number is yielded."""
         if self.stream is None:
             yield self.num_rows
             return
         for n in self.stream.read_into(self._block, self.seed, epoch):
-            for own, new in zip((self.x, self.y), self.stream.split(self._block), strict=True):
-                if own.data_ptr() != new.data_ptr():
-                    own.copy_(new)
+            for here, new in zip((self.x, self.y), self.stream.split(self._block), strict=True):
+                if here.data_ptr() != new.data_ptr():
+                    here.copy_(new)
             if not self._checked:
                 check_streamed_rows(self.model, self.x[:n], self.y[:n], "training")
             yield n
@@ -214,7 +214,7 @@ def _check_some(x: Tensor, y: Tensor, rows: str) -> None:
 def checked_validation(
     model: ProbMix, rows: tuple[Tensor, Tensor] | RowStream, source: Minibatches
 ) -> tuple[Tensor | RowStream, Tensor | None, tuple[bool, bool]]:
-    """Validation rows where the training rows are, and whether x and y are each replica's own.
+    """Validation rows on the training rows' device, and whether x and whether y hold the rows of each replica.
 
     Raises:
         ValueError: for rows that do not fit the model, or a stream in other units than the training rows.
@@ -222,9 +222,9 @@ def checked_validation(
     if not isinstance(rows, RowStream):
         _check_some(*rows, "validation")
         x, y = rows[0].to(source.device), rows[1].to(source.device)
-        own = _own(model, x, source.x), _own(model, y, source.y)
-        check_rows(model, x, y, "validation", own=own)
-        return x, y, own
+        of_each = _is_of_each(model, x, source.x), _is_of_each(model, y, source.y)
+        check_rows(model, x, y, "validation", of_each=of_each)
+        return x, y, of_each
     if source.stream is not None:
         rows.check_columns(source.stream)
         if not rows.units.same_as(source.stream.units):
@@ -235,7 +235,7 @@ def checked_validation(
     return rows.shared_by(1, next(model.parameters()).dtype), None, (False, False)
 
 
-def _own(model: ProbMix, values: Tensor, training: Tensor) -> bool:
-    """Whether values are each replica's own, by their dims: R shared rows are as many as there are replicas, too."""
+def _is_of_each(model: ProbMix, values: Tensor, training: Tensor) -> bool:
+    """Whether values hold the rows of each replica, by their number of dims: R shared rows have R as first size, too."""
     dims = training.dim() + (0 if model.has_replica_rows(training) else 1)
     return model.replicas is not None and values.shape[:1] == (model.replicas,) and values.dim() == dims

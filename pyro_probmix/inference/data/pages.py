@@ -19,7 +19,7 @@ from torch import Tensor
 # Of mallopt(3), GNU's C library.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
-#: Begins of the variables that set them from outside.
+#: Beginnings of the names of environment variables that set them.
 VARIABLES = ("GLIBC_TUNABLES", "MALLOC_MMAP", "MALLOC_TRIM")
 #: What a process comes to by itself after it has freed a large array, and the library's own number of maps.
 USUAL = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20, M_MMAP_MAX: 65536}

@@ -110,9 +110,9 @@ class ParquetStream(RowStream):
         owners = np.searchsorted(self._starts, segments[:, 0], "right") - 1
         ends = (segments[:, 1] - segments[:, 0]).cumsum()
         changes = np.flatnonzero(np.diff(owners)) + 1
-        for own in np.split(np.arange(len(segments)), changes):  # the segments of one group
-            begins = int(ends[own[0] - 1]) if own[0] else 0
-            yield from self._read_group(int(owners[own[0]]), segments[own], begins)
+        for of_group in np.split(np.arange(len(segments)), changes):  # the segments of one group
+            begins = int(ends[of_group[0] - 1]) if of_group[0] else 0
+            yield from self._read_group(int(owners[of_group[0]]), segments[of_group], begins)
 
     def _read_group(self, index: int, segments: Rows, begins: int) -> Iterator[Piece]:
         k, group = self._groups[index]

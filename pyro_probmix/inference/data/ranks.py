@@ -10,7 +10,7 @@ __all__ = ["Ranks"]
 class Ranks:
     r"""The W processes of a fit, its ranks; without the others, one.
 
-    Rank r evaluates the pairs of its share of a batch, with weights and noise of its own, and
+    Rank r evaluates the pairs of its share of a batch, with its own weights and noise, and
 
     .. math:: \nabla \hat\ell = \frac1W \sum_{r=1}^W \nabla \hat\ell_r
 
@@ -59,7 +59,7 @@ class Ranks:
             distributed.broadcast(order, 0)
         return order
 
-    def own(self, rows: Tensor) -> Tensor:
+    def share_of(self, rows: Tensor) -> Tensor:
         """This rank's share of a batch [..., B], pairs that are pairs of the batch too."""
         if self.count == 1:
             return rows
@@ -67,7 +67,7 @@ class Ranks:
         return parts.chunk(self.count, -1)[self.index].flatten(-2)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the ranks, the same on all of them."""
+        """The mean over the ranks, the same on all ranks."""
         if self.count > 1:
             distributed.all_reduce(values)
             values = values / self.count

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Stamp:
-    """What changes when a file is written or another takes its place: its size, its time, its number on the disk.
+    """A file's size, time and number on the disk, which change when it is written or another takes its place.
 
     Args:
         path: of the file.

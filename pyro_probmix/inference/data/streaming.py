@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 class RowStream(ABC):
     """N rows of a table, too many for the memory, in blocks of m rows as :class:`~.shuffle.BlockShuffle` draws them.
 
-    A source of one's own defines :meth:`_read`.
+    A subclass for another source defines :meth:`_read`.
 
     Args:
         name: what the source is called in messages.
@@ -106,7 +106,7 @@ class RowStream(ABC):
         if self.num_rows < 2:
             raise ValueError(f"{name}: {self.num_rows} rows are too few to train on. Try a table with 2 rows or more.")
         self._cheap_rows, self._asked, self._held_bytes = cheap_rows, (block_rows, chunk_rows), held_bytes
-        self.units = Units.own(len(self.columns))
+        self.units = Units.unchanged(len(self.columns))
         self._lay_out(1, torch.get_default_dtype())
 
     def shared_by(self, replicas: int, dtype: torch.dtype) -> Self:
@@ -221,8 +221,8 @@ class RowStream(ABC):
         for piece in self._read(segments):
             scaled = (piece.values - self.units.mean[piece.columns]) / self.units.scale[piece.columns]
             self._refuse_infinite(scaled, piece)
-            own = slice(piece.at, piece.at + len(scaled))
-            rows[own if places is None else places[own], piece.columns] = scaled
+            part = slice(piece.at, piece.at + len(scaled))
+            rows[part if places is None else places[part], piece.columns] = scaled
         give_back()
 
     def _refuse_infinite(self, values: Array, piece: Piece) -> None:
@@ -248,7 +248,7 @@ class RowStream(ABC):
         }
 
     def _source(self) -> list[str]:
-        """What tells the source from others; the name, unless there is more to say."""
+        """Identifies the source in a checkpoint; its name, unless there is more to say."""
         return [self.name]
 
     def standardized(self, like: RowStream | None = None) -> Self:

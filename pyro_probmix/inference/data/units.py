@@ -26,7 +26,7 @@ class Units:
     scale: Array
 
     @classmethod
-    def own(cls, num_columns: int) -> Units:
+    def unchanged(cls, num_columns: int) -> Units:
         """The units in which the columns are given."""
         return cls(np.zeros(num_columns), np.ones(num_columns))
 
@@ -46,10 +46,10 @@ class Units:
         count, mean, squares = (np.zeros(num_columns) for _ in range(3))
         least, most = np.full(num_columns, np.inf), np.full(num_columns, -np.inf)
         for columns, values in pieces:
-            own = values.mean(0)
+            piece_mean = values.mean(0)
             before, after = count[columns], count[columns] + len(values)
-            apart = own - mean[columns]
-            squares[columns] += ((values - own) ** 2).sum(0) + apart**2 * before * len(values) / after
+            apart = piece_mean - mean[columns]
+            squares[columns] += ((values - piece_mean) ** 2).sum(0) + apart**2 * before * len(values) / after
             mean[columns] += apart * len(values) / after
             count[columns] = after
             least[columns] = np.minimum(least[columns], values.min(0))

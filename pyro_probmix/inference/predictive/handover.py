@@ -34,7 +34,7 @@ def to_predictions(
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Predictions:
-    """A predictive distribution and the observations it is to be held against, in NumPy.
+    """A predictive distribution and the observations to check it by, as NumPy arrays.
 
     The members of an ensemble become chains, each with its own draws and log-likelihood: a member's weights are one draw of
     the parameters, and its embeddings are integrated out. Gaussian, Student's t, Gamma and log-normal responses get their
@@ -50,7 +50,7 @@ def to_predictions(
         rows, targets, members, features, classes: names, see :class:`Predictions`.
 
     Returns:
-        what :func:`pyro_probmix.calibration.check`, ``to_arviz`` and the other checks take.
+        the input of :func:`pyro_probmix.calibration.check`, ``to_arviz`` and the other checks.
 
     Raises:
         ValueError: if the predictive has replicas that are no ensemble, or the observations are not of its shape
@@ -128,7 +128,7 @@ def _draws(predictive: PredictiveMixture, num_members: int, each: int) -> Tensor
     mixed = predictive.components.batch_shape[: predictive.num_mixed]
     sets = -(-each // mixed[0])
     draws = predictive.components.sample(torch.Size((sets,))).flatten(0, 1)  # [sets * S, (C,) N, *event]
-    draws = draws[torch.randperm(len(draws))]  # a thinned chain shall not meet the same embeddings again and again
+    draws = draws[torch.randperm(len(draws))]  # so that a thinned chain has draws of all embeddings
     draws = (draws.transpose(0, 1) if predictive.num_mixed > 1 else draws[None])[:, :each]
     return predictive.loc + predictive.scale * draws if predictive.rescaled else draws
 
@@ -170,7 +170,7 @@ Parameters = tuple[Callable[..., Density], dict[str, Tensor]]
 
 @singledispatch
 def _parameters(marginals: Any, loc: Tensor, scale: Tensor) -> Parameters | None:
-    """What makes the density of one response, and the parameters in its units, which broadcast with [*mixed, N, *event]."""
+    """A maker of the density of one response, and its parameters in the response's units, [*mixed, N, *event]."""
     return None
 
 

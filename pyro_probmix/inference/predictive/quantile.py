@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
-__all__ = ["Law", "law", "quantiles"]
+__all__ = ["Family", "family_of", "quantiles"]
 
 Array = npt.NDArray[np.float64]
 
@@ -27,8 +27,8 @@ LARGEST_BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
-class Law:
-    """A univariate family in NumPy, each function of (argument, *parameters), all arrays that broadcast.
+class Family:
+    """A univariate family of distributions in NumPy, each function of (argument, *parameters), all arrays that broadcast.
 
     Attributes:
         parameters: tensors of the batch shape.
@@ -46,21 +46,21 @@ class Law:
 
 
 @singledispatch
-def law(p: Any) -> Law:
-    """The law of a univariate distribution. Another family joins by ``@law.register``.
+def family_of(p: Any) -> Family:
+    """The family and the parameters of a univariate distribution. Another family joins by ``@family_of.register``.
 
     Raises:
-        TypeError: for a family without one.
+        TypeError: for a family that has not joined.
     """
     raise TypeError(
         f"quantiles of a {type(p).__name__} are not known, expected a univariate family that is registered. "
-        f"Try pyro_probmix.inference.predictive.quantile.law.register({type(p).__name__}), or quantiles of its samples."
+        f"Try pyro_probmix.inference.predictive.quantile.family_of.register({type(p).__name__}), or quantiles of its samples."
     )
 
 
-@law.register
-def _normal(p: dist.Normal) -> Law:
-    return Law(
+@family_of.register
+def _normal(p: dist.Normal) -> Family:
+    return Family(
         (p.loc, p.scale),
         lambda y, loc, scale: special.ndtr((y - loc) / scale),
         lambda y, loc, scale: special.ndtr((loc - y) / scale),
@@ -69,9 +69,9 @@ def _normal(p: dist.Normal) -> Law:
     )
 
 
-@law.register
-def _student(p: dist.StudentT) -> Law:
-    return Law(
+@family_of.register
+def _student(p: dist.StudentT) -> Family:
+    return Family(
         (p.df, p.loc, p.scale),
         lambda y, df, loc, scale: special.stdtr(df, (y - loc) / scale),
         lambda y, df, loc, scale: special.stdtr(df, (loc - y) / scale),
@@ -85,9 +85,9 @@ def _student_quantile(q: Any, df: Any) -> Any:
     return np.select([q == 0, q == 1], [-np.inf, np.inf], special.stdtrit(df, q))
 
 
-@law.register
-def _gamma(p: dist.Gamma) -> Law:
-    return Law(
+@family_of.register
+def _gamma(p: dist.Gamma) -> Family:
+    return Family(
         (p.concentration, p.rate),
         lambda y, shape, rate: special.gammainc(shape, rate * np.maximum(y, 0)),
         lambda y, shape, rate: special.gammaincc(shape, rate * np.maximum(y, 0)),
@@ -96,13 +96,13 @@ def _gamma(p: dist.Gamma) -> Law:
     )
 
 
-@law.register
-def _poisson(p: dist.Poisson) -> Law:
+@family_of.register
+def _poisson(p: dist.Poisson) -> Family:
     def at_least(real: Any) -> Any:
         # The regularised incomplete gamma functions interpolate between integers; rounding may put them on either side.
         return np.maximum(np.ceil(real) - 1, 0)
 
-    return Law(
+    return Family(
         (p.rate,),
         lambda y, rate: np.where(y < 0, 0.0, special.pdtr(np.maximum(np.floor(y), 0), rate)),
         lambda y, rate: np.where(y < 0, 1.0, special.pdtrc(np.maximum(np.floor(y), 0), rate)),
@@ -112,9 +112,9 @@ def _poisson(p: dist.Poisson) -> Law:
     )
 
 
-@law.register
-def _bernoulli(p: dist.Bernoulli) -> Law:
-    return Law(
+@family_of.register
+def _bernoulli(p: dist.Bernoulli) -> Family:
+    return Family(
         (p.probs,),
         lambda y, probs: np.where(y < 0, 0.0, np.where(y < 1, 1 - probs, 1.0)),
         lambda y, probs: np.where(y < 0, 1.0, np.where(y < 1, probs, 0.0)),
@@ -131,7 +131,7 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     theirs; there it is solved for to the last digit, below the median on F and above on 1 - F, each exact in its tail.
 
     Args:
-        mixture: with components of a family known to :func:`law`.
+        mixture: with components of a family known to :func:`family_of`.
         levels: L levels in [0, 1]; 0 and 1 give the ends of the support.
 
     Returns:
@@ -159,7 +159,7 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     marginal: Any = mixture.components
     while isinstance(marginal, dist.Independent | MaskedDistribution | ExpandedDistribution):
         marginal = marginal.base_dist
-    family = law(marginal)
+    family = family_of(marginal)
     full = (*mixture.components.batch_shape, *mixture.event_shape)
     shape = full[mixture.num_mixed :]
     # [M, rows]: components first, every response of every row its own column.
@@ -170,8 +170,8 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     solved = np.empty((rows, len(q)))
     block = max(1, LARGEST_BLOCK // (mixture.num_components * max(len(q), 1)))
     for start in range(0, rows, block):
-        own = [values[:, start : start + block] for values in parameters]
-        solved[start : start + block] = _solve(family, own, q)
+        part = [values[:, start : start + block] for values in parameters]
+        solved[start : start + block] = _solve(family, part, q)
     result = solved.reshape(*shape, len(q))
     if mixture.rescaled:
         loc, scale = (np.asarray(torch.as_tensor(v).cpu(), dtype=np.float64) for v in (mixture.loc, mixture.scale))
@@ -179,13 +179,13 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     return result
 
 
-def _solve(family: Law, parameters: list[Array], q: Array) -> Array:
+def _solve(family: Family, parameters: list[Array], q: Array) -> Array:
     """The quantiles of mixtures with parameters [M, rows], as [rows, L]."""
     rows = parameters[0].shape[1]
     upper = q > 0.5
-    own = [values[..., None] for values in parameters]  # [M, rows, 1]
+    columns = [values[..., None] for values in parameters]  # [M, rows, 1]
     with np.errstate(all="ignore"):
-        each = np.where(upper, family.isf(1 - q, *own), family.ppf(q, *own))  # [M, rows, L]
+        each = np.where(upper, family.isf(1 - q, *columns), family.ppf(q, *columns))  # [M, rows, L]
         low, high = each.min(0), each.max(0)
         solved: Array = low.copy()
         column = np.broadcast_to(np.arange(rows)[:, None], low.shape)
@@ -193,9 +193,9 @@ def _solve(family: Law, parameters: list[Array], q: Array) -> Array:
 
         def excess(y: Any, column: Any, level: Any, above: Any) -> Any:
             """F(y) - q; 1 - F is subtracted from 1 - q instead above the median."""
-            own = [values[:, column] for values in parameters]
-            below = family.cdf(y, *own).mean(0) - level
-            return np.where(above, (1 - level) - family.sf(y, *own).mean(0), below)
+            given = [values[:, column] for values in parameters]
+            below = family.cdf(y, *given).mean(0) - level
+            return np.where(above, (1 - level) - family.sf(y, *given).mean(0), below)
 
         if family.discrete:
             return _smallest_integer(excess, low, high, (column, level, above))

@@ -1,4 +1,4 @@
-"""The validation NLL of each epoch: all replicas at once, the same draws of the embedding every time."""
+"""The negative log-likelihood of held-out rows after each epoch, of all replicas at once, by the same draws every time."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ class _Recording:
         self.result: Tensor | None = None
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        for own, given in zip(self.inputs, tensors, strict=True):
-            own.copy_(given)
+        for kept, given in zip(self.inputs, tensors, strict=True):
+            kept.copy_(given)
         if self.calls < self.captured.warm_up:
             self.calls += 1
             return self.captured.recorder.aside(self._run)
@@ -119,15 +119,15 @@ class CapturedStep:
             parameter = self.step.replicas.parameters[0]
             self._rate = torch.empty((), dtype=torch.float32, device=parameter.device)
         self._rate.fill_(rate)
-        own = self.step.share
-        if (own is None) != (share is None):
+        kept = self.step.share
+        if (kept is None) != (share is None):
             self._replayed.forget()  # another step
-            own = None
-        if own is not None and share is not None:
-            own.copy_(share)
+            kept = None
+        if kept is not None and share is not None:
+            kept.copy_(share)
         else:
-            own = None if share is None else share.clone()
-        self.step.set_rate(self._rate, own)
+            kept = None if share is None else share.clone()
+        self.step.set_rate(self._rate, kept)
 
     def __call__(self, rows: Tensor) -> Tensor:
         with warnings.catch_warnings():

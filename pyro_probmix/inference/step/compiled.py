@@ -46,12 +46,12 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
     losses_and_gradients, trained = _step_program(objective)
     run = compiled_program(objective, losses_and_gradients, [x, y], [rows])
     parameters = dict(objective.named_parameters())
-    own_parameters = [parameters[name] for name in trained]
+    found_parameters = [parameters[name] for name in trained]
 
     def gradient(rows: Tensor) -> Tensor:
         losses, *gradients = run(rows)
-        for parameter, own in zip(own_parameters, gradients, strict=True):
-            hold(parameter, own)
+        for parameter, found in zip(found_parameters, gradients, strict=True):
+            hold(parameter, found)
         return losses
 
     return gradient

@@ -1,4 +1,4 @@
-"""The gradient of one fit by several processes, each with its own share of every batch."""
+"""The gradient of one fit by several processes, each with a share of every batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def joint_gradient(objective: Objective, x: Tensor, y: Tensor, ranks: Ranks) -> 
 
     def gradient(rows: Tensor) -> Tensor:
         together.zero_grad()
-        losses: Tensor = together(x, y, ranks.own(rows))
+        losses: Tensor = together(x, y, ranks.share_of(rows))
         losses.sum().backward()
         objective.clip()
         return ranks.mean(losses.detach())

@@ -50,16 +50,16 @@ class Objective(nn.Module):
 
     def gradients(self, losses: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The gradients of the losses, clipped, of those parameters on which they depend."""
-        # The sum has each loss's own gradient in its replica, also where another's is NaN.
+        # In each replica, the sum's gradient is that of its loss alone, also where another's is NaN.
         found = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
-        own = {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
-        return dict(zip(own, self._clipped(list(own.values())), strict=True))
+        found_by_name = {name: g for name, g in zip(parameters, found, strict=True) if g is not None}
+        return dict(zip(found_by_name, self._clipped(list(found_by_name.values())), strict=True))
 
     def clip(self) -> None:
         """Clips the gradients that the parameters hold."""
         held = [p for p in self.replicas.parameters if p.grad is not None]
-        for parameter, own in zip(held, self._clipped([p.grad for p in held if p.grad is not None]), strict=True):
-            parameter.grad = own
+        for parameter, clipped in zip(held, self._clipped([p.grad for p in held if p.grad is not None]), strict=True):
+            parameter.grad = clipped
 
     def _clipped(self, gradients: list[Tensor]) -> list[Tensor]:
         return gradients if self.clip_norm is None else self.replicas.clipped(gradients, self.clip_norm)

@@ -70,8 +70,8 @@ def _added(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """``addmm`` and ``baddbmm``, which take what is added first."""
 
     def run(_func: Any, added: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-        own = _high(product(_low(a), _low(b)))
-        return torch.add(added if beta == 1 else beta * added, own, alpha=alpha)
+        rounded = _high(product(_low(a), _low(b)))
+        return torch.add(added if beta == 1 else beta * added, rounded, alpha=alpha)
 
     return run
 

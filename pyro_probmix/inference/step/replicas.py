@@ -1,4 +1,4 @@
-"""What is each replica's own while all train together: gradient norm, rate, best weights, early stop, divergence."""
+"""Replicas that train together, each with its gradient norm, rate, best weights, early stop and divergence."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Replicas:
                 )
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         # Running statistics belong to the best epoch too; those that are not stacked are shared and stay as they are.
-        own = [b for b in module.buffers() if not self.stacked or b.shape[:1] == (count,)]
-        self._kept = [*self.parameters, *own]
+        stacked = [b for b in module.buffers() if not self.stacked or b.shape[:1] == (count,)]
+        self._kept = [*self.parameters, *stacked]
         self._best = [tensor.detach().clone() for tensor in self._kept]
         self.device = device = self.parameters[0].device
         self.best_nll = torch.full((self.count,), torch.inf, device=device)
@@ -95,9 +95,9 @@ class Replicas:
             tensor.copy_(torch.where(self.along(found, tensor), best, tensor))
 
     def state(self) -> dict[str, Tensor]:
-        """What of each replica is remembered from epoch to epoch, by name."""
-        own = {"best_nll": self.best_nll, "best_epoch": self.best_epoch, "active": self.active, "finite": self.finite}
-        return own | {f"best.{k}": tensor for k, tensor in enumerate(self._best)}
+        """All that is remembered of the replicas from epoch to epoch, by name."""
+        state = {"best_nll": self.best_nll, "best_epoch": self.best_epoch, "active": self.active, "finite": self.finite}
+        return state | {f"best.{k}": tensor for k, tensor in enumerate(self._best)}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:

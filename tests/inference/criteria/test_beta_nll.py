@@ -108,7 +108,7 @@ def test_fits_train_by_it(name):
 
 
 @pytest.mark.parametrize(
-    ("law", "lacking"),
+    ("distribution", "lacking"),
     [
         (lambda loc: dist.Cauchy(loc, 1.0), "Cauchy"),
         (
@@ -121,7 +121,7 @@ def test_fits_train_by_it(name):
 @pytest.mark.parametrize(
     "options", [None, {"labels": "sample", "pool": "linear"}, {"labels": "expected", "pool": "linear"}]
 )
-def test_a_law_without_variance_is_refused(law, lacking, options):
+def test_a_distribution_without_variance_is_refused(distribution, lacking, options):
     class Model(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -129,14 +129,16 @@ def test_a_law_without_variance_is_refused(law, lacking, options):
 
         def forward(self, y):
             with pyro.plate("data", B):
-                pyro.sample("y", law(self.loc).to_event(1), obs=y)
+                pyro.sample("y", distribution(self.loc).to_event(1), obs=y)
 
     model = Model() if options is None else fuse(Model(), at="y", weight=0.3, **options)
     loss = BetaNLL()(model, PriorGuide(model))
     if lacking is None:
         assert loss(torch.full((B, 1), 0.5)).isfinite()
     else:
-        with pytest.raises(ValueError, match=rf"'y' has the law {lacking}, which has no variance.*Try ExpectedLogLik"):
+        with pytest.raises(
+            ValueError, match=rf"'y' has the distribution {lacking}, which has no variance.*Try ExpectedLogLik"
+        ):
             loss(torch.full((B, 1), 0.5))
 
 

@@ -80,7 +80,7 @@ def quadrature(criterion, site, K, S):
             w * (np.log(row[0]) if len(row) == 1 else expected_log(lambda t, r=row: (np.exp(-t * r / S) @ p_z) ** S))
             for w, row in zip(p_lam, p, strict=True)
         )
-    edges = 2 if criterion.scope == "graph" else 1  # both directions of one edge have one law
+    edges = 2 if criterion.scope == "graph" else 1  # both directions of one edge have the same distribution
     share = 1 / (K * S * edges)
     value = expected_log(lambda t: (((np.exp(-t * p * share) @ p_z) ** S) @ p_lam) ** (K * edges))
     return value * edges

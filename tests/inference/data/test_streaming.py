@@ -1,4 +1,4 @@
-"""Streams of rows: each row once a pass, the documented law of pairs, memory within its bound, faults of files."""
+"""Streams of rows: each row once a pass, the documented distribution of pairs, memory within its bound, faults of files."""
 
 import os
 import sys
@@ -143,7 +143,7 @@ def test_blocks_are_those_of_the_shuffle(kind, tmp_path):
         assert (blocks_of(stream.shuffle, 3, 1)[rows] == b).all()
 
 
-def test_edges_of_a_fit_follow_the_documented_law(tmp_path):
+def test_edges_of_a_fit_follow_the_documented_distribution(tmp_path):
     """Each pass of a fit pairs the rows of a block: w_ij = P_ij / (N (m - 1)), none of a row with itself."""
     n, m, c, epochs = 24, 12, 3, 250
     stream = numbered("array", tmp_path, n, block_rows=m, chunk_rows=c)

@@ -194,7 +194,7 @@ def test_an_interrupted_fit_goes_on(tape, tmp_path):
         assert torch.equal(resumed[key], value)
 
 
-def test_a_short_fit_is_not_worth_it(tape, monkeypatch):
+def test_a_short_fit_is_not_captured(tape, monkeypatch):
     monkeypatch.setattr(captured, "LEAST_STEPS", 100)
     x, y = data()
     fit(process("ERM"), x, y, epochs=2)
@@ -329,9 +329,9 @@ def test_numbers_of_a_model_are_made_on_the_device():
     meta = torch.device("meta")
     loc = torch.zeros(3, device=meta)
     with pyro.validation_enabled(False), NumbersThere(meta), Watch():
-        law: Any = dist.Normal(loc, 0.5)
-        assert law.scale.device.type == "meta" and law.scale.shape == (3,)
-        law.log_prob(loc)
+        normal: Any = dist.Normal(loc, 0.5)
+        assert normal.scale.device.type == "meta" and normal.scale.shape == (3,)
+        normal.log_prob(loc)
     assert any("full" in name for name in made)
     assert not any("lift_fresh" in name or "_to_copy" in name for name in made)
     with NumbersThere(meta):

@@ -146,7 +146,7 @@ class AsPyroModule(PyroModule):
 
 
 @pytest.mark.parametrize("own", [Normalised, AsPyroModule])
-def test_models_of_ones_own(traced_only, own):
+def test_models_of_the_user(traced_only, own):
     x, y = data(1)
     assert_equal_fits(lambda: ProbMix(own(), at="y", batch_size=8), x[0], y[0])
     assert not list(pyro.get_param_store().keys())

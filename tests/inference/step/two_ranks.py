@@ -74,7 +74,7 @@ def by_loop(name: str, joint: bool) -> dict[str, Tensor]:
         order = torch.stack([torch.randperm(N, generator=generator) for _ in range(2)])
         for rows in order.split(BATCH, -1):
             optimizer.zero_grad()
-            loss(x, y, ranks.own(rows)).backward()
+            loss(x, y, ranks.share_of(rows)).backward()
             optimizer.step()
     return model.inner.density.state_dict()
 
