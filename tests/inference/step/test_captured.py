@@ -23,10 +23,9 @@ from pyro_probmix import (
     ProbMix,
     fit,
 )
-from pyro_probmix.inference import training
 from pyro_probmix.inference.data import minibatches
 from pyro_probmix.inference.predictive.validation import Validation
-from pyro_probmix.inference.step import captured
+from pyro_probmix.inference.step import captured, making
 from pyro_probmix.inference.step.captured import Captured
 from pyro_probmix.inference.step.eager import Step
 from pyro_probmix.inference.step.objective import Objective, eager_gradient
@@ -41,10 +40,10 @@ from tests.inference.test_training import FEATURES, N, R, data, process, weights
 @pytest.fixture
 def tape(monkeypatch):
     """Fits on the CPU are recorded, as on CUDA."""
-    own = Tape()
-    monkeypatch.setattr(training, "recorder_for", lambda device: own)
+    recorder = Tape()
+    monkeypatch.setattr(making, "recorder_for", lambda device: recorder)
     monkeypatch.setattr(captured, "LEAST_STEPS", 0)
-    return own
+    return recorder
 
 
 def counted(model):
@@ -222,6 +221,7 @@ def test_what_cannot_be_replayed_runs_eagerly(twist, why, tape):
         if not options:
             (warning,) = caught
             assert why in str(warning.message) and "Try compile=False" in str(warning.message)
+            assert warning.filename == __file__  # the line that called fit
     assert tape.replays == 0
     if "constants" not in why:  # a step that counts its runs has counted those of the tracing
         torch.testing.assert_close(*runs)
