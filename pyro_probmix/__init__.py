@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> the module that defines it. A name is imported when it is first asked for, so that neither
 # `import pyro_probmix` nor `probmix --help` waits for torch and Pyro. Type checkers read the imports below.

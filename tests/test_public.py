@@ -1,6 +1,8 @@
-"""What `import pyro_probmix` offers."""
+"""What `import pyro_probmix` and its folders offer, now and to code that was written for version 0.1."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,68 @@ from pathlib import Path
 import pytest
 
 import pyro_probmix
+
+ROOT = Path(__file__).parents[1]
+#: What version 0.1 exported, by folder. A name that leaves this list needs a line in the changelog.
+EXPORTED = {
+    "pyro_probmix": (
+        "ArrayStream BetaNLL BiasedBernoulliKernel BiasedCategoricalKernel Checkpoint CompleteGraph ConditionalDensity "
+        "DiracKernel ExpectedLogLikelihood GaussianKernel LabelKernelGraph LogExpectedLikelihood METHODS Method "
+        "NearestNeighborGraph ParquetStream PriorGuide ProbMix ProbMixClassifier ProbMixRegressor SameClassGraph "
+        "WeightedGraph __version__ build_density check find_method fit fuse linear_pool load log_linear_pool predict "
+        "register_family to_arviz to_predictions"
+    ),
+    "pyro_probmix.models": (
+        "Attention BEYOND Bernoulli Categorical ConditionalDensity Gamma Gaussian GaussianEmbedding HomoscedasticGaussian "
+        "LIKELIHOODS LSTM LSTMLayer Likelihood Linear METHODS MLP Method PeriodicFeatures PointEmbedding Poisson ProbMix "
+        "Stacked StudentT Transformer build_density find_method initialise"
+    ),
+    "pyro_probmix.inference": (
+        "ArrayStream BetaNLL Checkpoint Criterion ExpectedLogLikelihood Fit ForeignCheckpoint LogExpectedLikelihood "
+        "ParquetStream PredictiveMixture RowStream fit negative_log_likelihood predict quantiles rescale to_predictions"
+    ),
+    "pyro_probmix.estimators": "ProbMixClassifier ProbMixRegressor",
+    "pyro_probmix.calibration": (
+        "CalibrationCurve CheckReport Density Estimate GaussianMixture IsotonicMap Predictions Reliability RemappedDensity "
+        "RescaledDensity ScaleFactor ScipyMixture Temperature bayesian_p_values before_and_after bootstrap_error "
+        "brier_score check check_density class_log_score coverage_curve crps_draws crps_gaussian crps_gaussian_mixture "
+        "expected_calibration_error fit_isotonic fit_scale fit_temperature interval_score loo mean_over_rows pit_curve "
+        "pit_of_draws randomised_pit regression_calibration_error reliability save_netcdf sharpness summarise to_arviz "
+        "uniform_curve"
+    ),
+    "pyro_probmix.graphs": (
+        "CompleteGraph EdgeDistribution Graph LabelKernelGraph NearestNeighborGraph SameClassGraph WeightedGraph"
+    ),
+    "pyro_probmix.pooling": "linear_pool log_linear_pool pool_rows",
+    "pyro_probmix.experiments": "",
+}
+
+
+@pytest.mark.parametrize("folder", EXPORTED)
+def test_all_that_version_0_1_exported_is_there(folder):
+    module = importlib.import_module(folder)
+    names = EXPORTED[folder].split()
+    assert [name for name in names if not hasattr(module, name)] == []
+    assert set(names) <= set(getattr(module, "__all__", ()))
+
+
+def test_the_changelog_names_modules_that_are_there():
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| (`[\w.]+`(?:, `[\w.]+`)*) \|$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert rows
+    missing = [
+        name
+        for _, now in rows
+        for name in re.findall(r"[\w.]+", now)
+        if not (ROOT / "pyro_probmix" / Path(*name.split("."))).with_suffix(".py").exists()
+    ]
+    assert missing == []
+
+
+def test_python_m_runs_the_command():
+    done = subprocess.run([sys.executable, "-m", "pyro_probmix", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: probmix ")
 
 
 def test_every_public_name_is_there_and_known_to_type_checkers():
