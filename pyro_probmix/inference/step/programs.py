@@ -7,6 +7,7 @@ __all__ = ["Program", "compiled_program", "quiet", "traced"]
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, NamedTuple
 
 import pyro
@@ -127,17 +128,18 @@ def _lift(module: fx.GraphModule, place: int) -> tuple[list[Tensor], tuple[Any, 
 
 def _compile(graph: _Graph, varying: Sequence[Tensor]) -> Callable[..., Any]:
     """Compiles a graph, or takes it from the graphs compiled last in this process, or from Inductor's cache on disk."""
-    from torch import _inductor
-    from torch._inductor import config
+    from torch._inductor import config, standalone_compile
 
     run = _compiled.pop(graph.key, None)
     if run is None:
         example: list[Any] = [t.detach() for t in (*graph.inputs, *varying)]
         options = _OPTIONS | {"cpp_wrapper": not varying[0].is_cuda}  # there, a captured graph makes the calls
+        if "donate_graph_module" in signature(standalone_compile).parameters:  # torch 2.11 always makes a copy
+            donated: dict[str, Any] = {"donate_graph_module": True}
+        else:
+            donated = {}
         with config.patch(options):
-            run = _inductor.standalone_compile(
-                graph.module, example, dynamic_shapes="from_example_inputs", donate_graph_module=True
-            )
+            run = standalone_compile(graph.module, example, dynamic_shapes="from_example_inputs", **donated)
     _compiled[graph.key] = run  # the last again
     if len(_compiled) > _KEPT:
         del _compiled[next(iter(_compiled))]
