@@ -138,7 +138,7 @@ def floor(replicas: int, batch_size: int) -> dict[str, float]:
             if has_input_gradient:
                 torch.bmm(out, w.mT)
 
-    law = torch.distributions.Beta(torch.tensor(ALPHA), torch.tensor(ALPHA), validate_args=False)
+    mixing = torch.distributions.Beta(torch.tensor(ALPHA), torch.tensor(ALPHA), validate_args=False)
     weights = [torch.nn.Parameter(torch.randn(replicas, n, m)) for n, m in case.layers.values()]
     weights += [torch.nn.Parameter(torch.randn(replicas, m)) for _, m in case.layers.values()]
     for weight in weights:
@@ -146,7 +146,7 @@ def floor(replicas: int, batch_size: int) -> dict[str, float]:
     stepper = FusedStep(fused_adam(weights, lr=0.005))
     return {
         "products": median_ms(products),
-        "weights": median_ms(lambda: law.sample((replicas, batch_size))),
+        "weights": median_ms(lambda: mixing.sample((replicas, batch_size))),
         "noise": median_ms(lambda: torch.randn(replicas, batch_size, EMBEDDING)),
         "Adam": median_ms(stepper.step),
     }

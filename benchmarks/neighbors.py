@@ -84,8 +84,8 @@ def edges(n: int) -> None:
         seconds = []
         for _ in range(7):
             start = time.process_time()
-            law = graph.edges()
-            law.log_prob(law.sample((n,)))
+            distribution = graph.edges()
+            distribution.log_prob(distribution.sample((n,)))
             seconds.append(time.process_time() - start)
         median = sorted(seconds)[len(seconds) // 2]
         note = f"   (built in {built:.0f} us)" if graph is complete else ""

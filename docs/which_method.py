@@ -87,8 +87,8 @@ def _in_words(gains: pd.DataFrame) -> str:
         words.append(f"{len(own)} {'is' if len(own) == 1 else 'are'} {side}" + f" ({listed})" * bool(listed))
     by_chance = f"{0.0455 * len(nll):.0f}"
     return (
-        f"Of {len(nll)} comparisons of the NLL with ERM's, {words[0]}, and {words[1]}. Were all methods alike, "
-        f"about {by_chance} would be one or the other by chance."
+        f"Of {len(nll)} comparisons of the NLL with ERM's, {words[0]}, and {words[1]}. If all methods were equally good, "
+        f"about {by_chance} would be better or worse by chance."
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import re
 import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +32,11 @@ from pyro_probmix.experiments.config import EXPERIMENTS
 from pyro_probmix.models import Gaussian
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("tutorials/*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "findings/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("tutorials/*.md")),
+]
 #: What the fences of a page hold, after the word that says what it is.
 FENCE = re.compile(r"^ *```(\S*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -47,13 +55,63 @@ def lines_of(page: Path, program: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(f"{program} ")]
 
 
-def load(name: str) -> ModuleType:
-    """A script of docs/, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+def load(name: str, folder: str = "docs") -> ModuleType:
+    """A script of docs/ or benchmarks/, which are not installed."""
+    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", ROOT / folder / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def named_in_the_api() -> list[str]:
+    """The full names that docs/api.md lists."""
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    parts = re.split(r"^\.\. currentmodule:: (.+)$", text, flags=re.MULTILINE)[1:]
+    listed = zip(parts[::2], parts[1::2], strict=True)
+    return [
+        f"{module}.{name}" for module, names in listed for name in re.findall(r"^   ([\w.]+)$", names, re.MULTILINE)
+    ]
+
+
+def imports(source: str) -> list[str]:
+    """The full names that Python code takes from this package."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return [name for name in found if name.startswith("pyro_probmix")]
+
+
+def look_up(name: str) -> Any:
+    """A module, or what stands in one."""
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        module = ".".join(parts[:k])
+        try:
+            return reduce(getattr, parts[k:], importlib.import_module(module))
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):  # a library that is missing is another matter
+                raise
+    raise ModuleNotFoundError(name)
+
+
+def test_all_that_pages_and_benchmarks_import_is_there():
+    code = {
+        path: path.read_text("utf-8") for folder in ("docs", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+    }
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        # One statement a line; those of several lines are in the scripts, which run.
+        code[page] = "\n".join(
+            re.findall(r"^(?:>>> )?((?:from|import) [\w.]+(?: import [\w., ]+)?)$", text, re.MULTILINE)
+        )
+    names = {name for source in code.values() for name in imports(source)}
+    assert len(names) > 50
+    for name in sorted(names):
+        look_up(name)
 
 
 def test_all_python_is_a_doctest_but_for_the_three_scripts_of_scaling():
@@ -116,7 +174,10 @@ def test_what_pages_name_is_there(page):
         assert (ROOT / shlex.split(line, comments=True)[1]).exists(), line
     prose = FENCE.sub("", page.read_text("utf-8"))
     for target in re.findall(r"\]\(([^)#\s]+)", prose):
-        if not target.startswith(("http", "generated/", "../generated/")):
+        generated = re.fullmatch(r"(?:\.\./)?generated/([\w.]+)\.rst", target)
+        if generated:
+            assert generated[1] in named_in_the_api(), f"{page.name} links to {target}, which docs/api.md does not list"
+        elif not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
@@ -171,9 +232,51 @@ def test_the_picture_is_what_its_script_draws(tmp_path):
     assert abs(drawn - kept).mean() < 0.005
 
 
+def test_the_table_of_the_tutorial_is_what_the_benchmark_prints():
+    printed = load("estimators", "benchmarks").report()
+    assert f"```text\n{printed}\n```" in (ROOT / "docs" / "tutorials" / "table.md").read_text("utf-8")
+
+
+def test_pages_take_data_from_where_a_reader_has_it():
+    for page in PAGES:
+        assert "../shared" not in page.read_text("utf-8"), page.name
+    for config in ROOT.glob("results/*/config.json"):
+        assert '"data_dir": null' in config.read_text("utf-8"), config
+
+
+def test_pages_speak_of_distributions():
+    """A law is one of large numbers, of total expectation or the like."""
+    for page in PAGES:
+        found = re.findall(r"\blaws?\b(?! of (?:large|total|iterated))", page.read_text("utf-8"), re.IGNORECASE)
+        assert not found, page.name
+
+
+def test_the_version_is_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert pyro_probmix.__version__ == project["version"] == cited
+    assert f"## {cited} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_findings_have_their_form():
+    """They are run by hand: each installs packages."""
+    listed = re.findall(
+        r"^\| `(\w+\.py)` \|.*\| `([\w/.]+)` \|$", (ROOT / "findings/README.md").read_text("utf-8"), re.MULTILINE
+    )
+    scripts = {path.name: path.read_text("utf-8") for path in (ROOT / "findings").glob("*.py")}
+    assert sorted(scripts) == sorted(name for name, _ in listed)
+    assert all((ROOT / where).exists() for _, where in listed)
+    for name, text in scripts.items():
+        assert imports(text) == []
+        words = ast.get_docstring(ast.parse(text)) or ""
+        assert all(part in words for part in ("Versions: ", "Behaviour: ", "Expected: ", "Output seen:")), name
+        (packages,) = re.findall(r"^PACKAGES = (\[.+\])$", text, re.MULTILINE)
+        assert all("==" in package for package in ast.literal_eval(packages)), name
+
+
 def test_all_public_names_are_in_the_api():
-    text = (ROOT / "docs" / "api.md").read_text("utf-8")
-    listed = {name.rsplit(".", 1)[-1] for name in re.findall(r"^   ([\w.]+)$", text, re.MULTILINE)}
+    assert [look_up(name) for name in named_in_the_api()]
+    listed = {name.rsplit(".", 1)[-1] for name in named_in_the_api()}
     public = {*pyro_probmix.__all__, *models.__all__, *inference.__all__, *calibration.__all__} - {"__version__"}
     assert public <= listed, f"not in docs/api.md: {', '.join(sorted(public - listed))}"
 

@@ -36,10 +36,10 @@ class Sampler:
         self.noise = (*replicas, *embeddings, *particles, case.batch_size, EMBEDDING)
         self.case, self.device = case, device
         alpha = torch.tensor(ALPHA, device=device)
-        self.law = torch.distributions.Beta(alpha, alpha, validate_args=False)
+        self.mixing = torch.distributions.Beta(alpha, alpha, validate_args=False)
 
     def __call__(self) -> tuple[Tensor | None, Tensor | None]:
-        weight = self.law.sample(self.weights) if self.case.fuses else None
+        weight = self.mixing.sample(self.weights) if self.case.fuses else None
         return weight, torch.randn(self.noise, device=self.device) if self.case.embeds else None
 
 
