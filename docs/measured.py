@@ -6,6 +6,7 @@ python docs/measured.py
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,11 +72,12 @@ def defaults() -> str:
     reached = int((scores["nll", "ProbMix"] <= lowest).sum())
     most = int(splits.max())
     fewer = [f"{name} {count}" for name, count in splits[splits < most].items()]
-    return (
-        f"**Good with nothing tuned.** With its defaults, `ProbMixRegressor()` has a test NLL at or below the lowest of\n"
-        f"{len(published_nll())} published results on {reached} of {len(scores)} UCI sets, as the mean over the {most} published splits; "
-        f"some sets have run on fewer so far\n({', '.join(fewer)}). [The numbers, and what was compared]({ESTIMATORS})."
+    words = (
+        f"**Good with nothing tuned.** With its defaults, `ProbMixRegressor()` has a test NLL at or below the lowest of "
+        f"{len(published_nll())} published results on {reached} of {len(scores)} UCI sets. Each is a mean over published splits "
+        f"of training and test rows, {most} of them, or fewer for sets that have not all been run yet ({', '.join(fewer)})."
     )
+    return textwrap.fill(words, 128) + f"\n[The numbers, and what was compared]({ESTIMATORS})."
 
 
 def _regressors() -> Iterator[tuple[str, ...]]:

@@ -244,13 +244,6 @@ def test_pages_take_data_from_where_a_reader_has_it():
         assert '"data_dir": null' in config.read_text("utf-8"), config
 
 
-def test_pages_speak_of_distributions():
-    """A law is one of large numbers, of total expectation or the like."""
-    for page in PAGES:
-        found = re.findall(r"\blaws?\b(?! of (?:large|total|iterated))", page.read_text("utf-8"), re.IGNORECASE)
-        assert not found, page.name
-
-
 def test_the_version_is_one():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     (cited,) = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)

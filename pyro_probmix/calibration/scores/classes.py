@@ -97,7 +97,7 @@ def reliability(
 def expected_calibration_error(
     probabilities: ArrayLike, y: ArrayLike, *, num_bins: int = 15, seed: int | np.random.Generator = 0
 ) -> Estimate:
-    r"""The expected calibration error: the mean of |confidence - accuracy| of the most probable class over bins of confidence.
+    r"""The expected calibration error: how far confidence is from accuracy on average, over bins of it.
 
     .. math::
         \sum_b \frac{n_b}{N} \left| \mathrm{accuracy}_b - \mathrm{confidence}_b \right|
