@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Family", "find_family", "register_family", "roll_batch"]
+__all__ = ["Family", "find_family", "register_family"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -15,17 +15,20 @@ import torch.distributions as td
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import roll_batch
-
 Naturals = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Family:
-    """The two maps of a registered family; two distributions are of one family if they find the same object."""
+    """The two maps of a registered family; two distributions are of one family if they find the same object.
+
+    Attributes:
+        to_natural, from_natural, shared: see :func:`register_family`.
+    """
 
     to_natural: Callable[[Any], Naturals]
     from_natural: Callable[[Any, Naturals], td.Distribution]
+    shared: tuple[str, ...] = ("total_count",)
 
     def naturals(self, p: td.Distribution) -> Naturals:
         """Return what ``to_natural`` makes of ``p``, checked."""
@@ -63,6 +66,7 @@ def register_family(
     cls: type[td.Distribution],
     to_natural: Callable[[Any], Naturals],
     from_natural: Callable[[Any, Naturals], td.Distribution],
+    shared: Sequence[str] = ("total_count",),
 ) -> None:
     r"""Let log-linear pools of a distribution class be computed by its natural parameters.
 
@@ -75,11 +79,13 @@ def register_family(
     where a member of positive weight has the infinite parameter.
 
     Args:
-        cls: the class; subclasses that register nothing themselves belong to it too.
+        cls: the class; subclasses that register nothing themselves, and have its ``log_prob``, belong to it too.
         to_natural: maps a distribution ``p`` to a tuple of tensors, each of shape ``p.batch_shape`` followed by any
             dimensions of its own.
         from_natural: maps ``(p, naturals)`` to a distribution of the family of ``p``, with the batch shape of
             ``naturals``; ``p`` is a template for all else (counts, event structure, ``validate_args``).
+        shared: names of the attributes that ``from_natural`` takes from ``p``, as far as ``p`` has them: numbers, or tensors
+            that broadcast with the batch shape. A closed pool is one of rows in which they are equal.
 
     Raises:
         TypeError: if ``cls`` is not a class of distributions, or a map cannot be called.
@@ -113,12 +119,14 @@ def register_family(
             f"register_family({cls.__name__}) got {to_natural!r} and {from_natural!r}, expected two functions. "
             "Try to_natural(p) -> naturals, from_natural(p, naturals) -> distribution."
         )
-    _FAMILIES[cls] = Family(to_natural, from_natural)
+    _FAMILIES[cls] = Family(to_natural, from_natural, tuple(shared))
 
 
 def find_family(cls: type) -> Family | None:
-    """Return the family that a class is registered under, itself or by inheritance, or None."""
-    return next((_FAMILIES[base] for base in cls.__mro__ if base in _FAMILIES), None)
+    """Return the family that a class is registered under, itself or by inheritance of its density, or None."""
+    base: Any = next((base for base in cls.__mro__ if base in _FAMILIES), None)
+    own: Any = cls
+    return None if base is None or own.log_prob is not base.log_prob else _FAMILIES[base]
 
 
 def _register(
@@ -209,7 +217,7 @@ def _von_mises(p: Any) -> Naturals:
 
 
 def _from_von_mises(p: Any, x: Tensor, y: Tensor) -> dict[str, Any]:
-    # Opposite directions may cancel to the uniform law: its concentration is kept above 0, where the root has a slope.
+    # Opposite directions may cancel to the uniform distribution: its concentration is kept above 0, where the root has a slope.
     squared = (x.square() + y.square()).clamp(min=torch.finfo(x.dtype).tiny)
     return {"loc": torch.atan2(y, x), "concentration": squared.sqrt()}
 
@@ -225,7 +233,7 @@ def _delta(p: Any) -> Naturals:
 
 # The zero-variance limit of normals of one variance: the pool is the Delta between the points.
 _register(dist.Delta, _delta, lambda p, v, log_density: {"v": v, "log_density": log_density, "event_dim": p.event_dim})
-_register(dist.Normal, _normal, _from_normal)
+_register(dist.Normal, _normal, _from_normal, dist.NanMaskedNormal)
 _register(dist.LogNormal, _normal, _from_normal)
 _register(
     dist.HalfNormal, lambda p: (p.scale.square().reciprocal(),), lambda p, precision: {"scale": precision.rsqrt()}
@@ -234,9 +242,15 @@ _register(
     dist.MultivariateNormal,
     lambda p: ((p.precision_matrix @ p.loc.unsqueeze(-1)).squeeze(-1), p.precision_matrix),
     _from_multivariate_normal,
+    dist.NanMaskedMultivariateNormal,
 )
 _register(dist.Bernoulli, lambda p: (p.logits,), lambda p, logits: {"logits": logits})
-_register(dist.Binomial, lambda p: (p.logits,), lambda p, logits: {"logits": logits, "total_count": p.total_count})
+_register(
+    dist.Binomial,
+    lambda p: (p.logits,),
+    lambda p, logits: {"logits": logits, "total_count": p.total_count},
+    dist.ExtendedBinomial,
+)
 _register(dist.Geometric, lambda p: (-torch.nn.functional.softplus(p.logits),), _from_log_failure)
 _register(dist.Categorical, _log_probs, _from_log_probs)
 _register(dist.OneHotCategorical, _log_probs, _from_log_probs)

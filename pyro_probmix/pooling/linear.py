@@ -4,19 +4,18 @@ from __future__ import annotations
 
 __all__ = ["LinearPool"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributions as td
 from pyro.distributions import constraints
-from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import expand_batch, floating_tensor, roll_batch
-from pyro_probmix.pooling.rolls import roll_tensor
-from pyro_probmix.pooling.supports import AnyOf, bounds, is_fixed, supported_log_prob
+from pyro_probmix.pooling.batches import RolledRows, expand_batch, floating_tensor
+from pyro_probmix.pooling.supports import AnyOf, bounds, common_support, supported_log_prob
 
 
 class LinearPool(TorchDistribution):
@@ -31,10 +30,11 @@ class LinearPool(TorchDistribution):
     Args:
         members: at least two distributions of one event shape, whose batch shapes broadcast.
         weights: tensor ``[..., k]`` on the simplex, which broadcasts with the batch shape.
-        validate_args: whether to check the weights, and values to be scored.
+        validate_args: whether to check the weights, and that values to be scored lie in a support that depends on
+            parameters; each member checks values for itself. By default the members say so: false if one has been told.
 
     Raises:
-        ValueError: if the members' shapes do not fit each other or the weights, a member is masked, or the weights are
+        ValueError: if the members' shapes do not fit each other or the weights, their masks differ, or the weights are
             not on the simplex.
 
     References:
@@ -61,14 +61,17 @@ class LinearPool(TorchDistribution):
         if any(p.event_shape != event_shape for p in members):
             shapes = ", ".join(str(tuple(p.event_shape)) for p in members)
             raise ValueError(f"LinearPool got members of event shapes {shapes}, expected one. Try to_event on each.")
-        if any(_is_masked(p) for p in members):
+        if any(list(_masks(p)) != list(_masks(members[0])) for p in members):
             raise ValueError(
-                "LinearPool got a masked member, whose log_prob of zero where it is masked is no density. "
-                "Try to mask the pool."
+                "LinearPool got members with masks of their own, where log_prob is zero and no density, expected one mask. "
+                "Try linear_pool, which masks all members alike."
             )
         batch_shape = broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members))
         self.members = tuple(expand_batch(p, batch_shape) for p in members)
         self.weights = weights.expand((*batch_shape, -1))
+        self._support = common_support(self.members)
+        if validate_args is None and not all(map(_validates, self.members)):
+            validate_args = False
         super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LinearPool:
@@ -77,6 +80,7 @@ class LinearPool(TorchDistribution):
         batch_shape = torch.Size(batch_shape)
         new.weights = self.weights.expand((*batch_shape, -1))
         new.members = tuple(expand_batch(p, batch_shape) for p in self.members)
+        new._support = common_support(new.members)
         super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -88,33 +92,32 @@ class LinearPool(TorchDistribution):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # likewise
-        """Whether the members have one finite support."""
-        return all(p.has_enumerate_support and is_fixed(p.support) for p in self.members)
+        """Whether the members have finite supports."""
+        return all(p.has_enumerate_support for p in self.members)
 
     @constraints.dependent_property
     def support(self) -> Any:
-        """The members' support: their union, where it depends on parameters."""
-        supports: list[Any] = [p.support for p in self.members]
-        return supports[0] if all(map(is_fixed, supports)) else AnyOf(supports)
+        """The members' support: their union, where they have several."""
+        return self._support
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log of the mixture's density, shape ``sample_shape + batch_shape``."""
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         absent = self.weights == 0
+        differing = isinstance(self._support, AnyOf)
         log_weights = self.weights.masked_fill(absent, 1.0).log().masked_fill(absent, -torch.inf)
-        scores = torch.stack([supported_log_prob(p, value) for p in self.members], -1)
+        scores = torch.stack([supported_log_prob(p, value, differing) for p in self.members], -1)
         return torch.logsumexp(scores + log_weights, -1)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Return the mixture of the members' distribution functions."""
-        if self._validate_args:
-            self._validate_sample(value)
+        self._check(value)
         levels = []
         for p in self.members:
             low, high = bounds(p.support)  # beyond its own bounds a member's function is that at the bound
             inside = value if low is None else value.clamp(min=low)
-            levels.append(p.cdf(inside if high is None else inside.clamp(max=high)))
+            inside = inside if high is None else inside.clamp(max=high)
+            levels.append(_of_member(p, "cdf", inside))
         return self._average(levels)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -129,21 +132,34 @@ class LinearPool(TorchDistribution):
         return self._choose([p.rsample(torch.Size(sample_shape)) for p in self.members], sample_shape)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return the members' common finite support."""
+        """Return the members' finite support, shape ``[n, *batch_shape, *event_shape]``: all that one may draw."""
         if not self.has_enumerate_support:
-            raise NotImplementedError("The members of this LinearPool have no common finite support. Try sample.")
-        return self.members[0].enumerate_support(expand)
+            raise NotImplementedError("The members of this LinearPool have no finite support. Try sample.")
+        if not isinstance(self._support, AnyOf):
+            return max((p.enumerate_support(expand) for p in self.members), key=len)
+        low, high = map(torch.as_tensor, bounds(self._support))  # of counts, whose totals may differ from row to row
+        like = floating_tensor(self.members[0])
+        values = torch.arange(int(low.min()), int(high.max()) + 1, dtype=like.dtype, device=like.device)
+        values = values.reshape(-1, *(1,) * len(self.batch_shape))
+        return values.expand(-1, *self.batch_shape) if expand else values
 
     @property
     def mean(self) -> Tensor:
         """The weighted mean of the members' means."""
-        return self._average([p.mean for p in self.members])
+        return self._average([_of_member(p, "mean") for p in self.members])
 
     @property
     def variance(self) -> Tensor:
         """The variance within the members plus that between their means."""
-        mean = self.mean
-        return self._average([p.variance + (p.mean - mean).square() for p in self.members])
+        means = [_of_member(p, "mean") for p in self.members]
+        mean = self._average(means)
+        variances = [_of_member(p, "variance") for p in self.members]
+        return self._average([v + (m - mean).square() for v, m in zip(variances, means, strict=True)])
+
+    def _check(self, value: Tensor) -> None:
+        """Look for values outside of a support that depends on parameters; the members look for others."""
+        if self._validate_args and isinstance(self._support, AnyOf):
+            self._validate_sample(value)
 
     def _average(self, values: Sequence[Tensor]) -> Tensor:
         """Weighted mean of one value per member, ``[..., *batch_shape, *event_shape]``."""
@@ -178,13 +194,31 @@ def simplex_weights(members: Sequence[td.Distribution], weights: Sequence[float 
     return torch.stack(torch.broadcast_tensors(*own), -1)
 
 
-def _is_masked(p: Any) -> bool:
-    while not isinstance(p, MaskedDistribution) and hasattr(p, "base_dist"):
+def _inside(p: Any) -> Iterator[Any]:
+    """A distribution and what is inside of its wrappers."""
+    yield p
+    while isinstance(p, (td.Independent, MaskedDistribution, ExpandedDistribution, RolledRows)):
         p = p.base_dist
-    return isinstance(p, MaskedDistribution) and p._mask is not True
+        yield p
 
 
-@roll_batch.register(LinearPool)
-def _roll_linear_pool(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    members = [roll_batch(member, shift, dim) for member in p.members]
-    return LinearPool(members, roll_tensor(p.weights, shift, dim, 1), validate_args=p.__dict__.get("_validate_args"))
+def _masks(p: td.Distribution) -> Iterator[int]:
+    """Of each mask inside: which object it is."""
+    return (id(part._mask) for part in _inside(p) if isinstance(part, MaskedDistribution) and part._mask is not True)
+
+
+def _validates(p: td.Distribution) -> bool:
+    """Whether nothing inside has been told not to validate."""
+    return all(part.__dict__.get("_validate_args") is not False for part in _inside(p))
+
+
+def _of_member(p: td.Distribution, what: str, *at: Tensor) -> Tensor:
+    try:
+        read: Any = getattr(p, what)
+        value: Tensor = read(*at) if at else read
+    except NotImplementedError:
+        name = type(list(_inside(p))[-1]).__name__
+        raise NotImplementedError(
+            f"A LinearPool of {name} has no {what}, as a {name} has none, expected members with one. Try draws of it."
+        ) from None
+    return value

@@ -1,4 +1,4 @@
-"""What may be pooled: checks of the members, of their weights, and of what they have in common."""
+"""What may be pooled: checks of the members, of their weights, and of the transforms and attributes they share."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ __all__ = [
     "share_transforms",
 ]
 
-import operator
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.distributions.torch_transform import ComposeTransformModule
 from pyro.distributions.util import broadcast_shape
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import transforms
+from torch.distributions.transforms import AffineTransform, ComposeTransform, IndependentTransform, Transform
 
-from pyro_probmix.pooling.batches import rolled_transforms
+from pyro_probmix.pooling.batches import RolledRows, floating_tensor
 from pyro_probmix.pooling.families import Family, find_family
-from pyro_probmix.pooling.rolls import roll_tensor
-from pyro_probmix.pooling.supports import bounds
+from pyro_probmix.pooling.rolls import roll_tensor, varies
+from pyro_probmix.pooling.supports import bounds, interior_point
 
 Members = tuple[td.Distribution, ...]
 Weights = tuple[float | Tensor, ...]
@@ -89,8 +93,9 @@ def checked_weights(weight: float | Tensor, members: Members, count: int) -> Wei
 
 def same_kind(members: Sequence[Any]) -> Family | type | None:
     """The family, the wrapper, or None for a type that is neither; all members must agree."""
-    p = members[0]
-    for q in members[1:]:
+    unrolled: list[Any] = [q.base_dist if isinstance(q, RolledRows) else q for q in members]
+    p = unrolled[0]
+    for q in unrolled[1:]:
         related = issubclass(type(p), type(q)) or issubclass(type(q), type(p))
         if _kind(p) is not _kind(q) or not (related or isinstance(_kind(p), Family)):
             raise TypeError(
@@ -107,6 +112,8 @@ def same_kind(members: Sequence[Any]) -> Family | type | None:
 
 def _kind(p: Any) -> Family | type | None:
     family = find_family(type(p))
+    if isinstance(p, td.TransformedDistribution) and type(p).log_prob is not td.TransformedDistribution.log_prob:
+        return family  # of its own density, and not that of its base behind its transforms
     wrappers = (td.Independent, MaskedDistribution, td.TransformedDistribution)
     return family or next((wrapper for wrapper in wrappers if isinstance(p, wrapper)), None)
 
@@ -117,10 +124,9 @@ def share_transforms(members: Sequence[Any], roll: Roll | None) -> bool:
     if not all(t.bijective for t in p.transforms):
         return False
     if roll is not None:
-        try:
-            return all(map(operator.is_, rolled_transforms(p, roll.shift, roll.dim), p.transforms))
-        except TypeError:  # one differs from row to row
-            return False
+        shape = p.base_dist.batch_shape + p.base_dist.event_shape
+        place = len(p.batch_shape) + roll.dim
+        return _shared_by_rows(p.transforms, shape, place, floating_tensor(p.base_dist))
     return all(
         len(q.transforms) == len(p.transforms)
         and all(s is t or s == t for s, t in zip(p.transforms, q.transforms, strict=True))
@@ -128,20 +134,98 @@ def share_transforms(members: Sequence[Any], roll: Roll | None) -> bool:
     )
 
 
-def check_supports(members: Sequence[Any], roll: Roll | None) -> None:
+def _shared_by_rows(chain: Sequence[Transform], shape: torch.Size, place: int, like: Tensor) -> bool:
+    """Whether transforms, the first of which is applied first, are the same for all rows.
+
+    Args:
+        chain: the transforms.
+        shape: of the batch that the first one maps, B at ``place``.
+        place: the batch dimension, counted from the left, where it stays as the number of event dimensions changes.
+        like: a tensor of the dtype and on the device of what is mapped.
+    """
+    for t in chain:
+        if not _is_shared(t, shape, place, like):
+            return False
+        shape = t.forward_shape(shape)
+    return True
+
+
+def _is_shared(t: Any, shape: torch.Size, place: int, like: Tensor) -> bool:
+    """Of one transform, or of what it is made of, each by its forward map: not every flow has another."""
+    if type(t) is AffineTransform:
+        parameters = [x for x in (t.loc, t.scale) if isinstance(x, Tensor)]
+        return not any(varies(x.shape, place - len(shape)) for x in parameters)
+    if type(t) in (ComposeTransform, ComposeTransformModule):
+        return _shared_by_rows(t.parts, shape, place, like)
+    if type(t) is IndependentTransform:
+        return _is_shared(t.base_transform, shape, place, like)
+    if type(t) is transforms._InverseTransform:
+        return _is_shared(t.inv, t.forward_shape(shape), place, like)
+    return _maps_any_batch(t, shape, place, like)
+
+
+def _maps_any_batch(t: Transform, shape: torch.Size, place: int, like: Tensor) -> bool:
+    """Whether a transform maps B + 1 rows, and rows that are alike to rows that are alike.
+
+    What it holds for each of B rows does not fit B + 1, wherever it is held and in whatever shape; what it holds in common
+    does, though a width or a number of event dimensions be B. Values are looked at where Pyro validates arguments, which no
+    traced or captured step does: one that slices a table of more than B rows is found there alone.
+    """
+    more = torch.Size((*shape[:place], shape[place] + 1, *shape[place + 1 :]))
+    point = interior_point(t.domain) if any(bound is not None for bound in bounds(t.domain)) else 0.37
+    try:
+        with torch.no_grad(), _evaluating(t):
+            mapped = copy.copy(t)(like.new_zeros(more) + point)  # a copy, which caches for itself
+            fits = bool(mapped.shape == t.forward_shape(more))
+    except Exception:  # of any kind: the transform may be the user's own
+        return False
+    if fits and td.Distribution._validate_args:
+        return torch.allclose(mapped, mapped.narrow(place, 0, 1), rtol=1e-5, atol=1e-5, equal_nan=True)
+    return fits
+
+
+@contextmanager
+def _evaluating(t: Transform) -> Iterator[None]:
+    """Let the transform's modules keep running statistics as they are, and drop no units."""
+    modules = [m for thing in (t, *vars(t).values()) if isinstance(thing, nn.Module) for m in thing.modules()]
+    training = [m for m in modules if m.training]
+    try:
+        for m in training:
+            m.training = False
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+def share_attributes(members: Sequence[Any], roll: Roll | None, family: Family) -> bool:
+    """Whether what the family takes from one member, such as a total count, is the same in all.
+
+    Numbers that are expanded over the rows are seen to be equal; of other tensors the values are looked at.
+    """
+    p = members[0]
+    for name in family.shared:
+        own = getattr(p, name, None)
+        others = [getattr(q, name, None) for q in members[1:]]
+        if roll is not None and isinstance(own, Tensor) and varies(own.shape, roll.dim) and own.stride(roll.dim):
+            others = [roll_tensor(own, *by) for by in roll.each()]
+        if not all(other is own or bool(torch.as_tensor(other == own).all()) for other in others):
+            return False
+    return True
+
+
+def check_supports(members: Sequence[Any], roll: Roll | None, family: Family) -> None:
     """Refuse closed pools over different supports, such as binomials with different counts."""
-    if not td.Distribution._validate_args:
-        return
-    limits: list[tuple[Any, ...]] = [bounds(p.support) for p in members]
-    if roll is not None:
-        first = limits[0]
-        limits += [tuple(roll_tensor(b, *by) if isinstance(b, Tensor) else b for b in first) for by in roll.each()]
-    for other in limits[1:]:
-        if not all(a is b or bool(torch.as_tensor(a == b).all()) for a, b in zip(limits[0], other, strict=True)):
-            raise ValueError(
-                f"Cannot pool {describe(members[0])} with {describe(members[-1])}: their supports differ, expected "
-                "one (such as the same total_count). Try the linear pool."
-            )
+    alike = share_attributes(members, roll, family)
+    if alike and td.Distribution._validate_args and roll is None:
+        first, *others = (bounds(p.support) for p in members)
+        pairs = [(a, b) for other in others for a, b in zip(first, other, strict=True)]
+        alike = all(a is b or bool(torch.as_tensor(a == b).all()) for a, b in pairs)
+    if not alike:
+        raise ValueError(
+            f"Cannot pool {describe(members[0])} with {describe(members[-1])}: their supports differ, expected "
+            "one (such as the same total_count). Try the linear pool."
+        )
 
 
 def _broadcast(*shapes: Sequence[int]) -> bool:

@@ -15,7 +15,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import floating_tensor, roll_batch
+from pyro_probmix.pooling.batches import RolledRows, floating_tensor
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.quadrature import LineMap, Quadrature
 from pyro_probmix.pooling.rolls import roll_tensor
@@ -197,6 +197,8 @@ def _landmarks(p: Any) -> tuple[Tensor, Tensor]:
         parts = [x.movedim(-1, 1).flatten(0, 1) for x in _landmarks(p.component_distribution)]
     elif isinstance(p, ExpandedDistribution):
         parts = list(_landmarks(p.base_dist))
+    elif isinstance(p, RolledRows):
+        parts = [roll_tensor(x, p.shift, p.dim) for x in _landmarks(p.base_dist)]
     elif isinstance(p, (LinearPool, NumericalPool)):
         pairs = [_landmarks(member) for member in p.members]
         parts = [torch.cat([_spread_over(pair[i], p.batch_shape) for pair in pairs]) for i in (0, 1)]
@@ -234,9 +236,3 @@ def _first_finite(values: Sequence[Tensor]) -> Tensor:
 def _spread_over(x: Tensor, batch_shape: torch.Size) -> Tensor:
     """Expand ``[m, *fewer]`` to ``[m, *batch_shape]``."""
     return x.reshape(x.shape[0], *(1,) * (len(batch_shape) + 1 - x.dim()), *x.shape[1:]).expand(-1, *batch_shape)
-
-
-@roll_batch.register(NumericalPool)
-def _roll_numerical_pool(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    members = [roll_batch(member, shift, dim) for member in p.members]
-    return NumericalPool(members, roll_tensor(p.weights, shift, dim, 1), validate_args=p.__dict__.get("_validate_args"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["linear_pool", "log_linear_pool", "pool_rows"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import pyro.distributions as dist
@@ -30,6 +30,7 @@ from pyro_probmix.pooling.members import (
 )
 from pyro_probmix.pooling.numerical import NumericalPool
 from pyro_probmix.pooling.rolls import roll_tensor
+from pyro_probmix.pooling.straight_through import StraightThrough, softened
 
 
 def log_linear_pool(
@@ -72,7 +73,8 @@ def log_linear_pool(
         (tensor(4.), tensor(0.4000))
     """
     members = checked_members(p, q)
-    return cast(TorchDistributionMixin, _log_linear(members, checked_weights(weight, members, len(members)), None))
+    weights = checked_weights(weight, members, len(members))
+    return _hard(members, lambda members: _log_linear(members, weights, None))
 
 
 def linear_pool(
@@ -106,7 +108,8 @@ def linear_pool(
         tensor(2.)
     """
     members = checked_members(p, q)
-    return cast(TorchDistributionMixin, _linear(members, checked_weights(weight, members, len(members))))
+    weights = checked_weights(weight, members, len(members))
+    return _hard(members, lambda members: _linear(members, weights))
 
 
 def pool_rows(
@@ -117,9 +120,11 @@ def pool_rows(
     pool: Literal["log-linear", "linear"] = "log-linear",
     num_fused: int = 2,
 ) -> TorchDistributionMixin:
-    """Pool each row of a batch with the row ``shift`` away: ``pool(p, roll_batch(p, shift, dim), weight)``.
+    """Pool each row of a batch with the row ``shift`` away.
 
-    Natural parameters are computed once and rolled, which spares the rolled distribution.
+    The rows of any class of distributions can be exchanged: the linear pool and the numerical one score the partner's
+    density at a value by :class:`~pyro_probmix.pooling.batches.RolledRows`. Where the pool has a closed form, natural
+    parameters are computed once and rolled.
 
     Args:
         p: a distribution with batch shape ``[..., B, ...]``.
@@ -153,8 +158,23 @@ def pool_rows(
     weights = checked_weights(weight, (p,), num_fused)
     roll = Roll(shift, dim, num_fused)
     if pool == "log-linear":
-        return cast(TorchDistributionMixin, _log_linear((p,), weights, roll))
-    return cast(TorchDistributionMixin, _linear(_rolled(p, roll), weights))
+        return _hard((p,), lambda members: _log_linear(members, weights, roll))
+    return _hard((p,), lambda members: _linear(_rolled(members[0], roll), weights))
+
+
+def _hard(members: Members, pooled: Callable[[Members], td.Distribution]) -> TorchDistributionMixin:
+    """The pool of members, of the relaxed ones behind straight-through ones, whose draws are made hard again."""
+    soft = [softened(p) for p in members]
+    if all(quantize is None for _, quantize in soft):
+        return cast(TorchDistributionMixin, pooled(members))
+    if len({quantize for _, quantize in soft}) > 1:
+        raise TypeError(
+            f"Cannot pool {describe(members[0])} with {describe(members[-1])}: only some are straight-through, expected "
+            "distributions of one family. Try the same class for all members."
+        )
+    quantize = soft[0][1]
+    assert quantize is not None
+    return StraightThrough(pooled(tuple(p for p, _ in soft)), quantize)
 
 
 def _log_linear(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
@@ -167,7 +187,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
     p: Any = members[0]
     family = same_kind(members)
     if isinstance(family, Family):
-        check_supports(members, roll)
+        check_supports(members, roll, family)
         return _combined(members, weights, roll, family)
     if isinstance(p, td.Independent):
         n = p.reinterpreted_batch_ndims
@@ -227,9 +247,27 @@ def _linear(members: Members, weights: Weights) -> td.Distribution:
         base = _linear(tuple(p.base_dist for p in inner), weights)
         pooled = MaskedDistribution(base, _pooled_mask(inner, weights, None))
         return _expand_over(pooled, members)
-    while same_kind(inner) in (td.Independent, MaskedDistribution):
-        inner = tuple(_stripped(p.base_dist) for p in inner)
-    return LinearPool(members, simplex_weights(members, weights))
+    alike = _masked_alike(inner, weights)
+    pooled = LinearPool(members if alike is inner else alike, simplex_weights(members, weights))
+    return _expand_over(pooled, members)
+
+
+def _masked_alike(members: tuple[Any, ...], weights: Weights) -> Members:
+    """Members of one kind, those with a mask inside the event masked where a member of positive weight is."""
+    kind = same_kind(members)
+    if kind not in (td.Independent, MaskedDistribution):
+        return members
+    p = members[0]
+    extra = len(p.base_dist.batch_shape) - len(p.batch_shape)
+    bases = tuple(_stripped(member.base_dist) for member in members)
+    inner = _masked_alike(bases, tuple(_over(w, extra) for w in weights))
+    if kind is td.Independent:
+        n = p.reinterpreted_batch_ndims
+        return members if inner is bases else tuple(dist.Independent(base, n) for base in inner)
+    mask = _pooled_mask(members, weights, None)
+    if isinstance(mask, Tensor):  # of one shape for all, so that it is one object in all
+        mask = mask.expand(broadcast_shape(mask.shape, *(base.batch_shape for base in inner)))
+    return tuple(MaskedDistribution(base, mask) for base in inner)
 
 
 def _pooled_mask(members: Sequence[Any], weights: Weights, roll: Roll | None) -> bool | Tensor:

@@ -1,8 +1,8 @@
-"""Where a distribution has its mass: bounds of supports, their union, and densities that are zero outside."""
+"""Where a distribution has its mass: bounds of supports, their union, exchanged rows, and densities zero outside."""
 
 from __future__ import annotations
 
-__all__ = ["AnyOf", "bounds", "interior_point", "is_fixed", "supported_log_prob"]
+__all__ = ["AnyOf", "RolledSupport", "bounds", "common_support", "interior_point", "is_fixed", "supported_log_prob"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,10 @@ import torch.distributions as td
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.pooling.rolls import roll_tensor
+
 Bound = float | Tensor | None
+_Multinomial: type[Any] = constraints.multinomial
 
 
 class AnyOf(constraints.Constraint):
@@ -33,10 +36,41 @@ class AnyOf(constraints.Constraint):
             inside = inside | support.check(value)
         return inside
 
+    def __repr__(self) -> str:
+        return f"AnyOf({', '.join(map(repr, self.supports))})"
+
+
+class RolledSupport(constraints.Constraint):
+    """A support that depends on parameters, its rows exchanged as by ``torch.roll``."""
+
+    def __init__(self, base: Any, shift: int, dim: int) -> None:
+        self.base, self.shift, self.dim = base, shift, dim
+        self.is_discrete = base.is_discrete
+        self.event_dim = base.event_dim
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Return where the value is in the support of the row that it belongs to."""
+        return self.own_rows(self.base.check, value)
+
+    def own_rows(self, check: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+        """Return what a check of the base's support says, each value checked at the row that it belongs to."""
+        there = roll_tensor(value, -self.shift, self.dim, self.event_dim)
+        return roll_tensor(check(there), self.shift, self.dim)
+
+    def __repr__(self) -> str:
+        return f"RolledSupport({self.base!r})"
+
 
 def bounds(support: Any) -> tuple[Bound, Bound]:
     """Return the lower and upper bound of one coordinate, None where there is none; a tensor may hold infinite ones."""
     support = _coordinate(support)
+    if isinstance(support, RolledSupport):
+        low, high = (
+            roll_tensor(bound, support.shift, support.dim) if isinstance(bound, Tensor) else bound
+            for bound in bounds(support.base)
+        )
+        return low, high
     if isinstance(support, AnyOf):
         lows, highs = zip(*map(bounds, support.supports), strict=True)
         return _outermost(lows, torch.minimum), _outermost(highs, torch.maximum)
@@ -53,27 +87,62 @@ def bounds(support: Any) -> tuple[Bound, Bound]:
 
 def is_fixed(support: Any) -> bool:
     """Return whether the support depends on no parameter of the distribution."""
-    return not isinstance(support, AnyOf) and not any(isinstance(bound, Tensor) for bound in bounds(support))
+    return support is None or (not isinstance(support, (AnyOf, RolledSupport)) and not _holds_tensors(support))
 
 
-def supported_log_prob(p: td.Distribution, value: Tensor) -> Tensor:
-    """Return ``p.log_prob(value)``, minus infinity outside a support that depends on parameters.
+def common_support(members: Sequence[Any]) -> Any:
+    """Return the one support of distributions, :class:`AnyOf` where they have several, None where a class has none."""
+    supports = [_support(p) for p in members]
+    if any(support is None for support in supports):
+        return None
+    one = all(map(is_fixed, supports)) and all(bounds(support) == bounds(supports[0]) for support in supports)
+    return supports[0] if one else AnyOf(supports)
 
-    Most families give NaN there, or raise. Outside, a point of the support takes the value's place, so that gradients
-    are finite.
+
+def supported_log_prob(p: td.Distribution, value: Tensor, differing: bool | None = None) -> Tensor:
+    """Return ``p.log_prob(value)``, minus infinity outside a support that differs from other members'.
+
+    Most families give NaN there, or raise, or go by the value's own sum in the place of their total count. Outside, a point
+    of the support takes the value's place, so that gradients are finite.
+
+    Args:
+        p: the distribution.
+        value: where to score it.
+        differing: whether others have another support; by default, whether its bounds depend on parameters.
     """
-    support: Any = p.support
-    low, high = bounds(support)
-    if not (isinstance(low, Tensor) or isinstance(high, Tensor)):
+    support = _support(p)
+    if differing is None:
+        differing = any(isinstance(bound, Tensor) for bound in bounds(support))
+    if not differing:
         return p.log_prob(value)
-    safe = torch.where(_coordinate(support).check(value), value, interior_point(support))
-    return torch.where(support.check(value), p.log_prob(safe), -torch.inf)
+    one = _coordinate(support)
+    within = _holds(one, value)
+    safe = torch.where(within.reshape(within.shape + (1,) * one.event_dim), value, interior_point(support))
+    return torch.where(_holds(support, value), p.log_prob(safe), -torch.inf)
+
+
+def _support(p: Any) -> Any:
+    """The support, None where the class does not tell."""
+    try:
+        return p.support
+    except NotImplementedError:
+        return None
+
+
+def _holds(support: Any, value: Tensor) -> Tensor:
+    """Where the support holds a value; in counts of classes their sum is the total, and not only up to it."""
+    if isinstance(support, RolledSupport):
+        return support.own_rows(lambda there: _holds(support.base, there), value)
+    inside: Tensor = support.check(value)
+    return inside & (value.sum(-1) == support.upper_bound) if isinstance(support, _Multinomial) else inside
 
 
 def interior_point(support: Any) -> float | Tensor:
     """Return a point of the support in one coordinate."""
     if isinstance(support, AnyOf):
         return interior_point(support.supports[0])
+    if isinstance(getattr(support, "base", support), _Multinomial):  # of exchanged rows too
+        return 0.0
     low, high = bounds(support)
     points: list[float | Tensor] = [0.0]
     if high is not None:
@@ -86,6 +155,12 @@ def interior_point(support: Any) -> float | Tensor:
     for other in points[1:]:  # a bound may be infinite in some rows
         point = torch.where(other.isfinite(), other, point) if isinstance(other, Tensor) else other
     return point
+
+
+def _holds_tensors(support: Any) -> bool:
+    parts = support if isinstance(support, (list, tuple)) else vars(support).values()
+    nested = (list, tuple, constraints.Constraint)
+    return any(isinstance(x, Tensor) or (isinstance(x, nested) and _holds_tensors(x)) for x in parts)
 
 
 def _outermost(limits: Sequence[Bound], extreme: Callable[[Tensor, Tensor], Tensor]) -> Bound:
@@ -102,6 +177,10 @@ def _is_infinite(bound: Bound) -> bool:
 
 
 def _coordinate(support: Any) -> Any:
+    """The support of one coordinate of the event, its batch that of the coordinates."""
+    if isinstance(support, RolledSupport):
+        base = _coordinate(support.base)
+        return RolledSupport(base, support.shift, support.dim - support.event_dim + base.event_dim)
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support

@@ -17,7 +17,8 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
-from pyro_probmix.pooling.families import find_family, register_family, roll_batch
+from pyro_probmix.pooling.batches import roll_batch
+from pyro_probmix.pooling.families import find_family, register_family
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.numerical import NumericalPool
 from tests.pooling.cases import CLOSED, EVERY, NUMERICAL, REAL, Case, real_line, t
@@ -104,11 +105,11 @@ def test_a_pool_of_three_is_that_of_brute_force(case: Case, pool: str) -> None:
 
 @every_case
 @every_pool
-def test_pooling_rows_is_pooling_with_the_rolled_distribution(case: Case, pool: str) -> None:
+def test_pooling_rows_is_pooling_with_the_rows_exchanged(case: Case, pool: str) -> None:
     p, leaves = case.member(0, requires_grad=True)
     value, weight = case.common(), t(0.3, 0.0)
     ours = pool_rows(p, weight, shift=1, pool=pool).log_prob(value)  # type: ignore[arg-type]
-    expected = POOLS[pool](p, roll_batch(p, 1), weight).log_prob(value)
+    expected = POOLS[pool](p, case.make(*(x.roll(1, 0) for x in leaves)), weight).log_prob(value)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=case.tolerance)
     possible = expected.isfinite()
     for actual, wanted in zip(
@@ -121,10 +122,11 @@ def test_pooling_rows_is_pooling_with_the_rolled_distribution(case: Case, pool: 
 
 @every_case
 @every_pool
-def test_pooling_three_rows_is_pooling_with_both_rolled_distributions(case: Case, pool: str) -> None:
-    p, value, weights = case.member(0)[0], case.common(), torch.stack([t(0.3, 0.0), t(0.5, 0.2), t(0.2, 0.8)], -1)
+def test_pooling_three_rows_is_pooling_with_the_rows_exchanged_twice(case: Case, pool: str) -> None:
+    weights = torch.stack([t(0.3, 0.0), t(0.5, 0.2), t(0.2, 0.8)], -1)
+    (p, leaves), value = case.member(0), case.common()
     ours = pool_rows(p, weights, shift=1, pool=pool, num_fused=3).log_prob(value)  # type: ignore[arg-type]
-    expected = POOLS[pool](p, [roll_batch(p, 1), roll_batch(p, 2)], weights).log_prob(value)
+    expected = POOLS[pool](p, [case.make(*(x.roll(m, 0) for x in leaves)) for m in (1, 2)], weights).log_prob(value)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=case.tolerance)
 
 
@@ -211,13 +213,24 @@ def test_draws_in_plates_are_independent_across_the_plate(name: str) -> None:
 def test_finite_supports_can_be_enumerated(case: Case, pool: str) -> None:
     (p, _), (q, _) = case.member(0), case.member(1)
     pooled = POOLS[pool](p, q, 0.3)
-    if not pooled.has_enumerate_support:
-        assert pool == "linear" and case.name.startswith("Binomial")  # whose counts are a parameter
-        return
     for expand in (False, True):
         values = pooled.enumerate_support(expand=expand)
         assert values.shape == p.enumerate_support(expand=expand).shape
         torch.testing.assert_close(pooled.log_prob(values).exp().sum(0), t(1.0, 1.0))
+
+
+def test_the_finite_support_of_a_linear_pool_goes_up_to_the_largest_total() -> None:
+    rows = dist.BetaBinomial(t(1.0, 2.0), t(2.0, 1.0), total_count=t(3.0, 7.0))
+    for pooled in (
+        linear_pool(dist.Binomial(3, t(0.2, 0.4)), dist.Binomial(7, t(0.5, 0.9)), t(0.3, 1.0)),
+        linear_pool(dist.ExtendedBinomial(3, t(0.2, 0.4)), dist.ExtendedBinomial(7, t(0.5, 0.9)), t(0.3, 1.0)),
+        pool_rows(rows, t(0.3, 1.0), 1, pool="linear"),
+    ):
+        values = pooled.enumerate_support()
+        assert values.shape == (8, 2)
+        torch.testing.assert_close(pooled.log_prob(values).exp().sum(0), t(1.0, 1.0))
+    with pytest.raises(NotImplementedError, match=r"no finite support\. Try sample"):
+        linear_pool(dist.Poisson(t(1.0)), dist.Poisson(t(2.0)), 0.5).enumerate_support()
 
 
 # Weights
@@ -387,7 +400,7 @@ def test_rows_behind_a_shared_flow_are_pooled_at_its_base() -> None:
     torch.testing.assert_close(pooled.base_dist.mean, 0.3 * loc + 0.7 * loc.roll(2, 0))
     conditional = transforms.conditional_affine_coupling(2, 3, [4]).double()
     rows = dist.TransformedDistribution(p.base_dist, [conditional.condition(torch.randn(4, 3, dtype=REAL))])
-    with pytest.raises(TypeError, match="cannot be exchanged"):
+    with pytest.raises(TypeError, match=r"TransformedDistribution with event shape \(2,\) has no closed"):
         pool_rows(rows, 0.3, 2)
 
 
@@ -421,11 +434,21 @@ def test_a_deterministic_site_keeps_its_mask(pool: str) -> None:
         POOLS[pool](p, p.base_dist.mask(torch.ones(4, dtype=torch.bool)), 0.5)
 
 
-def test_a_mask_inside_an_event_has_no_linear_pool() -> None:
-    p = dist.Normal(torch.zeros(4, 2), 1.0).mask(torch.tensor([True, False])).to_event(1)
-    with pytest.raises(ValueError, match=r"masked member.*Try to mask the pool"):
-        linear_pool(p, p, 0.5)
-    assert log_linear_pool(p, p, 0.5).log_prob(torch.zeros(4, 2)).shape == (4,)
+def test_coordinates_that_a_member_masks_inside_an_event_are_left_out_of_a_linear_pool() -> None:
+    loc, value = torch.randn(4, 3, dtype=REAL), torch.randn(4, 3, dtype=REAL)
+    mask = torch.tensor([[True, False, True], [True, True, True], [False, False, False], [True, True, False]])
+    weight = t(0.3, 1.0, 0.0, 0.6)
+    p, both = dist.Normal(loc, 2.0).mask(mask).to_event(1), mask & mask.roll(1, 0)
+    both = torch.where(
+        (weight == 1).unsqueeze(-1), mask, torch.where((weight == 0).unsqueeze(-1), mask.roll(1, 0), both)
+    )
+    own, partner = ((dist.Normal(x, 2.0).log_prob(value) * both).sum(-1).exp() for x in (loc, loc.roll(1, 0)))
+    expected = (weight * own + (1 - weight) * partner).log()
+    for pooled in (pool_rows(p, weight, 1, pool="linear"), linear_pool(p.expand([4]), roll_batch(p, 1), weight)):
+        torch.testing.assert_close(pooled.log_prob(value), expected)
+        assert pooled.sample((2,)).shape == (2, 4, 3)
+    with pytest.raises(ValueError, match=r"masks of their own.*Try linear_pool"):
+        LinearPool([p, p.base_dist.base_dist.to_event(1)], t(0.5, 0.5))
 
 
 @every_pool
@@ -628,6 +651,51 @@ def test_supports_that_depend_on_parameters_are_united() -> None:
     torch.testing.assert_close(counts.log_prob(t(4.0)).exp(), t(1 / 32))
 
 
+def test_a_linear_pool_validates_as_its_members_do() -> None:
+    low, high, outside = t(0.0, 1.0), t(1.0, 2.0), t(0.5, 9.0)
+    for wrap in (
+        lambda p: p,
+        lambda p: p.expand([3, 2]),
+        lambda p: p.expand([3, 2]).to_event(1),
+        lambda p: p.mask(t(1.0, 1.0).bool()),
+    ):
+        p, q = (wrap(dist.Uniform(low + k, high + k, validate_args=False)) for k in (0, 1))
+        for pooled in (linear_pool(p, q, 0.5), pool_rows(p, 0.5, 1, pool="linear"), log_linear_pool(p, p, 0.5)):
+            assert (pooled.log_prob(outside) == -math.inf).any()
+        with pytest.raises(ValueError, match="within the support"):
+            linear_pool(wrap(dist.Uniform(low, high)), wrap(dist.Uniform(low + 1, high + 1)), 0.5).log_prob(outside)
+    missing = dist.NanMaskedNormal(t(0.0, 1.0), t(1.0, 1.0))
+    assert linear_pool(missing, missing, 0.5).log_prob(t(math.nan, 1.0))[0] == 0
+    with pytest.raises(ValueError, match="within the support"):
+        linear_pool(dist.Poisson(t(1.0)), dist.Poisson(t(2.0)), 0.5).log_prob(t(-1.0))
+
+
+def test_a_linear_pool_names_its_support_and_what_its_members_lack() -> None:
+    pool = pool_rows(dist.Uniform(t(0.0, 1.0), t(1.0, 2.0)), 0.5, 1, pool="linear")
+    assert repr(pool.support).startswith("AnyOf(Interval(") and "RolledSupport(Interval(" in repr(pool.support)
+    for p in (dist.Poisson(t(1.0, 2.0)), dist.Poisson(t([1.0], [2.0])).to_event(1)):
+        with pytest.raises(
+            NotImplementedError, match=r"LinearPool of Poisson has no cdf, as a Poisson has none.*Try draws"
+        ):
+            pool_rows(p, 0.5, 1, pool="linear").cdf(t(1.0, 1.0))
+    with pytest.raises(NotImplementedError, match="has no mean"):
+        _ = linear_pool(dist.RelaxedBernoulli(t(1.0), t(0.5)), dist.RelaxedBernoulli(t(1.0), t(0.1)), 0.5).mean
+
+
+def test_totals_that_differ_are_told_from_the_value_in_a_linear_pool() -> None:
+    four, six = (dist.DirichletMultinomial(t([1.0, 2.0]), total_count=n) for n in (t(4.0), t(6.0)))
+    counts = t([[1.0, 3.0]], [[2.0, 4.0]])
+    for p, q in ((four, six), (dist.Multinomial(4, t([0.2, 0.8])), dist.Multinomial(6, t([0.5, 0.5])))):
+        expected = torch.cat([p.log_prob(counts[0]) + math.log(0.3), q.log_prob(counts[1]) + math.log(0.7)])
+        torch.testing.assert_close(linear_pool(p, q, 0.3).log_prob(counts)[:, 0], expected)
+    rows = dist.DirichletMultinomial(t([1.0, 2.0], [3.0, 1.0]), total_count=t(4.0, 6.0))
+    expected = rows.log_prob(counts[:, 0]) + math.log(0.3)
+    torch.testing.assert_close(pool_rows(rows, 0.3, 1, pool="linear").log_prob(counts[:, 0]), expected)
+    assert pool_rows(dist.Categorical(t([0.2, 0.8])), 0.5, 1, pool="linear").log_prob(t(1.0)).isfinite().all()
+    classes = linear_pool(dist.Categorical(t([0.2, 0.8])), dist.Categorical(t([0.2, 0.3, 0.5])), 0.5)
+    torch.testing.assert_close(classes.log_prob(classes.enumerate_support()).exp()[:, 0], t(0.2, 0.55, 0.25))
+
+
 def test_a_linear_pool_made_by_hand_is_checked() -> None:
     p = dist.Normal(torch.zeros(2), 1.0)
     with pytest.raises(ValueError, match=r"got 1 members and weights of shape \(1,\)"):
@@ -795,8 +863,8 @@ def test_pools_of_pools_are_pools() -> None:
     nested = log_linear_pool(log_linear_pool(p, q, 0.5), log_linear_pool(r, r, 0.5), 0.5)
     flat = log_linear_pool(p, [q, r], t(0.25, 0.25, 0.5))
     torch.testing.assert_close(nested.log_prob(t(0.7)), flat.log_prob(t(0.7)), rtol=0.0, atol=1e-9)
-    rolled = roll_batch(log_linear_pool(dist.Laplace(t(0.0, 1.0), 1.0), dist.Laplace(t(3.0), 1.0), 0.5), 1)
-    torch.testing.assert_close(rolled.mean, t(2.0, 1.5))
+    of_rows = log_linear_pool(dist.Laplace(t(0.0, 1.0), 1.0), dist.Laplace(t(3.0), 1.0), 0.5)
+    torch.testing.assert_close(pool_rows(of_rows, t(1.0, 0.0), 1).mean, t(1.5, 1.5))
 
 
 def test_torch_distributions_pool_with_those_of_pyro() -> None:
