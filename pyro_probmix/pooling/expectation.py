@@ -31,7 +31,7 @@ def register_expected_log_prob(p: type[Distribution], labels: type[Distribution]
 
     Args:
         p: class of the density.
-        labels: class of the labels' law.
+        labels: class of the labels' distribution.
     """
 
     def register(rule: Rule) -> Rule:
@@ -51,7 +51,7 @@ def expected_log_prob(p: Distribution, labels: Distribution) -> Tensor:
 
     Args:
         p: the density.
-        labels: the law of the labels, with the event shape of ``p``.
+        labels: the distribution of the labels, with the event shape of ``p``.
 
     Returns:
         a tensor of the batch shape of ``p``.
@@ -83,7 +83,7 @@ class ExpectedLikelihood(TorchDistribution):
 
     Args:
         p: the density.
-        labels: the law of the labels; its batch shape broadcasts to that of ``p``.
+        labels: the distribution of the labels; its batch shape broadcasts to that of ``p``.
 
     Raises:
         ValueError: if the shapes of the two do not fit.
@@ -94,8 +94,8 @@ class ExpectedLikelihood(TorchDistribution):
     Example:
         >>> import pyro.distributions as dist
         >>> p = dist.Bernoulli(probs=torch.tensor([0.5, 0.5]))
-        >>> law = ExpectedLikelihood(p, dist.Bernoulli(probs=torch.tensor([0.3, 1.0])))
-        >>> law.log_prob(torch.zeros(2)).exp().tolist()
+        >>> expected = ExpectedLikelihood(p, dist.Bernoulli(probs=torch.tensor([0.3, 1.0])))
+        >>> expected.log_prob(torch.zeros(2)).exp().tolist()
         [0.5, 0.5]
     """
 

@@ -1,4 +1,4 @@
-"""The weights of the fused rows: a law on the simplex, or values in it."""
+"""The weights of the fused rows: a distribution on the simplex, or values in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Weight = float | Tensor | Distribution
 
 
 class Dirichlet(dist.Dirichlet):
-    r"""The Dirichlet law, :math:`p(\lambda) \propto \prod_m \lambda_m^{a_m - 1}`, drawn in log space.
+    r"""The Dirichlet distribution, :math:`p(\lambda) \propto \prod_m \lambda_m^{a_m - 1}`, drawn in log space.
 
     :math:`\lambda = \operatorname{softmax}(\log G)` of gammas :math:`G_m \sim \mathrm{Gamma}(a_m)`, with
     :math:`\log G_a = \log G_{a + 1} + a^{-1} \log U`. torch's own draws divide gammas that have underflown. Two weights of
@@ -52,10 +52,10 @@ class Dirichlet(dist.Dirichlet):
 
 
 class SymmetricDirichlet(dist.Dirichlet):
-    r"""The law Dirichlet(a, ..., a) of k weights, for k = 2, 4, 8 and so on drawn without the rejections of a gamma.
+    r"""The distribution Dirichlet(a, ..., a) of k weights, for k = 2, 4, 8 and so on drawn without the rejections of a gamma.
 
-    Half of the weights sum to :math:`\mathrm{Beta}(ka/2, ka/2)`, and within each half they follow the same law again: k - 1
-    draws of :class:`~pyro_probmix.pooling.weights.Beta`, whose logarithms are added. For other k see :class:`Dirichlet`.
+    Half of the weights sum to :math:`\mathrm{Beta}(ka/2, ka/2)`, and so on within each half: k - 1 draws of
+    :class:`~pyro_probmix.pooling.weights.Beta`, whose logarithms are added. For other k see :class:`Dirichlet`.
 
     Args:
         concentration: a > 0, [...].
@@ -74,7 +74,7 @@ class SymmetricDirichlet(dist.Dirichlet):
         super().__init__(expanded, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> SymmetricDirichlet:
-        """The law with its batch expanded."""
+        """Return the distribution with its batch expanded."""
         base: Any = super()
         new: SymmetricDirichlet = base._get_checked_instance(SymmetricDirichlet, _instance)
         new.num_fused = self.num_fused
@@ -98,15 +98,15 @@ class SymmetricDirichlet(dist.Dirichlet):
 
 
 def checked_weight(weight: Weight, num_fused: int) -> Weight:
-    """Return the weight, a Beta or Dirichlet law as one that is drawn right for small shapes too.
+    """Return the weight, a Beta or Dirichlet distribution as one that is drawn right for small shapes too.
 
     Args:
-        weight: of the first of two rows, on the unit interval; of k > 2 rows a law on the simplex, or values [..., k].
+        weight: of the first of two rows, on the unit interval; of k > 2 rows a distribution on the simplex, or values [..., k].
         num_fused: k.
 
     Raises:
-        ValueError: for a law of another support or event shape, values outside of it, what is neither a law nor values, or
-            fewer than two rows.
+        ValueError: for a distribution of another support or event shape, values outside of it, neither of the
+            two, or fewer than two rows.
     """
     if not isinstance(num_fused, int) or num_fused < 2:
         raise ValueError(
@@ -134,7 +134,9 @@ def _on_unit_interval(weight: Weight) -> Weight:
     try:
         values = torch.as_tensor(weight)
     except (RuntimeError, TypeError, ValueError):
-        raise ValueError(f"fuse got the weight {weight!r}, expected a number, a tensor or a law. {advice}") from None
+        raise ValueError(
+            f"fuse got the weight {weight!r}, expected a number, a tensor or a distribution. {advice}"
+        ) from None
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(f"fuse got the weight {weight}, expected values in [0, 1]. {advice}")
     return weight

@@ -1,4 +1,4 @@
-"""The Beta law of the weight, drawn right for small shapes too."""
+"""The Beta distribution of the weight, drawn right for small shapes too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Beta(dist.Beta):
-    r"""The Beta law, :math:`p(\lambda) \propto \lambda^{a - 1} (1 - \lambda)^{b - 1}`, drawn in log space.
+    r"""The Beta distribution, :math:`p(\lambda) \propto \lambda^{a - 1} (1 - \lambda)^{b - 1}`, drawn in log space.
 
     With :math:`G_a \sim \mathrm{Gamma}(a)`, :math:`\lambda = G_a / (G_a + G_b)` and
     :math:`\log G_a = \log G_{a + 1} + a^{-1} \log U`. torch's own draws divide gammas that have underflown: at
@@ -53,7 +53,7 @@ class Beta(dist.Beta):
         super().__init__(concentration1, concentration0, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Beta:
-        """The law with its batch expanded."""
+        """Return the distribution with its batch expanded."""
         base: Any = super()
         new: Beta = base._get_checked_instance(Beta, _instance)
         new.symmetric = self.symmetric

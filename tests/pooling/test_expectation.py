@@ -48,7 +48,7 @@ def assert_close(actual: Tensor, expected: Tensor) -> None:
 
 
 def gauss_hermite(size: int = 64) -> tuple[Tensor, Tensor]:
-    """Points and weights for the mean under a standard normal law."""
+    """Points and weights for the mean under a standard normal distribution."""
     points, weights = np.polynomial.hermite_e.hermegauss(size)
     return torch.from_numpy(points), torch.from_numpy(weights / math.sqrt(2 * math.pi))
 
@@ -94,15 +94,15 @@ def test_expected_multivariate_gaussian_log_density_matches_quadrature() -> None
     pairs = torch.cartesian_prod(points, points)[:, None]  # [Q^2, 1, 2]
     pair_weights = torch.cartesian_prod(weights, weights).prod(-1)
 
-    def law(loc: Tensor, raw: Tensor) -> Distribution:
+    def density(loc: Tensor, raw: Tensor) -> Distribution:
         factor = raw.tril(-1) + raw.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
         return dist.MultivariateNormal(loc, scale_tril=factor)
 
     def quadrature(loc: Tensor, raw: Tensor) -> Tensor:
-        return pair_weights @ law(loc, raw).log_prob(labels.mean + math.sqrt(0.4) * pairs)
+        return pair_weights @ density(loc, raw).log_prob(labels.mean + math.sqrt(0.4) * pairs)
 
     inputs = torch.randn(B, 2), torch.randn(B, 2, 2)
-    assert_same_value_and_gradient(lambda *x: expected_log_prob(law(*x), labels), quadrature, *inputs)
+    assert_same_value_and_gradient(lambda *x: expected_log_prob(density(*x), labels), quadrature, *inputs)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.01, "replicas"])
@@ -162,14 +162,14 @@ SUPPORTED: dict[str, tuple[Callable[[Tensor], Distribution], Callable[[], Tensor
 
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_expected_log_density_of_two_points_is_their_weighted_mean(name: str) -> None:
-    law, labels, event_dim = SUPPORTED[name]
+    make, labels, event_dim = SUPPORTED[name]
     y, partner = labels(), labels()
     pooled = DiracKernel().pooled(y, partner, WEIGHT, event_dim)
 
     def weighted_mean(raw: Tensor) -> Tensor:
-        return WEIGHT * law(raw).log_prob(y) + (1 - WEIGHT) * law(raw).log_prob(partner)
+        return WEIGHT * make(raw).log_prob(y) + (1 - WEIGHT) * make(raw).log_prob(partner)
 
-    assert_same_value_and_gradient(lambda raw: expected_log_prob(law(raw), pooled), weighted_mean, torch.randn(R, B))
+    assert_same_value_and_gradient(lambda raw: expected_log_prob(make(raw), pooled), weighted_mean, torch.randn(R, B))
 
 
 DRAWN: dict[str, tuple[Callable[[], Distribution], Callable[[], Distribution]]] = {
@@ -195,10 +195,10 @@ DRAWN: dict[str, tuple[Callable[[], Distribution], Callable[[], Distribution]]] 
 @pytest.mark.parametrize("name", DRAWN)
 def test_expectation_is_the_mean_over_drawn_labels(name: str) -> None:
     density, labels = DRAWN[name]
-    p, law = density(), labels()
-    scores = p.log_prob(law.expand((R, B)).sample((DRAWS,)))
+    p, drawn = density(), labels()
+    scores = p.log_prob(drawn.expand((R, B)).sample((DRAWS,)))
     error = scores.std(0) / math.sqrt(DRAWS)
-    assert ((scores.mean(0) - expected_log_prob(p, law)).abs() <= 4 * error + 1e-9).all()
+    assert ((scores.mean(0) - expected_log_prob(p, drawn)).abs() <= 4 * error + 1e-9).all()
 
 
 def test_wrappers_and_pools_of_the_density_are_looked_through() -> None:
@@ -276,28 +276,28 @@ def test_users_register_rules_of_their_own() -> None:
 def test_expected_likelihood_ignores_the_value_and_is_otherwise_the_density() -> None:
     p = dist.Normal(torch.randn(B, 2), 0.5).to_event(1)
     labels = GaussianKernel(0.2).pooled(torch.randn(B, 2), torch.randn(B, 2), WEIGHT, 1)
-    law = ExpectedLikelihood(p, labels)
+    likelihood = ExpectedLikelihood(p, labels)
     expected = expected_log_prob(p, labels)
     for value in (torch.zeros(B, 2), torch.full((B, 2), math.nan)):
-        assert_close(law.log_prob(value), expected)
-    assert (law.batch_shape, law.event_shape) == (p.batch_shape, p.event_shape)
-    assert law.support.base_constraint is p.support.base_constraint
-    assert law.has_rsample and not ExpectedLikelihood(dist.Poisson(ones(B)), dist.Delta(ones(B))).has_rsample
+        assert_close(likelihood.log_prob(value), expected)
+    assert (likelihood.batch_shape, likelihood.event_shape) == (p.batch_shape, p.event_shape)
+    assert likelihood.support.base_constraint is p.support.base_constraint
+    assert likelihood.has_rsample and not ExpectedLikelihood(dist.Poisson(ones(B)), dist.Delta(ones(B))).has_rsample
     torch.manual_seed(1)
-    draw = law.rsample((3,))
+    draw = likelihood.rsample((3,))
     torch.manual_seed(1)
     assert torch.equal(draw, p.rsample((3,)))
-    assert law.sample().shape == (B, 2)
-    wide = law.expand((R, B))
+    assert likelihood.sample().shape == (B, 2)
+    wide = likelihood.expand((R, B))
     assert wide.batch_shape == (R, B)
     assert_close(wide.log_prob(torch.zeros(B, 2)), expected.expand(R, B))
 
 
 def test_expanding_an_expected_likelihood_leaves_the_density() -> None:
     p = ExpandedDistribution(dist.Normal(torch.randn(B), 0.5), (B,))
-    law = ExpectedLikelihood(p, dist.Delta(torch.randn(B)))
-    assert law.expand((R, B)).log_prob(torch.zeros(B)).shape == (R, B)
-    assert p.batch_shape == (B,) and law.log_prob(torch.zeros(B)).shape == (B,)
+    likelihood = ExpectedLikelihood(p, dist.Delta(torch.randn(B)))
+    assert likelihood.expand((R, B)).log_prob(torch.zeros(B)).shape == (R, B)
+    assert p.batch_shape == (B,) and likelihood.log_prob(torch.zeros(B)).shape == (B,)
 
 
 def test_expected_likelihood_is_an_observed_site() -> None:

@@ -1,4 +1,4 @@
-"""Fusing k rows: the pool and the labels against brute force, the weights' law, and what two rows have in common with it."""
+"""Fusing k rows: the pool and the labels against brute force, the weights' density, and fusing two rows as a special case."""
 
 import math
 from typing import Any
@@ -76,10 +76,10 @@ def test_every_part_sees_the_edge_alike():
         torch.testing.assert_close(values, values[: B // 3].repeat(3))
 
 
-def test_weights_of_an_asymmetric_law_belong_to_the_parts():
-    """A row of part p has the p-th weight for itself, so that whatever the law, all parts' edges follow it."""
-    law = dist.Delta(torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64), event_dim=1)
-    fixed = torch.as_tensor(law.mean)
+def test_weights_of_an_asymmetric_distribution_belong_to_the_parts():
+    """A row of part p has the p-th weight for itself, so that whatever the distribution, all parts' edges follow it."""
+    weight = dist.Delta(torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64), event_dim=1)
+    fixed = torch.as_tensor(weight.mean)
     site: Any = poutine.trace(fuse(regression, at="y", weight=fixed, num_fused=3)).get_trace(X, Y).nodes["y"]
     parts = Y.reshape(3, -1)
     torch.testing.assert_close(site["value"], (0.7 * parts[0] + 0.2 * parts[1] + 0.1 * parts[2]).repeat(3))
@@ -159,7 +159,7 @@ def test_classes_are_pooled_with_the_same_weights():
 
 
 @pytest.mark.parametrize(
-    ("law", "kernel"),
+    ("density", "kernel"),
     [
         (lambda x: dist.Poisson(x.exp()), None),
         (lambda x: dist.Bernoulli(logits=x), None),
@@ -167,13 +167,13 @@ def test_classes_are_pooled_with_the_same_weights():
     ],
     ids=["counts", "binary", "any"],
 )
-def test_a_label_is_one_of_the_three_with_its_weight(law, kernel):
+def test_a_label_is_one_of_the_three_with_its_weight(density, kernel):
     y = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0] * 2, dtype=torch.float64)
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 
     def model():
         with pyro.plate("draws", 2000, dim=-2), pyro.plate("data", B, dim=-1):
-            pyro.sample("y", law(X), obs=y.expand(2000, B))
+            pyro.sample("y", density(X), obs=y.expand(2000, B))
 
     trace: Any = poutine.trace(fuse(model, at="y", weight=weights, num_fused=3, kernel=kernel)).get_trace()
     values = trace.nodes["y"]["value"]
@@ -255,10 +255,10 @@ def test_draws_follow_the_dirichlet_law(a, dtype, num_fused, symmetric):
     x = dirichlet(a, num_fused, dtype, symmetric).expand((2,)).sample((draws // 2,)).flatten(0, 1)
     assert x.dtype == dtype and x.shape == (draws, num_fused)
     assert bool((x > 0).all()) and bool(((x.sum(-1) - 1).abs() < 1e-5).all())
-    law = stats.beta(a, (num_fused - 1) * a)
+    exact = stats.beta(a, (num_fused - 1) * a)
     for m in range(num_fused):
         for low, high in [(-1.0, 0.01), (0.01, 0.25), (0.25, 0.34), (0.34, 0.5), (0.5, 0.99), (0.99, 2.0)]:
-            p = law.cdf(high) - law.cdf(low)
+            p = exact.cdf(high) - exact.cdf(low)
             share = ((x[:, m] > low) & (x[:, m] <= high)).double().mean()
             assert abs(share - p) < 4.5 * math.sqrt(max(p * (1 - p), 0.0) / draws) + 1e-12
 
@@ -271,8 +271,8 @@ def test_symmetric_weights_are_correlated_alike_wherever_they_are(num_fused):
     expected = (torch.eye(num_fused, dtype=torch.float64) / num_fused - 1 / num_fused**2) / (num_fused * a + 1)
     torch.testing.assert_close(torch.cov(x.T), expected, atol=1.5e-3, rtol=0)
     for other in (1, num_fused - 1):
-        law = stats.beta(2 * a, (num_fused - 2) * a)
-        assert stats.kstest((x[:20_000, 0] + x[:20_000, other]).numpy(), law.cdf).pvalue > 1e-3
+        exact = stats.beta(2 * a, (num_fused - 2) * a)
+        assert stats.kstest((x[:20_000, 0] + x[:20_000, other]).numpy(), exact.cdf).pvalue > 1e-3
     log_prob = SymmetricDirichlet(torch.tensor(a, dtype=torch.float64), num_fused).log_prob(x[:5])
     torch.testing.assert_close(
         log_prob, torch.distributions.Dirichlet(torch.full((num_fused,), a).double()).log_prob(x[:5])
@@ -291,9 +291,9 @@ def test_the_weights_of_three_are_correlated_as_they_should_be():
 @pytest.mark.parametrize("a", [0.02, 0.5, 3.0])
 def test_two_weights_of_the_dirichlet_law_are_those_of_the_beta_law(a):
     x = Dirichlet(torch.full((2,), a, dtype=torch.float64)).sample((30_000,))[:, 0]
-    inside, law = x[(x > 1e-6) & (x < 1 - 1e-6)].numpy(), stats.beta(a, a)
-    low, high = law.cdf([1e-6, 1 - 1e-6])
-    assert stats.kstest(inside, lambda q: (law.cdf(q) - low) / (high - low)).pvalue > 1e-3
+    inside, exact = x[(x > 1e-6) & (x < 1 - 1e-6)].numpy(), stats.beta(a, a)
+    low, high = exact.cdf([1e-6, 1 - 1e-6])
+    assert stats.kstest(inside, lambda q: (exact.cdf(q) - low) / (high - low)).pvalue > 1e-3
 
 
 def test_gradient_of_the_shapes():
@@ -306,10 +306,10 @@ def test_gradient_of_the_shapes():
 
 
 def test_the_elbo_of_three_rows_is_finite_at_the_corners():
-    """Weights of tiny shapes lie at the corners, where the law's own density must not make NaN of the difference."""
+    """Weights of tiny shapes lie at the corners, where the distribution's own density must not make NaN of the difference."""
     x, y = X.float(), Y.float()
-    law = dist.Dirichlet(torch.full((3,), 1e-4))
-    fused = fuse(regression, at="y", weight=law, num_fused=3)
+    weight = dist.Dirichlet(torch.full((3,), 1e-4))
+    fused = fuse(regression, at="y", weight=weight, num_fused=3)
     loss = pyro.infer.Trace_ELBO().loss(fused, PriorGuide(fused), x, y)
     assert math.isfinite(loss)
 
@@ -331,9 +331,9 @@ def test_the_elbo_of_three_rows_is_finite_at_the_corners():
         ({"weight": dist.Dirichlet(torch.ones(4)), "num_fused": 3}, r"event shape \(4,\).*the simplex of 3 weights"),
         ({"weight": dist.Dirichlet(torch.ones(3))}, r"expected the unit interval.*or num_fused=k"),
         ({"weight": dist.Beta(torch.ones(8), 1.0).to_event(1)}, r"event shape \(8,\).*expected the unit interval.*Try"),
-        ({"weight": None}, r"the weight None, expected a number, a tensor or a law.*Try"),
-        ({"weight": "a"}, r"the weight 'a', expected a number, a tensor or a law.*Try"),
-        ({"weight": dist.Beta}, r"the weight <class .*expected a number, a tensor or a law.*Try"),
+        ({"weight": None}, r"the weight None, expected a number, a tensor or a distribution.*Try"),
+        ({"weight": "a"}, r"the weight 'a', expected a number, a tensor or a distribution.*Try"),
+        ({"weight": dist.Beta}, r"the weight <class .*expected a number, a tensor or a distribution.*Try"),
     ],
 )
 def test_weights_off_the_simplex_are_refused(options, sentence):

@@ -1,4 +1,4 @@
-"""The Beta law of the weight."""
+"""The Beta distribution of the weight."""
 
 import math
 
@@ -16,12 +16,12 @@ from pyro_probmix.pooling.weights import Beta
 )
 def test_draws_follow_the_law(a, b, same, dtype):
     b = a if same else b
-    draws, law = 200_000, stats.beta(a, b)
+    draws, exact = 200_000, stats.beta(a, b)
     shape = torch.tensor(a, dtype=dtype)
     x = Beta(shape, shape if same else torch.tensor(b, dtype=dtype)).sample((draws,))
     assert ((x > 0) & (x < 1)).all()
     for low, high in [(0.0, 0.01), (0.01, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 0.99)]:
-        p = law.cdf(high) - law.cdf(low)
+        p = exact.cdf(high) - exact.cdf(low)
         share = ((x > low) & (x <= high)).double().mean()
         assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / draws) + 1e-12
 
@@ -31,9 +31,9 @@ def test_draws_of_equal_shapes_follow_the_law_everywhere(a):
     """A Kolmogorov-Smirnov test at the level 0.001, within (0.0001, 0.9999): draws closer to one are rounded."""
     shape = torch.tensor(a, dtype=torch.float64)
     x = Beta(shape, shape).expand((3,)).sample((30_000,))
-    inside, law = x[(x > 1e-4) & (x < 1 - 1e-4)].numpy(), stats.beta(a, a)
-    low, high = law.cdf([1e-4, 1 - 1e-4])
-    assert stats.kstest(inside, lambda q: (law.cdf(q) - low) / (high - low)).pvalue > 1e-3
+    inside, exact = x[(x > 1e-4) & (x < 1 - 1e-4)].numpy(), stats.beta(a, a)
+    low, high = exact.cdf([1e-4, 1 - 1e-4])
+    assert stats.kstest(inside, lambda q: (exact.cdf(q) - low) / (high - low)).pvalue > 1e-3
     assert abs(torch.corrcoef(x.T)[0, 1]) < 4 / math.sqrt(30_000)
 
 
