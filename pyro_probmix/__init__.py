@@ -14,7 +14,9 @@ _HOMES = {
     "BetaNLL": "inference.criteria.beta_nll",
     "BiasedBernoulliKernel": "fusing.kernels",
     "BiasedCategoricalKernel": "fusing.kernels",
+    "BiasedOneHotKernel": "fusing.kernels",
     "Checkpoint": "inference.checkpoint",
+    "CircularKernel": "fusing.directional",
     "CompleteGraph": "graphs.graphs",
     "ConditionalDensity": "models.density",
     "DiracKernel": "fusing.kernels",
@@ -31,6 +33,7 @@ _HOMES = {
     "ProbMixClassifier": "estimators.classifier",
     "ProbMixRegressor": "estimators.regressor",
     "SameClassGraph": "graphs.graphs",
+    "SphericalKernel": "fusing.directional",
     "WeightedGraph": "graphs.graphs",
     "build_density": "models.methods",
     "check": "calibration.checking",
@@ -52,10 +55,13 @@ if TYPE_CHECKING:
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
     from pyro_probmix.estimators.loading import load as load
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
+    from pyro_probmix.fusing.directional import CircularKernel as CircularKernel
+    from pyro_probmix.fusing.directional import SphericalKernel as SphericalKernel
     from pyro_probmix.fusing.guides import PriorGuide as PriorGuide
     from pyro_probmix.fusing.handler import fuse as fuse
     from pyro_probmix.fusing.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel
     from pyro_probmix.fusing.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
+    from pyro_probmix.fusing.kernels import BiasedOneHotKernel as BiasedOneHotKernel
     from pyro_probmix.fusing.kernels import DiracKernel as DiracKernel
     from pyro_probmix.fusing.kernels import GaussianKernel as GaussianKernel
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph

@@ -1,16 +1,18 @@
-"""The prior guide: latent sites of a process drawn from their own prior, in one run of the model."""
+"""The prior guide: latent sites of a fused model drawn from their own prior, in one run of the model."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.poutine.guide import GuideMessenger
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import nn
+
+from pyro_probmix.fusing.algorithms import called_from, is_traced, scores_nothing
 
 __all__ = ["PriorGuide"]
 
@@ -22,7 +24,9 @@ class PriorGuide(GuideMessenger, nn.Module):
     :math:`\mathbb{E}_{\lambda, z}[\log p(\tilde y \mid \lambda, z)]`, the expected log-likelihood. Model and guide are one
     run of the model, so that the network is evaluated once.
 
-    Sites that the model enumerates stay with the model; ``TraceEnum_ELBO`` takes the guide :meth:`standalone`.
+    Sites that the model enumerates stay with the model; ``TraceEnum_ELBO`` takes the guide :meth:`standalone`, and so does
+    ``ReweightedWakeSleep``. In ``Predictive``, whether it predicts by the fused model or by that before it was fused, the
+    inner guide alone counts: latents without a guide are drawn by the model that predicts.
 
     Args:
         model: the model, for example a fused one. It is what is run, whatever model a loss is given beside this guide: give
@@ -54,62 +58,84 @@ class PriorGuide(GuideMessenger, nn.Module):
         self._guided = poutine.Trace()
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override] # as in Pyro
-        if self.guide is not None:
-            with _OutOfSight():
-                self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
-        with self:
-            self.model(*args, **kwargs)
-        sites: dict[str, Any] = dict(self.trace.nodes.items())
+        if called_from("pyro.infer.rws"):
+            raise ValueError(
+                "ReweightedWakeSleep runs the guide apart from the model, expected a guide that can be. "
+                "Try PriorGuide(model, guide).standalone()."
+            )
+        if scores_nothing() or is_traced():
+            self._run_alone(*args, **kwargs)
+        else:
+            self._run_guide(*args, **kwargs)
+            with self:
+                self.model(*args, **kwargs)
+        sites: dict[str, Any] = {**self._guided.nodes, **self.trace.nodes}
         return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
+
+    def _run_guide(self, *args: Any, **kwargs: Any) -> None:
+        """Run the inner guide, whose sites traces outside meet here, and not again where the model reaches them."""
+        self.trace, self._guided = poutine.Trace(), poutine.Trace()
+        if self.guide is not None:
+            self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """The guide without what its last call left, tensors of a graph that cannot be copied."""
         return self.__dict__ | {"_guided": poutine.Trace(), "trace": poutine.Trace()}
 
     def standalone(self) -> Callable[..., None]:
-        """The same guide as a plain function that runs the model for itself, for losses that enumerate.
+        """The same guide as a plain function that runs the model for itself.
+
+        For losses that run model and guide one after the other: ``TraceEnum_ELBO``, ``ReweightedWakeSleep``.
 
         Raises:
             ValueError: when called, if a latent other than ``"lambda"`` and ``"edge"`` would be drawn downstream of an
                 enumerated one, on whose value it may depend.
         """
 
-        def guide(*args: Any, **kwargs: Any) -> None:
-            enumerated: list[str] = []
+        return self._run_alone
 
-            def stays_with_the_model(msg: Any) -> bool:
-                if msg["type"] != "sample" or site_is_subsample(msg):
-                    return False
-                if msg["infer"].get("enumerate") is not None:
-                    enumerated.append(msg["name"])
-                    return True
-                if enumerated and msg["infer"].get("drawn_from_prior") and msg["name"] not in ("lambda", "edge"):
-                    raise ValueError(
-                        f"site {msg['name']!r} would be drawn downstream of {enumerated[0]!r}, which is enumerated, expected "
-                        f"it independent of that. Try a guide of your own for {msg['name']!r}."
-                    )
-                return bool(msg["is_observed"])
+    def _run_alone(self, *args: Any, **kwargs: Any) -> None:
+        """Run as a guide whose trace is taken outside: nothing but latents is met there, each once."""
+        self._run_guide(*args, **kwargs)
+        if scores_nothing():
+            return
+        enumerated: list[str] = []
 
-            with poutine.block(hide_fn=stays_with_the_model):
-                self(*args, **kwargs)
+        def stays_with_the_model(msg: Any) -> bool:
+            if msg["name"] in self._guided.nodes:
+                return True
+            if msg["type"] != "sample" or site_is_subsample(msg):
+                return False
+            if msg["infer"].get("enumerate") is not None:
+                enumerated.append(msg["name"])
+                return True
+            drawn = msg["infer"].get("drawn_from_prior") and msg["name"] != "edge" and not _is_weight(msg)
+            if enumerated and drawn:
+                raise ValueError(
+                    f"site {msg['name']!r} would be drawn downstream of {enumerated[0]!r}, which is enumerated, expected "
+                    f"it independent of that. Try a guide of your own for {msg['name']!r}."
+                )
+            return bool(msg["is_observed"])
 
-        return guide
+        with poutine.block(hide_fn=stays_with_the_model), self:
+            self.model(*args, **_accepted(self.model, kwargs))
 
     def get_posterior(self, name: str, prior: Any) -> Any:
         return prior
 
     def _pyro_sample(self, msg: Any) -> None:
         guided: Any = self._guided.nodes.get(msg["name"])
-        if site_is_subsample(msg):
-            if guided is not None:
-                msg["value"] = guided["value"]
-        elif not msg["is_observed"]:
-            if guided is not None:
+        if guided is not None and (site_is_subsample(msg) or not msg["is_observed"]):
+            if not site_is_subsample(msg):
                 msg["infer"] = {**guided["infer"], "prior": msg["fn"]}
-                msg["fn"], msg["value"], msg["done"] = guided["fn"], guided["value"], True
-            elif msg["infer"].get("enumerate") is None:
-                msg["infer"]["prior"] = msg["fn"]
-                msg["infer"]["drawn_from_prior"] = True
+                msg["fn"] = guided["fn"]
+            msg["value"], msg["done"] = guided["value"], True
+        elif not (site_is_subsample(msg) or msg["is_observed"] or msg["infer"].get("enumerate") is not None):
+            msg["infer"]["prior"] = msg["fn"]
+            msg["infer"]["drawn_from_prior"] = True
+            if _is_weight(msg) and called_from("pyro.infer.energy_distance"):
+                # Drawn before the plate of the particles has come: all are compared with one label, of one weight.
+                msg["value"] = msg["fn"]()
 
     def get_traces(self) -> tuple[poutine.Trace, poutine.Trace]:
         """The traces of model and guide from the last call, as ``Trace_ELBO`` and its kin ask for them."""
@@ -126,16 +152,15 @@ class PriorGuide(GuideMessenger, nn.Module):
         return model_trace, guide_trace
 
 
-class _OutOfSight(Messenger):
-    """Hides a guide's sites from traces outside, which meet them once, when the model reaches them."""
+def _is_weight(msg: Any) -> bool:
+    """Whether a site is that of the mixing weights, which depend on no other latent."""
+    return msg["name"] == "lambda" or "fused_weight" in msg["infer"]
 
-    def _pyro_sample(self, msg: Any) -> None:
-        msg["infer"] |= {
-            "_do_not_trace": True,
-            "was_auxiliary": msg["infer"].get("is_auxiliary", False),
-            "is_auxiliary": True,
-        }
 
-    def _pyro_post_sample(self, msg: Any) -> None:
-        msg["infer"]["is_auxiliary"] = msg["infer"].pop("was_auxiliary")
-        del msg["infer"]["_do_not_trace"]
+def _accepted(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without ``observations``, which ReweightedWakeSleep gives to guides, if the model takes none."""
+    function = poutine.unwrap(getattr(model, "model", model))
+    parameters = inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
+    if "observations" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return kwargs
+    return {name: value for name, value in kwargs.items() if name != "observations"}

@@ -1,16 +1,19 @@
-"""Label kernels: the vicinal law of the label of two fused rows."""
+"""Label kernels: the distribution of a perturbed label around the labels of the fused rows."""
 
 from __future__ import annotations
 
 __all__ = [
     "BiasedBernoulliKernel",
     "BiasedCategoricalKernel",
+    "BiasedOneHotKernel",
     "DiracKernel",
     "ExpectedLikelihood",
     "GaussianKernel",
     "Kernel",
-    "default_kernel",
+    "Partners",
+    "all_labels",
     "expected_log_prob",
+    "mixed_labels",
     "register_expected_log_prob",
 ]
 
@@ -22,14 +25,12 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent
+from torch.distributions import Distribution
 
 from pyro_probmix.fusing.spread import by_beta, check_spread, checked_beta, trailing
 from pyro_probmix.pooling import linear_pool
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
-from pyro_probmix.pooling.linear import LinearPool
 
 #: The label of the partner, or those of several.
 Partners = Tensor | Sequence[Tensor]
@@ -44,7 +45,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
-        r"""Return the perturbed label's law, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
+        r"""Return the perturbed label's distribution, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
 
         Args:
             y: own labels :math:`y_i`, ``[..., B, *event]``.
@@ -61,7 +62,7 @@ class GaussianKernel(Kernel):
 
     .. math:: g^y_\lambda = \mathcal{N}(\lambda y_i + (1 - \lambda) y_j,\; \beta I)
 
-    Where :math:`\beta = 0` the law is the point :math:`\lambda y_i + (1 - \lambda) y_j`.
+    Where :math:`\beta = 0` it is the point :math:`\lambda y_i + (1 - \lambda) y_j`.
 
     Args:
         beta: the variance, at least 0, in squared units of the label; a tensor broadcasts over the batch (``[R, 1]``:
@@ -84,7 +85,7 @@ class GaussianKernel(Kernel):
         self.beta = checked_beta(beta)
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
-        mean = _mixed(_all(y, partner), weight, event_dim)
+        mean = mixed_labels(all_labels(y, partner), weight, event_dim)
         check_spread(self.beta, mean.shape[: mean.dim() - event_dim])
         if isinstance(self.beta, Tensor):
             return _events(_NormalOrPoint(mean, trailing(self.beta, event_dim).to(mean).sqrt()), event_dim)
@@ -94,15 +95,15 @@ class GaussianKernel(Kernel):
 
 
 class BiasedCategoricalKernel(Kernel):
-    r"""The biased one-hot law :math:`P(\tilde y = k) \propto 1[y = k] + \beta` of a class, pooled log-linearly.
+    r"""The biased distribution :math:`P(\tilde y = k) \propto 1[y = k] + \beta` of a class, pooled log-linearly.
 
     .. math::
         P(\tilde y = k \mid y_i, y_j, \lambda) \propto (1 + 1 / \beta)^{m_k}, \qquad
         m_k = \lambda\, 1[y_i = k] + (1 - \lambda)\, 1[y_j = k]
 
-    Where :math:`\beta = 0`, log-linear pooling of two different labels has no normaliser, and the law is the linear
-    pool :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}` of Assumption 4.2. It is not the limit of small beta,
-    in which the label with the larger weight takes all.
+    Where :math:`\beta = 0`, log-linear pooling of two different labels has no normaliser, and the linear
+    pool :math:`\lambda \delta_{y_i} + (1 - \lambda) \delta_{y_j}` of Assumption 4.2 stands in. It is not the limit of small
+    beta, in which the label with the larger weight takes all.
 
     Args:
         beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
@@ -134,22 +135,43 @@ class BiasedCategoricalKernel(Kernel):
         )
         # Mixed one-hot labels, [..., B, *event, K].
         classes = torch.arange(self.num_classes, device=y.device)
-        one_hot = [label.unsqueeze(-1) == classes for label in _all(y, partner)]
-        mixed = _mixed(one_hot, weight, event_dim + 1)
-        check_spread(self.beta, mixed.shape[: mixed.dim() - event_dim - 1])
+        one_hot = [label.unsqueeze(-1) == classes for label in all_labels(y, partner)]
+        logits = _class_logits(mixed_labels(one_hot, weight, event_dim + 1), self.beta, event_dim + 1)
+        return _events(dist.Categorical(logits=logits), event_dim)
 
-        def biased(beta: float | Tensor) -> Tensor:
-            return mixed * _log_odds(beta)
 
-        def unbiased() -> Tensor:
-            # Without an infinite slope where a class has no probability.
-            return torch.where(mixed > 0, torch.where(mixed > 0, mixed, 1.0).log(), -math.inf)
+class BiasedOneHotKernel(Kernel):
+    r"""The biased distribution of a one-hot label: :class:`BiasedCategoricalKernel` for labels of shape ``[..., K]``.
 
-        return _events(dist.Categorical(logits=by_beta(self.beta, event_dim + 1, biased, unbiased)), event_dim)
+    Args:
+        beta: the bias, at least 0; a tensor broadcasts over the batch (``[R, 1]``: one value a replica), belongs on the
+            labels' device and may hold zeros.
+
+    Raises:
+        TypeError: if beta is no number or tensor.
+        ValueError: if beta is negative or not finite, or does not broadcast with the batch, or if a label is not one-hot.
+
+    References:
+        El-Laham et al., 2025, section 5, eq. (60) and Assumption 4.2.
+
+    Example:
+        >>> y, partner = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+        >>> BiasedOneHotKernel(0.0).pooled(y, partner, torch.tensor([0.75]), event_dim=1).probs
+        tensor([[0.2500, 0.0000, 0.7500]])
+    """
+
+    def __init__(self, beta: float | Tensor) -> None:
+        self.beta = checked_beta(beta)
+
+    def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        if dist.is_validation_enabled() and not bool(constraints.one_hot.check(y).all()):
+            raise ValueError("Labels must be one-hot, a single 1 among zeros, got others. Try one_hot(y, num_classes).")
+        logits = _class_logits(mixed_labels(all_labels(y, partner), weight, event_dim), self.beta, event_dim)
+        return _events(dist.OneHotCategorical(logits=logits), event_dim - 1)
 
 
 class BiasedBernoulliKernel(Kernel):
-    r"""The biased law :math:`P(1) \propto y + \beta`, :math:`P(0) \propto 1 - y + \beta` of a binary label.
+    r"""The biased distribution :math:`P(1) \propto y + \beta`, :math:`P(0) \propto 1 - y + \beta` of a binary label.
 
     It is :class:`BiasedCategoricalKernel` with two classes, for labels in {0., 1.}: pooled log-linearly where
     :math:`\beta > 0`, and the linear pool of Assumption 4.2 where :math:`\beta = 0`.
@@ -176,7 +198,9 @@ class BiasedBernoulliKernel(Kernel):
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         _check_labels(y, 2, "Try labels 0. and 1.")
-        mixed = _mixed(_all(y, partner), weight, event_dim).clamp(0, 1)  # rounding may carry weights past one
+        mixed = mixed_labels(all_labels(y, partner), weight, event_dim).clamp(
+            0, 1
+        )  # rounding may carry weights past one
         check_spread(self.beta, mixed.shape[: mixed.dim() - event_dim])
 
         def biased(beta: float | Tensor) -> Tensor:
@@ -195,65 +219,18 @@ class DiracKernel(Kernel):
         El-Laham et al., 2025, Assumption 4.2.
 
     Example:
-        >>> law = DiracKernel().pooled(torch.tensor([3.0]), torch.tensor([8.0]), torch.tensor([1.0]), event_dim=0)
-        >>> law.sample().tolist()
+        >>> labels = DiracKernel().pooled(torch.tensor([3.0]), torch.tensor([8.0]), torch.tensor([1.0]), event_dim=0)
+        >>> labels.sample().tolist()
         [3.0]
     """
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
-        own, *others = (dist.Delta(label, event_dim=event_dim) for label in _all(y, partner))
+        own, *others = (dist.Delta(label, event_dim=event_dim) for label in all_labels(y, partner))
         return linear_pool(own, others, weight)
 
 
-def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
-    """Return the kernel that follows from the support of the response's density.
-
-    Real responses get a :class:`GaussianKernel`, binary ones a :class:`BiasedBernoulliKernel`, classes a
-    :class:`BiasedCategoricalKernel`, and all others a :class:`DiracKernel`.
-
-    Args:
-        p: the density of the response.
-        beta: the kernel's spread, at least 0; a tensor broadcasts over the batch.
-
-    Raises:
-        TypeError: if beta is no number or tensor.
-        ValueError: if beta is negative or not finite, or positive where the support has no kernel with a spread.
-
-    References:
-        El-Laham et al., 2025, section 5.
-
-    Example:
-        >>> import pyro.distributions as dist
-        >>> type(default_kernel(dist.Normal(torch.zeros(3), 1.0).to_event(1), 0.01)).__name__
-        'GaussianKernel'
-        >>> type(default_kernel(dist.Poisson(torch.ones(3)))).__name__
-        'DiracKernel'
-    """
-    support = p.support
-    while isinstance(support, constraints.independent | constraints.MixtureSameFamilyConstraint):
-        support = support.base_constraint
-    if support is constraints.real:
-        return GaussianKernel(beta)
-    if support is constraints.boolean:
-        return BiasedBernoulliKernel(beta)
-    member = _member(p)
-    if isinstance(member, Categorical):
-        return BiasedCategoricalKernel(beta, member.param_shape[-1])
-    beta = checked_beta(beta)
-    positive = beta > 0
-    if isinstance(positive, Tensor):  # looked at where arguments are validated, since that waits for the device
-        positive = dist.is_validation_enabled() and bool(positive.any())
-    if positive:
-        shown = beta.tolist() if isinstance(beta, Tensor) else beta
-        raise ValueError(
-            f"beta={shown} has no meaning for the labels of a {type(member).__name__}, whose support is {support}. "
-            "Try beta=0, or a kernel of your own."
-        )
-    return DiracKernel()
-
-
 class _NormalOrPoint(dist.Normal):
-    """A normal law whose scale may be zero in places: there it is a point, with the log-density 0 of a Delta."""
+    """A normal distribution whose scale may be zero in places: there it is a point, with the log density 0 of a Delta."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.nonnegative}  # noqa: RUF012 (torch's attribute)
 
@@ -271,18 +248,33 @@ def _check_labels(y: Tensor, num_classes: int, advice: str) -> None:
             raise ValueError(f"Labels must be 0, ..., {num_classes - 1}, got {outside[0].item():g}. {advice}")
 
 
-def _all(y: Tensor, partner: Partners) -> list[Tensor]:
+def all_labels(y: Tensor, partner: Partners) -> list[Tensor]:
+    """Return a row's own label and those of its partners."""
     return [y, partner] if isinstance(partner, Tensor) else [y, *partner]
 
 
-def _mixed(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
-    """The convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners."""
+def mixed_labels(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
+    """Return the convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners."""
     dtype = torch.result_type(labels[0], weight)
     values = [label.to(dtype) for label in labels]
     if len(values) == 2:
         return torch.lerp(values[1], values[0], trailing(weight.to(dtype), dims))
     weights = [trailing(one.to(dtype), dims) for one in weight.unbind(-1)]
     return torch.stack([one * value for one, value in zip(weights, values, strict=True)]).sum(0)
+
+
+def _class_logits(mixed: Tensor, beta: float | Tensor, dims: int) -> Tensor:
+    """The logits of the pooled biased kernels, from mixed one-hot labels with ``dims`` dimensions right of the batch."""
+    check_spread(beta, mixed.shape[: mixed.dim() - dims])
+
+    def biased(beta: float | Tensor) -> Tensor:
+        return mixed * _log_odds(beta)
+
+    def unbiased() -> Tensor:
+        # Without an infinite slope where a class has no probability.
+        return torch.where(mixed > 0, torch.where(mixed > 0, mixed, 1.0).log(), -math.inf)
+
+    return by_beta(beta, dims, biased, unbiased)
 
 
 def _log_odds(beta: float | Tensor) -> float | Tensor:
@@ -293,16 +285,5 @@ def _log_odds(beta: float | Tensor) -> float | Tensor:
 
 
 def _events(p: Any, event_dim: int) -> Distribution:
-    law: Distribution = p.to_event(event_dim)
-    return law
-
-
-def _member(p: Distribution) -> Distribution:
-    while not isinstance(p, Categorical):
-        if isinstance(p, Independent | MaskedDistribution | ExpandedDistribution):
-            p = p.base_dist
-        elif isinstance(p, LinearPool):
-            p = p.members[0]
-        else:
-            break
-    return p
+    labels: Distribution = p.to_event(event_dim)
+    return labels

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.fusing.kernels import ExpectedLikelihood, Kernel, Partners, default_kernel
+from pyro_probmix.fusing.algorithms import drawn_labels
+from pyro_probmix.fusing.defaults import default_kernel
+from pyro_probmix.fusing.kernels import ExpectedLikelihood, Kernel, Partners
 from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.fusing.spread import checked_beta
 from pyro_probmix.pooling import linear_pool
@@ -62,7 +64,7 @@ class Perturbation:
                 cannot be perturbed.
         """
         _check_labels(msg, rows)
-        fn, y = msg["fn"], msg["value"]
+        fn = msg["fn"]
         missing = plates - {frame.name for frame in msg["cond_indep_stack"]}
         if missing:
             raise ValueError(
@@ -70,43 +72,30 @@ class Perturbation:
                 "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
             )
         try:
-            law: Any = self._law(fn, y, rows, weights, linearly)
+            perturbed = self._perturbed(fn, msg["value"], rows, weights, linearly)
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"the labels of site {msg['name']!r} cannot be perturbed: {error}") from error
         if self.labels == "expected":
-            msg["fn"] = ExpectedLikelihood(fn, law)
+            msg["fn"] = ExpectedLikelihood(fn, perturbed)
         else:
-            msg["value"] = law.sample()
+            msg["value"] = drawn_labels(msg, perturbed)
 
-    def _law(self, fn: Any, y: Tensor, rows: Rows, weights: Tensor, linearly: bool) -> Distribution:
-        """Of the perturbed labels."""
+    def _perturbed(self, fn: Any, y: Tensor, rows: Rows, weights: Tensor, linearly: bool) -> Distribution:
+        """The distribution of the perturbed labels."""
         kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
-
+        event_shape = y.shape[y.dim() - fn.event_dim :]
         # The plates, and draws to the left of them.
-        batches = (
+        batch_shape = torch.broadcast_shapes(
             fn.batch_shape,
             y.shape[: y.dim() - fn.event_dim],
             weights.shape[: None if rows.num_fused == 2 else -1],
         )
-        batch = torch.broadcast_shapes(*batches)
 
         def pooled(own: Tensor, partner: Partners, weight: Tensor) -> Distribution:
-            law = kernel.pooled(own, partner, weight, fn.event_dim)
-            if not isinstance(law, Distribution):
-                raise ValueError(
-                    f"{type(kernel).__name__}.pooled gave a {type(law).__name__}, expected a distribution. "
-                    "Try dist.Delta(label, event_dim=event_dim)."
-                )
-            drawn, wanted = law.batch_shape + law.event_shape, batch + y.shape[y.dim() - fn.event_dim :]
-            if len(drawn) > len(wanted) or any(
-                a not in (1, b) for a, b in zip(reversed(drawn), reversed(wanted), strict=False)
-            ):
-                raise ValueError(
-                    f"their law has draws of shape {tuple(drawn)}, expected no larger ones than the labels, {tuple(wanted)}. "
-                    "Try a beta that is a number, or one for each replica, [R, 1]."
-                )
-            return law
+            labels = kernel.pooled(own, partner, weight, fn.event_dim)
+            _check_pooled(labels, kernel, batch_shape + event_shape)
+            return labels
 
         partners = rows.partners(y, fn.event_dim)
         if not linearly:
@@ -124,6 +113,23 @@ class Perturbation:
         else:  # filled there: a copy from the host would wait for the device
             beta = torch.full((), self.beta, dtype=torch.get_default_dtype(), device=device)
         return torch.where(rows.is_unfused(device), 0.0, beta)
+
+
+def _check_pooled(labels: Any, kernel: Kernel, wanted: torch.Size) -> None:
+    """Raises ValueError unless a kernel gave a distribution whose draws broadcast to the wanted shape."""
+    if not isinstance(labels, Distribution):
+        raise ValueError(
+            f"{type(kernel).__name__}.pooled gave a {type(labels).__name__}, expected a distribution. "
+            "Try dist.Delta(label, event_dim=event_dim)."
+        )
+    drawn = labels.batch_shape + labels.event_shape
+    if len(drawn) > len(wanted) or any(
+        a not in (1, b) for a, b in zip(reversed(drawn), reversed(wanted), strict=False)
+    ):
+        raise ValueError(
+            f"their distribution has draws of shape {tuple(drawn)}, expected no larger ones than the labels, {tuple(wanted)}. "
+            "Try a beta that is a number, or one for each replica, [R, 1]."
+        )
 
 
 def _check_labels(msg: Any, rows: Rows) -> None:

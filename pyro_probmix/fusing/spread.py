@@ -1,4 +1,4 @@
-"""The spread beta of a label kernel: a number, or a tensor of one value a replica, whose zeros are points."""
+"""The spread beta of a label kernel: a number, or a tensor with a value for each replica; where it is 0 labels are points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs over the rows, which say what rows are fused with which; their edges are distributions."""
+"""Graphs over the rows of a data set, from whose edges the fused rows are drawn."""
 
 from pyro_probmix.graphs.edges import EdgeDistribution
 from pyro_probmix.graphs.graphs import (

@@ -1,4 +1,4 @@
-"""What a sampling graph is, and its edges as a Pyro distribution."""
+"""The base class of sampling graphs, and their edges as a Pyro distribution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Graph(ABC):
     r"""A weighted, directed graph over the rows of a data set, to draw edges :math:`(i, j) \sim \mathcal{G}` from.
 
     An edge has probability :math:`w_{ij} = p(i)\, p(j \mid i)`, and the weights sum to one: *i* is the anchor, *j* its
-    partner. A graph of one's own defines :meth:`partners` and :meth:`log_partner_prob`. Several replicas, each with
+    partner. A graph of your own defines :meth:`partners` and :meth:`log_partner_prob`. Several replicas, each with
     rows of its own, make one batched graph: ``batch_shape`` is then ``(R,)``, and tensors of rows end in ``[R, E]``
     (``[E]`` is shared by all replicas).
 
@@ -32,7 +32,7 @@ class Graph(ABC):
         minibatch: what the rows of a shuffled minibatch are to :meth:`edges`. ``"pairs"``: its halves are the edges
             (right where any two rows are an edge of equal weight); ``"anchors"``: its first half are the anchors (right
             where every row is an anchor equally often); ``"ignored"``: the rows do not matter.
-        anchor_probs: p(i), shape ``[n]``, float64; ``None`` for the uniform law.
+        anchor_probs: p(i), shape ``[n]``, float64; ``None`` for the uniform distribution.
 
     Raises:
         ValueError: if there is no row.
@@ -84,7 +84,7 @@ class Graph(ABC):
         return torch.searchsorted(self._anchor_cdf, level, right=True)
 
     def edges(self, rows: Tensor | None = None, num_fused: int = 2) -> EdgeDistribution:
-        """Return the law of the graph's edges, or of a shuffled minibatch's edges given its rows.
+        """Return the distribution of the graph's edges, or of a shuffled minibatch's edges given its rows.
 
         Args:
             rows: ``None`` for independent edges: batch shape ``()``, or ``(R, 1)`` when the graph is batched. Or the
@@ -131,7 +131,7 @@ class Graph(ABC):
     def replicas(self, chosen: Sequence[int]) -> Self:
         """Return the graph of some of its replicas, each as often as it is named; one that all share stays as it is.
 
-        A graph of one's own holds tables of the replicas, tensors ``[R, ...]``.
+        A graph of your own holds tables of the replicas, tensors ``[R, ...]``.
         """
         if not self.batch_shape:
             return self

@@ -1,4 +1,4 @@
-"""Sampling graphs: which two rows are fused, and how often."""
+"""The sampling graphs: complete, of nearest neighbours, of equal classes, of similar labels."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pyro_probmix.graphs.edges import Graph
 class WeightedGraph(Graph):
     r"""Edges in proportion to the entries of a matrix: :math:`w_{ij} = W_{ij} / \sum_{kl} W_{kl}`.
 
-    The anchor's law is the matrix's own: a row of zeros is no anchor. Where it is not uniform, the rows of a shuffled
+    Anchors follow the matrix's row sums: a row of zeros is no anchor. Where these are not equal, the rows of a shuffled
     minibatch cannot be anchors without changing it, so ``edges(rows)`` takes from them only their number and draws
     independent edges. Takes memory in proportion to the positive entries.
 

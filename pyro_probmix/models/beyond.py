@@ -20,7 +20,7 @@ BEYOND: dict[str, Method] = {
     "RegMixup": Method("x", "complete", add_unfused_rows=True, alpha=10.0),
     "RegProbMix": Method("y", "complete", add_unfused_rows=True, alpha=10.0),
     "RegM-ProbMix": Method("z", "complete", variance="shared", add_unfused_rows=True, alpha=10.0),
-    # Four rows at once, with weights of a Dirichlet law.
+    # Four rows at once, with weights from a Dirichlet distribution.
     "4-ProbMix": Method("y", "complete", num_fused=4),
     "Loc4-ProbMix": Method("y", "nearest", num_fused=4),
     "4M-ProbMix": Method("z", "complete", variance="shared", num_fused=4),

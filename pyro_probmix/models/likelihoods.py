@@ -89,10 +89,11 @@ class StudentT(Likelihood):
 
 
 class _StudentT(dist.StudentT):  # type: ignore[misc] # Pyro is annotated in part
-    """With a distribution function, which torch's lacks; it carries no gradient. Its degrees of freedom are above 2.
+    """Student's t with a cumulative distribution function, which torch's lacks (without gradient), and more than 2 degrees of
+    freedom.
 
-    torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot. Its chi-squared law takes
-    a rate from the host, which waits for the device and cannot be captured.
+    torch's mean and variance pick rows by their degrees of freedom, which a compiled step cannot. Its chi-squared
+    distribution takes a rate from the host, which waits for the device and cannot be captured.
     """
 
     def __init__(self, df: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:

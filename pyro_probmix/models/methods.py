@@ -20,7 +20,7 @@ __all__ = ["METHODS", "SERIES", "Method", "build_density"]
 
 @dataclass(frozen=True)
 class Method:
-    """What tells a method from the others.
+    """A mixup method: where it fuses, over which graph, with which embedding, and what it is trained by.
 
     Attributes:
         site: where to fuse, ``"x"``, ``"z"`` or ``"y"``; None fuses nothing.
@@ -30,8 +30,8 @@ class Method:
             or is separate (the first layer is then halved, to keep the size comparable).
         num_fused: how many rows are fused.
         add_unfused_rows: whether the rows' own likelihood is added to the fused one.
-        alpha: the shape of the weights' law, where the method sets its own; None takes the run's.
-        likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical law for classes.
+        alpha: the shape of the weights' Beta distribution, where the method sets its own; None takes the run's.
+        likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical distribution for classes.
         criterion: a name in ``CRITERIA``; None takes the run's.
         draws: K and S, draws of the weights and of an embedding for each, in the criterion; None takes the run's K, and 1.
         members: networks to an ensemble, trained together from their own initial weights, whose densities are averaged.
@@ -149,8 +149,8 @@ def _series_density(
         )
     if method.variance == "separate":
         raise ValueError(
-            f"build_density got a separate variance network for network={network!r}, expected none: there is no separate "
-            "variance network of a series. Try METHODS['M-ProbMix']."
+            f"build_density got a separate variance network for network={network!r}, expected one that shares "
+            "the encoder. Try METHODS['M-ProbMix']."
         )
     steps, size = num_features
     encoder = SERIES[network](size, steps, out_features=widths[0], replicas=replicas)

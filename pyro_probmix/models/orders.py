@@ -1,4 +1,4 @@
-"""The order in which a step after the other takes the rows: each once, or by weights."""
+"""Random orders of the rows for training steps: each row once, or in proportion to its weight."""
 
 from __future__ import annotations
 

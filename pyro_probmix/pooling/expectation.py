@@ -13,7 +13,15 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistribution
 from pyro.distributions.util import broadcast_shape, scale_and_mask, sum_rightmost
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    OneHotCategorical,
+)
 
 from pyro_probmix.pooling.batches import expand_batch
 from pyro_probmix.pooling.linear import LinearPool
@@ -135,7 +143,8 @@ class ExpectedLikelihood(TorchDistribution):
 
 
 @register_expected_log_prob(Distribution, Categorical)
-def _any_under_classes(p: Distribution, labels: Categorical) -> Tensor:
+@register_expected_log_prob(Distribution, OneHotCategorical)
+def _any_under_classes(p: Distribution, labels: Any) -> Tensor:
     labels = labels.expand(broadcast_shape(p.batch_shape, labels.batch_shape))
     values = labels.enumerate_support(expand=False)  # [K, 1, ..., 1]
     return _weighted(labels.probs.movedim(-1, 0), p.log_prob(values)).sum(0)
@@ -149,6 +158,11 @@ def _any_under_binary(p: Distribution, labels: Bernoulli) -> Tensor:
 
 @register_expected_log_prob(Categorical, Categorical)
 def _cross_entropy(p: Categorical, labels: Categorical) -> Tensor:
+    return _weighted(labels.probs, p.logits).sum(-1)
+
+
+@register_expected_log_prob(OneHotCategorical, OneHotCategorical)
+def _one_hot_cross_entropy(p: OneHotCategorical, labels: OneHotCategorical) -> Tensor:
     return _weighted(labels.probs, p.logits).sum(-1)
 
 

@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix import fuse
+from pyro_probmix.fusing.defaults import default_kernel
+from pyro_probmix.fusing.directional import CircularKernel, SphericalKernel
 from pyro_probmix.fusing.kernels import (
     BiasedBernoulliKernel,
     BiasedCategoricalKernel,
+    BiasedOneHotKernel,
     DiracKernel,
     GaussianKernel,
     Kernel,
-    default_kernel,
     expected_log_prob,
 )
 from pyro_probmix.pooling import linear_pool, log_linear_pool
@@ -55,12 +57,12 @@ def assert_close(actual: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("beta", [0.01, 0.7])
 def test_gaussian_kernel_is_the_normalised_product_of_powers(beta: float) -> None:
     y, partner = torch.tensor([0.0, 1.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.3, 2.0])
-    law = GaussianKernel(beta).pooled(y, partner, WEIGHT, event_dim=0)
+    perturbed = GaussianKernel(beta).pooled(y, partner, WEIGHT, event_dim=0)
     grid = torch.linspace(-8, 8, 40_001)[:, None]  # [G, 1]
     sd = math.sqrt(beta)
     product = WEIGHT * dist.Normal(y, sd).log_prob(grid) + (1 - WEIGHT) * dist.Normal(partner, sd).log_prob(grid)
     normaliser = (product.logsumexp(0) + math.log(16 / 40_000)).detach()
-    torch.testing.assert_close(law.log_prob(grid), product - normaliser, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(perturbed.log_prob(grid), product - normaliser, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("event_dim", [0, 1, 2])
@@ -68,45 +70,45 @@ def test_gaussian_kernel_is_the_normalised_product_of_powers(beta: float) -> Non
 def test_gaussian_kernel_keeps_the_event_shape(beta: float, event_dim: int) -> None:
     shape = (R, B, *(2, 5)[:event_dim])
     y, partner = torch.randn(shape), torch.randn(shape)
-    law = GaussianKernel(beta).pooled(y, partner, WEIGHT, event_dim)
-    assert law.batch_shape == (R, B) and law.event_shape == shape[2:]
+    perturbed = GaussianKernel(beta).pooled(y, partner, WEIGHT, event_dim)
+    assert perturbed.batch_shape == (R, B) and perturbed.event_shape == shape[2:]
     weight = WEIGHT.reshape((B,) + (1,) * event_dim)
-    assert_close(law.mean, weight * y + (1 - weight) * partner)
-    assert_close(law.variance, torch.full(shape, beta))
-    assert law.sample().shape == shape
+    assert_close(perturbed.mean, weight * y + (1 - weight) * partner)
+    assert_close(perturbed.variance, torch.full(shape, beta))
+    assert perturbed.sample().shape == shape
 
 
 def test_gaussian_kernel_is_the_log_linear_pool_of_normals() -> None:
     y, partner = torch.randn(R, B, 2), torch.randn(R, B, 2)
     beta = torch.tensor([0.01, 0.7, 3.0])[:, None]
-    laws: list[Any] = [dist.Normal(label, beta.sqrt()[..., None]).to_event(1) for label in (y, partner)]
-    law, pool = GaussianKernel(beta).pooled(y, partner, WEIGHT, 1), log_linear_pool(laws[0], laws[1], WEIGHT)
-    assert_close(law.mean, pool.mean)
-    assert_close(law.variance, pool.variance)
+    around: list[Any] = [dist.Normal(label, beta.sqrt()[..., None]).to_event(1) for label in (y, partner)]
+    perturbed, pool = GaussianKernel(beta).pooled(y, partner, WEIGHT, 1), log_linear_pool(around[0], around[1], WEIGHT)
+    assert_close(perturbed.mean, pool.mean)
+    assert_close(perturbed.variance, pool.variance)
 
 
 def test_gaussian_kernel_at_zero_is_a_point() -> None:
-    law = GaussianKernel(0.0).pooled(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.25]), 0)
-    assert isinstance(law, dist.Delta)
-    assert law.sample((3,)).tolist() == [[2.5]] * 3
+    perturbed = GaussianKernel(0.0).pooled(torch.tensor([1.0]), torch.tensor([3.0]), torch.tensor([0.25]), 0)
+    assert isinstance(perturbed, dist.Delta)
+    assert perturbed.sample((3,)).tolist() == [[2.5]] * 3
 
 
 @pytest.mark.parametrize("event_dim", [0, 1])
 def test_gaussian_kernel_takes_a_variance_for_each_replica(event_dim: int) -> None:
     shape = (R, B, 2)[: 2 + event_dim]
     y, partner, value = torch.randn(shape), torch.randn(shape), torch.randn(shape)
-    law = GaussianKernel(per_replica()).pooled(y, partner, WEIGHT, event_dim)
-    assert law.batch_shape == (R, B)
+    perturbed = GaussianKernel(per_replica()).pooled(y, partner, WEIGHT, event_dim)
+    assert perturbed.batch_shape == (R, B)
     point = GaussianKernel(0.0).pooled(y, partner, WEIGHT, event_dim)
-    assert torch.equal(law.sample((7,))[:, 0], point.sample((7,))[:, 0])
+    assert torch.equal(perturbed.sample((7,))[:, 0], point.sample((7,))[:, 0])
     # Where the variance is zero, a point's density.
     at_point = torch.where(torch.arange(R).reshape((R,) + (1,) * (len(shape) - 1)) == 0, point.mean, value)
-    assert (law.log_prob(value)[0] == -math.inf).all()
-    assert torch.equal(law.log_prob(at_point)[0], torch.zeros(B))
+    assert (perturbed.log_prob(value)[0] == -math.inf).all()
+    assert torch.equal(perturbed.log_prob(at_point)[0], torch.zeros(B))
     for replica in (1, 2):
         alone = GaussianKernel(BETAS[replica]).pooled(y[replica], partner[replica], WEIGHT, event_dim)
-        assert_close(law.log_prob(value)[replica], alone.log_prob(value[replica]))
-    assert law.expand((2, R, B)).sample().shape == (2, *shape)
+        assert_close(perturbed.log_prob(value)[replica], alone.log_prob(value[replica]))
+    assert perturbed.expand((2, R, B)).sample().shape == (2, *shape)
 
 
 def test_gaussian_kernel_draws_have_its_mean_and_variance() -> None:
@@ -125,8 +127,8 @@ def test_gaussian_kernel_of_small_variance_is_nearly_a_point() -> None:
 
 
 def test_integer_labels_become_real() -> None:
-    law = GaussianKernel(0.0).pooled(torch.tensor([1]), torch.tensor([2]), torch.tensor([0.5]), 0)
-    assert law.sample().tolist() == [1.5]
+    perturbed = GaussianKernel(0.0).pooled(torch.tensor([1]), torch.tensor([2]), torch.tensor([0.5]), 0)
+    assert perturbed.sample().tolist() == [1.5]
 
 
 # The biased kernels of classes
@@ -148,18 +150,18 @@ def pooled_classes(y: Tensor, partner: Tensor, weight: Tensor, beta: float, num_
 @pytest.mark.parametrize("beta", BETAS)
 def test_biased_categorical_kernel_is_the_brute_force_pool(beta: float) -> None:
     y, partner = torch.randint(5, (R, B)), torch.randint(5, (R, B))
-    law = BiasedCategoricalKernel(beta, 5).pooled(y, partner, WEIGHT, 0)
-    assert isinstance(law, dist.Categorical) and law.batch_shape == (R, B)
-    assert_close(law.probs, pooled_classes(y, partner, WEIGHT, beta, 5))
-    assert_close(law.log_prob(law.enumerate_support()).exp().sum(0), torch.ones(R, B))
+    perturbed = BiasedCategoricalKernel(beta, 5).pooled(y, partner, WEIGHT, 0)
+    assert isinstance(perturbed, dist.Categorical) and perturbed.batch_shape == (R, B)
+    assert_close(perturbed.probs, pooled_classes(y, partner, WEIGHT, beta, 5))
+    assert_close(perturbed.log_prob(perturbed.enumerate_support()).exp().sum(0), torch.ones(R, B))
 
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_biased_bernoulli_kernel_is_the_kernel_of_two_classes(beta: float) -> None:
     y, partner = torch.randint(2, (R, B)), torch.randint(2, (R, B))
-    law = BiasedBernoulliKernel(beta).pooled(y.double(), partner.double(), WEIGHT, 0)
-    assert isinstance(law, dist.Bernoulli) and law.batch_shape == (R, B)
-    assert_close(law.probs, pooled_classes(y, partner, WEIGHT, beta, 2)[..., 1])
+    perturbed = BiasedBernoulliKernel(beta).pooled(y.double(), partner.double(), WEIGHT, 0)
+    assert isinstance(perturbed, dist.Bernoulli) and perturbed.batch_shape == (R, B)
+    assert_close(perturbed.probs, pooled_classes(y, partner, WEIGHT, beta, 2)[..., 1])
 
 
 def test_biased_kernels_take_a_bias_for_each_replica() -> None:
@@ -177,20 +179,20 @@ def test_biased_kernels_have_no_nan_gradient() -> None:
     y, partner = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 0])
 
     def of_classes(weight: Tensor) -> Tensor:
-        law: Any = BiasedCategoricalKernel(per_replica(), 3).pooled(y, partner, weight, 0)
-        probs: Tensor = law.probs
+        perturbed: Any = BiasedCategoricalKernel(per_replica(), 3).pooled(y, partner, weight, 0)
+        probs: Tensor = perturbed.probs
         return probs
 
     def of_binary(weight: Tensor) -> Tensor:
-        law: Any = BiasedBernoulliKernel(per_replica()).pooled(y.double(), partner.double(), weight, 0)
-        probs: Tensor = law.probs
+        perturbed: Any = BiasedBernoulliKernel(per_replica()).pooled(y.double(), partner.double(), weight, 0)
+        probs: Tensor = perturbed.probs
         return probs
 
     inner = torch.tensor([0.2, 0.3, 0.9, 0.5]).expand(R, B).clone().requires_grad_()
     ends = torch.tensor([0.0, 1.0, 1.0, 0.0]).expand(R, B).clone().requires_grad_()
-    for law in (of_classes, of_binary):
-        assert torch.autograd.gradcheck(law, inner)
-        (gradient,) = torch.autograd.grad(law(ends).square().sum(), ends)
+    for perturbed in (of_classes, of_binary):
+        assert torch.autograd.gradcheck(perturbed, inner)
+        (gradient,) = torch.autograd.grad(perturbed(ends).square().sum(), ends)
         assert torch.isfinite(gradient).all()
 
 
@@ -199,16 +201,16 @@ def test_biased_kernels_work_over_event_dimensions() -> None:
     for beta in (0.0, 0.1, torch.tensor([0.1])):
         classes = BiasedCategoricalKernel(beta, 3).pooled(y, partner, WEIGHT, 1)
         binary = BiasedBernoulliKernel(beta).pooled(y.double(), partner.double(), WEIGHT, 1)
-        for law in (classes, binary):
-            assert law.batch_shape == (B,) and law.event_shape == (2,)
-            assert law.sample().shape == (B, 2)
+        for perturbed in (classes, binary):
+            assert perturbed.batch_shape == (B,) and perturbed.event_shape == (2,)
+            assert perturbed.sample().shape == (B, 2)
 
 
 def test_small_bias_lets_the_larger_weight_take_all() -> None:
     y, partner, weight = torch.tensor([0, 0, 0]), torch.tensor([1, 1, 0]), torch.tensor([0.6, 0.5, 0.5])
-    law = BiasedCategoricalKernel(1e-200, 3).pooled(y, partner, weight, 0)
-    assert isinstance(law, dist.Categorical)
-    assert_close(law.probs, torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
+    perturbed = BiasedCategoricalKernel(1e-200, 3).pooled(y, partner, weight, 0)
+    assert isinstance(perturbed, dist.Categorical)
+    assert_close(perturbed.probs, torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
 
 
 def test_biased_kernels_are_the_log_linear_pools_of_biased_labels() -> None:
@@ -216,10 +218,10 @@ def test_biased_kernels_are_the_log_linear_pools_of_biased_labels() -> None:
     beta = torch.tensor([0.01, 0.7, 3.0])[:, None]
     classes: list[Any] = [dist.Categorical(biased(label, beta[..., None], 2)) for label in (y, partner)]
     binary: list[Any] = [dist.Bernoulli(biased(label, beta[..., None], 2)[..., 1]) for label in (y, partner)]
-    for kernel, laws in ((BiasedCategoricalKernel(beta, 2), classes), (BiasedBernoulliKernel(beta), binary)):
-        law: Any = kernel.pooled(y, partner, WEIGHT, 0)
-        pool: Any = log_linear_pool(laws[0], laws[1], WEIGHT)
-        assert_close(law.probs, pool.probs)
+    for kernel, around in ((BiasedCategoricalKernel(beta, 2), classes), (BiasedBernoulliKernel(beta), binary)):
+        perturbed: Any = kernel.pooled(y, partner, WEIGHT, 0)
+        pool: Any = log_linear_pool(around[0], around[1], WEIGHT)
+        assert_close(perturbed.probs, pool.probs)
 
 
 # The Dirac kernel
@@ -230,9 +232,9 @@ def test_dirac_kernel_takes_either_label_by_its_weight(event_dim: int) -> None:
     y, partner = torch.tensor([3.0, 1.0, 2.0, 7.0]), torch.tensor([8.0, 9.0, 5.0, 0.0])
     if event_dim:
         y, partner = (torch.stack([label, label + 20], -1) for label in (y, partner))
-    law = DiracKernel().pooled(y, partner, WEIGHT, event_dim)
-    assert law.batch_shape == (B,) and law.event_shape == y.shape[1:]
-    draws = law.sample((DRAWS,))
+    perturbed = DiracKernel().pooled(y, partner, WEIGHT, event_dim)
+    assert perturbed.batch_shape == (B,) and perturbed.event_shape == y.shape[1:]
+    draws = perturbed.sample((DRAWS,))
     own = (draws == y).double().reshape(DRAWS, B, -1)
     other = (draws == partner).double().reshape(DRAWS, B, -1)
     assert torch.equal(own + other, torch.ones_like(own))
@@ -243,14 +245,25 @@ def test_dirac_kernel_takes_either_label_by_its_weight(event_dim: int) -> None:
 
 def test_dirac_kernel_takes_integer_counts() -> None:
     y, partner = torch.tensor([3, 1, 2, 7]), torch.tensor([8, 9, 5, 0])
-    law = DiracKernel().pooled(y, partner, WEIGHT, 0)
-    draws = law.sample()
+    perturbed = DiracKernel().pooled(y, partner, WEIGHT, 0)
+    draws = perturbed.sample()
     assert draws.dtype == torch.long and ((draws == y) | (draws == partner)).all()
     p = dist.Poisson(torch.rand(B) + 0.5)
-    assert_close(expected_log_prob(p, law), WEIGHT * p.log_prob(y) + (1 - WEIGHT) * p.log_prob(partner))
+    assert_close(expected_log_prob(p, perturbed), WEIGHT * p.log_prob(y) + (1 - WEIGHT) * p.log_prob(partner))
 
 
 # What all kernels share
+
+
+def one_hot(*shape: int) -> Tensor:
+    return torch.nn.functional.one_hot(torch.randint(3, shape), 3).double()
+
+
+def unit_vectors(*shape: int) -> Tensor:
+    vectors = torch.randn(*shape, 3)
+    directions: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return directions
+
 
 KERNELS: dict[str, tuple[Callable[[], Kernel], Callable[[], Tensor], int]] = {
     "Gaussian": (lambda: GaussianKernel(0.3), lambda: torch.randn(R, B, 2), 1),
@@ -261,6 +274,12 @@ KERNELS: dict[str, tuple[Callable[[], Kernel], Callable[[], Tensor], int]] = {
     "categorical, replicas": (lambda: BiasedCategoricalKernel(per_replica(), 4), lambda: torch.randint(4, (R, B)), 0),
     "Bernoulli": (lambda: BiasedBernoulliKernel(0.3), lambda: torch.randint(2, (R, B, 2)).double(), 1),
     "Bernoulli, replicas": (lambda: BiasedBernoulliKernel(per_replica()), lambda: torch.randint(2, (R, B)).double(), 0),
+    "one-hot": (lambda: BiasedOneHotKernel(0.3), lambda: one_hot(R, B), 1),
+    "one-hot, replicas": (lambda: BiasedOneHotKernel(per_replica()), lambda: one_hot(R, B, 2), 2),
+    "circular": (lambda: CircularKernel(0.3), lambda: torch.randn(R, B, 2), 1),
+    "circular, replicas": (lambda: CircularKernel(per_replica(), 24.0), lambda: 9 * torch.randn(R, B), 0),
+    "spherical": (lambda: SphericalKernel(0.3), lambda: unit_vectors(R, B), 1),
+    "spherical, replicas": (lambda: SphericalKernel(per_replica()), lambda: unit_vectors(R, B, 2), 2),
     "Dirac": (lambda: DiracKernel(), lambda: torch.randn(R, B, 2), 1),
 }
 
@@ -269,12 +288,12 @@ KERNELS: dict[str, tuple[Callable[[], Kernel], Callable[[], Tensor], int]] = {
 def test_swapping_labels_and_weights_changes_nothing(name: str) -> None:
     kernel, labels, event_dim = KERNELS[name]
     y, partner = labels(), labels()
-    law = kernel().pooled(y, partner, WEIGHT, event_dim)
+    perturbed = kernel().pooled(y, partner, WEIGHT, event_dim)
     swapped = kernel().pooled(partner, y, 1 - WEIGHT, event_dim)
-    value = law.sample()
-    assert torch.isfinite(law.log_prob(value)).all()
+    value = perturbed.sample()
+    assert torch.isfinite(perturbed.log_prob(value)).all()
     if name != "Gaussian, zero":  # where the two points may differ in the last digit
-        assert_close(law.log_prob(value)[1:], swapped.log_prob(value)[1:])
+        assert_close(perturbed.log_prob(value)[1:], swapped.log_prob(value)[1:])
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -283,22 +302,22 @@ def test_two_equal_labels_give_the_kernel_around_them(name: str, weight: float) 
     kernel, labels, event_dim = KERNELS[name]
     y = labels()
     full = torch.ones(B)
-    law, alone = (kernel().pooled(y, y, w, event_dim) for w in (weight * full, full))
+    perturbed, alone = (kernel().pooled(y, y, w, event_dim) for w in (weight * full, full))
     if name.startswith("Gaussian"):
-        assert_close(law.mean, alone.mean)
-        assert_close(law.variance, alone.variance)
+        assert_close(perturbed.mean, alone.mean)
+        assert_close(perturbed.variance, alone.variance)
     else:
-        value = law.sample()
-        assert_close(law.log_prob(value), alone.log_prob(value))
+        value = perturbed.sample()
+        assert_close(perturbed.log_prob(value), alone.log_prob(value))
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_weight_of_one_ignores_the_partner(name: str) -> None:
     kernel, labels, event_dim = KERNELS[name]
     y = labels()
-    laws = [kernel().pooled(y, labels(), torch.ones(B), event_dim) for _ in range(2)]
-    value = laws[0].sample()
-    assert_close(laws[0].log_prob(value), laws[1].log_prob(value))
+    around = [kernel().pooled(y, labels(), torch.ones(B), event_dim) for _ in range(2)]
+    value = around[0].sample()
+    assert_close(around[0].log_prob(value), around[1].log_prob(value))
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -306,9 +325,9 @@ def test_weights_may_have_more_batch_dimensions_than_labels(name: str) -> None:
     kernel, labels, event_dim = KERNELS[name]
     y, partner = labels(), labels()
     weight = torch.rand(5, 1, 1, B)
-    law = kernel().pooled(y, partner, weight, event_dim)
-    assert law.batch_shape == (5, 1, R, B)
-    assert law.sample().shape == (5, 1, *y.shape)
+    perturbed = kernel().pooled(y, partner, weight, event_dim)
+    assert perturbed.batch_shape == (5, 1, R, B)
+    assert perturbed.sample().shape == (5, 1, *y.shape)
 
 
 # The kernel that follows from the support
@@ -349,7 +368,9 @@ def ones(*shape: int) -> Tensor:
         (lambda: dist.LogNormal(ones(3), 1.0), DiracKernel),
         (lambda: dist.Beta(ones(3), 1.0), DiracKernel),
         (lambda: dist.Dirichlet(ones(3, 2)), DiracKernel),
-        (lambda: dist.OneHotCategorical(logits=ones(3, 4)), DiracKernel),
+        (lambda: dist.OneHotCategorical(logits=ones(3, 4)), BiasedOneHotKernel),
+        (lambda: dist.VonMises(ones(3), 1.0), CircularKernel),
+        (lambda: dist.VonMises3D(ones(3, 3)), SphericalKernel),
     ],
 )
 def test_the_default_kernel_follows_from_the_support(p: Callable[[], Distribution], kernel: type[Kernel]) -> None:
@@ -412,8 +433,8 @@ def test_bad_arguments_are_refused_in_one_sentence(
 def labelled(x: Tensor, y: Tensor) -> None:
     """Three classes, or where the labels are no integers a real response."""
     with pyro.plate("data", len(x)):
-        law: Any = dist.Normal(x[:, 0], 1.0) if y.is_floating_point() else dist.Categorical(logits=x)
-        pyro.sample("label", law, obs=y)
+        density: Any = dist.Normal(x[:, 0], 1.0) if y.is_floating_point() else dist.Categorical(logits=x)
+        pyro.sample("label", density, obs=y)
 
 
 class Wrong(Kernel):
@@ -448,8 +469,19 @@ def test_labels_that_cannot_be_perturbed_are_named_by_their_site(
 # Devices
 
 
+def density_of(name: str, y: Tensor, event_dim: int, perturbed: Distribution) -> Any:
+    """A density of the kernel's labels, with a closed-form expectation over them."""
+    zeros = torch.zeros(y.shape, device=y.device)  # a number would be copied there
+    p: Any = dist.Normal(zeros, torch.ones_like(zeros)).to_event(event_dim)
+    if name.startswith("circular"):
+        return dist.VonMises(zeros, torch.ones_like(zeros)).to_event(event_dim)
+    if name.startswith("spherical"):
+        return dist.VonMises3D(torch.ones_like(zeros)).to_event(event_dim - 1)
+    return p if name.startswith(("Gaussian", "Dirac")) else perturbed
+
+
 def draw_and_score(name: str, device: str) -> tuple[Tensor, Tensor]:
-    """Draw labels from a kernel's law, and score a density by it, with everything on the device."""
+    """Draw labels from a kernel, and score a density by it, with everything on the device."""
     kernel, labels, event_dim = KERNELS[name]
     y, partner, weight, built = labels().to(device), labels().to(device), WEIGHT.to(device), kernel()
     if isinstance(getattr(built, "beta", None), Tensor):
@@ -458,11 +490,8 @@ def draw_and_score(name: str, device: str) -> tuple[Tensor, Tensor]:
         torch.cuda.set_sync_debug_mode("error")
     try:
         with pyro.validation_enabled(False):
-            law = built.pooled(y, partner, weight, event_dim)
-            zeros = torch.zeros(y.shape, device=device)
-            real: Any = dist.Normal(zeros, torch.ones_like(zeros)).to_event(event_dim)  # a number would be copied there
-            p = real if name.startswith(("Gaussian", "Dirac")) else law
-            return law.sample(), expected_log_prob(p, law)
+            perturbed = built.pooled(y, partner, weight, event_dim)
+            return perturbed.sample(), expected_log_prob(density_of(name, y, event_dim, perturbed), perturbed)
     finally:
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")

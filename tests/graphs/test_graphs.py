@@ -1,4 +1,4 @@
-"""Sampling graphs: true laws of edges and of partners, replicas, plates, memory, and what is refused."""
+"""Sampling graphs: the distributions of edges and of partners, replicas, plates, memory, and what is refused."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def frequencies(edges: Tensor, n: int = N) -> Tensor:
     return torch.bincount(i * n + j, minlength=n * n).reshape(n, n).double() / len(i)
 
 
-def assert_frequencies(observed: Tensor, law: Tensor, draws: int) -> None:
+def assert_frequencies(observed: Tensor, probs: Tensor, draws: int) -> None:
     """Within four standard errors of each probability; what has none never comes."""
-    error = (law * (1 - law) / draws).sqrt()
-    assert ((observed - law).abs() <= 4 * error + 1e-12).all(), (observed - law) / error
+    error = (probs * (1 - probs) / draws).sqrt()
+    assert ((observed - probs).abs() <= 4 * error + 1e-12).all(), (observed - probs) / error
 
 
-# The true law
+# The distribution of edges
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -130,7 +130,7 @@ def test_anchor_and_partner_probabilities_multiply_to_the_weight(name: str) -> N
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_partners_follow_the_conditional_law(name: str) -> None:
+def test_partners_follow_their_conditional_distribution(name: str) -> None:
     build, weights = CASES[name]
     has_edges = weights.sum(1) > 0
     for anchor in torch.arange(N)[has_edges].tolist():
@@ -148,16 +148,16 @@ def test_an_edge_of_three_is_an_anchor_with_two_partners_of_its_own(name: str) -
     graph = build()
     anchor = weights.sum(1)
     conditional = weights / anchor.clamp(min=1e-300)[:, None]
-    law = anchor[:, None, None] * conditional[:, :, None] * conditional[:, None, :]
+    probs = anchor[:, None, None] * conditional[:, :, None] * conditional[:, None, :]
     triples = torch.cartesian_prod(*[torch.arange(N)] * 3)
     edges = graph.edges(num_fused=3)
     assert edges.event_shape == (3,)
-    torch.testing.assert_close(edges.log_prob(triples), law.flatten().log(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(edges.log_prob(triples), probs.flatten().log(), rtol=1e-9, atol=1e-9)
     drawn = edges.sample((DRAWS,))
     place = (drawn * torch.tensor([N * N, N, 1])).sum(-1)
     observed = torch.bincount(place, minlength=N**3).double() / DRAWS
-    error = (law.flatten() * (1 - law.flatten()) / DRAWS).sqrt()
-    assert ((observed - law.flatten()).abs() <= 5 * error + 2 / DRAWS * (law.flatten() > 0)).all()  # of 216 triples
+    error = (probs.flatten() * (1 - probs.flatten()) / DRAWS).sqrt()
+    assert ((observed - probs.flatten()).abs() <= 5 * error + 2 / DRAWS * (probs.flatten() > 0)).all()  # of 216 triples
     rows = torch.tensor([0, 2, 3, 5, 4, 1])
     given = graph.edges(rows, num_fused=3)
     drawn = given.sample((DRAWS // 10,))
@@ -204,7 +204,7 @@ def test_one_seed_gives_the_same_edges_twice() -> None:
         assert torch.equal(build().edges().sample((5,)), first)
 
 
-# The law given a minibatch's rows
+# Edges given a minibatch's rows
 
 
 def test_complete_graph_pairs_the_halves_of_a_minibatch() -> None:
@@ -238,7 +238,7 @@ def test_first_half_of_a_minibatch_anchors_the_edges(name: str) -> None:
     assert (edges.log_prob(other_anchor) == -math.inf).all()
 
 
-def test_minibatches_of_a_shuffled_epoch_follow_the_whole_law() -> None:
+def test_minibatches_of_a_shuffled_epoch_follow_the_graphs_distribution() -> None:
     for name in ["complete", *UNIFORM]:
         build, weights = CASES[name]
         graph = build()
@@ -249,8 +249,8 @@ def test_minibatches_of_a_shuffled_epoch_follow_the_whole_law() -> None:
             assert_frequencies(frequencies(graph.edges(rows).sample()), weights, epochs)
         else:
             # Halves of one shuffled batch without repeats: every pair of different rows alike.
-            law = (1 - torch.eye(N)) / (N * (N - 1))
-            assert_frequencies(frequencies(graph.edges(rows).sample()), law, epochs)
+            probs = (1 - torch.eye(N)) / (N * (N - 1))
+            assert_frequencies(frequencies(graph.edges(rows).sample()), probs, epochs)
 
 
 def test_unequal_anchors_take_only_the_number_of_rows() -> None:
@@ -280,7 +280,7 @@ BATCHED: dict[str, tuple[Callable[[Tensor], Graph], Callable[[int], Tensor]]] = 
 
 
 @pytest.mark.parametrize("name", BATCHED)
-def test_a_batched_graph_holds_every_replicas_own_law(name: str) -> None:
+def test_a_batched_graph_holds_every_replicas_own_edges(name: str) -> None:
     build, draw = BATCHED[name]
     data = [draw(N) for _ in range(3)]
     batched = build(torch.stack(data))
@@ -446,7 +446,7 @@ def test_repeated_and_explicitly_zero_entries_are_merged() -> None:
     assert (graph.edges().sample((1000,))[:, 0] != graph.edges().sample((1000,))[:, 1]).any()
 
 
-def test_weights_of_very_different_size_keep_their_conditional_law() -> None:
+def test_weights_of_very_different_size_keep_their_conditional_distribution() -> None:
     weights = torch.tensor([[1e-200, 3e-200], [1e200, 1e200]])
     graph = WeightedGraph(weights)
     observed = torch.bincount(graph.partners(torch.zeros(DRAWS, dtype=torch.long)), minlength=2).double() / DRAWS
