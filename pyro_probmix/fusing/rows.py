@@ -1,12 +1,10 @@
-"""The rows whose densities are fused: the plate they lie in, who is fused with whom, and what may not vary over it."""
+"""The rows whose densities are fused: where they lie, which row is fused with which, and their weights."""
 
 from __future__ import annotations
 
-__all__ = ["Rows", "find_rows", "refuse_enumerated_rows"]
+__all__ = ["Rows"]
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +46,7 @@ class Rows:
         r"""The weights as each row sees them.
 
         A draw belongs to the edge: its first weight is that of the row in the first part, and so on. A row of part p sees
-        the edge from its own place, so the weights are rotated by p, and every part's edges follow the same law.
+        the edge from its own place, so the weights are rotated by p, and the edges of every part have the same distribution.
 
         Args:
             drawn: :math:`\lambda` [..., B], the weight of the first of two; of more, all weights [..., B, k].
@@ -71,46 +69,3 @@ class Rows:
     def _trailing(self, values: Tensor, event_dim: int = 0) -> Tensor:
         """Values [B, *event] shaped to broadcast with a batch whose dim -1 may lie to the right of the rows'."""
         return values.reshape((self.size,) + (1,) * (-1 - self.dim) + values.shape[1 : 1 + event_dim])
-
-
-def find_rows(msg: Any, at: str, plate: str | None, num_fused: int, add_unfused_rows: bool) -> Rows:
-    """The rows at site ``at``: those of the named plate, by default of the one at dim=-1.
-
-    Raises:
-        ValueError: if the site is in no such plate, or the rows are no k equal parts.
-    """
-    frames = [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
-    wanted = [frame for frame in frames if (frame.dim == -1 if plate is None else frame.name == plate)]
-    names = ", ".join(repr(frame.name) for frame in frames) or "none"
-    if not wanted:
-        expected = "a plate of rows at dim=-1" if plate is None else f"the plate {plate!r}"
-        raise ValueError(
-            f"site {at!r} is in the plates {names}, expected {expected}. "
-            "Try `with pyro.plate('data', batch_size):` around it, or name its plate in fuse(..., plate=...)."
-        )
-    frame = wanted[0]
-    if frame.size % num_fused and num_fused == 2:
-        raise ValueError(
-            f"site {at!r} has an odd batch of {frame.size} rows, expected two halves that are each "
-            "other's partners. Try an even batch size."
-        )
-    if frame.size % num_fused:
-        raise ValueError(
-            f"site {at!r} has a batch of {frame.size} rows, expected {num_fused} equal parts that are each other's partners. "
-            f"Try a batch of {-(-frame.size // num_fused) * num_fused} rows."
-        )
-    return Rows(frame.name, frame.dim, frame.size, num_fused, add_unfused_rows)
-
-
-def refuse_enumerated_rows(msg: Any, at: str, rows: Rows, enumerated: Sequence[dict[str, Any]]) -> None:
-    """Raise ValueError if one of the enumerated sites upstream varies from row to row."""
-    for site in enumerated:
-        if all(frame.name != rows.plate for frame in site["cond_indep_stack"]):
-            continue
-        dim, shape = site["infer"].get("_enumerate_dim"), msg["fn"].batch_shape
-        if dim is None or (-dim <= len(shape) and shape[dim] > 1):
-            raise ValueError(
-                f"site {at!r} cannot be fused: site {site['name']!r} upstream is enumerated in each row, and one "
-                "enumeration dimension would tie the values of the two rows, expected it sampled or global. Try "
-                f"infer={{'enumerate': None}} for {site['name']!r}, or marginalise it in closed form."
-            )
