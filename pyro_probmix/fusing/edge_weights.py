@@ -26,6 +26,7 @@ class Group:
     """Fused sites whose rows lie in one plate: they have the same edges, and the same weights.
 
     Attributes:
+        site: name of the first of them.
         rows: the rows.
         drawn: the weights of the edges, as they were drawn or given.
         weights: the same as each row sees them, see :meth:`Rows.weights`.
@@ -33,6 +34,7 @@ class Group:
         plates: names of the plates over which the weights vary, that of the rows among them.
     """
 
+    site: str
     rows: Rows
     drawn: Tensor
     weights: Tensor
@@ -72,7 +74,7 @@ class EdgeWeights:
         weights = rows.weights(drawn)
         batch = weights.shape if self.num_fused == 2 else weights.shape[:-1]
         plates = {frame.name for frame in msg["cond_indep_stack"] if frame.vectorized and _size(batch, frame.dim) > 1}
-        return Group(rows, drawn, weights, batch, frozenset({rows.plate, *plates}))
+        return Group(msg["name"], rows, drawn, weights, batch, frozenset({rows.plate, *plates}))
 
     @property
     def is_drawing(self) -> bool:

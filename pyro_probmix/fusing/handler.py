@@ -268,7 +268,7 @@ class FuseMessenger(Messenger):
             return
         # A linear pool of responses is a choice between them, so that their labels are not mixed either.
         linearly = self.pool == "linear" and is_fused and group.rows.plate not in self._embedded
-        self.perturbation(msg, str(self.sites), group.plates, group.rows, group.weights, linearly)
+        self.perturbation(msg, group.site, group.plates, group.rows, group.weights, linearly)
         if not is_fused:
             self._mask_partners(msg, group)
         msg["infer"]["_label_weight"] = self.weights.given
