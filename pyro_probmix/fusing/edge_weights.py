@@ -91,7 +91,8 @@ class EdgeWeights:
             shape[frame.dim] = frame.size
             if frame.full_size is not None:  # of a subsampled plate
                 scale = scale * frame.full_size / frame.size
-        msg["fn"] = law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
+        if len(self._frames) < len(msg["cond_indep_stack"]):
+            msg["fn"] = law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
         msg["cond_indep_stack"] = tuple(self._frames)
         msg["scale"], msg["mask"] = scale, None
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from pyro_probmix.fusing.exposure import expose_parameters
 from pyro_probmix.fusing.guides import PriorGuide
-from pyro_probmix.fusing.handler import FuseMessenger, Pool
 from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.messenger import FuseMessenger, Pool
 from pyro_probmix.fusing.perturbation import Labels
-from pyro_probmix.fusing.plates import Batch, plates_of_rows
+from pyro_probmix.fusing.rows import Batch, plates_of_rows
 from pyro_probmix.fusing.sites import checked_names
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.models.orders import shuffled_rows
