@@ -109,7 +109,7 @@ class ProbMix(nn.Module):
     ) -> None:
         super().__init__()
         self.density = density
-        self.at = at if isinstance(at, str | None) else list(at)
+        self.at = at if isinstance(at, str | None) else list(checked_names("at", at))
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
         _check_arguments(num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
@@ -250,7 +250,7 @@ class ProbMix(nn.Module):
 
 
 def _check_arguments(
-    num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: bool, at: str | None
+    num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: bool, at: object
 ) -> None:
     """Raises ValueError for a process that cannot be."""
     if not isinstance(num_fused, int) or num_fused < 2:
