@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from pyro_probmix.fusing.handler import Pool
+from pyro_probmix.fusing.messenger import Pool
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.networks import MLP

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from pyro_probmix.fusing.exposure import expose_parameters
 from pyro_probmix.fusing.guides import PriorGuide
-from pyro_probmix.fusing.handler import FuseMessenger, Pool
 from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.messenger import FuseMessenger, Pool
 from pyro_probmix.fusing.perturbation import Labels
+from pyro_probmix.fusing.rows import Batch, plates_of_rows
+from pyro_probmix.fusing.sites import checked_names
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.models.orders import shuffled_rows
 from pyro_probmix.pooling.simplex import SymmetricDirichlet
@@ -27,6 +29,8 @@ __all__ = ["ProbMix"]
 
 #: Marks the edges for the criteria: all particles share them, so that the network is evaluated once for all.
 _SHARED: Any = {"shared": True}
+#: The plate of a density with replicas, at dim=-2.
+_REPLICAS = "replica"
 
 
 class ProbMix(nn.Module):
@@ -41,17 +45,18 @@ class ProbMix(nn.Module):
     two ends of B/2 edges; each edge counts twice, seen from both ends with a weight of its own.
 
     Args:
-        density: a Pyro model ``density(x, y)`` with a plate of rows at dim=-1, for example a :class:`ConditionalDensity`.
+        density: a Pyro model ``density(x, y)`` with a plate of rows, for example a :class:`ConditionalDensity`.
         at: the site to fuse at, ``"x"`` (mixup), ``"z"`` (at an embedding) or ``"y"`` (at the response) of a
-            :class:`ConditionalDensity`; None fuses nothing, which is maximum likelihood (ERM).
+            :class:`ConditionalDensity`, or several sites, see :func:`~pyro_probmix.fuse`; None fuses nothing, which is
+            maximum likelihood (ERM).
         graph: the graph over the n rows; None is the complete one.
-        alpha: all shapes of the Beta or Dirichlet law of the weights, above 0; with replicas also a tensor [R].
+        alpha: all shapes of the Beta or Dirichlet distribution of the weights, above 0; with replicas also a tensor [R].
         beta: spread of the label kernels, at least 0; with replicas also a tensor [R].
         pool: ``"log-linear"`` or ``"linear"``.
-        kernel, labels: see :func:`~pyro_probmix.fuse`.
+        kernel, labels, weight_plates, keep_labels: see :func:`~pyro_probmix.fuse`. Each replica has weights of its own.
         batch_size: B, rows of a step, even (a multiple of k); None takes all n (and some twice, if n is none).
         num_fused: k, the rows that are fused, at least 2.
-        plate: name of the rows' plate, or names of several; by default the one at dim=-1 of as many rows as a step has.
+        plate: name of the rows' plate, or names of several; by default the one with as many members as a step has rows.
         add_unfused_rows: whether the likelihood of the minibatch's rows themselves, whose densities are not fused and whose
             labels are not perturbed, is added to that of the edges. (A ``kernel`` of your own perturbs these labels too,
             with all weight on each row's own.)
@@ -88,7 +93,7 @@ class ProbMix(nn.Module):
         self,
         density: nn.Module,
         *,
-        at: str | None,
+        at: str | Sequence[str] | None,
         graph: Graph | None = None,
         alpha: float | Tensor = 0.1,
         beta: float | Tensor = 0.0,
@@ -99,10 +104,12 @@ class ProbMix(nn.Module):
         num_fused: int = 2,
         plate: str | Sequence[str] | None = None,
         add_unfused_rows: bool = False,
+        weight_plates: Sequence[str] = (),
+        keep_labels: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.density = density
-        self.at = at
+        self.at = at if isinstance(at, str | None) else list(checked_names("at", at))
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
         _check_arguments(num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
@@ -123,10 +130,11 @@ class ProbMix(nn.Module):
         # A scalar stays a float: the kernels know the Dirac limit by it without looking at a tensor's values.
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
         self._fusion: dict[str, Any] = {
-            "pool": pool, "kernel": kernel, "labels": labels, "num_fused": num_fused, "add_unfused_rows": add_unfused_rows
+            "pool": pool, "kernel": kernel, "labels": labels, "num_fused": num_fused, "add_unfused_rows": add_unfused_rows,
+            "weight_plates": checked_names("weight_plates", weight_plates), "keep_labels": keep_labels,
         }  # fmt: skip
         if at is not None:
-            self._handler()  # refuses options that are not there now, not at the first step
+            self._handler(None)  # refuses options that are not there now, not at the first step
 
     def _per_replica(self, name: str, value: float | Tensor) -> Tensor:
         try:
@@ -172,23 +180,28 @@ class ProbMix(nn.Module):
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
-        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler())
+        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler(parts.shape[-1] * self.num_fused))
 
-    def _handler(self) -> FuseMessenger:
+    def _batch(self, size: int | None) -> Batch:
+        return Batch(self.plates, size, None if self.replicas is None else _REPLICAS)
+
+    def _handler(self, size: int | None) -> FuseMessenger:
         assert self.at is not None
         weight: Any = Beta(self.alpha, self.alpha)
         if self.num_fused > 2:
             weight = SymmetricDirichlet(self.alpha, self.num_fused)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
-        plate = self.plates[0] if len(self.plates) == 1 else None
-        return FuseMessenger(self.at, weight=weight, beta=beta, plate=plate, **self._fusion)
+        options = self._fusion
+        if self.replicas is not None:
+            options = options | {"weight_plates": (_REPLICAS, *options["weight_plates"])}
+        return FuseMessenger(self.at, weight=weight, beta=beta, batch=self._batch(size), **options)
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
         graph = CompleteGraph(n) if self.graph is None else self.graph
         edges = graph.edges(rows, self.num_fused)
         num_edges = num_edges if rows is None else rows.shape[-1] // self.num_fused
         # The density declares the plate of the replicas; a second declaration of it would be a second site of that name.
-        replicas = nullcontext() if self.replicas is None else IndepMessenger("replica", self.replicas, -2)
+        replicas = nullcontext() if self.replicas is None else IndepMessenger(_REPLICAS, self.replicas, -2)
         with replicas, pyro.plate("pairs", num_edges, dim=-1):
             shape = (num_edges,) if self.replicas is None else (self.replicas, num_edges)
             edge: Tensor = pyro.sample("edge", edges.expand(shape), infer=_SHARED)
@@ -198,7 +211,7 @@ class ProbMix(nn.Module):
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
         size = rows.shape[-1]
         # With unfused rows, half of them stand for all n, and the other half once more.
-        with _ScaleRows(n / size * (2 if self.add_unfused_rows else 1), size, self.plates):
+        with _ScaleRows(n / size * (2 if self.add_unfused_rows else 1), self._batch(size)):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
@@ -237,7 +250,7 @@ class ProbMix(nn.Module):
 
 
 def _check_arguments(
-    num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: bool, at: str | None
+    num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: bool, at: object
 ) -> None:
     """Raises ValueError for a process that cannot be."""
     if not isinstance(num_fused, int) or num_fused < 2:
@@ -270,32 +283,30 @@ class _ScaleRows(Messenger):
 
     Args:
         scale: rows of the data set for one of the minibatch.
-        batch_size: rows of the minibatch.
-        plates: names of their plates; none for the one at dim=-1 of that size.
+        batch: the rows of the minibatch and their plates.
     """
 
-    def __init__(self, scale: float, batch_size: int, plates: Sequence[str]) -> None:
+    def __init__(self, scale: float, batch: Batch) -> None:
         super().__init__()
-        self.scale, self.batch_size, self.plates = scale, batch_size, plates
+        self.scale, self.batch = scale, batch
         self._met: set[str] = set()
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
-        missing = sorted(set(self.plates) - self._met)
+        missing = sorted(set(self.batch.plates) - self._met)
         if exc_type is None and missing:
             raise ValueError(
-                f"ProbMix(plate={missing[0]!r}) met no such plate of {self.batch_size} rows, expected one of the density's. "
+                f"ProbMix(plate={missing[0]!r}) met no such plate of {self.batch.size} rows, expected one of the density's. "
                 "Try the name in its `with pyro.plate(name, len(x)):`."
             )
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["infer"].get("_deterministic"):
             return
-        for frame in msg["cond_indep_stack"]:
-            named = frame.name in self.plates if self.plates else frame.dim == -1
-            if not named or frame.size != self.batch_size:
+        for frame in plates_of_rows(msg["cond_indep_stack"], self.batch):
+            if frame.size != self.batch.size:
                 continue
-            if not self.plates and self._met not in (set(), {frame.name}):
+            if not self.batch.plates and self._met not in (set(), {frame.name}):
                 # Another plate may have as many members by chance, and what is in it is not to be scaled.
                 (other,) = self._met
                 raise ValueError(

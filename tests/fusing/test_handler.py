@@ -72,20 +72,6 @@ def test_both_halves_are_edges_of_the_same_law(rows):
     torch.testing.assert_close(fn.mean[:2], fn.mean[2:])
 
 
-def test_weight_is_drawn_in_the_plates_of_the_site(rows):
-    x, y = rows
-
-    def model(x, y):
-        with pyro.plate("replica", 3, dim=-2), pyro.plate("data", 4, dim=-1):
-            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
-
-    trace = poutine.trace(fuse(model, at="y", weight=dist.Beta(0.5, 0.5))).get_trace(x, y)
-    assert trace.nodes["lambda"]["value"].shape == (3, 4)
-    assert [f.name for f in trace.nodes["lambda"]["cond_indep_stack"]] == [
-        f.name for f in trace.nodes["y"]["cond_indep_stack"]
-    ]
-
-
 def test_rows_may_lie_in_another_plate_than_the_last(rows):
     x, y = rows
 
@@ -470,19 +456,6 @@ def test_an_obs_mask_is_refused(rows):
         fuse(model, at="y", weight=WEIGHT)(x, y)
 
 
-def test_a_response_in_fewer_plates_than_the_fused_site_is_refused(rows):
-    x, y = rows
-
-    def model(x, y):
-        with pyro.plate("data", 4, dim=-1):
-            with pyro.plate("time", 5, dim=-2):
-                z = pyro.sample("z", dist.Normal(x, 1.0))
-            pyro.sample("y", dist.Normal(z.mean(0), 1.0), obs=y)
-
-    with pytest.raises(ValueError, match=r"'y' is not in the plate 'time' of the fused site 'z'.*Try"):
-        fuse(model, at="z", weight=WEIGHT)(x, y)
-
-
 def test_predictive_with_the_prior_guide(rows):
     x, _ = rows
 
@@ -627,7 +600,7 @@ def test_a_site_of_the_name_of_the_weight_is_refused_where_one_is_drawn(rows):
         regression(pyro.param("lambda", torch.ones(())) * x, y)
 
     law = dist.Beta(0.5, 0.5)
-    for twice in (model, with_parameter, fuse(regression, at="y", weight=law)):
+    for twice in (model, with_parameter):
         with pytest.raises(ValueError, match=r"site 'lambda' of its own.*Try 'rate'"):
             fuse(twice, at="y", weight=law)(x, y)
     trace = poutine.trace(fuse(model, at="y", weight=0.5)).get_trace(x, y)

@@ -91,7 +91,7 @@ def test_weights_are_drawn_in_the_plates_of_the_site():
             pyro.sample("y", dist.Normal(x, 1.0), obs=y)
 
     alpha = torch.tensor([[0.1], [2.0]], dtype=torch.float64)[..., None].expand(2, 1, 3)
-    trace = poutine.trace(fuse(model, at="y", weight=dist.Dirichlet(alpha), num_fused=3)).get_trace(X, Y)
+    trace = poutine.trace(fuse(model, at="y", weight=dist.Dirichlet(alpha), num_fused=3, plate="data")).get_trace(X, Y)
     weights = trace.nodes["lambda"]["value"]
     assert weights.shape == (2, B, 3)
     parts = Y.reshape(3, -1)
@@ -175,7 +175,9 @@ def test_a_label_is_one_of_the_three_with_its_weight(density, kernel):
         with pyro.plate("draws", 2000, dim=-2), pyro.plate("data", B, dim=-1):
             pyro.sample("y", density(X), obs=y.expand(2000, B))
 
-    trace: Any = poutine.trace(fuse(model, at="y", weight=weights, num_fused=3, kernel=kernel)).get_trace()
+    trace: Any = poutine.trace(
+        fuse(model, at="y", weight=weights, num_fused=3, kernel=kernel, plate="data")
+    ).get_trace()
     values = trace.nodes["y"]["value"]
     parts = y.reshape(3, -1)
     p = (weights[:, None] * parts).sum(0).repeat(3)
@@ -195,7 +197,7 @@ def test_labels_of_a_linear_pool_of_responses_are_chosen_not_mixed(num_fused, be
             pyro.sample("y", dist.Normal(X, 1.0), obs=labels.expand(4000, B))
 
     trace: Any = poutine.trace(
-        fuse(model, at="y", weight=given, num_fused=num_fused, pool="linear", beta=beta)
+        fuse(model, at="y", weight=given, num_fused=num_fused, pool="linear", beta=beta, plate="data")
     ).get_trace()
     values = trace.nodes["y"]["value"]
     edges = torch.tensor([members(b, num_fused) for b in range(B)])

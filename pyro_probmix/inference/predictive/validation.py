@@ -49,7 +49,8 @@ class Validation(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        self.density, self.site, self.response, self.seed = model.density, model.at or "z", response, seed
+        self.density, self.response, self.seed = model.density, response, seed
+        self.site = model.at if isinstance(model.at, str) else "z"  # where draws of an embedding differ
         self.draw = independent(num_samples) if model.replicas is None else same_in_all_replicas(num_samples)
         rows = max(1, _BLOCK // ((model.replicas or 1) * num_samples))
         if isinstance(x, RowStream):

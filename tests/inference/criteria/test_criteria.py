@@ -102,6 +102,8 @@ def test_estimates_match_quadrature(kind, site, K, S):
         response_model if site == "y" else embedding_model,
         at=site,
         weight=dist.Beta(torch.tensor(ALPHA, dtype=torch.float64), ALPHA),
+        plate="data",
+        weight_plates=["replica"],
     )
     torch.manual_seed(5)
     (terms,) = criterion.terms(model, PriorGuide(model), X, Y)

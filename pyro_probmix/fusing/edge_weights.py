@@ -1,0 +1,138 @@
+"""The mixing weights of fused rows: one for each edge, drawn once for all fused sites of a plate."""
+
+from __future__ import annotations
+
+__all__ = ["WEIGHT_SITE", "EdgeWeights", "Group", "check_weight", "same_weight"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from pyro_probmix.fusing.rows import Rows
+from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.simplex import Weight, checked_weight
+
+#: Name of the sample site of the weights; further plates of rows have one that goes on with an underscore and their name.
+WEIGHT_SITE = "lambda"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Fused sites whose rows lie in one plate: they have the same edges, and the same weights.
+
+    Attributes:
+        site: name of the first of them.
+        rows: the rows.
+        drawn: the weights of the edges, as they were drawn or given.
+        weights: the same as each row sees them, see :meth:`Rows.weights`.
+        batch: the batch shape of these.
+        plates: names of the plates over which the weights vary, that of the rows among them.
+    """
+
+    site: str
+    rows: Rows
+    drawn: Tensor
+    weights: Tensor
+    batch: torch.Size
+    plates: frozenset[str]
+
+
+class EdgeWeights:
+    """Draws the weights of the edges at a sample site, or takes them as they were given.
+
+    An edge has one weight (eq. 12): it is drawn in the plate of the rows, and in no other plate of the fused site.
+
+    Args:
+        weight, num_fused: see :func:`~pyro_probmix.fuse`.
+        plates: names of further plates of the fused site for whose members weights are drawn separately.
+    """
+
+    def __init__(self, weight: Weight, num_fused: int, plates: Sequence[str]) -> None:
+        self.given = weight
+        self.weight = checked_weight(weight, num_fused)
+        self.num_fused = num_fused
+        self.plates = frozenset(plates)
+        self.is_random = isinstance(self.weight, Distribution)
+        self._frames: list[Any] | None = None  # of the plates that a weight is being drawn in
+
+    def group(self, msg: Any, rows: Rows, site: str, shared: Tensor | None) -> Group:
+        """The weights of the rows of a fused site.
+
+        Args:
+            msg: the message of the fused site.
+            rows: its rows.
+            site: name of the weights' own site, if they are drawn.
+            shared: weights of these edges that were drawn before.
+        """
+        drawn = self._drawn(msg, rows, site) if shared is None else shared
+        check_weight(msg, rows, drawn.shape if self.num_fused == 2 else drawn.shape[:-1])
+        weights = rows.weights(drawn)
+        batch = weights.shape if self.num_fused == 2 else weights.shape[:-1]
+        plates = {frame.name for frame in msg["cond_indep_stack"] if frame.vectorized and _size(batch, frame.dim) > 1}
+        return Group(msg["name"], rows, drawn, weights, batch, frozenset({rows.plate, *plates}))
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether the weights are being drawn, so that the site that is met is theirs."""
+        return self._frames is not None
+
+    def leave_plates(self, msg: Any) -> None:
+        """Take the weights' site out of the plates inside of the handler that are not theirs, and their masks and scales."""
+        assert self._frames is not None
+        law: Any = self.weight
+        shape = [1] * max((-frame.dim for frame in self._frames), default=0)
+        scale: Any = 1.0
+        for frame in self._frames:
+            shape[frame.dim] = frame.size
+            if frame.full_size is not None:  # of a subsampled plate
+                scale = scale * frame.full_size / frame.size
+        if len(self._frames) < len(msg["cond_indep_stack"]):
+            msg["fn"] = law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
+        msg["cond_indep_stack"] = tuple(self._frames)
+        msg["scale"], msg["mask"] = scale, None
+
+    def _drawn(self, msg: Any, rows: Rows, site: str) -> Tensor:
+        if isinstance(self.weight, Distribution):
+            batch = self.weight.batch_shape
+            check_weight(msg, rows, batch)
+            self._frames = [
+                frame
+                for frame in msg["cond_indep_stack"]
+                if frame.vectorized
+                and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
+            ]
+            try:
+                drawn: Tensor = pyro.sample(site, self.weight, infer={"fused_weight": self.given})  # type: ignore[arg-type]
+            finally:
+                self._frames = None
+            return drawn
+        like = floating_tensor(msg["fn"])
+        if isinstance(self.weight, float | int):  # filled there: a copy from the host would wait for the device
+            return torch.full((), self.weight, dtype=like.dtype, device=like.device)
+        return torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
+
+
+def check_weight(msg: Any, rows: Rows, weight: torch.Size) -> None:
+    """Raises ValueError unless weights of that batch shape broadcast with the batch of a fused site."""
+    batch = msg["fn"].batch_shape
+    try:
+        torch.broadcast_shapes(weight, (rows.size,) + (1,) * (-1 - rows.dim), batch)
+    except RuntimeError:
+        raise ValueError(
+            f"site {msg['name']!r} has the batch {tuple(batch)}, the weight of fuse {tuple(weight)}, expected "
+            "shapes that broadcast. Try a number, or a weight for each replica, [R, 1]."
+        ) from None
+
+
+def same_weight(one: Weight, other: Weight) -> bool:
+    """Whether two weights are one: the same object, or equal numbers."""
+    return one is other or (isinstance(one, float | int) and isinstance(other, float | int) and one == other)
+
+
+def _size(shape: torch.Size, dim: int) -> int:
+    return shape[dim] if -dim <= len(shape) else 1

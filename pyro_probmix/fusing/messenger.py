@@ -1,0 +1,272 @@
+"""The effect handler that pools the densities of rows at sites of a model, and perturbs the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
+from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.perturbation import Labels, Perturbation
+from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
+from pyro_probmix.fusing.sites import (
+    Sites,
+    checked_names,
+    find_event_dim,
+    is_response,
+    point_of,
+    refuse_factor,
+    refuse_without_density,
+)
+from pyro_probmix.pooling import pool_rows
+from pyro_probmix.pooling.simplex import Weight
+
+__all__ = ["FuseMessenger", "Pool"]
+
+Pool = Literal["log-linear", "linear"]
+
+
+class FuseMessenger(Messenger):
+    r"""Replaces the density at each site of ``at`` by its pool with the densities of the row's partners.
+
+    In a batch of :math:`B` rows the partner of row :math:`b` is row :math:`b + B/2 \pmod B`, so the network is evaluated
+    once per row.
+
+    Args:
+        add_unfused_rows: whether the rows of the second half of each part are not fused: each stands for itself, at its own
+            label.
+        batch: what is known of the rows' plate; None for no more than ``plate``.
+        at, weight, num_fused, pool, beta, kernel, labels, plate, weight_plates, keep_labels: see :func:`~pyro_probmix.fuse`.
+    """
+
+    def __init__(
+        self,
+        at: str | Sequence[str],
+        *,
+        weight: Weight,
+        num_fused: int = 2,
+        pool: Pool = "log-linear",
+        beta: float | Tensor = 0.0,
+        kernel: Kernel | None = None,
+        labels: Labels = "sample",
+        plate: str | Sequence[str] | None = None,
+        weight_plates: Sequence[str] = (),
+        keep_labels: Sequence[str] = (),
+        add_unfused_rows: bool = False,
+        batch: Batch | None = None,
+    ) -> None:
+        super().__init__()
+        if pool not in ("log-linear", "linear"):
+            raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
+        self.sites = Sites(at)
+        self.weights = EdgeWeights(weight, num_fused, checked_names("weight_plates", weight_plates))
+        self.num_fused = num_fused
+        self.pool: Pool = pool
+        self.perturbation = Perturbation(beta, kernel, labels)
+        self.batch = Batch(checked_names("plate", plate)) if batch is None else batch
+        self.keep_labels = checked_names("keep_labels", keep_labels)
+        self.add_unfused_rows = add_unfused_rows
+        self._forget()
+
+    def _forget(self) -> None:
+        self._groups: dict[str, Group] = {}  # of fused sites, by the plate of their rows
+        self._embedded: set[str] = set()  # those plates in which a site is fused that is no response
+        self._responses: set[str] = set()  # observed within this handler
+        self._perturbed: set[str] = set()
+        self._outside: list[str] = []  # responses that were observed outside of this handler
+        self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
+        self._seen: list[str] = []
+        self._enumerated: list[dict[str, Any]] = []
+
+    def __enter__(self) -> FuseMessenger:
+        self._forget()
+        super().__enter__()
+        return self
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        super().__exit__(exc_type, exc_value, traceback)
+        missing = self.sites.missing(self._seen)
+        seen, outside = self._seen, None if self._replayed else next(iter(self._outside), None)
+        self._forget()
+        if exc_type is not None:
+            return
+        if missing is not None:
+            raise ValueError(
+                f"fuse(at={missing!r}) met no such sample site; the model has the sites "
+                f"{', '.join(map(repr, seen)) or 'none'}. Try one of these as `at`."
+            )
+        if outside is not None:
+            # A handler outside this one acts after it, when the labels can no longer be perturbed.
+            raise ValueError(
+                f"site {outside!r} was observed outside fuse(at={self.sites}), expected inside, where its labels are "
+                "perturbed. Try fuse(poutine.condition(model, data), ...)."
+            )
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):
+            return
+        if "fused_weight" in msg["infer"]:
+            self._meet_weight(msg)
+            return
+        if msg["name"] == WEIGHT_SITE and self.weights.is_random:
+            self._refuse_name()
+        fused = self._fuse(msg) if self.sites.match(msg["name"]) else None
+        if is_response(msg):
+            self._responses.add(msg["name"])
+            group = self._group_of_response(msg) if fused is None else fused
+            if group is not None:
+                self._perturb_labels(msg, group, is_fused=fused is not None)
+        msg["infer"]["_mask_at_fuse"] = msg["mask"]
+
+    def _pyro_param(self, msg: Any) -> None:
+        if msg["name"] == WEIGHT_SITE and self.weights.is_random:
+            self._refuse_name()
+
+    def _meet_weight(self, msg: Any) -> None:
+        """Put the weights' site into its plates; that of another handler has to be of the same distribution."""
+        if self.weights.is_drawing:
+            self.weights.leave_plates(msg)
+        elif self.weights.is_random and msg["infer"]["fused_weight"] is not self.weights.given:
+            raise ValueError(
+                f"two handlers draw the weight {msg['name']!r} from two distributions, expected one that they share. "
+                "Try fuse(model, at=('y', 'c'), ...), or the same distribution object as the weight of both."
+            )
+
+    def _refuse_name(self) -> None:
+        raise ValueError(
+            "the model has a site 'lambda' of its own, as fuse(weight=...) names the weight it draws, expected another name. "
+            "Try 'rate', or whatever it stands for."
+        )
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):
+            return
+        if "fused_weight" in msg["infer"]:
+            self._replayed |= bool(msg["is_observed"])
+            return
+        name = msg["name"]
+        self._seen.append(name)
+        if msg["infer"].get("_enumerate_dim") is not None or msg["infer"].get("enumerate") == "sequential":
+            self._enumerated.append(msg)
+        if name in self._perturbed:
+            if isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]:
+                raise ValueError(
+                    f"site {name!r} was masked outside fuse(at={self.sites}), where the partners' rows cannot be "
+                    "masked too, expected inside. Try fuse(poutine.mask(model, mask), ...)."
+                )
+        elif self._groups and name not in self._responses and is_response(msg) and name not in self.keep_labels:
+            self._observed_outside(msg)
+
+    def _observed_outside(self, msg: Any) -> None:
+        """Note a response whose labels came too late to be perturbed."""
+        latent_as_given = self.sites.match(msg["name"]) and self._perturbed  # a fused latent, beside a response
+        groups = self._groups if self.sites.match(msg["name"]) else self._embedded
+        if not latent_as_given and any(frame.name in groups for frame in msg["cond_indep_stack"]):
+            self._outside.append(msg["name"])
+
+    def _group_of_response(self, msg: Any) -> Group | None:
+        """Whose edges perturb the labels of a response that is not fused itself: that of the fused latents before it."""
+        if not self._embedded or msg["name"] in self.keep_labels:
+            return None
+        keep = f"keep_labels=[{msg['name']!r}]"
+        refuse_factor(
+            msg, f"after the fused {self.sites}, whose labels fuse cannot perturb", f", or {keep}, if it has no labels"
+        )
+        plates = [frame.name for frame in msg["cond_indep_stack"] if frame.vectorized]
+        found = [self._groups[plate] for plate in plates if plate in self._embedded]
+        if not found:
+            raise ValueError(
+                f"site {msg['name']!r} is observed after the fused {self.sites} and outside of the plate "
+                f"{min(self._embedded)!r} of its rows, where its labels would stay as they are, expected it within. Try "
+                f"`with pyro.plate({min(self._embedded)!r}, ...):` around it, or {keep}, if it does not depend on "
+                f"{self.sites}."
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"site {msg['name']!r} is in the plates {', '.join(repr(g.rows.plate) for g in found)}, in each of which a "
+                "latent is fused, expected one of them, since a label is mixed by one weight. Try fusing one of the latents."
+            )
+        return found[0]
+
+    def _fuse(self, msg: Any) -> Group:
+        name = msg["name"]
+        refuse_without_density(msg, self._seen)
+        rows = find_rows(msg, self.batch, self.num_fused, self.add_unfused_rows)
+        if msg["infer"].get("_deterministic", False):
+            find_event_dim(msg, rows)
+        refuse_enumerated_rows(msg, rows, self._enumerated)
+        group = self._group_of_rows(msg, rows)
+        try:
+            fused = pool_rows(
+                msg["fn"], group.weights, shift=rows.shift, dim=rows.dim, pool=self.pool, num_fused=self.num_fused
+            )
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"site {name!r} cannot be fused: {error}") from error
+        msg["fn"], msg["infer"]["_fused"] = fused, True
+        self._mask_partners(msg, group)
+        if msg["infer"].get("_deterministic", False):
+            msg["value"] = point_of(name, fused)
+        if not is_response(msg):
+            self._embedded.add(rows.plate)
+            if not msg["is_observed"]:
+                msg["infer"]["embedding"] = True  # the criteria draw several of these for one weight
+        return group
+
+    def _group_of_rows(self, msg: Any, rows: Rows) -> Group:
+        """The edges and weights of a fused site: those of its plate, which are drawn at the first fused site in it."""
+        group = self._groups.get(rows.plate)
+        if group is None:
+            sharing: list[Any] = [handler for handler in _PYRO_STACK if self._shares_weights(handler)]
+            drawn = [handler._groups for handler in sharing if handler._groups]  # by this one too
+            site = f"{WEIGHT_SITE}_{rows.plate}" if drawn else WEIGHT_SITE
+            shared = next((own[rows.plate] for own in drawn if rows.plate in own), None)
+            group = self.weights.group(msg, rows, site, None if shared is None else shared.drawn)
+            self._groups[rows.plate] = group
+        missing = group.plates - {frame.name for frame in msg["cond_indep_stack"]}
+        if missing:
+            raise ValueError(
+                f"site {msg['name']!r} is not in the plate {min(missing)!r}, over whose members the weight of the fused "
+                f"{self.sites} varies, expected it in all plates of the weight. Try a weight that is the same for all."
+            )
+        check_weight(msg, group.rows, group.batch)
+        return group
+
+    def _shares_weights(self, handler: Any) -> bool:
+        """Whether a handler of the stack, this one or one around it or within it, draws its weights at the same sites."""
+        if handler is self:
+            return True
+        nested = isinstance(handler, FuseMessenger) and self.weights.is_random
+        return nested and handler.weights.given is self.weights.given and handler.num_fused == self.num_fused
+
+    def _mask_partners(self, msg: Any, group: Group) -> None:
+        """A row counts where it and all its partners of any weight are unmasked."""
+        if isinstance(msg["mask"], Tensor):
+            mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
+            no_weight = [group.weights == 1] if self.num_fused == 2 else (group.weights == 0).unbind(-1)[1:]
+            for partner, absent in zip(group.rows.partners(mask), no_weight, strict=True):
+                mask = mask & (partner | absent)
+            msg["mask"] = mask
+
+    def _perturb_labels(self, msg: Any, group: Group, is_fused: bool) -> None:
+        given = msg["infer"].get("_label_weight")
+        if given is not None and not same_weight(given, self.weights.given):
+            raise ValueError(
+                f"the labels of site {msg['name']!r} are perturbed by two handlers of two weights, expected one weight for a "
+                "label. Try fuse(model, at=('z', 'y'), ...), or the same weight in both."
+            )
+        self._perturbed.add(msg["name"])
+        if given is not None:
+            return
+        # A linear pool of responses is a choice between them, so that their labels are not mixed either.
+        linearly = self.pool == "linear" and is_fused and group.rows.plate not in self._embedded
+        self.perturbation(msg, group.site, group.plates, group.rows, group.weights, linearly)
+        if not is_fused:
+            self._mask_partners(msg, group)
+        msg["infer"]["_label_weight"] = self.weights.given

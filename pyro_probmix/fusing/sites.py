@@ -1,0 +1,152 @@
+"""Which sites are fused, which are responses, and which have no density that could be fused."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Sites",
+    "checked_names",
+    "find_event_dim",
+    "is_response",
+    "point_of",
+    "refuse_factor",
+    "refuse_without_density",
+]
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from torch import Tensor
+
+from pyro_probmix.fusing.rows import Rows
+
+
+class Sites:
+    """Names of sites to fuse at; ``*`` in a name stands for any text, as in ``"y_*"``."""
+
+    def __init__(self, at: str | Sequence[str]) -> None:
+        self.names = checked_names("at", at)
+        if not self.names:
+            raise ValueError(f"fuse got at={at!r}, expected the name of a site, or several. Try at='y'.")
+        self._patterns = {
+            name: re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL)
+            for name in self.names
+            if "*" in name
+        }
+
+    def match(self, site: str) -> bool:
+        """Whether a site is one of them."""
+        return site in self.names or any(pattern.fullmatch(site) for pattern in self._patterns.values())
+
+    def missing(self, seen: Sequence[str]) -> str | None:
+        """The first of the names that none of the sites has, if there is one."""
+        for name in self.names:
+            pattern = self._patterns.get(name)
+            if name not in seen and not (pattern and any(pattern.fullmatch(site) for site in seen)):
+                return name
+        return None
+
+    def __str__(self) -> str:
+        return repr(self.names[0] if len(self.names) == 1 else self.names)
+
+
+def checked_names(argument: str, names: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names as a tuple; None gives none.
+
+    Raises:
+        ValueError: if they are not texts.
+    """
+    given = (names,) if isinstance(names, str) else names
+    if not isinstance(given, Sequence | None) or not all(isinstance(name, str) for name in given or ()):
+        raise ValueError(f"fuse got {argument}={names!r}, expected a name, or several. Try {argument}='data'.")
+    return tuple(given or ())
+
+
+def is_response(msg: Any) -> bool:
+    """Whether a site is an observed one with a density of its own; its value is then a label."""
+    return bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and not _is_reparameterised(msg)
+
+
+def _is_reparameterised(msg: Any) -> bool:
+    """Whether a reparameterizer has put a point, observed and without a density, in the place of the site's density."""
+    fn = msg["fn"]
+    while isinstance(fn, ExpandedDistribution):
+        fn = fn.base_dist
+    return isinstance(fn, MaskedDistribution) and fn._mask is False and isinstance(fn.base_dist, dist.Delta)
+
+
+def refuse_without_density(msg: Any, seen: Sequence[str]) -> None:
+    """Raises ValueError for a site that is fused already, or has no one density: half observed, reparameterised, a factor."""
+    site = msg["name"]
+    if msg["infer"].get("_fused", False):
+        raise ValueError(f"site {site!r} is fused by two handlers, expected one. Try fuse(..., num_fused=3).")
+    if f"{site}_observed" in seen:
+        raise ValueError(
+            f"site {site!r} has an obs_mask, under which Pyro makes two sites of it, expected one density. "
+            "Try poutine.mask around the site, with any value in the place of the missing ones."
+        )
+    if bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and _is_reparameterised(msg):
+        raise ValueError(
+            f"site {site!r} is an observed point without a density, as reparameterised inside of fuse, expected the "
+            "density. Try poutine.reparam(fuse(model, ...), config), or pyro.deterministic for a point."
+        )
+    refuse_factor(msg, "a number for each row and no density, which could be pooled with that of another row")
+
+
+def refuse_factor(msg: Any, reason: str, advice: str = "") -> None:
+    """Raises ValueError for a site of ``pyro.factor``."""
+    fn = msg["fn"]
+    while isinstance(fn, ExpandedDistribution | MaskedDistribution):
+        fn = fn.base_dist
+    if isinstance(fn, dist.Unit):
+        raise ValueError(
+            f"site {msg['name']!r} is a factor, {reason}, expected a sample site with a distribution. "
+            f"Try pyro.sample({msg['name']!r}, distribution, obs=y){advice}."
+        )
+
+
+def find_event_dim(msg: Any, rows: Rows) -> None:
+    """Give a deterministic site that was made without ``event_dim`` the one that its plates tell, in place.
+
+    Raises:
+        ValueError: if none or several would fit.
+    """
+    value: Tensor = msg["value"]
+    if msg["fn"].event_dim < value.dim():
+        return
+    # Made without it, all dimensions are one event, and the plates have expanded that.
+    frames = [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
+
+    def fits(event_dim: int) -> bool:
+        sizes = {frame.name: _size(value, frame.dim - event_dim) for frame in frames}
+        return sizes[rows.plate] == rows.size and all(sizes[frame.name] in (1, frame.size) for frame in frames)
+
+    found = [event_dim for event_dim in range(value.dim()) if fits(event_dim)]
+    if len(found) != 1:
+        plates = ", ".join(f"{frame.name!r} of {frame.size} at dim={frame.dim}" for frame in frames)
+        likely = max(value.dim() + min(frame.dim for frame in frames), 0)
+        raise ValueError(
+            f"site {msg['name']!r} is a point of shape {tuple(value.shape)} without event_dim, which Pyro takes for one "
+            f"event, expected it said which of its dimensions are those of the plates ({plates}). "
+            f"Try pyro.deterministic({msg['name']!r}, value, event_dim={likely})."
+        )
+    msg["fn"] = dist.Delta(value, event_dim=found[0]).mask(False)
+
+
+def _size(value: Tensor, dim: int) -> int:
+    return value.shape[dim] if -dim <= value.dim() else 1
+
+
+def point_of(site: str, fused: Any) -> Tensor:
+    """The point that carries the whole mass of a (masked) Delta."""
+    while not isinstance(fused, dist.Delta):
+        if not hasattr(fused, "base_dist"):
+            raise ValueError(
+                f"site {site!r} is deterministic, and the {type(fused).__name__} of two points is no point, expected the "
+                "log-linear pool there. Try pool='log-linear'."
+            )
+        fused = fused.base_dist
+    point: Tensor = fused.v
+    return point

@@ -1,0 +1,184 @@
+"""An edge has one weight, whatever plates its rows have inside, unless a weight for each of their members is asked for."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import ClippedAdam
+from torch import Tensor, nn
+
+from pyro_probmix import PriorGuide, ProbMix, fuse
+from tests.fusing.brute_force import halves, own_weight, pooled_log_prob, run_twice
+
+B, H, W = 4, 3, 2
+LAW = dist.Beta(torch.tensor(0.7, dtype=torch.float64), 0.7)
+
+
+@pytest.fixture
+def images() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(B, H, W, dtype=torch.float64), torch.randn(B, H, W, dtype=torch.float64)
+
+
+def pixels(x: Tensor, y: Tensor | None = None, order: tuple[str, ...] = ("rows", "height", "width")) -> None:
+    """Rows of images: the plates entered in an order."""
+    sizes = {"rows": (B, -3), "height": (H, -2), "width": (W, -1)}
+    one, two, three = (pyro.plate(name, *sizes[name][:1], dim=sizes[name][1]) for name in order)
+    with one, two, three:
+        pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+
+def words(x: Tensor, y: Tensor | None = None) -> None:
+    """As in latent Dirichlet allocation: documents at dim=-1, the words within at dim=-2."""
+    with pyro.plate("rows", B), pyro.plate("words", H * W):
+        pyro.sample("y", dist.Normal(x.reshape(B, -1).T, 1.0), obs=None if y is None else y.reshape(B, -1).T)
+
+
+def times(x: Tensor, y: Tensor | None = None) -> None:
+    """Time outside of the rows."""
+    with pyro.plate("time", H * W, dim=-2), pyro.plate("rows", B, dim=-1):
+        pyro.sample("y", dist.Normal(x.reshape(B, -1).T, 1.0), obs=None if y is None else y.reshape(B, -1).T)
+
+
+PARTS = {
+    "pixels": (pixels, -3),
+    "pixels outside": (lambda x, y=None: pixels(x, y, ("width", "rows", "height")), -3),
+    "words": (words, -1),
+    "times": (times, -1),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_parts_of_a_row_share_its_weight(name, images):
+    model, dim = PARTS[name]
+    trace = poutine.trace(fuse(model, at="y", weight=LAW, plate="rows")).get_trace(*images)
+    trace.compute_log_prob()
+    drawn: Any = trace.nodes["lambda"]
+    assert drawn["value"].numel() == drawn["log_prob"].numel() == B
+    assert [frame.name for frame in drawn["cond_indep_stack"]] == ["rows"]
+    weight = drawn["value"].flatten()
+    own = torch.cat([weight[: B // 2], 1 - weight[B // 2 :]]).reshape(-1, *(1,) * (-1 - dim))
+    p, q = run_twice(model, "y", images)
+    value: Any = trace.nodes["y"]["value"]
+    torch.testing.assert_close(trace.nodes["y"]["log_prob"], pooled_log_prob(p, q, own, value))
+    own = own.reshape(B, 1, 1)
+    mixed = own * images[1] + (1 - own) * halves(images[1])
+    torch.testing.assert_close(value.reshape(-1).sort().values, mixed.reshape(-1).sort().values)
+
+
+def test_more_than_two_rows_share_weights_too(images):
+    x, y = (values[:3] for values in images)
+
+    def model():
+        with pyro.plate("rows", 3, dim=-3), pyro.plate("height", H, dim=-2), pyro.plate("width", W, dim=-1):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    law = dist.Dirichlet(torch.ones(3, dtype=torch.float64))
+    trace = poutine.trace(fuse(model, at="y", weight=law, num_fused=3, plate="rows")).get_trace()
+    drawn: Any = trace.nodes["lambda"]["value"]
+    assert drawn.shape == (3, 1, 1, 3)
+    value: Any = trace.nodes["y"]["value"]
+    # The first row sees the weights as drawn; its partners follow it.
+    torch.testing.assert_close(value[0], (drawn[0, 0, 0, :, None, None] * y).sum(0))
+
+
+def test_a_weight_for_each_member_of_a_plate_on_request(images):
+    fused = fuse(pixels, at="y", weight=LAW, plate="rows", weight_plates=["width"])
+    drawn: Any = poutine.trace(fused).get_trace(*images).nodes["lambda"]
+    assert drawn["value"].shape == (B, 1, W) and len(drawn["value"].unique()) == B * W
+    assert {frame.name for frame in drawn["cond_indep_stack"]} == {"rows", "width"}
+    everywhere = fuse(pixels, at="y", weight=LAW, plate="rows", weight_plates=["height", "width"])
+    assert len(poutine.trace(everywhere).get_trace(*images).nodes["lambda"]["value"].unique()) == B * H * W
+    with pytest.raises(ValueError, match=r"fuse got weight_plates=3, expected a name"):
+        fuse(pixels, at="y", weight=LAW, weight_plates=3)  # type: ignore[arg-type] # the mistake
+
+
+def test_a_distribution_with_a_batch_of_its_own_has_weights_for_it(images):
+    """A shape for each of three heights: their weights differ."""
+    law = dist.Beta(torch.tensor([[0.5], [1.0], [50.0]], dtype=torch.float64), 1.0)
+    trace = poutine.trace(fuse(pixels, at="y", weight=law, plate="rows")).get_trace(*images)
+    assert trace.nodes["lambda"]["value"].shape == (B, H, 1)
+
+
+def test_each_replica_of_the_process_has_weights_of_its_own():
+    class Flat(nn.Module):
+        replicas = B  # as many as rows
+
+        def forward(self, x, y=None):
+            with pyro.plate("replica", B, dim=-2), pyro.plate("rows", x.shape[-2], dim=-1):
+                pyro.sample("y", dist.Normal(x[..., 0], 1.0), obs=y)
+
+    trace = poutine.trace(ProbMix(Flat(), at="y", batch_size=B)).get_trace(torch.randn(8, 1), torch.randn(8))
+    weights: Any = trace.nodes["lambda"]["value"]
+    assert weights.shape == (B, B) and len(weights.unique()) == B * B
+    assert trace.nodes["y"]["scale"] == 8 / B
+
+
+def test_masks_and_scales_inside_leave_the_weight_alone(images):
+    """A subsampled plate of pixels, a mask and a tempered likelihood: the prior of the weight is that of one edge."""
+    x, y = images
+    mask: Any = torch.rand(B, H, 2) < 0.5
+
+    def model():
+        rows = pyro.plate("rows", 8, subsample_size=B, dim=-3)
+        height, width = pyro.plate("height", H, dim=-2), pyro.plate("width", 10, subsample_size=W, dim=-1)
+        with rows, height, width, poutine.mask(mask=mask), poutine.scale(scale=0.1):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    trace = poutine.trace(fuse(model, at="y", weight=LAW, plate="rows")).get_trace()
+    trace.compute_log_prob()
+    drawn: Any = trace.nodes["lambda"]
+    assert drawn["scale"] == 2 and drawn["mask"] is None
+    torch.testing.assert_close(drawn["log_prob_sum"], 2 * LAW.log_prob(drawn["value"]).sum())
+    kept = mask & halves(mask)
+    log_prob: Any = trace.nodes["y"]["log_prob"]
+    assert torch.equal(log_prob != 0, kept)
+    assert trace.nodes["y"]["scale"] == pytest.approx(0.1 * 2 * 5)
+
+
+def test_a_response_outside_of_the_time_of_a_fused_latent_is_mixed_by_the_weight_of_its_row(images):
+    x, y = images[0].reshape(B, -1).T, images[1][:, 0, 0]
+
+    def model(x, y):
+        with pyro.plate("rows", B, dim=-1):
+            with pyro.plate("time", H * W, dim=-2):
+                z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z.mean(-2), 1.0), obs=y)
+
+    trace = poutine.trace(fuse(model, at="z", weight=0.3, plate="rows")).get_trace(x, y)
+    own = own_weight(0.3, B)
+    torch.testing.assert_close(trace.nodes["z"]["fn"].loc, own * x + (1 - own) * halves(x, 1))
+    torch.testing.assert_close(trace.nodes["y"]["value"], own * y + (1 - own) * halves(y))
+    with pytest.raises(ValueError, match=r"'y' is not in the plate 'time' of the fused site 'z'.*Try"):
+        fuse(model, at="z", weight=LAW, plate="rows", weight_plates=["time"])(x, y)
+
+
+def test_time_steps_in_a_loop_have_their_own_sites_and_one_of_them_is_fused(images):
+    """A sequential plate inside of the rows is no dimension: the weight is in the plate of the rows alone."""
+    x, y = images[0][:, 0, 0], images[1][:, 0, 0]
+
+    def model():
+        with pyro.plate("rows", B):
+            for t in pyro.plate("time", 2):
+                pyro.sample(f"y_{t}", dist.Normal(x + t, 1.0), obs=y)
+
+    drawn: Any = poutine.trace(fuse(model, at="y_1", weight=LAW)).get_trace().nodes["lambda"]
+    assert [frame.name for frame in drawn["cond_indep_stack"]] == ["rows"]
+
+
+@pytest.mark.parametrize("particles", [1, 4])
+def test_svi_steps_with_one_weight_for_an_edge(particles, images):
+    def model(x, y):
+        slope = pyro.param("slope", lambda: torch.zeros((), dtype=torch.float64))
+        pixels(slope * x, y)
+
+    fused = fuse(model, at="y", weight=LAW, plate="rows")
+    elbo = Trace_ELBO(particles, max_plate_nesting=3, vectorize_particles=particles > 1)
+    svi = SVI(fused, PriorGuide(fused), ClippedAdam({"lr": 0.01}), elbo)
+    losses = [svi.step(images[0], images[0]) for _ in range(60)]
+    assert sum(losses[-20:]) < sum(losses[:20])
+    pyro.clear_param_store()
