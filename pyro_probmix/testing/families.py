@@ -83,6 +83,9 @@ def _round_trip(s: Pooled) -> None:
         s.close(again, p.log_prob(value), "a log density", "that of the distribution")
 
 
+FAMILY.all |= {name: POOL.all[name] for name in ("shape", "normalisation")}
+
+
 @FAMILY.add(
     "product of powers", "the pool is p to the power of its weight, times q to that of the other, over a constant"
 )
@@ -117,7 +120,7 @@ def log_powers(members: Members, weights: Sequence[Tensor], pooled: Sequence[Any
     return values if members.grid is None else values - members.grid.log_total(at(members.grid.points))
 
 
-FAMILY.all |= {name: invariant for name, invariant in POOL.all.items()}
+FAMILY.all |= POOL.all  # the two that are there already keep their place
 
 
 @FAMILY.add("rows", "the rows of a batch can be exchanged, and pooled with those they are exchanged with")

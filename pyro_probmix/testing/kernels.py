@@ -100,7 +100,9 @@ def check_kernel(
         raise ValueError("check_kernel needs at least four labels that differ. Try torch.tensor([0.5, 1.0, 2.0, 4.0]).")
     own = kernel if isinstance(kernel, Kernel) else kernel(betas[0])
     if not isinstance(own, Kernel):
-        raise TypeError(f"check_kernel got a {name_of(own)}, expected a Kernel. Try check_kernel(MyKernel, y).")
+        raise TypeError(
+            f"check_kernel got something that makes a {name_of(own)}, expected a Kernel. Try check_kernel(MyKernel, y)."
+        )
     make = None if isinstance(kernel, Kernel) else kernel
     labels = y.double() if y.is_floating_point() else y
     KERNEL.hold(name_of(own), Labelled(make, own, betas[1], labels, labels.roll(1, 0), support), skip)
@@ -208,6 +210,9 @@ def _several(s: Labelled) -> None:
     third, w = s.y.roll(2, 0), s.weight
     three = s.pooled(s.y, [s.partner, third], torch.stack([w, 1 - w, torch.zeros_like(w)], -1))
     _same(s, three, s.pooled(s.y, s.partner, w), "the two labels of positive weight")
+    weights = torch.stack([w / 2, (1 - w) / 4 + w / 4, (1 - w) * 3 / 4 + w / 4], -1)
+    turned = s.pooled(s.y, [third, s.partner], weights[..., [0, 2, 1]])
+    _same(s, s.pooled(s.y, [s.partner, third], weights), turned, "the partners in another order")
     equal = s.pooled(s.y, [s.y, s.y], torch.stack([w, (1 - w) / 2, (1 - w) / 2], -1))
     _same(s, equal, s.pooled(s.y, s.y, torch.ones_like(w)), "the kernel around the label")
 

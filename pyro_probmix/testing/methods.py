@@ -90,8 +90,8 @@ METHOD: Invariants[Trained] = Invariants("method")
 def check_method(method: Method | str, *, skip: Collection[str] = ()) -> None:
     """Check a method, an entry of ``METHODS`` or one to be.
 
-    It looks at: ``"parts"`` (all that it names is there, and fits together), ``"training"``, ``"replicas"`` (which never
-    touch), ``"seed"``, ``"checkpoint"`` (an interrupted fit goes on to the same weights), ``"prediction"``, ``"saving"``
+    It looks at: ``"parts"`` (all that it names is there, and fits together), ``"training"``, ``"seed"``, ``"replicas"``
+    (which never touch), ``"checkpoint"`` (an interrupted fit goes on to the same weights), ``"prediction"``, ``"saving"``
     (as an estimator) and ``"classes"``, on a few rows.
 
     Args:
@@ -152,6 +152,21 @@ def _training(s: Trained) -> None:
         demand(not torch.equal(p, before[name]), f"{name} as it was before training", "another value")
 
 
+def _same_weights(one: Any, other: Any, when: str) -> None:
+    for name, value in one.state_dict().items():
+        demand(torch.equal(value, other.state_dict()[name]), f"another {name} {when}", "the same, bit for bit")
+
+
+@METHOD.add("seed", "training follows from its seed: the same one gives the same weights")
+def _seed(s: Trained) -> None:
+    y, densities = s.responses(), list[Any]()
+    for state in (1, 2):
+        torch.default_generator.manual_seed(state)  # which a fit does not use
+        densities.append(s.density())
+        s.fit(densities[-1], y, seed=5)
+    _same_weights(densities[0], densities[1], "from the same seed")
+
+
 @METHOD.add("replicas", "a replica that is at NaN leaves the training of the others as it is")
 def _replicas(s: Trained) -> None:
     y = s.responses()
@@ -171,21 +186,6 @@ def _replicas(s: Trained) -> None:
     for name, value in weights.items():
         if value.dim() and len(value) == REPLICAS:
             demand_close(own[name][0], value[0], f"{name} beside a replica at NaN", "that without", 1e-6, 1e-6)
-
-
-def _same_weights(one: Any, other: Any, when: str) -> None:
-    for name, value in one.state_dict().items():
-        demand(torch.equal(value, other.state_dict()[name]), f"another {name} {when}", "the same, bit for bit")
-
-
-@METHOD.add("seed", "training follows from its seed: the same one gives the same weights")
-def _seed(s: Trained) -> None:
-    y, densities = s.responses(), list[Any]()
-    for state in (1, 2):
-        torch.default_generator.manual_seed(state)  # which a fit does not use
-        densities.append(s.density())
-        s.fit(densities[-1], y, seed=5)
-    _same_weights(densities[0], densities[1], "from the same seed")
 
 
 @METHOD.add("checkpoint", "a fit that was interrupted goes on from its checkpoint to the same weights")
