@@ -13,12 +13,15 @@ from torch import Tensor
 
 from pyro_probmix.graphs import Graph
 from pyro_probmix.testing.devices import each_device
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, demand_frequencies, name_of, refuse
+from pyro_probmix.testing.frequencies import demand_frequencies
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
 
 GRAPH: Invariants[Graph] = Invariants("graph")
 _DRAWS = 20_000
 _PAIRS = 1_000_000  # of anchors and rows, at most, that are scored
 _OUTCOMES = 50  # rows are counted in so many groups
+_FEW = 7  # and pairs of rows in the square of so many
+_MOST_ROWS = 10_000_000  # all of which are looked at
 
 
 def check_graph(graph: Graph, *, skip: Collection[str] = ()) -> None:
@@ -29,12 +32,13 @@ def check_graph(graph: Graph, *, skip: Collection[str] = ()) -> None:
     these probabilities), ``"replicas"``, ``"expansion"``, ``"seed"`` and ``"device"``.
 
     Args:
-        graph: of some rows; every pair is looked at for up to 1000 rows, and some anchors with all rows for more.
+        graph: of some rows; every pair is looked at of up to 1000 rows, and some anchors with all rows of more.
         skip: names of invariants that are left out.
 
     Raises:
         BrokenInvariant: an ``AssertionError`` that names the invariant, what was found and what was expected.
         TypeError: if it is no graph.
+        ValueError: if it has more than ten million rows.
 
     Example:
         >>> import torch
@@ -44,6 +48,10 @@ def check_graph(graph: Graph, *, skip: Collection[str] = ()) -> None:
     """
     if not isinstance(graph, Graph):
         raise TypeError(f"check_graph got {graph!r}, expected a Graph. Try check_graph(MyGraph(...)), of some rows.")
+    if graph.num_nodes > _MOST_ROWS:
+        raise ValueError(
+            f"check_graph got a graph of {graph.num_nodes} rows, expected at most {_MOST_ROWS}. Try one of fewer rows."
+        )
     GRAPH.hold(name_of(graph), graph, skip)
 
 
@@ -98,7 +106,7 @@ def _normalisation(graph: Graph) -> None:
         "a probability of NaN",
         "numbers, with a log probability of -inf where there is no edge",
     )
-    total = probs.double().sum(0).reshape(-1, len(anchors))[:, :]
+    total = probs.double().sum(0).reshape(-1, len(anchors))
     wrong = ((total - 1).abs() > 1e-4).any(0).nonzero()
     if len(wrong):
         k = int(wrong[0])
@@ -140,19 +148,22 @@ def _draws(graph: Graph) -> None:
     drawn = graph.anchors((_DRAWS,))
     demand_frequencies(_grouped(drawn, n), _groups(probs), partial(_outcome, n, " as anchor"))
     for anchor in some[:: -(-len(some) // 6)].tolist():
-        anchors = torch.full((*replicas, _DRAWS), anchor, device=graph.device)
-        partners = graph.partners(anchors).reshape(-1, _DRAWS)
-        given = _conditional(graph, anchors[..., :1]).reshape(n, -1)
-        for replica, own in enumerate(partners):
-            of = f"{_of(replica) if replicas else ''} as partner of row {anchor}"
-            none = own[given[own, replica] == 0]
+        anchors = torch.full((2, *replicas, _DRAWS // 2), anchor, device=graph.device)
+        partners = graph.partners(anchors).reshape(2, -1, _DRAWS // 2)
+        given = _conditional(graph, anchors[0, ..., :1]).reshape(n, -1)
+        for replica in range(partners.shape[1]):
+            own, probs = partners[:, replica], given[:, replica]
+            of = f"{f' (of replica {replica})' if replicas else ''} as partner of row {anchor}"
+            none = own[probs[own] == 0]
             if len(none):
                 refuse(f"row {int(none[0])}{of} drawn", "none, since its probability is 0")
-            demand_frequencies(_grouped(own, n), _groups(given[:, replica]), partial(_outcome, n, of))
-
-
-def _of(replica: int) -> str:
-    return f" (of replica {replica})"
+            demand_frequencies(_grouped(own.flatten(), n), _groups(probs), partial(_outcome, n, of))
+            # Two draws of one call, side by side or of two draws to the left, have nothing to do with each other.
+            few = _groups(probs, _FEW)
+            for one, other in ((own[:, ::2], own[:, 1::2]), (own[0], own[1])):
+                pairs = (one % len(few) * len(few) + other % len(few)).flatten()
+                counts = torch.bincount(pairs, minlength=len(few) ** 2).double().cpu()
+                demand_frequencies(counts, torch.outer(few, few).flatten(), partial(_pair, of))
 
 
 def _grouped(rows: Tensor, n: int) -> Tensor:
@@ -160,10 +171,15 @@ def _grouped(rows: Tensor, n: int) -> Tensor:
     return torch.bincount(rows % min(n, _OUTCOMES), minlength=min(n, _OUTCOMES)).double().cpu()
 
 
-def _groups(probs: Tensor) -> Tensor:
+def _groups(probs: Tensor, most: int = _OUTCOMES) -> Tensor:
+    """Probabilities of these groups."""
     n = len(probs)
-    group = torch.arange(n, device=probs.device) % min(n, _OUTCOMES)
-    return torch.zeros(min(n, _OUTCOMES), dtype=torch.float64).index_add(0, group.cpu(), probs.double().cpu())
+    group = torch.arange(n) % min(n, most)
+    return torch.zeros(min(n, most), dtype=torch.float64).index_add(0, group, probs.double().cpu())
+
+
+def _pair(of: str, k: int) -> str:
+    return f"rows that are {k // _FEW} and {k % _FEW} modulo {_FEW}, one after the other{of},"
 
 
 def _outcome(n: int, what: str, k: int) -> str:

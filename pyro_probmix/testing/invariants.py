@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BrokenInvariant", "Invariants", "demand", "demand_close", "demand_frequencies", "name_of", "refuse"]
+__all__ = ["BrokenInvariant", "Invariants", "demand", "demand_close", "name_of", "refuse"]
 
 from collections.abc import Callable, Collection
 from typing import Any, Generic, NoReturn, TypeVar
@@ -116,22 +116,6 @@ def demand_close(actual: Tensor, expected: Tensor, what: str, of: str, rtol: flo
         place = tuple((~close).nonzero()[0].tolist())
         where = f" at index {list(place)}" if place else ""
         refuse(f"{what} of {actual[place].item():.6g}{where}", f"{of}, {expected[place].item():.6g}")
-
-
-def demand_frequencies(counts: Tensor, probs: Tensor, what: Callable[[int], str]) -> None:
-    """Demand that counts are those of independent draws, within six standard errors and three draws.
-
-    Args:
-        counts: how often each outcome came, ``[m]``.
-        probs: its probability, ``[m]``.
-        what: from the index of an outcome to its name, for the message.
-    """
-    n = int(counts.sum())
-    allowed = 6 * (n * probs * (1 - probs)).clamp(min=0).sqrt() + 3 * (probs > 0)
-    wrong = ((counts - n * probs).abs() > allowed + 1e-6 * n * probs).nonzero()
-    if len(wrong):
-        k = int(wrong[0])
-        refuse(f"{what(k)} in {int(counts[k])} of {n} draws", f"{n * float(probs[k]):.1f}, from its probability")
 
 
 def name_of(thing: Any) -> str:

@@ -5,51 +5,32 @@ from __future__ import annotations
 __all__ = ["check_likelihood"]
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor, nn
 
 from pyro_probmix.inference import predict
 from pyro_probmix.inference.training import fit
-from pyro_probmix.models import METHODS, ProbMix, build_density, initialise
+from pyro_probmix.models import ProbMix, initialise
 from pyro_probmix.pooling import pool_rows
 from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.grids import total_mass
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
-
-#: From (in_features, num_outputs, replicas) to a head: a class, or a function.
-MakeHead = Callable[[int, int, int | None], nn.Module]
-WIDTH, ROWS, REPLICAS = 4, 6, 3
-
-
-@dataclass(frozen=True)
-class Head:
-    """A likelihood and the number of its outputs.
-
-    Attributes:
-        make: from (in_features, num_outputs, replicas) to a module.
-        num_outputs: d_y, or the number of classes.
-    """
-
-    make: MakeHead
-    num_outputs: int
-
-    def build(self, replicas: int | None = REPLICAS, seed: int = 0) -> nn.Module:
-        """Return a head in float64, its weights drawn from seeds."""
-        torch.default_generator.manual_seed(seed)
-        head = self.make(WIDTH, self.num_outputs, replicas)
-        initialise(head, range(seed, seed + (replicas or 1)))
-        return head.double()
-
-    def draw(self, p: Any) -> Tensor:
-        """Return responses that the density may have."""
-        return torch.as_tensor(p.sample()).detach()
-
+from pyro_probmix.testing.heads import (
+    REPLICAS,
+    ROWS,
+    WIDTH,
+    Head,
+    MakeHead,
+    data_for,
+    density_with,
+    features_of,
+    first_not_finite,
+    gradients_of,
+)
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of
 
 LIKELIHOOD: Invariants[Head] = Invariants("likelihood")
 
@@ -78,10 +59,6 @@ def check_likelihood(likelihood: MakeHead, *, num_outputs: int = 2, skip: Collec
     LIKELIHOOD.hold(name_of(likelihood), Head(likelihood, num_outputs), skip)
 
 
-def _features(*batch: int) -> Tensor:
-    return torch.randn((*batch, WIDTH), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
 @LIKELIHOOD.add(
     "shape", "a head makes a Pyro distribution over rows, with replicas over [R, B], whatever draws are to the left"
 )
@@ -91,7 +68,7 @@ def _shape(s: Head) -> None:
     cases += [((r, b), r, (r, b)), ((b,), r, (r, b)), ((5, r, b), r, (5, r, b))]  # type: ignore[list-item] # r is an int
     events = set()
     for given, replicas, wanted in cases:
-        p: Any = s.build(replicas)(_features(*given))
+        p: Any = s.build(replicas)(features_of(*given))
         demand(isinstance(p, TorchDistributionMixin), f"a {type(p).__name__}", "a distribution of pyro.distributions")
         of = f"from features of shape {[*given, WIDTH]} with replicas={replicas}"
         demand(tuple(p.batch_shape) == wanted, f"batch shape {tuple(p.batch_shape)} {of}", f"{wanted}")
@@ -110,7 +87,7 @@ def _shape(s: Head) -> None:
 def _normalisation(s: Head) -> None:
     with torch.no_grad():
         # Near zero, where a Beta's or Gamma's density has no more mass at the ends than numbers can tell.
-        p = s.build()(0.3 * _features(REPLICAS, ROWS))
+        p = s.build()(0.3 * features_of(REPLICAS, ROWS))
         mass = total_mass(p, p.sample((1000,)))
     if mass is not None:
         worst = float(mass.flatten()[(mass - 1).abs().argmax()])
@@ -120,32 +97,17 @@ def _normalisation(s: Head) -> None:
 @LIKELIHOOD.add("support", "draws lie in the support, which is the same for all features")
 def _support(s: Head) -> None:
     head = s.build()
-    p, q = head(_features(REPLICAS, ROWS)), head(3 * _features(REPLICAS, ROWS).flip(1))
+    p, q = head(features_of(REPLICAS, ROWS)), head(3 * features_of(REPLICAS, ROWS).flip(1))
     y = s.draw(p)
     demand(p.support.check(y).all(), "a draw outside of the support", "draws inside")
     demand(q.support.check(y).all(), "a draw outside of the support at other features", "one support for all features")
 
 
-def _first_not_finite(x: Tensor) -> str:
-    wrong = x[~x.isfinite()]
-    return f"{wrong[0]:g}" if len(wrong) else "none"
-
-
-def _gradients(head: nn.Module, total: Tensor) -> dict[str, Tensor]:
-    named = {name: p for name, p in head.named_parameters() if p.requires_grad}
-    if not total.requires_grad:
-        refuse("log densities that depend on no parameter", "a gradient in each")
-    found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
-    for name, gradient in zip(named, found, strict=True):
-        demand(gradient is not None, f"no gradient in the parameter {name}", "one in each parameter")
-    return dict(zip(named, found, strict=True))
-
-
 @LIKELIHOOD.add("gradient", "the gradient of the log density in each parameter is the slope of its values")
 def _gradient(s: Head) -> None:
-    head, features = s.build(), _features(REPLICAS, ROWS)
+    head, features = s.build(), features_of(REPLICAS, ROWS)
     y = s.draw(head(features))
-    gradients = _gradients(head, head(features).log_prob(y).sum())
+    gradients = gradients_of(head, head(features).log_prob(y).sum())
     step = 1e-5
     for name in gradients:
         parameter = head.get_parameter(name)
@@ -164,21 +126,21 @@ def _gradient(s: Head) -> None:
 @LIKELIHOOD.add("large features", "parameters are valid, log densities and gradients finite, also at large features")
 def _large_features(s: Head) -> None:
     head = s.build()
-    y = s.draw(head(_features(REPLICAS, ROWS)))
+    y = s.draw(head(features_of(REPLICAS, ROWS)))
     for factor in (0.0, 30.0, -30.0):
-        score = head(factor * _features(REPLICAS, ROWS)).log_prob(y)
+        score = head(factor * features_of(REPLICAS, ROWS)).log_prob(y)
         demand(
             score.isfinite().all(),
-            f"a log density of {_first_not_finite(score)} at {factor:g} times the features",
+            f"a log density of {first_not_finite(score)} at {factor:g} times the features",
             "finite ones",
         )
-        for name, gradient in _gradients(head, score.sum()).items():
-            demand(gradient.isfinite().all(), f"a gradient of {_first_not_finite(gradient)} in {name}", "finite ones")
+        for name, gradient in gradients_of(head, score.sum()).items():
+            demand(gradient.isfinite().all(), f"a gradient of {first_not_finite(gradient)} in {name}", "finite ones")
 
 
 @LIKELIHOOD.add("rows", "a row's density depends on that row's features alone")
 def _rows(s: Head) -> None:
-    head, features = s.build(), _features(REPLICAS, ROWS)
+    head, features = s.build(), features_of(REPLICAS, ROWS)
     p = head(features)
     y = s.draw(p)
     other = features.clone()
@@ -196,7 +158,7 @@ def _rows(s: Head) -> None:
     "a replica has parameters of its own, and nothing that another one is given changes its density or gradient",
 )
 def _replicas(s: Head) -> None:
-    head, features = s.build(), _features(REPLICAS, ROWS)
+    head, features = s.build(), features_of(REPLICAS, ROWS)
     for name, parameter in head.named_parameters():
         demand(
             parameter.dim() > 0 and len(parameter) == REPLICAS,
@@ -206,7 +168,7 @@ def _replicas(s: Head) -> None:
     y = s.draw(head(features))
     healthy = [0, 2]
     before = head(features).log_prob(y)
-    slopes = _gradients(head, before[healthy].sum())
+    slopes = gradients_of(head, before[healthy].sum())
     for name, gradient in slopes.items():
         demand((gradient[1] == 0).all(), f"a gradient in {name} of a replica from the density of another", "0")
     ill = features.clone()
@@ -234,7 +196,7 @@ def _replicas(s: Head) -> None:
         0.0,
         0.0,
     )
-    for name, gradient in _gradients(head, after[healthy].sum()).items():
+    for name, gradient in gradients_of(head, after[healthy].sum()).items():
         demand_close(
             gradient[healthy], slopes[name][healthy], f"a gradient in {name} beside a replica at NaN", "that without"
         )
@@ -255,7 +217,7 @@ def _seeds(s: Head) -> None:
 
 @LIKELIHOOD.add("saving", "state_dict holds all that decides the density")
 def _saving(s: Head) -> None:
-    head, features = s.build(seed=3), _features(REPLICAS, ROWS)
+    head, features = s.build(seed=3), features_of(REPLICAS, ROWS)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.1)
@@ -274,7 +236,7 @@ def _saving(s: Head) -> None:
     "fusing", "the densities of two rows have a linear pool, and a log-linear one unless the family is refused"
 )
 def _fusing(s: Head) -> None:
-    p = s.build()(_features(REPLICAS, ROWS))
+    p = s.build()(features_of(REPLICAS, ROWS))
     y = s.draw(p)
     for pool in ("linear", "log-linear"):
         try:
@@ -283,33 +245,18 @@ def _fusing(s: Head) -> None:
             if pool == "log-linear" and "linear pool" in str(error):
                 continue
             raise
-        demand(score.isfinite().all(), f"a {pool} pool with a log density of {_first_not_finite(score)}", "finite ones")
-
-
-def _density(s: Head) -> Any:
-    density = build_density(
-        METHODS["ProbMix"], num_features=2, likelihood=s.make, num_outputs=s.num_outputs, widths=(8, 4), replicas=2
-    )
-    initialise(density, [0, 1])
-    return density
-
-
-def _data(s: Head, density: Any) -> tuple[Tensor, Tensor]:
-    x = torch.randn(20, 2)
-    with torch.no_grad():
-        y = torch.as_tensor(density(x))
-    return x.expand(2, -1, -1), y
+        demand(score.isfinite().all(), f"a {pool} pool with a log density of {first_not_finite(score)}", "finite ones")
 
 
 @LIKELIHOOD.add("training", "a density with this head trains, fused at the response and at an embedding")
 def _training(s: Head) -> None:
     for at, pool in (("y", "linear"), ("z", "log-linear")):
-        density = _density(s)
-        x, y = _data(s, density)
+        density = density_with(s)
+        x, y = data_for(s, density)
         before = [p.detach().clone() for p in density.likelihood.parameters()]
         process = ProbMix(density, at=at, pool=pool, batch_size=10)  # type: ignore[arg-type] # a literal of two
         loss = fit(process, x, y, epochs=2, learning_rate=0.01, compile=False).train_loss
-        demand(loss.isfinite().all(), f"a loss of {_first_not_finite(loss)}, fused at {at!r}", "finite ones")
+        demand(loss.isfinite().all(), f"a loss of {first_not_finite(loss)}, fused at {at!r}", "finite ones")
         for old, (name, new) in zip(before, density.likelihood.named_parameters(), strict=True):
             demand(
                 not (new.requires_grad and torch.equal(old, new)), f"{name} as it was before training", "another value"
@@ -318,8 +265,8 @@ def _training(s: Head) -> None:
 
 @LIKELIHOOD.add("prediction", "predict gives the mixture of the replicas' densities")
 def _prediction(s: Head) -> None:
-    density = _density(s)
-    x, y = _data(s, density)
+    density = density_with(s)
+    x, y = data_for(s, density)
     each, mixed = predict(density, x).log_prob(y[0]), predict(density, x, ensemble=True).log_prob(y[0])
     demand(tuple(each.shape) == (2, 20), f"log densities of shape {tuple(each.shape)}", "(2, 20)")
     wanted = each.logsumexp(0) - math.log(2)
@@ -330,7 +277,7 @@ def _prediction(s: Head) -> None:
 
 @LIKELIHOOD.add("dtype", "parameters of float32 and of float64 give log densities of their own dtype")
 def _dtype(s: Head) -> None:
-    head, features = s.build(), _features(REPLICAS, ROWS)
+    head, features = s.build(), features_of(REPLICAS, ROWS)
     y = s.draw(head(features))
     for dtype in (torch.float64, torch.float32):
         label = y.to(dtype) if y.is_floating_point() else y
@@ -340,10 +287,10 @@ def _dtype(s: Head) -> None:
 
 @LIKELIHOOD.add("device", "to(device) takes all tensors along, and no value is read back from the device")
 def _device(s: Head) -> None:
-    y = s.draw(s.build()(_features(REPLICAS, ROWS)))
+    y = s.draw(s.build()(features_of(REPLICAS, ROWS)))
     for device in each_device():
         with device as like, pyro.validation_enabled(False):
-            p = s.build().to(like.device)(_features(REPLICAS, ROWS).to(like.device))
+            p = s.build().to(like.device)(features_of(REPLICAS, ROWS).to(like.device))
             score = p.log_prob(y.to(like.device))
             demand(score.device.type == like.device.type, f"log densities on {score.device}", f"{like.device}")
             drawn = p.sample()

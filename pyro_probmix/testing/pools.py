@@ -15,8 +15,8 @@ from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistr
 from torch import Tensor
 
 from pyro_probmix.testing.devices import each_device
-from pyro_probmix.testing.grids import Grid
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, demand_frequencies, name_of, refuse
+from pyro_probmix.testing.frequencies import follow_density
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
 from pyro_probmix.testing.members import Arguments, MakeMember, Members, members_of
 
 Pool = Callable[..., Any]
@@ -231,35 +231,6 @@ def _draws(s: Pooled) -> None:
         follow_density(pooled, s.members.grid)
 
 
-def follow_density(p: Any, grid: Grid) -> None:
-    """Demand that draws of a distribution of batch shape (2,) follow its density over the grid."""
-    draws = p.sample((_DRAWS,))
-    masses = (p.log_prob(grid.points) + grid.log_weights).exp()
-    points = grid.points[:, 0].contiguous()
-    for row in range(2):
-        own, mass = draws[:, row].contiguous(), masses[:, row]
-        if p.support.is_discrete:
-            counts = torch.bincount(_places(own, points), minlength=len(mass)).double()
-            demand_frequencies(counts, mass, lambda k: f"the value {points[k].tolist()}")
-        elif grid.is_ordered:
-            share = torch.searchsorted(own.sort().values, points, right=True) / _DRAWS
-            largest = float((share - mass.cumsum(0) + mass / 2).abs().max())
-            allowed = 3 / _DRAWS**0.5 + float(mass.max())  # Kolmogorov and Smirnov, at a level of 3e-8
-            demand(
-                largest <= allowed,
-                f"distribution functions of draws and density that differ by {largest:.3g} in row {row}",
-                f"at most {allowed:.3g}",
-            )
-
-
-def _places(draws: Tensor, points: Tensor) -> Tensor:
-    """Index of the point that each draw is."""
-    if points.dim() == 1:
-        return torch.searchsorted(points.double(), draws.double()).clamp(max=len(points) - 1)
-    place: Tensor = (draws.unsqueeze(1) == points).flatten(2).all(-1).double().argmax(1)
-    return place
-
-
 @POOL.add("expansion", "expand gives the same density over a larger batch")
 def _expansion(s: Pooled) -> None:
     for pooled in (s.members.member(0)[0], s.of(t(0.4, 0.7))):
@@ -277,7 +248,7 @@ def _expansion(s: Pooled) -> None:
 def _masks(s: Pooled) -> None:
     value, weight = s.members.values(), t(0.4, 0.7)
     masks = torch.tensor([True, False]), torch.tensor([True, True])
-    p, q = (s.members.member(k)[0].mask(mask) for k, mask in enumerate(masks))
+    p, q = (MaskedDistribution(s.members.member(k)[0], mask) for k, mask in enumerate(masks))
     pooled = s.pool(p, q, weight)
     demand(isinstance(pooled, MaskedDistribution), f"a {type(pooled).__name__}", "a masked distribution")
     whole = s.of(weight).log_prob(value)

@@ -217,3 +217,22 @@ def test_a_partner_of_no_probability_in_a_large_graph_is_found() -> None:
             return (super().partners(anchors) + 1).clamp(max=self.num_nodes - 1)
 
     assert_breaks("draws", "Wider", lambda: check_graph(Wider(3000, 40)))
+
+
+def test_draws_that_depend_on_one_another_are_found() -> None:
+    class Cycling(Window):
+        """Takes the partners in turn, each as often as it should."""
+
+        def partners(self, anchors: Tensor) -> Tensor:
+            first, count = self.window(anchors)
+            return first + torch.arange(anchors.numel(), device=anchors.device).reshape(anchors.shape) % count
+
+    class OneForTheLeft(Window):
+        """The same partners for all draws to the left."""
+
+        def partners(self, anchors: Tensor) -> Tensor:
+            first, count = self.window(anchors)
+            return first + (torch.rand(anchors.shape[-1:], device=anchors.device) * count).long()
+
+    assert_breaks("draws", "Cycling", lambda: check_graph(Cycling()))
+    assert_breaks("draws", "OneForTheLeft", lambda: check_graph(OneForTheLeft()))
