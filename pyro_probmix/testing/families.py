@@ -80,7 +80,7 @@ def _round_trip(s: Pooled) -> None:
         p, value = s.members.member(k)[0], s.members.values()
         family = _family_of(p)
         again = family.member(p, family.naturals(p)).log_prob(value)
-        s.close(again, p.log_prob(value), "a log density", "that of the distribution")
+        s.close(again, s.members.score(p, value), "a log density", "that of the distribution")
 
 
 FAMILY.all |= {name: POOL.all[name] for name in ("shape", "normalisation")}
@@ -111,7 +111,7 @@ def log_powers(members: Members, weights: Sequence[Tensor], pooled: Sequence[Any
     """Return the log of a product of powers of densities at the values, normalised over the grid if there is one."""
 
     def at(value: Tensor) -> Tensor:
-        scores = [p.log_prob(value) for p in pooled]
+        scores = [members.score(p, value) for p in pooled]
         impossible = torch.stack([score == -torch.inf for score in scores]).any(0)
         finite = [w * score.masked_fill(impossible, 0.0) for w, score in zip(weights, scores, strict=True)]
         return torch.stack(finite).sum(0).masked_fill(impossible, -torch.inf)

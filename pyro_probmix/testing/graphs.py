@@ -163,7 +163,7 @@ def _draws(graph: Graph) -> None:
             for one, other in ((own[:, ::2], own[:, 1::2]), (own[0], own[1])):
                 pairs = (one % len(few) * len(few) + other % len(few)).flatten()
                 counts = torch.bincount(pairs, minlength=len(few) ** 2).double().cpu()
-                demand_frequencies(counts, torch.outer(few, few).flatten(), partial(_pair, of))
+                demand_frequencies(counts, torch.outer(few, few).flatten(), partial(_pair, len(few), of))
 
 
 def _grouped(rows: Tensor, n: int) -> Tensor:
@@ -178,8 +178,8 @@ def _groups(probs: Tensor, most: int = _OUTCOMES) -> Tensor:
     return torch.zeros(min(n, most), dtype=torch.float64).index_add(0, group, probs.double().cpu())
 
 
-def _pair(of: str, k: int) -> str:
-    return f"rows that are {k // _FEW} and {k % _FEW} modulo {_FEW}, one after the other{of},"
+def _pair(few: int, of: str, k: int) -> str:
+    return f"rows that are {k // few} and {k % few} modulo {few}, one after the other{of},"
 
 
 def _outcome(n: int, what: str, k: int) -> str:

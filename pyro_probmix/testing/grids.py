@@ -8,12 +8,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Independent, biject_to, constraints
 
-_CELLS = 4000
-_HIGHEST_COUNT = 2000
+_CELLS = 4000  # of a grid around draws of one row
+_COARSE, _FINE = 400, 600  # cells of a grid for several distributions: over all of the line, and around each
+_PLACES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(5))
+_HIGHEST_COUNT, _MOST_COUNTS = 2000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,44 +44,54 @@ def as_grid(points: Tensor, log_weights: Tensor) -> Grid:
     return Grid(points.unsqueeze(1), log_weights.unsqueeze(1), increasing)
 
 
-def grid_over(p: Any) -> Grid | None:
-    """Return a grid over the support of a distribution, in float64; None where there is none of a reasonable size.
+def grid_over(p: Any, draws: Tensor | None = None) -> Grid | None:
+    r"""Return a grid over the support of a distribution, in float64; None where there is none of a reasonable size.
 
-    Finite supports are enumerated, counts go up to 2000, and a univariate continuous support is that of
-    :math:`x = b(\\sinh u)` for equally spaced :math:`u`, where b is torch's bijection from the line.
+    Finite supports are enumerated, and counts go well beyond the draws. A univariate continuous support is mapped to the line
+    by torch's bijection, and cut into cells, finest around the draws of each row, with the nodes of Gauss and Legendre in each.
 
     Args:
         p: with a batch of one dimension.
+        draws: ``[S, rows]`` of it and of others over the same support, None where it has none.
     """
     if p.has_enumerate_support:
         points = p.enumerate_support(expand=False)  # [N, 1, *event]
         return as_grid(points[:, 0], torch.zeros(len(points), dtype=torch.float64))
     support: Any = p.support
-    if len(p.event_shape) > 0:
+    bounds = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    if p.event_shape or any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in bounds):
         return None
     if support.is_discrete:
-        low = getattr(support, "lower_bound", None)
-        if not isinstance(low, int | float):
+        low, high = bounds
+        if low is None:
             return None
-        high = getattr(support, "upper_bound", low + _HIGHEST_COUNT)
-        if not isinstance(high, int | float):
-            return None
-        points = torch.arange(low, high + 1, dtype=torch.float64)
+        highest = max(_HIGHEST_COUNT, 0 if draws is None else 3 * int(draws.max()))
+        high = int(low) + min(highest, _MOST_COUNTS) if high is None else int(high)
+        points = torch.arange(int(low), high + 1, dtype=torch.float64)
         return as_grid(points, torch.zeros_like(points))
-    bounds = [getattr(support, name, 0.0) for name in ("lower_bound", "upper_bound")]
-    if any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in bounds):
-        return None
     try:
         bijection = biject_to(support)
     except NotImplementedError:
         return None
-    reach = 5.0 if support is not constraints.real else 20.0
-    u = torch.linspace(-reach, reach, _CELLS + 1, dtype=torch.float64)
-    line = torch.sinh(u)
+    edges = torch.linspace(-1, 1, _COARSE + 1, dtype=torch.float64) * (20.0 if support is constraints.real else 5.0)
+    edges = torch.sinh(edges)
+    if draws is not None:
+        centre, spread = _middle(bijection.inv(draws.double()))
+        around = torch.sinh(torch.linspace(-4, 4, _FINE + 1, dtype=torch.float64)).unsqueeze(1)
+        edges = torch.cat([edges, (centre + spread * around).flatten()]).sort().values
+    widths = edges.diff()
+    line = (edges[:-1] + widths / 2).unsqueeze(1) + widths.unsqueeze(1) / 2 * _PLACES
+    line, log_weights = line.flatten(), (widths.unsqueeze(1) / 2 * _WEIGHTS).flatten().log()
     points = bijection(line)
-    log_weights = math.log(2 * reach / _CELLS) + torch.cosh(u).log() + bijection.log_abs_det_jacobian(line, points)
+    log_weights = log_weights + bijection.log_abs_det_jacobian(line, points)
     inside = support.check(points) & log_weights.isfinite() & torch.cat([torch.ones(1), points.diff()]).gt(0)
     return as_grid(points[inside], log_weights[inside])
+
+
+def _middle(line: Tensor) -> tuple[Tensor, Tensor]:
+    """A middle and a spread of draws on the line, ``[S, ...]``, which few far ones do not decide."""
+    low, centre, high = line.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=line.dtype), dim=0)
+    return centre, ((high - low) / 2).clamp(min=1e-12)
 
 
 def total_mass(p: Any, draws: Tensor) -> Tensor | None:
@@ -112,7 +125,7 @@ def _grid_around(p: Any, draws: Tensor) -> Grid | None:
     except NotImplementedError:
         return None
     line = bijection.inv(draws)
-    centre, spread = line.median(0).values, line.std(0).clamp(min=1e-12)
+    centre, spread = _middle(line)
     u = torch.linspace(-5.0, 5.0, _CELLS + 1, dtype=draws.dtype).reshape(-1, *(1,) * centre.dim())
     places = centre + spread * torch.sinh(u)
     points = bijection(places)

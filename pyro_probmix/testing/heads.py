@@ -51,7 +51,10 @@ class Head:
 
     def draw(self, p: Any) -> Tensor:
         """Return responses that the density may have."""
-        return torch.as_tensor(p.sample()).detach()
+        try:
+            return torch.as_tensor(p.sample()).detach()
+        except NotImplementedError:
+            refuse(f"a {type(p).__name__} without draws", "sample, which predictions need")
 
 
 def features_of(*batch: int) -> Tensor:

