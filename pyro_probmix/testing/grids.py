@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Independent, biject_to, constraints
+from torch.distributions import Independent, VonMises, biject_to, constraints
 
 _CELLS = 4000  # of a grid around draws of one row
 _COARSE, _FINE = 400, 600  # cells of a grid for several distributions: over all of the line, and around each
@@ -57,24 +57,22 @@ def grid_over(p: Any, draws: Tensor | None = None) -> Grid | None:
     if p.has_enumerate_support:
         points = p.enumerate_support(expand=False)  # [N, 1, *event]
         return as_grid(points[:, 0], torch.zeros(len(points), dtype=torch.float64))
-    support: Any = p.support
-    bounds = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
-    if p.event_shape or any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in bounds):
+    low, high = _bounds(p.support)
+    if p.event_shape or any(isinstance(bound, Tensor) and bound.numel() > 1 for bound in (low, high)):
         return None
-    if support.is_discrete:
-        low, high = bounds
+    if p.support.is_discrete:
         if low is None:
             return None
         highest = max(_HIGHEST_COUNT, 0 if draws is None else 3 * int(draws.max()))
         high = int(low) + min(highest, _MOST_COUNTS) if high is None else int(high)
         points = torch.arange(int(low), high + 1, dtype=torch.float64)
         return as_grid(points, torch.zeros_like(points))
-    try:
-        bijection = biject_to(support)
-    except NotImplementedError:
+    if isinstance(p, VonMises):
+        return _circle()
+    bijection = _to_support(p.support)
+    if bijection is None:
         return None
-    edges = torch.linspace(-1, 1, _COARSE + 1, dtype=torch.float64) * (20.0 if support is constraints.real else 5.0)
-    edges = torch.sinh(edges)
+    edges = torch.sinh(torch.linspace(-1, 1, _COARSE + 1, dtype=torch.float64) * _reach(p.support))
     if draws is not None:
         centre, spread = _middle(bijection.inv(draws.double()))
         around = torch.sinh(torch.linspace(-4, 4, _FINE + 1, dtype=torch.float64)).unsqueeze(1)
@@ -84,8 +82,39 @@ def grid_over(p: Any, draws: Tensor | None = None) -> Grid | None:
     line, log_weights = line.flatten(), (widths.unsqueeze(1) / 2 * _WEIGHTS).flatten().log()
     points = bijection(line)
     log_weights = log_weights + bijection.log_abs_det_jacobian(line, points)
-    inside = support.check(points) & log_weights.isfinite() & torch.cat([torch.ones(1), points.diff()]).gt(0)
+    inside = _inside(p.support, points) & log_weights.isfinite() & torch.cat([torch.ones(1), points.diff()]).gt(0)
     return as_grid(points[inside], log_weights[inside])
+
+
+def _bounds(support: Any) -> tuple[Any, Any]:
+    return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+
+
+def _to_support(support: Any) -> Any:
+    """torch's bijection from the line, or None."""
+    try:
+        return biject_to(support)
+    except NotImplementedError:
+        return None
+
+
+def _reach(support: Any) -> float:
+    """How far sinh goes, from which a tail such as Cauchy's has no mass to speak of; elsewhere the bijection has a tail."""
+    return 20.0 if support is constraints.real else 5.0
+
+
+def _inside(support: Any, points: Tensor) -> Tensor:
+    """Where points are in the support, and on none of its bounds, to which rounding may carry them."""
+    inside: Tensor = support.check(points)
+    low, high = _bounds(support)
+    inside = inside if low is None else inside & (points > low)
+    return inside if high is None else inside & (points < high)
+
+
+def _circle() -> Grid:
+    """Of angles, whose support torch takes for the line."""
+    points = torch.arange(-360, 360, dtype=torch.float64) * (math.pi / 360)
+    return as_grid(points, torch.full_like(points, math.log(math.pi / 360)))
 
 
 def _middle(line: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,18 +147,17 @@ def total_mass(p: Any, draws: Tensor) -> Tensor | None:
 
 
 def _grid_around(p: Any, draws: Tensor) -> Grid | None:
-    if p.event_shape:
+    if isinstance(p, VonMises):
+        return _circle()
+    bijection = None if p.event_shape else _to_support(p.support)
+    if bijection is None:
         return None
-    try:
-        bijection = biject_to(p.support)
-    except NotImplementedError:
-        return None
-    line = bijection.inv(draws)
-    centre, spread = _middle(line)
-    u = torch.linspace(-5.0, 5.0, _CELLS + 1, dtype=draws.dtype).reshape(-1, *(1,) * centre.dim())
+    centre, spread = _middle(bijection.inv(draws))
+    reach = _reach(p.support)
+    u = torch.linspace(-reach, reach, _CELLS + 1, dtype=draws.dtype).reshape(-1, *(1,) * centre.dim())
     places = centre + spread * torch.sinh(u)
     points = bijection(places)
-    log_weights = math.log(10.0 / _CELLS) + torch.cosh(u).log() + spread.log()
+    log_weights = math.log(2 * reach / _CELLS) + torch.cosh(u).log() + spread.log()
     log_weights = log_weights + bijection.log_abs_det_jacobian(places, points)
-    fits = p.support.check(points) & log_weights.isfinite()
+    fits = _inside(p.support, points) & log_weights.isfinite()
     return Grid(torch.where(fits, points, draws[:1]), torch.where(fits, log_weights, -math.inf))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +20,49 @@ from tests.testing.broken import assert_breaks
 OURS = [
     dist.Normal, dist.LogNormal, dist.HalfNormal, dist.MultivariateNormal, dist.Bernoulli, dist.Binomial, dist.Geometric,
     dist.Categorical, dist.OneHotCategorical, dist.Multinomial, dist.Poisson, dist.Exponential, dist.Gamma, dist.InverseGamma,
-    dist.Beta, dist.Dirichlet,
+    dist.Beta, dist.Dirichlet, dist.VonMises,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("family", OURS, ids=lambda family: family.__name__)
 def test_our_families_pass_with_arguments_that_the_check_draws(family: Any) -> None:
     check_family(family)
+
+
+def t(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments"),
+    [
+        (dist.Normal, [(t(0, 1000), t(0.01, 0.1)), (t(0.005, 1000.1), t(0.01, 0.2)), (t(0, 1000), t(0.02, 0.1))]),
+        (dist.Normal, [(t(0, 1), t(1e-6, 1e-5)), (t(1e-6, 1), t(1e-6, 2e-5)), (t(0, 1), t(2e-6, 1e-5))]),
+        (dist.Gamma, [(t(100, 1e5), t(1e3, 10)), (t(120, 1e5), t(1e3, 10)), (t(100, 1e5), t(1100, 10.1))]),
+        (dist.Poisson, [(t(1e4, 3),), (t(1.1e4, 2),), (t(1.05e4, 5),)]),
+        (dist.Beta, [(t(0.5, 300), t(0.5, 20)), (t(0.6, 300), t(1, 25)), (t(0.5, 320), t(0.7, 20))]),
+    ],
+    ids=["far from zero", "narrow", "of two scales", "large counts", "steep ends"],
+)
+def test_members_on_any_scale_pass(family: Any, arguments: Any) -> None:
+    check_family(family, arguments)
+
+
+class Silent(dist.MultivariateNormal):
+    """Cannot be drawn from."""
+
+    def sample(self, sample_shape: Any = ()) -> Any:
+        raise NotImplementedError
+
+
+def test_a_family_without_draws_needs_points_of_its_support() -> None:
+    make = lambda loc: Silent(loc, torch.eye(2, dtype=loc.dtype, device=loc.device))  # noqa: E731
+    arguments = [[torch.randn(2, 2)] for _ in range(3)]
+    with pytest.raises(ValueError, match=r"neither draws nor points of its support. Try a method sample, or grid="):
+        check_family(make, arguments)
+    line = torch.linspace(-9, 9, 91, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line), torch.full((91 * 91,), 2 * math.log(0.2), dtype=torch.float64)
+    check_family(make, arguments, grid=grid)
 
 
 def waiting(

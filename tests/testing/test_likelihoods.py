@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -40,6 +41,51 @@ class Sound(Likelihood):
 def test_a_likelihood_of_ones_own_passes() -> None:
     check_likelihood(Sound)
     check_likelihood(lambda in_features, num_outputs, replicas: Sound(in_features, num_outputs, replicas))
+
+
+def of_parts(number: int, make: Callable[..., Any]) -> type[Likelihood]:
+    """A likelihood whose density is made of so many parts of the raw parameters."""
+
+    class Made(Likelihood):
+        parameters_per_output = number
+
+        def density(self, raw: Tensor) -> Any:
+            return make(*raw.unflatten(-1, (number, -1)).unbind(-2))
+
+    return Made
+
+
+def positive(raw: Tensor) -> Tensor:
+    return softplus(raw) + 1e-3
+
+
+def mixture(logits: Tensor, other: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Any:
+    components = dist.Normal(torch.stack([a, b], -1), positive(torch.stack([c, d], -1)))
+    return dist.MixtureSameFamily(dist.Categorical(logits=torch.stack([logits, other], -1)), components).to_event(1)
+
+
+#: What users write: densities of every support, joint ones, mixtures, heavy tails.
+OTHERS: dict[str, type[Likelihood]] = {
+    "joint normal": of_parts(2, lambda a, b: dist.MultivariateNormal(a, scale_tril=torch.diag_embed(positive(b)))),
+    "mixture": of_parts(6, mixture),
+    "negative binomial": of_parts(2, lambda a, b: dist.NegativeBinomial(positive(a), logits=b).to_event(1)),
+    "one-hot": of_parts(1, lambda a: dist.OneHotCategorical(logits=a)),
+    "Dirichlet": of_parts(1, lambda a: dist.Dirichlet(positive(a))),
+    "Cauchy": of_parts(2, lambda a, b: dist.Cauchy(a, positive(b)).to_event(1)),
+    "half-Cauchy": of_parts(1, lambda a: dist.HalfCauchy(positive(a)).to_event(1)),
+    "von Mises": of_parts(2, lambda a, b: dist.VonMises(a, positive(b)).to_event(1)),
+    "squashed normal": of_parts(
+        2,
+        lambda a, b: dist.TransformedDistribution(
+            dist.Normal(a, positive(b)), [dist.transforms.TanhTransform()]
+        ).to_event(1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_likelihoods_of_every_kind_pass(name: str) -> None:
+    check_likelihood(OTHERS[name])
 
 
 class NoEvent(Sound):

@@ -25,6 +25,15 @@ def test_our_pools_of_arguments_that_the_check_draws_pass(pool: Any, family: Any
     check_pool(pool, family)
 
 
+@pytest.mark.parametrize("pool", [linear_pool, log_linear_pool])
+def test_members_whose_support_depends_on_them_pass(pool: Any) -> None:
+    low, high = [[0.0, 1.0], [0.5, 1.5], [-1.0, 0.0]], [[2.0, 4.0], [3.0, 3.0], [1.0, 2.0]]
+    arguments = [[torch.tensor(a), torch.tensor(b)] for a, b in zip(low, high, strict=True)]
+    check_pool(pool, dist.Uniform, arguments)
+    with pytest.raises(ValueError, match="Try arguments whose supports overlap"):
+        check_pool(pool, dist.Uniform, [[a + 5 * k, b + 5 * k] for k, (a, b) in enumerate(arguments)])
+
+
 class _Changed(dist.Normal):
     """A normal distribution to break."""
 
