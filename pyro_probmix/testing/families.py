@@ -5,18 +5,19 @@ from __future__ import annotations
 __all__ = ["check_family"]
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from pyro_probmix.pooling import log_linear_pool, pool_rows
-from pyro_probmix.pooling.families import Family, find_family, roll_batch
+from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
+from pyro_probmix.pooling.families import Family, find_family
 from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
 from pyro_probmix.testing.members import Arguments, MakeMember, Members, members_of
 from pyro_probmix.testing.pools import POOL, Pooled, gradients, t
 
+PoolName = Literal["linear", "log-linear"]
 FAMILY: Invariants[Pooled] = Invariants("family")
 
 
@@ -33,7 +34,8 @@ def check_family(
     Beside the invariants of :func:`check_pool`, for its log-linear pools, it looks at: ``"maps"`` (they are there and
     return what they should), ``"round trip"`` (from natural parameters back to the distribution), ``"product of powers"``
     (the pool is :math:`p^\lambda q^{1 - \lambda}` up to a constant, in value and gradient, which holds only if the tensors
-    are affine in the natural parameters), ``"rows"`` (rows of a batch can be exchanged).
+    are affine in the natural parameters), ``"rows"`` (rows of a batch are pooled with
+    one another).
 
     Args:
         family: makes a member from tensors: the registered class, or a function.
@@ -123,15 +125,13 @@ def log_powers(members: Members, weights: Sequence[Tensor], pooled: Sequence[Any
 FAMILY.all |= POOL.all  # the two that are there already keep their place
 
 
-@FAMILY.add("rows", "the rows of a batch can be exchanged, and pooled with those they are exchanged with")
+@FAMILY.add("rows", "the rows of a batch are pooled with others as they would be with a batch made of those")
 def _rows(s: Pooled) -> None:
-    p, value, weight = s.members.member(0)[0], s.members.values(), t(0.3, 0.8)
-    rolled = roll_batch(p, 1)
-    both = value.expand(len(value), 2, *value.shape[2:])
-    s.close(
-        rolled.log_prob(both.roll(1, 1)), p.log_prob(both).roll(1, 1), "a log density of exchanged rows", "the row's"
-    )
-    pooled = pool_rows(p, weight, shift=1).log_prob(value)
-    s.close(
-        pooled, log_linear_pool(p, rolled, weight).log_prob(value), "a log density", "that of the pool with the row"
-    )
+    m = s.members
+    p, value, weight = m.member(0)[0], m.values(), t(0.3, 0.8)
+    others = m.build([x.roll(1, 0) for x in m.arguments[0]])
+    pools: dict[PoolName, Any] = {"linear": linear_pool, "log-linear": log_linear_pool}
+    for pool, pooled in pools.items():
+        rows = pool_rows(p, weight, shift=1, pool=pool).log_prob(value)
+        of = f"that of the {pool} pool with the other rows"
+        s.close(rows, pooled(p, others, weight).log_prob(value), "a log density", of)

@@ -91,21 +91,21 @@ class Unregistered(dist.Logistic):
     pass
 
 
-class _Hiding(dist.Exponential):  # type: ignore[misc]
-    """Keeps its argument under another name."""
+class _Ranked(dist.Exponential):  # type: ignore[misc]
+    """Whose rate grows with the number of the row."""
 
-    arg_constraints = {"inverse": dist.constraints.positive}  # noqa: RUF012
-
-    def __init__(self, inverse: torch.Tensor) -> None:
-        super().__init__(1 / inverse, validate_args=False)
+    def __init__(self, first: torch.Tensor, validate_args: Any = None) -> None:
+        self.first = first
+        super().__init__(first * torch.arange(1, 3, device=first.device), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return type(self)(1 / self.rate.expand(batch_shape))
+        return dist.Exponential(self.rate.expand(batch_shape))
 
 
-def hiding() -> Any:
-    register_family(_Hiding, lambda p: (p.rate,), lambda p, naturals: _Hiding(1 / naturals[0]))
-    return _Hiding
+def ranked() -> Any:
+    _Ranked.arg_constraints = {"first": dist.constraints.positive}
+    register_family(_Ranked, lambda p: (p.rate,), lambda p, naturals: dist.Exponential(naturals[0]))
+    return _Ranked
 
 
 def _louder(p: Any, value: Any) -> Any:
@@ -132,7 +132,7 @@ BROKEN: dict[str, list[Callable[[], Any]]] = {
     "normalisation": [lambda: waiting(log_prob=_louder)],
     "device": [lambda: waiting(_looking)],
     "dtype": [lambda: waiting(lambda p: (p.rate.double(),))],
-    "rows": [hiding],
+    "rows": [ranked],
 }
 
 
