@@ -16,8 +16,8 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_probmix import load
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.estimators.saving import load
 from pyro_probmix.fusing.handler import Pool
 from pyro_probmix.inference import Checkpoint, Fit, fit, predict
 from pyro_probmix.inference.methods import (

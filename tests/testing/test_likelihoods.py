@@ -185,11 +185,11 @@ class Hidden(Sound):
         return dist.Normal(loc + self.shift, scale)
 
 
-class _Closed(dist.Normal):  # type: ignore[misc]
+class _Closed(dist.Normal):
     """Registered with a map that makes nothing."""
 
 
-register_family(_Closed, lambda p: (p.loc, p.scale), lambda p, naturals: None)
+register_family(_Closed, lambda p: (p.loc, p.scale), lambda p, naturals: None)  # type: ignore[arg-type, return-value]
 
 
 class Closed(Sound):
