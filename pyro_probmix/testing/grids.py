@@ -135,7 +135,7 @@ def total_mass(p: Any, draws: Tensor) -> Tensor | None:
     """
     while isinstance(p, Independent):
         p = p.base_dist
-    grid = grid_over(p) if p.support.is_discrete else _grid_around(p, draws)
+    grid = grid_over(p, draws) if p.support.is_discrete else _grid_around(p, draws)
     if grid is None or p.event_shape:
         return None
     points, log_weights = (
@@ -152,6 +152,7 @@ def _grid_around(p: Any, draws: Tensor) -> Grid | None:
     bijection = None if p.event_shape else _to_support(p.support)
     if bijection is None:
         return None
+    draws = draws.to(torch.float64)
     centre, spread = _middle(bijection.inv(draws))
     reach = _reach(p.support)
     u = torch.linspace(-reach, reach, _CELLS + 1, dtype=draws.dtype).reshape(-1, *(1,) * centre.dim())

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pyro_probmix import BiasedBernoulliKernel, BiasedCategoricalKernel, DiracKernel, GaussianKernel
 from pyro_probmix.fusing.kernels import Kernel
-from pyro_probmix.testing import check_kernel
+from pyro_probmix.pooling import log_linear_pool
+from pyro_probmix.testing import BrokenInvariant, check_kernel
 from pyro_probmix.testing.kernels import KERNEL
 from tests.testing.broken import assert_breaks
 
@@ -76,6 +77,28 @@ class Around(Kernel):
 
 def test_a_kernel_of_ones_own_passes() -> None:
     check_kernel(Around, Y, support=constraints.real)
+
+
+class Counts(Kernel):
+    """A wide distribution of counts, more of them than a check draws."""
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+
+    def pooled(self, y: Tensor, partner: Any, weight: Tensor, event_dim: int) -> Any:
+        if self.beta == 0:
+            return DiracKernel().pooled(y, partner, weight, event_dim)
+        labels = [y, partner] if isinstance(partner, Tensor) else [y, *partner]
+        first, *others = (dist.Poisson(label).to_event(event_dim) for label in labels)
+        return log_linear_pool(first, others, weight)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2)])
+def test_a_kernel_of_many_counts_passes(shape: tuple[int, ...]) -> None:
+    y = torch.tensor([3e4, 5.0, 800.0, 1e4]).reshape(4, *(1,) * (len(shape) - 1)).expand(shape)
+    check_kernel(Counts, y, support=constraints.nonnegative_integer, skip=["Dirac limit"])
+    with pytest.raises(BrokenInvariant, match="Dirac limit"):  # it has the spread of a Poisson, whatever beta is
+        check_kernel(Counts, y)
 
 
 class NoEvent(Around):
