@@ -7,12 +7,14 @@ __all__ = ["check_family"]
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
+import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
 from pyro_probmix.pooling.families import Family, find_family
+from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
 from pyro_probmix.testing.members import Arguments, MakeMember, Members, members_of
 from pyro_probmix.testing.pools import POOL, Pooled, gradients, t
@@ -135,3 +137,12 @@ def _rows(s: Pooled) -> None:
         rows = pool_rows(p, weight, shift=1, pool=pool).log_prob(value)
         of = f"that of the {pool} pool with the other rows"
         s.close(rows, pooled(p, others, weight).log_prob(value), "a log density", of)
+
+
+@FAMILY.add("device", POOL.all["device"][0])
+def _device(s: Pooled) -> None:
+    for device in each_device():
+        with device as like, pyro.validation_enabled(False):
+            p, _ = s.members.member(0, like=like)
+            score = pool_rows(p, t(0.4, 0.7).to(like), shift=1).log_prob(s.members.values().to(like.device))
+            demand(score.device.type == like.device.type, f"log densities on {score.device}", f"{like.device}")

@@ -96,7 +96,7 @@ def members_of(
     names: tuple[str, ...] = ()
     if arguments is None:
         names, arguments = _drawn(make)
-        make = _with_triangles(make)
+        make = _class_of(make)
     elif len(arguments) != 3:
         raise ValueError(
             f"A check got the arguments of {len(arguments)} members, expected three. Try a list of three tuples of tensors."
@@ -131,7 +131,9 @@ def _drawn(make: Any) -> tuple[tuple[str, ...], Arguments]:
             "Try arguments=[...], the tensors of three members, each of batch shape (2,)."
         )
     parameters = inspect.signature(make).parameters
-    names = [name for name, p in parameters.items() if name in known and p.default is p.empty]
+    names = [
+        name for name, p in parameters.items() if name in known and p.default is p.empty and not _counts(known[name])
+    ]
     for group in _ALTERNATIVES:
         there = [name for name in group if name in parameters and name in known]
         names += there[: not set(there) & set(names)]
@@ -142,20 +144,29 @@ def _drawn(make: Any) -> tuple[tuple[str, ...], Arguments]:
     return tuple(names), arguments
 
 
-def _with_triangles(make: Any) -> MakeMember:
-    """The class, with factors of a covariance lower triangular whatever their other entries: no gradient reaches those."""
-    factors = [name for name, c in make.arg_constraints.items() if c is constraints.lower_cholesky]
+def _class_of(make: Any) -> MakeMember:
+    """The class, its counts a number that all members share, its factors of a covariance lower triangular.
+
+    No gradient reaches the other entries of such a factor.
+    """
+    known, parameters = make.arg_constraints, inspect.signature(make).parameters
+    factors = [name for name, c in known.items() if c is constraints.lower_cholesky]
+    counts = {
+        name: 5 for name, p in parameters.items() if name in known and p.default is p.empty and _counts(known[name])
+    }
 
     def made(**tensors: Tensor) -> Any:
-        return make(**{name: x.tril() if name in factors else x for name, x in tensors.items()})
+        return make(**{name: x.tril() if name in factors else x for name, x in tensors.items()}, **counts)
 
     return made
 
 
+def _counts(constraint: Any) -> bool:
+    return not constraints.is_dependent(constraint) and constraint.is_discrete
+
+
 def _value(make: Any, name: str, constraint: Any, generator: torch.Generator) -> Tensor:
     try:
-        if constraint.is_discrete:
-            return torch.full((2,), 5.0, dtype=torch.float64)  # a count, which members of one family share
         raw = 0.6 * torch.randn((2, *(3,) * constraint.event_dim), generator=generator, dtype=torch.float64)
         if constraint in (constraints.positive, constraints.nonnegative):
             return raw.exp() * math.sqrt(2)

@@ -1,4 +1,4 @@
-"""Natural parameters against brute force (Theorem C.1), and families of one's own."""
+"""Natural parameters of points, empty classes and directions (Theorem C.1), and families of your own."""
 
 from __future__ import annotations
 
