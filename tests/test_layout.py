@@ -14,6 +14,7 @@ PACKAGE = ROOT / "pyro_probmix"
 #: From the top down. A folder's name stands for the modules that lie directly in it; those at the root stand for themselves.
 FLOORS = (
     "cli",
+    "testing",
     "experiments",
     "experiments.report",
     "experiments.report.tables",
