@@ -11,6 +11,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyro_probmix.fusing.algorithms import called_from
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.kernels import Kernel
 from pyro_probmix.fusing.perturbation import Labels, Perturbation
@@ -92,7 +93,7 @@ class FuseMessenger(Messenger):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
         missing = self.sites.missing(self._seen)
-        seen, outside = self._seen, None if self._replayed else next(iter(self._outside), None)
+        seen, outside = self._seen, None if self._replayed else self._too_late()
         self._forget()
         if exc_type is not None:
             return
@@ -165,10 +166,17 @@ class FuseMessenger(Messenger):
 
     def _observed_outside(self, msg: Any) -> None:
         """Note a response whose labels came too late to be perturbed."""
-        latent_as_given = self.sites.match(msg["name"]) and self._perturbed  # a fused latent, beside a response
         groups = self._groups if self.sites.match(msg["name"]) else self._embedded
-        if not latent_as_given and any(frame.name in groups for frame in msg["cond_indep_stack"]):
+        if any(frame.name in groups for frame in msg["cond_indep_stack"]):
             self._outside.append(msg["name"])
+
+    def _too_late(self) -> str | None:
+        """Return a response whose labels came too late, once the whole model has run."""
+        # A fused latent whose value is given is none, beside a response that is perturbed.
+        outside = [name for name in self._outside if not (self.sites.match(name) and self._perturbed)]
+        if not outside or called_from("pyro.infer.mcmc"):  # a potential energy conditions on all latents
+            return None
+        return outside[0]
 
     def _group_of_response(self, msg: Any) -> Group | None:
         """Whose edges perturb the labels of a response that is not fused itself: that of the fused latents before it."""

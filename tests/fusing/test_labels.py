@@ -525,3 +525,17 @@ def test_drawn_labels_of_a_jitted_potential_are_refused() -> None:
     kernel = NUTS(fuse(regression, at="y", weight=0.3, beta=beta), jit_compile=True, ignore_jit_warnings=True)
     with pytest.raises(ValueError, match=r"'y' are drawn, which a jitted potential.*Try labels='expected'"):
         MCMC(kernel, num_samples=2, warmup_steps=0, disable_progbar=True).run(X, y, density)
+
+
+def test_a_latent_of_each_row_after_the_fused_one_is_inferred_by_a_chain() -> None:
+    def model(x: Tensor, y: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(w * x, 1.0))
+            u = pyro.sample("u", dist.Normal(z, 1.0))
+            pyro.sample("y", dist.Normal(u, 1.0), obs=y)
+
+    initial, potential, _, trace = initialize_model(fuse(model, at="z", weight=0.5, beta=1.0), (X, X))
+    assert set(initial) == {"w", "z", "u"}
+    assert potential(initial) == potential(initial)
+    assert not torch.equal(trace.nodes["y"]["value"], X)
