@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_probmix import load
 from pyro_probmix.estimators import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.fusing.handler import Pool
+from pyro_probmix.fusing.messenger import Pool
 from pyro_probmix.inference import Checkpoint, Fit, fit, predict
 from pyro_probmix.inference.methods import (
     CRITERIA,
