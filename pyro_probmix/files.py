@@ -8,7 +8,7 @@ the move to be finished by the next command that writes there, or reads through 
 
 from __future__ import annotations
 
-__all__ = ["UnwritableError", "reading", "shown", "write_file", "write_files"]
+__all__ = ["UnwritableError", "alone", "printable", "reading", "settle", "shown", "write_file", "write_files"]
 
 import errno
 import json
@@ -30,30 +30,52 @@ except ImportError:  # no such locks on Windows: two commands at once are not ke
 
 #: Writes a file's content to a path; the file is there, empty.
 Save = Callable[[Path], object]
+#: Files by their names, or a function that writes them to an empty folder.
+Files = Mapping[str, Save] | Callable[[Path], object]
 
 _PARTIAL = re.compile(r"\.partial-[0-9a-f]{32}")  # files in the making
 _COMMITTED = re.compile(r"\.commit-[0-9a-f]{32}")  # files that are whole, on their way to their places
 _MANIFEST = "manifest.json"
 _FILES = "files"
-#: What a file system says that has no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+#: What a file system says that has no locks, or none of folders, as NFS.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 _LONGEST = 120
 
 
 class UnwritableError(OSError, ValueError):
-    """A file could not be written; the message is one sentence with what to try, and what was there before stays."""
+    """A file could not be written; the message is one sentence with what to try, and what was there before stays.
+
+    Attributes:
+        reason: what the system said.
+    """
+
+    reason = ""
 
     def __str__(self) -> str:
         return str(self.args[-1])
 
 
-def shown(name: str | os.PathLike[str]) -> str:
-    """A name from outside for a message: quoted, without control characters, and cut in its middle where it is long."""
-    text = os.fspath(name)
-    if len(text) > _LONGEST:
-        half = _LONGEST // 2
-        text = f"{text[:half]}...{text[-half:]}"
-    return repr(text)
+def shown(value: object) -> str:
+    """A name or value from outside for a message: names quoted, no control characters, and a long one cut in its middle.
+
+    Example:
+        >>> print(shown("red\\x1b[31m"), shown(b"=" * 10**6)[:8], len(shown(10**200)))
+        'red\\x1b[31m' b'====== 123
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return repr(_cut(str(os.fspath(value))))
+    return _cut(printable(repr(value)))
+
+
+def printable(text: object) -> str:
+    """A text in one line, its control characters spelled out, for a terminal or a page."""
+    line = " ".join(str(text).splitlines())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def _cut(text: str) -> str:
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
 def write_file(
@@ -88,7 +110,7 @@ def write_file(
     """
     target = Path(path)
     with _sentence(target, advice, errors):
-        _settle(target.parent)
+        settle(target.parent)
         with _private_folder(target.parent) as private:
             _save(private / target.name, save)
             if new:
@@ -101,7 +123,7 @@ def write_file(
 
 def write_files(
     folder: str | os.PathLike[str],
-    files: Mapping[str, Save],
+    files: Files,
     *,
     stale: Callable[[], Iterable[str]] = tuple,
     advice: str = "Try another folder.",
@@ -113,7 +135,8 @@ def write_files(
 
     Args:
         folder: made if it is not there.
-        files: names in the folder, with ``/`` for a folder in it, and what writes each one's content to a path.
+        files: names in the folder, with ``/`` for a folder in it, and what writes each one's content to a path; or one
+            function, which writes all of them to an empty folder.
         stale: the names of files of the folder that are removed with this, asked for once no other command writes there.
         advice: what to try if the files cannot be written, a sentence.
         errors: further exceptions of what writes a content that say that it could not be written.
@@ -125,18 +148,15 @@ def write_files(
         UnwritableError: says why the files could not be written.
     """
     target = Path(folder)
-    with _sentence(target, advice, errors):
-        target.mkdir(parents=True, exist_ok=True)
-        _settle(target)
+    with _sentence(target, advice, errors), _made(target):
+        settle(target)
         with _private_folder(target) as private:
-            for name, save in files.items():
-                place = private / _FILES / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                _save(place, save)
-            with _locked(target):
+            names = _fill(private / _FILES, files)
+            with alone(target):
                 _settle_locked(target)
-                manifest = {"files": list(files), "stale": sorted(set(stale()) - set(files))}
+                manifest = {"files": names, "stale": sorted(set(stale()) - set(names))}
                 _save(private / _MANIFEST, lambda path: path.write_text(json.dumps(manifest), "utf-8"))
+                _prepare(target, names, manifest["stale"])
                 committed = target / private.name.replace(".partial-", ".commit-")
                 os.rename(private, committed)  # from here on the new files are the ones
                 _flush(target)
@@ -154,9 +174,38 @@ def reading(folder: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: if that cannot be done, or the folder not be read.
     """
     path = Path(folder)
-    _settle(path)
-    with _locked(path, shared=True):
+    settle(path)
+    with alone(path, shared=True):
         yield path
+
+
+@contextmanager
+def alone(folder: str | os.PathLike[str], shared: bool = False) -> Iterator[None]:
+    """Waits for others that are alone in a folder or write several files to it; for its readers too, unless shared."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def settle(folder: str | os.PathLike[str]) -> None:
+    """Finishes what killed commands had committed in a folder, and removes what they had not.
+
+    Raises:
+        OSError: if that cannot be done, or the folder not be read.
+    """
+    if any(_PARTIAL.fullmatch(name) or _COMMITTED.fullmatch(name) for name in os.listdir(folder)):
+        with alone(folder):
+            _settle_locked(Path(folder))
 
 
 @contextmanager
@@ -164,14 +213,29 @@ def _sentence(path: Path, advice: str, errors: tuple[type[Exception], ...]) -> I
     """Errors of the system as one sentence."""
     try:
         yield
-    except UnwritableError:
-        raise
     except Exception as error:
         if not isinstance(error, (OSError, *errors)):
             raise
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        said = getattr(error, "reason", None) or getattr(error, "strerror", None)
+        reason = said or printable(error) or type(error).__name__
         text = f"{shown(path)} could not be written ({reason}); what was there before stays. {advice}"
-        raise UnwritableError(getattr(error, "errno", None) or errno.EIO, text) from None
+        unwritable = UnwritableError(getattr(error, "errno", None) or errno.EIO, text)
+        unwritable.reason = reason
+        raise unwritable from None
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A folder that is there, made with those above it; those that were made are removed after a failure, if empty."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
+        raise
 
 
 @contextmanager
@@ -208,31 +272,6 @@ def _try_lock(folder: Path) -> int | None:
         os.close(descriptor)
         return -1 if error.errno in _NO_LOCKS else None
     return descriptor
-
-
-@contextmanager
-def _locked(folder: Path, shared: bool = False) -> Iterator[None]:
-    """Waits for others that write to a folder; for those that read it too, unless shared."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _settle(folder: Path) -> None:
-    """Finishes what killed commands had committed in a folder, and removes what they had not."""
-    if any(_PARTIAL.fullmatch(name) or _COMMITTED.fullmatch(name) for name in os.listdir(folder)):
-        with _locked(folder):
-            _settle_locked(folder)
 
 
 def _settle_locked(folder: Path) -> None:
@@ -272,15 +311,42 @@ def _finish(folder: Path, committed: Path) -> None:
             _flush(place.parent)
     for name in stale:
         place = _place(folder, name)
-        place.unlink(missing_ok=True)
-        if place.parent != folder:
-            with suppress(OSError):
+        with suppress(OSError):  # the new files are the ones, whatever somebody has done to an old one since
+            place.unlink(missing_ok=True)
+            if place.parent != folder:
                 place.parent.rmdir()  # if it is empty now
     _flush(folder)
     # Under a name that is removed at any later time, since its manifest may be gone before the rest.
     done = folder / f".partial-{secrets.token_hex(16)}"
     os.rename(committed, done)
     shutil.rmtree(done, ignore_errors=True)
+
+
+def _fill(folder: Path, files: Files) -> list[str]:
+    """Writes files to a new folder, flushes them to the disk, and returns their names."""
+    folder.mkdir()
+    if isinstance(files, Mapping):
+        for name, save in files.items():
+            _place(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            _save(folder / name, save)
+        return list(files)
+    files(folder)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    for path in found:
+        _flush_file(path)
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _prepare(folder: Path, names: Iterable[str], stale: Iterable[str]) -> None:
+    """Makes the folders of files, and raises OSError where a file could not be moved to its place, or an old one not go."""
+    for name in names:
+        place = _place(folder, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_dir() and not place.is_symlink():
+            raise OSError(errno.EISDIR, f"{shown(name)} is a folder")
+    for parent in {_place(folder, name).parent for name in (*names, *stale)}:
+        if parent.exists() and not os.access(parent, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _place(folder: Path, name: str) -> Path:
@@ -301,6 +367,10 @@ def _save(path: Path, save: Save) -> None:
     save(path)
     if stat.S_IMODE(path.stat().st_mode) != mode:  # replaced by what wrote it
         path.chmod(mode)
+    _flush_file(path)
+
+
+def _flush_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
