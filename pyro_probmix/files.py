@@ -8,7 +8,17 @@ the move to be finished by the next command that writes there, or reads through 
 
 from __future__ import annotations
 
-__all__ = ["UnwritableError", "alone", "printable", "reading", "settle", "shown", "write_file", "write_files"]
+__all__ = [
+    "UNFINISHED",
+    "UnwritableError",
+    "alone",
+    "printable",
+    "reading",
+    "settle",
+    "shown",
+    "write_file",
+    "write_files",
+]
 
 import errno
 import json
@@ -33,8 +43,9 @@ Save = Callable[[Path], object]
 #: Files by their names, or a function that writes them to an empty folder.
 Files = Mapping[str, Save] | Callable[[Path], object]
 
-_PARTIAL = re.compile(r"\.partial-[0-9a-f]{32}")  # files in the making
-_COMMITTED = re.compile(r"\.commit-[0-9a-f]{32}")  # files that are whole, on their way to their places
+#: How the names begin of folders with files in the making, and of those with whole ones on their way to their places.
+UNFINISHED = (".partial-", ".commit-")
+_PARTIAL, _COMMITTED = (re.compile(re.escape(start) + "[0-9a-f]{32}") for start in UNFINISHED)
 _MANIFEST = "manifest.json"
 _FILES = "files"
 #: What a file system says that has no locks, or none of folders, as NFS.

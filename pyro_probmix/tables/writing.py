@@ -5,45 +5,43 @@ from __future__ import annotations
 __all__ = ["expect_file", "expect_folder", "write_table"]
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+
+from pyro_probmix.files import shown, write_file
 
 
 def expect_folder(folder: Path) -> None:
     """Raises ValueError unless there is a folder that can be written to, or one can be made there."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     if not nearest.is_dir():
-        what = "a file" if nearest == folder else f"in {nearest}, a file"
-        raise ValueError(f"{folder} is {what}, expected a folder. Try another --out.")
+        what = "a file" if nearest == folder else f"in {shown(nearest)}, a file"
+        raise ValueError(f"{shown(folder)} is {what}, expected a folder. Try another --out.")
     if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-        raise ValueError(f"the folder {str(folder)!r} could not be written to (Permission denied). Try another --out.")
+        raise ValueError(f"the folder {shown(folder)} could not be written to (Permission denied). Try another --out.")
 
 
 def expect_file(path: Path) -> None:
     """Raises ValueError unless a table can be written to a path."""
     if path.suffix.lower() not in (".csv", ".parquet"):
-        raise ValueError(f"{path} does not end in .csv or .parquet. Try one of these.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, expected a file. Try a path in it.")
-    if not path.parent.is_dir():
+        raise ValueError(f"{shown(path)} does not end in .csv or .parquet. Try one of these.")
+    if os.path.isdir(path):
+        raise ValueError(f"{shown(path)} is a folder, expected a file. Try a path in it.")
+    if not os.path.isdir(path.parent):
         raise ValueError(
-            f"{path} could not be written: there is no folder {path.parent}. Try making it, or another --out."
+            f"{shown(path)} could not be written: there is no folder {shown(path.parent)}. Try making it, or another --out."
         )
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{path} could not be written (Permission denied). Try another file.")
+        raise ValueError(f"{shown(path)} could not be written (Permission denied). Try another file.")
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
     expect_file(path)
     writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        writers[path.suffix.lower()](partial, index=False)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(f"{path} could not be written ({error.strerror or error}). Try another file.") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    save = partial(writers[path.suffix.lower()], index=False)
+    write_file(path, save, advice="Try another file.", errors=(pa.ArrowException,))

@@ -5,10 +5,6 @@ from __future__ import annotations
 __all__ = ["check_table"]
 
 import os
-import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,10 +21,12 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
+from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
 from pyro_probmix.tabular.model import TableModel
+from pyro_probmix.tabular.page_files import files_of_page
 from pyro_probmix.tabular.parts import parts_of
 from pyro_probmix.tabular.verdict import LEVEL
 
@@ -38,9 +36,6 @@ MOST_ROWS = 2000
 MOST_SHUFFLED = 50_000
 #: The most and the fewest shuffles of a column, and the fewest rows, however many columns there are.
 MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 3, 100
-#: Names of the files that a page may have, and the tag in which a page lists its files.
-_OWN_FILE = re.compile(r"[\w-]+\.png|predictions\.nc")
-_LIST = re.compile(r'<meta name="probmix-files" content="([^"]*)">')
 
 
 def check_table(
@@ -72,16 +67,15 @@ def check_table(
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
     shuffled, repeats = _work(len(model.columns.features), some)
     steps = 4 + len(model.columns.features) * repeats
-    with (
-        tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar,  # none without a terminal
-        _all_or_nothing(Path(folder)) as partial,
-    ):
+    target = Path(folder)
+
+    def fill(private: Path) -> None:
         scores = _row_scores(model, frame, y)
         bar.update()
         predicted = model.predict(frame)
         bar.update()
         predictions = _predictions(model, frame.iloc[some], y[some], seed)
-        report = check(predictions, partial, level=LEVEL)
+        report = check(predictions, private, level=LEVEL)
         bar.update()
         importance = _importance(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
         parts = parts_of(model.columns, frame, scores)
@@ -99,12 +93,15 @@ def check_table(
         )
         text = template.render(
             title=f"Check of {', '.join(model.targets)}",
-            files=" ".join(sorted(path.name for path in partial.iterdir())),
+            files=" ".join(sorted(path.name for path in private.iterdir())),
             summary=sections.summary(model, len(frame), len(some), source, nll),
             sections=shown,
         )
-        (partial / "check.html").write_text(text, "utf-8")
-    return Path(folder) / "check.html"
+        (private / "check.html").write_text(text, "utf-8")
+
+    with tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar:  # none without a terminal
+        write_files(target, fill, stale=lambda: files_of_page(target))
+    return target / "check.html"
 
 
 def _work(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], int]:
@@ -113,40 +110,6 @@ def _work(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.
     rows = max(LEAST_SHUFFLED, MOST_SHUFFLED // (num_columns * repeats))
     # Spaced evenly, so that a table in the order of time is covered from its start to its end.
     return some[np.unique(np.linspace(0, len(some) - 1, min(rows, len(some))).astype(np.intp))], repeats
-
-
-@contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files are moved to the target folder once all are written; nothing of it stays after a failure.
-
-    Files that the former page lists and this one does not have are removed.
-
-    Raises:
-        ValueError: if either folder cannot be written to.
-    """
-    target = folder.absolute()
-    # Inside the target folder, which may be on another disk than its parent, or in the nearest parent that exists.
-    there = next(path for path in (target, *target.parents) if path.exists())
-    partial = there / f".partial-{os.getpid()}-check"
-    try:
-        partial.mkdir()
-        yield partial
-        target.mkdir(parents=True, exist_ok=True)
-        page = target / "check.html"
-        former = _LIST.search(page.read_text("utf-8", "replace")) if page.is_file() else None
-        stale = set(former[1].split() if former else ()) - {path.name for path in partial.iterdir()}
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == page.name):  # the page last
-            os.replace(path, target / path.name)
-        for name in filter(_OWN_FILE.fullmatch, stale):
-            (target / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"the folder {str(folder)!r} could not be written to ({error.strerror}). Try another."
-        ) from None
-    except ValueError as error:
-        raise ValueError(str(error).replace(str(partial), str(folder))) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:

@@ -7,8 +7,10 @@ __all__ = ["TableModel"]
 import hashlib
 import json
 import os
+import re
 import warnings
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ import pandas as pd
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
+from pyro_probmix.files import UNFINISHED, reading, shown, write_files
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tables.writing import expect_folder
 from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.page_files import files_of_page
 from pyro_probmix.tabular.spelling import codes, spelled
 from pyro_probmix.tabular.targets import TASKS, numbers, task_of
 
@@ -29,6 +33,8 @@ from pyro_probmix.tabular.targets import TASKS, numbers, task_of
 FORMAT = 2
 #: The levels of a prediction's quantiles.
 LEVELS = (0.05, 0.5, 0.95)
+#: The names of files of estimators in a model's folder.
+_OWN_MODEL = re.compile(r"model-[0-9a-f]{16}\.safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +164,9 @@ class TableModel:
         path = Path(folder)
         expect_folder(path)
         inside = {one.name for one in path.iterdir()} if path.exists() else set()
-        ours = {name for name in inside if name in ("check", "table.json") or name.startswith((".partial-", "model-"))}
+        ours = {name for name in inside if name in ("check", "table.json") or name.startswith((*UNFINISHED, "model-"))}
         if inside - ours:
-            raise ValueError(f"the folder {str(path)!r} holds other files, expected none. Try another --out.")
+            raise ValueError(f"the folder {shown(path)} holds other files, expected none. Try another --out.")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes ``table.json`` and a file of the estimator into a folder; what was there stays until both are whole.
@@ -172,36 +178,30 @@ class TableModel:
         """
         path = Path(folder)
         self.expect_place(path)
-        partial, table = path / f".partial-{os.getpid()}", path / "table.json"
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self.estimator.save(partial)
-            content = hashlib.sha256(partial.read_bytes()).hexdigest()
-            name = f"model-{content[:16]}.safetensors"
-            os.replace(partial, path / name)
+        table, text = path / "table.json", ""
+
+        def fill(private: Path) -> None:
+            nonlocal text
+            self.estimator.save(private / "model")
+            content = hashlib.sha256((private / "model").read_bytes()).hexdigest()
+            # Named by its content, so that even where there are no locks no model lies beside the record of another.
+            model = (private / "model").rename(private / f"model-{content[:16]}.safetensors")
             record = {
                 "format": FORMAT,
-                "model": name,
+                "model": model.name,
                 "sha256": content,
                 "targets": list(self.targets),
                 "columns": self.columns.record(),
             }
             text = json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n"
-            same = table.is_file() and table.read_bytes() == text.encode()
-            partial.write_text(text, "utf-8")
-            os.replace(partial, table)  # from here on the new model is the one
-            for old in path.glob("model-*.safetensors"):
-                if old.name != name:
-                    old.unlink()
-            if not same:
-                _remove_page(path / "check")
-        except OSError as error:
-            raise ValueError(
-                f"the folder {str(path)!r} could not be written to ({error.strerror or error}). Try another --out."
-            ) from None
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+            (private / "table.json").write_text(text, "utf-8")
+
+        def stale() -> Iterable[str]:
+            yield from (one.name for one in path.iterdir() if _OWN_MODEL.fullmatch(one.name))
+            if not (table.is_file() and table.read_bytes() == text.encode()):
+                yield from (f"check/{name}" for name in files_of_page(path / "check"))
+
+        write_files(path, fill, stale=stale, advice="Try another --out.")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> TableModel:
@@ -211,44 +211,38 @@ class TableModel:
             ValueError: if it is no such folder, of another version, damaged, or was changed.
         """
         path = Path(folder)
-        if path.is_file():
-            raise ValueError(f"{str(folder)!r} is a file, expected a model's folder. Try {str(path.parent)!r}.")
+        if os.path.isfile(path):
+            raise ValueError(f"{shown(path)} is a file, expected a model's folder. Try {shown(path.parent)}.")
         file = path / "table.json"
-        try:
-            record = json.loads(file.read_text("utf-8"))
-            version = record["format"]
-            intact = version != FORMAT or record.pop("digest") == _digest(record)
-            if version == FORMAT and intact:
-                columns, targets = Columns.from_record(record["columns"]), tuple(record["targets"])
-                model = path / Path(record["model"]).name
-                intact = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
-        except FileNotFoundError:
-            raise ValueError(f"{str(folder)!r} holds no model: there is no {file}. Try probmix fit first.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(
-                f"{file} is damaged, expected a model as probmix fit wrote it. Try fitting it again."
-            ) from None
-        if version != FORMAT:
-            way = "fitting it again" if isinstance(version, int) and version < FORMAT else "a newer pyro_probmix"
-            raise ValueError(f"{file} has format {version}, expected {FORMAT}. Try {way}.")
-        if not intact:
-            raise ValueError(
-                f"{str(folder)!r} is damaged or was changed since probmix fit wrote it. Try fitting it again."
-            )
-        estimator: Any = load(model)
+        with ExitStack() as others:
+            try:
+                others.enter_context(reading(path))
+                record = json.loads(file.read_text("utf-8"))
+                version = record["format"]
+                intact = version != FORMAT or record.pop("digest") == _digest(record)
+                if version == FORMAT and intact:
+                    columns, targets = Columns.from_record(record["columns"]), tuple(record["targets"])
+                    model = path / Path(record["model"]).name
+                    intact = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
+            except FileNotFoundError:
+                raise ValueError(
+                    f"{shown(path)} holds no model: there is no {shown(file)}. Try probmix fit first."
+                ) from None
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise ValueError(
+                    f"{shown(file)} is damaged, expected a model as probmix fit wrote it. Try fitting it again."
+                ) from None
+            if version != FORMAT:
+                way = "fitting it again" if isinstance(version, int) and version < FORMAT else "a newer pyro_probmix"
+                raise ValueError(f"{shown(file)} has format {shown(version)}, expected {FORMAT}. Try {way}.")
+            if not intact:
+                raise ValueError(
+                    f"{shown(path)} is damaged or was changed since probmix fit wrote it. Try fitting it again."
+                )
+            estimator: Any = load(model)
         return cls(columns, estimator, targets)
 
 
 def _digest(record: dict[str, Any]) -> str:
     """The digest of all that ``table.json`` holds, which includes the digest of the estimator's file."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _remove_page(check: Path) -> None:
-    """Removes what :func:`~pyro_probmix.tabular.checking.check_table` wrote; what else somebody put there stays."""
-    if (check / "check.html").is_file():
-        for one in check.iterdir():
-            if one.name in ("check.html", "predictions.nc") or one.suffix == ".png":
-                one.unlink()
-        with suppress(OSError):
-            check.rmdir()
