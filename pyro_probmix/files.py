@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = [
     "UNFINISHED",
+    "Save",
     "UnwritableError",
     "alone",
     "printable",
@@ -324,8 +325,8 @@ def _finish(folder: Path, committed: Path) -> None:
         place = _place(folder, name)
         with suppress(OSError):  # the new files are the ones, whatever somebody has done to an old one since
             place.unlink(missing_ok=True)
-            if place.parent != folder:
-                place.parent.rmdir()  # if it is empty now
+            for parent in place.parents[: len(PurePosixPath(name).parts) - 1]:
+                parent.rmdir()  # if it is empty now
     _flush(folder)
     # Under a name that is removed at any later time, since its manifest may be gone before the rest.
     done = folder / f".partial-{secrets.token_hex(16)}"

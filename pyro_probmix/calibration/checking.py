@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_probmix.calibration.arviz.data import loo, save_netcdf, to_arviz, write_whole
+from pyro_probmix.calibration.arviz.data import loo, netcdf_of, to_arviz
 from pyro_probmix.calibration.arviz.figures import draw_levels, draw_predictive, draw_reliability, draw_statistic
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.classes import reliability
 from pyro_probmix.calibration.scores.estimate import Estimate
 from pyro_probmix.calibration.scores.pit import coverage_curve, pit_curve
 from pyro_probmix.calibration.summary import summarise
+from pyro_probmix.files import Save, write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,18 +99,17 @@ def check(
         raise ValueError("check got one row, expected at least two. Try more held-out rows.")
     estimate = None if fitted is None else loo(to_arviz(fitted))
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"the folder {str(folder)!r} could not be made ({error.strerror}). Try another.") from None
     checks = summarise(predictions, level=level)
     p_values = {name: bayesian_p_values(predictions.only(t)) for t, name in enumerate(predictions.targets)}
-    report = CheckReport(checks, p_values, save_netcdf(to_arviz(predictions), folder / "predictions.nc"), loo=estimate)
+    figures: dict[str, Save] = {}
     for t, target in enumerate(predictions.targets):
         suffix = suffix_of(predictions.targets, t)
         for name, figure in _figures(predictions.only(t), p_values[target]):
-            report.figures[name + suffix] = write_whole(folder / f"{name}{suffix}.png", _saving(figure))
-    return report
+            figures[name + suffix] = _saving(figure)
+    named = {f"{name}.png": save for name, save in figures.items()}
+    write_files(folder, {"predictions.nc": netcdf_of(to_arviz(predictions)), **named})
+    paths = {name: folder / f"{name}.png" for name in figures}
+    return CheckReport(checks, p_values, folder / "predictions.nc", paths, estimate)
 
 
 def suffix_of(targets: Sequence[str], t: int) -> str:
@@ -184,7 +184,7 @@ def _class_figures(predictions: Predictions, probabilities: np.ndarray) -> Itera
             yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is observed", x=x, y=y_label)
 
 
-def _saving(figure: Figure) -> Any:
+def _saving(figure: Figure) -> Save:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     def save(path: Path) -> None:

@@ -18,6 +18,7 @@ from pyro_probmix.experiments.data.problem import Problem
 from pyro_probmix.experiments.run.jobs import Job, job_density
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.runner import method_density, select_replicas
+from pyro_probmix.files import Save
 from pyro_probmix.inference import PredictiveMixture, predict
 from pyro_probmix.models import ConditionalDensity
 from pyro_probmix.random_state import own_random_state
@@ -38,7 +39,7 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
     """
     config = jobs[0].config
     results, curves = folder.results, folder.table("curves")
-    drawn = []
+    drawn: dict[str, Save] = {}
     parts = list(results.groupby(["dataset", "network"], sort=False))
     for (dataset, network), part in parts:
         of_part = curves[(curves["dataset"] == dataset) & (curves["network"] == network)]
@@ -46,9 +47,9 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
         for setting, numbers in part.groupby("setting", sort=False):
             name = prefix + ("" if setting in ("fixed", "chosen") else f"{setting} ".replace(" ", "-"))
             methods = list(numbers["method"].unique())
-            drawn.append(folder.figure(f"{name}scores", _saved(_scores(numbers, methods))))
+            drawn[f"{name}scores"] = _saved(_scores(numbers, methods))
         if config.setting != "grid":
-            drawn.append(folder.figure(f"{prefix}training", _saved(_training(of_part))))
+            drawn[f"{prefix}training"] = _saved(_training(of_part))
     learnt = {
         "toy-regression": ("bands", _band, "x", "y"),
         "toy-classification": ("regions", _regions, "$x_1$", "$x_2$"),
@@ -57,8 +58,8 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
         name, draw, x, y = learnt[config.experiment]
         densities = _densities(jobs, folder)
         if densities:
-            drawn.append(folder.figure(name, _saved(_panels(densities, draw, x, y))))
-    return drawn
+            drawn[name] = _saved(_panels(densities, draw, x, y))
+    return folder.draw(drawn)
 
 
 def _densities(jobs: Sequence[Job], folder: RunFolder) -> dict[str, tuple[ConditionalDensity, Problem]]:
@@ -84,7 +85,7 @@ def _predictive(density: ConditionalDensity, x: Tensor, **prediction: Any) -> Pr
     return predict(density, x.expand(density.replicas or 1, -1, -1), ensemble=True, **prediction)
 
 
-def _saved(figure: Figure) -> Callable[[Path], object]:
+def _saved(figure: Figure) -> Save:
     def save(path: Path) -> None:
         FigureCanvasAgg(figure)  # becomes the figure's canvas, without a display
         figure.savefig(path, dpi=130, format="png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.files import Save, write_file
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
-__all__ = ["SMALLEST_FOR_LOO", "arviz_version", "loo", "save_netcdf", "to_arviz", "write_whole"]
+__all__ = ["SMALLEST_FOR_LOO", "arviz_version", "loo", "netcdf_of", "save_netcdf", "to_arviz"]
 
 #: With fewer draws of the parameters the Pareto tail has too few points in ArviZ 0.x or 1.x.
 SMALLEST_FOR_LOO = 30
@@ -156,24 +156,9 @@ def save_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: if the folder cannot be written to.
     """
-    return write_whole(Path(path), lambda partial: data.to_netcdf(str(partial), engine="h5netcdf"))
+    return write_file(path, netcdf_of(data), advice="Try another folder.")
 
 
-def write_whole(path: Path, save: Callable[[Path], object]) -> Path:
-    """Writes a file under another name first, and returns its path: it is there whole, or as it was.
-
-    Raises:
-        ValueError: if the folder cannot be written to.
-    """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        save(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(
-            f"{str(path)!r} could not be written ({error.strerror or error}). Try another folder."
-        ) from None
-    finally:
-        if partial.is_file():
-            partial.unlink()
-    return path
+def netcdf_of(data: Any) -> Save:
+    """Writes the data of :func:`to_arviz` to a path."""
+    return lambda path: data.to_netcdf(str(path), engine="h5netcdf")

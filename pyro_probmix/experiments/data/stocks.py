@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 import pooch
 
 from pyro_probmix.experiments.data.tables import FloatArray, Split
+from pyro_probmix.files import write_files
 
 TICKERS = ("GOOG", "GME", "NVDA", "RCL")
 COLUMNS = ("Open", "High", "Low", "Close")
@@ -164,19 +166,9 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _keep(prices: pd.DataFrame, path: Path) -> None:
     """Writes prices to the cache, whole or not at all."""
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        prices.to_csv(partial, date_format="%Y-%m-%d", index_label="Date")
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to the cache folder {path.parent}: {error.strerror}. Try making it writable, or name a folder "
-            "that holds the prices with --data-dir (or PROBMIX_DATA)."
-        ) from None
-    finally:
-        if partial.exists():
-            partial.unlink()
+    save = partial(prices.to_csv, date_format="%Y-%m-%d", index_label="Date")
+    advice = "Try making this cache writable, or name a folder that holds the prices with --data-dir (or PROBMIX_DATA)."
+    write_files(path.parent, {path.name: save}, advice=advice)
 
 
 def _downloaded(ticker: str, sleep: Callable[[float], None] = time.sleep) -> pd.DataFrame:

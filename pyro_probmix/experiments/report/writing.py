@@ -1,20 +1,26 @@
-"""Writes a report: everything is drawn first, then each file appears whole or not at all."""
+"""Writes a report: its text and figures, all or none."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from pyro_probmix.experiments.report.numbers.reading import read_runs
 from pyro_probmix.experiments.report.pages.page import figures_of
 from pyro_probmix.experiments.report.pages.rendering import to_html, to_markdown
 from pyro_probmix.experiments.report.sections import build_page
+from pyro_probmix.files import Save, reading, write_files
 
 __all__ = ["FIGURES", "write_report"]
 
-#: The folder beside ``report.md`` that holds its figures; the report's own, what else lies there is removed.
+#: The folder beside ``report.md`` that holds its figures, in a folder named by their content.
 FIGURES = "report-figures"
+_FIGURE = re.compile(rf"\]\(({FIGURES}/(?:[0-9a-f]{{8}}/)?[^/()]+\.png)\)")
 
 
 def write_report(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> Path:
@@ -32,31 +38,31 @@ def write_report(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
     """
     if len(runs) > 1 and out is None:
         raise ValueError(f"a report of {len(runs)} runs needs a folder, none was given. Try --out FOLDER.")
-    page = build_page(read_runs(runs))
-    folder = Path(out if out is not None else runs[0])
-    html, markdown = to_html(page), to_markdown(page, FIGURES)
+    with ExitStack() as others:
+        for run in runs:
+            if os.path.isdir(run):
+                others.enter_context(reading(run))
+        page = build_page(read_runs(runs))
     pictures = {f"{figure.name}.png": figure.png for figure in figures_of(page)}
-    try:
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            _write(folder / FIGURES / name, picture)
-        _write(folder / "report.md", markdown.encode())
-        _write(folder / "report.html", html.encode())
-        for path in (folder / FIGURES).glob("*.png"):
-            if path.name not in pictures:
-                path.unlink()
-        if not pictures:
-            (folder / FIGURES).rmdir()
-    except OSError as error:
-        raise ValueError(f"{str(folder)!r} could not be written to ({error.strerror}). Try another --out.") from None
+    content = hashlib.sha256(b"".join(hashlib.sha256(png).digest() for png in pictures.values())).hexdigest()
+    # A folder for each set of pictures, so that a text never refers to those of another report, whatever is on its way.
+    place = f"{FIGURES}/{content[:8]}"
+    files: dict[str, Save] = {f"{place}/{name}": partial(_write, content=png) for name, png in pictures.items()}
+    files["report.md"] = partial(_write, content=to_markdown(page, place).encode())
+    files["report.html"] = partial(_write, content=to_html(page).encode())
+    folder = Path(out if out is not None else runs[0])
+    write_files(folder, files, stale=lambda: _figures_in(folder), advice="Try another --out.")
     return folder / "report.html"
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replaces a file by a whole one."""
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def _figures_in(folder: Path) -> list[str]:
+    """The figures of the report that is there, by its text; others that lie beside them are not the report's."""
+    text, figures = folder / "report.md", folder / FIGURES
+    if not text.is_file() or figures.is_symlink():
+        return []
+    names = _FIGURE.findall(text.read_text("utf-8", "replace"))
+    return [name for name in names if (folder / name).is_file() and not (folder / name).parent.is_symlink()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,7 @@ from pyro_probmix.experiments.run.runner import (
     resolve,
     select_replicas,
 )
+from pyro_probmix.files import shown
 from pyro_probmix.inference import Checkpoint, Fit, ForeignCheckpoint
 from pyro_probmix.models import ConditionalDensity, Method, find_method
 
@@ -157,9 +159,10 @@ def run_job(
         try:
             fitted = fit_method(*arguments, checkpoint)
         except ForeignCheckpoint as error:
-            warnings.warn(f"{error} It was started anew.", stacklevel=2)
             assert checkpoint is not None
-            checkpoint.path.unlink(missing_ok=True)
+            aside = _put_aside(checkpoint.path)
+            what = str(error).rpartition(" Try ")[0]
+            warnings.warn(f"{what} It was put aside as {shown(aside.name)}, and the job begins anew.", stacklevel=2)
             fitted = fit_method(*arguments, checkpoint)
         seconds = time.perf_counter() - started
         validation = _validation(job, fitted, problem)
@@ -172,6 +175,15 @@ def run_job(
         str(device),
         tuple((warning.category, str(warning.message)) for warning in caught),
     )
+
+
+def _put_aside(path: Path) -> Path:
+    """Renames a checkpoint that is of no use, which may be somebody's, to a name that is free; returns that."""
+    places = (path.with_name(f"{path.name}.unused{count or ''}") for count in itertools.count())
+    place = next(place for place in places if not place.exists())
+    with suppress(FileNotFoundError):  # another run on the same folder did so
+        path.rename(place)
+    return place
 
 
 @contextmanager

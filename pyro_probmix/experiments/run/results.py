@@ -6,13 +6,14 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,11 +22,13 @@ from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.run.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.run.measures import Calibration
 from pyro_probmix.experiments.run.record import check_same, digest_of, record_of, recorded_config, versions_of_packages
+from pyro_probmix.files import Save, alone, settle, shown, write_file, write_files
 
 __all__ = ["COLUMNS", "TABLES", "RunFolder", "summary"]
 
 _KEYS = ("experiment", "dataset", "network", "method", "setting", "split")
 COLUMNS = (*_KEYS, "metric", "value")
+_ADVICE = "Try another --out."
 #: File -> its columns.
 TABLES = {
     "results": COLUMNS,
@@ -56,17 +59,18 @@ class RunFolder:
         try:
             for name in ("cells", "checkpoints", "figures", "models"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+            for part in (self.path, self.checkpoints):
+                settle(part)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise ValueError(
-                f"the folder {str(self.path)!r} cannot be written to ({error.strerror}). Try another --out."
+                f"the folder {shown(self.path)} cannot be written to ({error.strerror}). {_ADVICE}"
             ) from None
         record = record_of(config, device)
         if recorded is None:
-            self._write(
-                "config.json", lambda file: file.write_text(json.dumps(record, indent=2) + "\n", "utf-8"), new=True
-            )
+            text = json.dumps(record, indent=2) + "\n"
+            write_file(self.path / "config.json", lambda file: file.write_text(text, "utf-8"), new=True, advice=_ADVICE)
             recorded = recorded_config(path)  # another run's, if it has begun here at the same time
         check_same(self.path, recorded or {}, record)
         self._digest = digest_of(config)
@@ -84,11 +88,14 @@ class RunFolder:
         """
         self._known = {job.name: job for job in jobs}
         for path in self._gather():
-            warnings.warn(f"{str(path)!r} is not a finished job of this run and was skipped.", stacklevel=2)
+            warnings.warn(f"{shown(path)} is not a finished job of this run and was skipped.", stacklevel=2)
         if self._cells:
             self._assemble()
         elif (self.path / "results.parquet").exists():
             self._take_tables()
+        for job in jobs:
+            if job.name in self._cells:  # killed after it was finished, before its checkpoint was removed
+                job.checkpoint(self.checkpoints).path.unlink(missing_ok=True)
         return [job for job in jobs if job.name not in self._cells]
 
     @property
@@ -98,7 +105,6 @@ class RunFolder:
 
     def add(self, job: Job, finished: Finished) -> None:
         """Writes a finished job's files, and the tables anew."""
-        self._write(f"models/{job.name}.safetensors", lambda path: _save(finished.weights, path))
         cell = {
             "run": self._digest,
             "job": _identity(job),
@@ -107,10 +113,13 @@ class RunFolder:
             "versions": versions_of_packages(),
             "scored": [asdict(one) for one in finished.scored],
         }
-        # Last, since a job with this file counts as finished.
-        self._write(f"cells/{job.name}.json", lambda path: path.write_text(json.dumps(cell) + "\n", "utf-8"))
+        self._write(
+            {
+                f"models/{job.name}.safetensors": partial(_save, finished.weights),
+                f"cells/{job.name}.json": lambda path: path.write_text(json.dumps(cell) + "\n", "utf-8"),
+            }
+        )
         job.checkpoint(self.checkpoints).path.unlink(missing_ok=True)
-        self._gather()  # another run on the same folder may have finished some, too
         self._assemble()
 
     def weights(self, job: Job) -> dict[str, Tensor] | None:
@@ -130,14 +139,19 @@ class RunFolder:
         rows = [row for job in self._known if job in self._cells for row in self._cells[job][name]]
         return pd.DataFrame(rows, columns=list(TABLES[name]))
 
-    def figure(self, name: str, save: Callable[[Path], object]) -> Path:
-        """Writes a figure by ``save(path)`` and returns its path."""
-        self._write(f"figures/{name}.png", save)
-        return self.path / "figures" / f"{name}.png"
+    def draw(self, figures: Mapping[str, Save]) -> list[Path]:
+        """Writes figures by their names, all or none, and returns their paths."""
+        files = {f"figures/{name}.png": save for name, save in figures.items()}
+        self._write(files)
+        return [self.path / name for name in files]
 
     def _assemble(self) -> None:
-        for name in TABLES:
-            self._write(f"{name}.parquet", partial(self.table(name).to_parquet, index=False))
+        """Writes the tables, with the cells that another run on the same folder has finished, too."""
+        with alone(self.path / "cells"):  # else that run's tables could be replaced by ones without its last cell
+            self._gather()
+            self._write(
+                {f"{name}.parquet": partial(self.table(name).to_parquet, index=False) for name in TABLES},
+            )
 
     def _take_tables(self) -> None:
         """Takes the numbers of a finished run from its tables, if its cells were deleted."""
@@ -147,7 +161,7 @@ class RunFolder:
                 name: pd.read_parquet(self.path / f"{name}.parquet")[list(columns)] for name, columns in TABLES.items()
             }
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"the tables in {str(self.path)!r} cannot be read ({error}). Try another --out.") from None
+            raise ValueError(f"the tables in {shown(self.path)} cannot be read ({error}). Try another --out.") from None
         for name, job in self._known.items():
             config, found = job.config, {}
             for table, rows in tables.items():
@@ -157,7 +171,7 @@ class RunFolder:
                 self._cells[name] = found
         if len(self._cells) < len(self._known):
             raise ValueError(
-                f"the folder {str(self.path)!r} holds the tables of a run without its cells, expected them to go on from. "
+                f"the folder {shown(self.path)} holds the tables of a run without its cells, expected them to go on from. "
                 "Try another --out."
             )
 
@@ -165,7 +179,7 @@ class RunFolder:
         """Reads new cells; returns the files that are not cells of this run."""
         foreign = []
         for path in sorted((self.path / "cells").iterdir()):
-            if path.name.startswith(".partial-") or path.stem in self._cells:
+            if path.name.startswith(".") or path.stem in self._cells:
                 continue
             job = self._known.get(path.stem) if path.suffix == ".json" else None
             rows = None if job is None else self._read(path, job)
@@ -185,30 +199,8 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def _write(self, name: str, save: Callable[[Path], object], new: bool = False) -> None:
-        """Writes a file whole or not at all; a new one only where none is."""
-        target = self.path / name
-        incomplete = target.with_name(f".partial-{os.getpid()}-{target.name}")  # two runs may share the folder
-        try:
-            save(incomplete)
-            if new:
-                _link(incomplete, target)
-            else:
-                os.replace(incomplete, target)
-        except OSError as error:
-            raise ValueError(f"{str(target)!r} could not be written ({error.strerror}). Try another --out.") from None
-        finally:
-            incomplete.unlink(missing_ok=True)
-
-
-def _link(path: Path, target: Path) -> None:
-    """Links a file under another name, unless that exists."""
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        pass
-    except OSError:  # not every file system has links
-        os.replace(path, target)
+    def _write(self, files: Mapping[str, Save]) -> None:
+        write_files(self.path, files, advice=_ADVICE, errors=(SafetensorError, pa.ArrowException))
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -245,7 +237,4 @@ def _identity(job: Job) -> dict[str, Any]:
 
 
 def _save(weights: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
-    except SafetensorError as error:  # which does not know the errno
-        raise OSError(None, str(error)) from None
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)

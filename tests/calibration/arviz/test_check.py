@@ -132,7 +132,7 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match=r"one row, expected at least two.*Try"):
         check(Predictions(y=[0.0], draws=np.zeros((1, 5, 1))), tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"could not be made.*Try another"):
+    with pytest.raises(ValueError, match=r"could not be written.*Try another"):
         check(cases.counts(), tmp_path / "file" / "folder")
     with pytest.raises(ValueError, match=r"draws has values up to 1e\+200, expected at most 1e\+150.*Try other units"):
         Predictions(y=[0.0], draws=[[[1e200]]])

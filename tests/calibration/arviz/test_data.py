@@ -1,5 +1,6 @@
 """The object for ArviZ, the same with ArviZ 0.x and 1.x: groups, names, the way through a file, leave-one-out."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 
 from pyro_probmix.calibration import Predictions, loo, save_netcdf, to_arviz
-from pyro_probmix.calibration.arviz.data import write_whole
 from tests.calibration.arviz import cases
 
 TWO = {"targets": ("speed", "load"), "x": np.ones((cases.ROWS, 2)), "features": ["a", "é"], "members": ["m", "n", "o"]}
@@ -64,28 +64,20 @@ def test_rows_of_any_name_go_through_a_file(rows, tmp_path):
     read.close()
 
 
-def test_two_processes_that_write_the_same_file_do_not_share_what_is_half_written(tmp_path, monkeypatch):
-    def save(partial):
-        partial.write_text("first")
-        monkeypatch.setattr(os, "getpid", lambda: -1)
-        write_whole(tmp_path / "file", lambda other: other.write_text("second"))
-        monkeypatch.undo()
-        assert (tmp_path / "file").read_text() == "second" and partial.read_text() == "first"
-
-    write_whole(tmp_path / "file", save)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "first")]
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     data = to_arviz(cases.continuous())
     path = save_netcdf(data, tmp_path / "predictions.nc")
     before = path.read_bytes()
-    (tmp_path / f".partial-{os.getpid()}-predictions.nc").mkdir()  # in the way
-    with pytest.raises(ValueError, match=r"could not be written.*Try another folder"):
-        save_netcdf(data, path)
-    assert path.read_bytes() == before
     with pytest.raises(ValueError, match=r"nowhere.* could not be written.*Try another folder"):
         save_netcdf(data, tmp_path / "nowhere" / "predictions.nc")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError, match=r"could not be written \(No space left.*Try another folder"):
+        save_netcdf(data, path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
 def test_leave_one_out_with_draws_of_the_parameters():

@@ -101,7 +101,8 @@ def test_markdown_has_the_same_numbers_and_its_figures_beside_it(everything):
     text = (everything / "report.md").read_text(encoding="utf-8")
     figures = re.findall(r"\]\((report-figures/[^)]+)\)", text)
     assert len(figures) == len(set(figures)) == len(page.sources)
-    assert {path.name for path in (everything / "report-figures").iterdir()} == {name.split("/")[1] for name in figures}
+    found = [path for path in (everything / "report-figures").rglob("*") if path.is_file()]
+    assert {str(path.relative_to(everything)) for path in found} == set(figures)
     assert all((everything / name).read_bytes().startswith(PNG) for name in figures)
     tables = [line for line in text.splitlines() if line.startswith("|") and not set(line) <= set("|- ")]
     assert len(tables) == len(page.rows)
@@ -212,13 +213,18 @@ def test_the_same_report_twice_and_old_figures_go(tmp_path):
         tmp_path / "run", grid := cases.ablation("regression", 4, TWO, settings=["alpha=0.1 beta=0", "alpha=1 beta=0"])
     )
     first = write_report([run]).read_bytes()
-    before = {path.name: path.read_bytes() for path in (run / "report-figures").iterdir()}
+    before = {path: path.read_bytes() for path in (run / "report-figures").glob("*/*")}
     assert write_report([run]).read_bytes() == first
-    assert {path.name: path.read_bytes() for path in (run / "report-figures").iterdir()} == before
+    assert {path: path.read_bytes() for path in (run / "report-figures").glob("*/*")} == before
     assert len(before) == 2
+    own = [run / "report-figures" / "mine.png", next(iter(before)).with_name("mine.png")]
+    for path in own:
+        path.write_bytes(b"mine")
     grid[grid["setting"].eq("alpha=1 beta=0")].to_parquet(run / "results.parquet", index=False)
     write_report([run])
-    assert [path.name for path in (run / "report-figures").iterdir()] == ["ablation-regression-alpha1-beta0.png"]
+    (drawn,) = {path for path in (run / "report-figures").rglob("*.png")} - set(own)
+    assert drawn.name == "ablation-regression-alpha1-beta0.png"
+    assert all(path.read_bytes() == b"mine" for path in own)  # what is not the report's stays
     assert not list(run.rglob(".partial*"))
 
 
@@ -229,13 +235,13 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(capsys, tmp_path, mo
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "fsync", full)
     code, _, err = report(capsys, run)
-    assert code == 1 and "could not be written to (No space left on device)" in err and err.count("\n") == 1
+    assert code == 1 and "could not be written (No space left on device)" in err and err.count("\n") == 1
     assert (run / "report.html").read_bytes() == before and not list(run.rglob(".partial*"))
     (tmp_path / "file").write_text("")
     code, _, err = report(capsys, run, "--out", tmp_path / "file")
-    assert code == 1 and "could not be written to" in err and "Try another --out" in err
+    assert code == 1 and "could not be written" in err and "Try another --out" in err
 
 
 def damaged(tmp_path, kind):
@@ -310,7 +316,7 @@ def test_runs_of_one_name_keep_their_figures_apart(tmp_path):
     toys = {name: cases.ablation("regression", 3, TWO, "toy-regression", [name]) for name in ("fixed", "mine")}
     runs = [cases.write_run(tmp_path / name / "toy", results, figures=["bands"]) for name, results in toys.items()]
     out = write_report(runs, tmp_path / "out").parent
-    assert len(list((out / "report-figures").glob("bands-*.png"))) == 2
+    assert len(list((out / "report-figures").glob("*/bands-*.png"))) == 2
 
 
 def test_names_from_users_are_shown_as_they_are(tmp_path):
