@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.files import printable, shown
 
 if TYPE_CHECKING:
     from pyro_probmix.models import Method
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
+LONGEST_MESSAGE = 2000
 #: PyTorch's messages about memory; compiled code names the call that failed to make a tensor.
 OUT_OF_MEMORY = r"can't allocate memory|CUDA out of memory|aoti_torch_\w*(empty|rand)\w*\(.*API call failed"
 
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # else Python reports the closed pipe once more when it ends
         return 0
     except (ValueError, OSError) as error:
-        print(f"probmix: {error}", file=sys.stderr)
+        print(f"probmix: {_sentence(error)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not re.search(OUT_OF_MEMORY, str(error)):
@@ -50,6 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"probmix: stopped; {left}.", file=sys.stderr)
         return 130
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    """What is said of an error, in one line, without what a terminal would obey, and not of any length."""
+    if isinstance(error, OSError) and not isinstance(error, ValueError) and error.filename is not None:
+        return f"{shown(error.filename)} cannot be read or written ({error.strerror}). Try another path."
+    text = printable(error)
+    return (
+        text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -207,7 +219,10 @@ def _fit(arguments: argparse.Namespace) -> None:
         frame, targets, task=arguments.task, impute=arguments.impute, verbose=int(sys.stderr.isatty()), **given
     )
     model.save(arguments.out)
-    print(f"model: {arguments.out}; {len(frame)} rows, {len(model.columns.features)} features; {model.task}")
+    print(
+        f"model: {printable(arguments.out)}; {len(frame)} rows, {len(model.columns.features)} features; "
+        f"{printable(model.task)}"
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -220,8 +235,10 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         out = Path(arguments.out)
         expect_file(out)
-        if out.exists() and Path(arguments.table).exists() and out.samefile(arguments.table):
-            raise ValueError(f"--out {out} is the table itself, expected another file. Try --out predicted.csv.")
+        if os.path.exists(out) and os.path.exists(arguments.table) and out.samefile(arguments.table):
+            raise ValueError(
+                f"--out {printable(out)} is the table itself, expected another file. Try --out predicted.csv."
+            )
     predicted = TableModel.load(arguments.model).predict(read_table(Path(arguments.table)))
     if arguments.out is None:
         predicted.to_csv(sys.stdout, index=False)
@@ -242,13 +259,13 @@ def _check(arguments: argparse.Namespace) -> None:
     for place in (folder, folder.absolute().parent):  # it is put together beside the folder
         expect_folder(place)
     page = check_table(model, read_table(Path(arguments.table)), folder, source=Path(arguments.table).name)
-    print(f"page: {page}")
+    print(f"page: {printable(page)}")
 
 
 def _report_runs(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.report import write_report
 
-    print(f"report: {write_report(arguments.runs, arguments.out)}")
+    print(f"report: {printable(write_report(arguments.runs, arguments.out))}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -52,6 +52,7 @@ _FILES = "files"
 #: What a file system says that has no locks, or none of folders, as NFS.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 _LONGEST = 120
+_WITHOUT_SPACES = re.compile(r"\S{250,}")
 
 
 class UnwritableError(OSError, ValueError):
@@ -80,9 +81,15 @@ def shown(value: object) -> str:
 
 
 def printable(text: object) -> str:
-    """A text in one line, its control characters spelled out, for a terminal or a page."""
+    """A text in one line for a terminal or a page: control characters spelled out, and what nobody would read cut.
+
+    Example:
+        >>> printable("one\\ntwo \\x1b[31m")
+        'one two \\\\x1b[31m'
+    """
     line = " ".join(str(text).splitlines())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return _WITHOUT_SPACES.sub(lambda found: _cut(found[0]), line)
 
 
 def _cut(text: str) -> str:

@@ -21,6 +21,7 @@ from pyro_probmix.experiments.run.record import recorded_config
 from pyro_probmix.experiments.run.results import RunFolder, summary
 from pyro_probmix.experiments.run.runner import choose_device, default_methods
 from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
+from pyro_probmix.files import printable, shown
 
 __all__ = ["config_of", "run_experiment"]
 
@@ -86,7 +87,7 @@ def _report(config: Config, jobs: list[Job], folder: RunFolder) -> None:
         for setting, numbers in of_part.groupby("setting", sort=False):
             print(_printed(summary(numbers), one, str(setting)))
     draw_figures(jobs, folder)
-    print(f"results and figures: {folder.path}")
+    print(f"results and figures: {printable(folder.path)}")
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
@@ -98,7 +99,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     copied = arguments.experiment.endswith(".json")
     if not copied and arguments.experiment not in EXPERIMENTS:
         raise ValueError(
-            f"unknown experiment {arguments.experiment!r}, expected one of {', '.join(EXPERIMENTS)}, or a .json file. "
+            f"unknown experiment {shown(arguments.experiment)}, expected one of {', '.join(EXPERIMENTS)}, or a .json file. "
             "Try probmix list."
         )
     start = read_config(arguments.experiment) if copied else EXPERIMENTS[arguments.experiment]
@@ -132,7 +133,8 @@ def config_of(arguments: argparse.Namespace) -> Config:
         )
     if given.get("setting", start.setting) != "fixed" and not {"alpha", "beta"}.isdisjoint(given):
         raise ValueError(
-            f"--alpha or --beta was given beside the setting {given.get('setting', start.setting)!r}, which tries several of "
+            f"--alpha or --beta was given beside the setting {shown(given.get('setting', start.setting))}, which "
+            "tries several of "
             "each. Try --setting fixed, or alphas and betas in a file."
         )
     if start.experiment == "uci":
@@ -156,7 +158,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         numbers = tuple(range(numbers[0]))
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise ValueError(
-            f"--seeds or --splits got {text!r}, expected how many, or different numbers. Try 10, or 0,3,7."
+            f"--seeds or --splits got {shown(text)}, expected how many, or different numbers. Try 10, or 0,3,7."
         )
     return numbers
 
@@ -181,7 +183,7 @@ class _Progress:
     def epoch(self, job: Job, epoch: int, best: Tensor) -> None:
         """Shows an epoch; reads the NLL, which waits for the device, only when the bar is redrawn."""
         if self._bar.update():
-            self._bar.set_description(f"{job.config.dataset} {job.config.methods[0]}", refresh=False)
+            self._bar.set_description(f"{printable(job.config.dataset)} {job.config.methods[0]}", refresh=False)
             self._bar.set_postfix_str(f"best validation NLL {float(best.mean()):.3f}", refresh=False)
 
     def job(self, job: Job) -> None:
@@ -196,7 +198,7 @@ def _printed(table: Any, config: Config, setting: str) -> str:
         name for name in ("nll", "rmse", "accuracy", "nll (plug-in)", "rmse (plug-in)") if ("mean", name) in table
     ]
     lines = [
-        f"{config.dataset}, {setting}: {len(config.splits)} splits, mean ± standard deviation",
+        f"{printable(config.dataset)}, {printable(setting)}: {len(config.splits)} splits, mean ± standard deviation",
         f"{'':<16}" + "".join(f"{name:>20}" for name in metrics),
     ]
     for method, row in table.iterrows():

@@ -9,6 +9,11 @@ from difflib import get_close_matches
 
 import pandas as pd
 
+from pyro_probmix.files import printable, shown
+
+#: A longer name is not looked up among similar ones, which takes the square of its length.
+_LONGEST = 200
+
 
 def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
     """The columns that an option names, one or several with commas between; raises ValueError for one that is not there."""
@@ -17,11 +22,11 @@ def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
     wanted = list(dict.fromkeys(part.strip() for part in target.split(",")))
     for name in wanted:
         if name not in frame.columns:
-            near = get_close_matches(name, list(frame.columns), n=1)
-            hint = f"Try {near[0]!r}." if near else "Try one of these."
+            near = get_close_matches(name, list(frame.columns), n=1) if len(name) < _LONGEST else []
+            hint = f"Try {shown(near[0])}." if near else "Try one of these."
             if len(frame.columns) == 1:
                 hint = remedy(frame.columns, "Try a file with commas between its columns.")
-            raise ValueError(f"{table}: no column {name!r}; there are {listed(frame.columns)}. {hint}")
+            raise ValueError(f"{printable(table)}: no column {shown(name)}; there are {listed(frame.columns)}. {hint}")
     return wanted
 
 
@@ -35,5 +40,5 @@ def remedy(names: Iterable[object], otherwise: str) -> str:
 
 def listed(names: Iterable[object]) -> str:
     """Names for a message, at most twenty."""
-    shown = [repr(name) for name in names]
-    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
+    quoted = [shown(name) for name in names]
+    return ", ".join(quoted[:20]) + (f" and {len(quoted) - 20} more" if len(quoted) > 20 else "")

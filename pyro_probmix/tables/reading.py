@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["read_table"]
 
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pyro_probmix.files import shown
 from pyro_probmix.tables.kinds import numbers_as_text
 from pyro_probmix.tables.names import listed, remedy
 
@@ -39,32 +41,33 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
         ValueError: if there is no such file, or it cannot be read as a table; the message says why.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    if not path.exists():
+    if not os.path.exists(path):
         raise ValueError(
-            f"no file {path}{known and ', and no embedded data set of that name'}. Try the path of a .csv or .parquet file"
+            f"no file {shown(path)}{known and ', and no embedded data set of that name'}. Try the path of a .csv or "
+            ".parquet file"
             f"{known and ', or one of '}{known}."
         )
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder. Try the path of a .csv or .parquet file in it.")
+    if os.path.isdir(path):
+        raise ValueError(f"{shown(path)} is a folder. Try the path of a .csv or .parquet file in it.")
     if path.suffix.lower() not in readers:
-        raise ValueError(f"{path} does not end in {' or '.join(readers)}. Try saving the table as one of these.")
+        raise ValueError(f"{shown(path)} does not end in {' or '.join(readers)}. Try saving the table as one of these.")
     try:
         if path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty. Try a file with a header and 4 rows or more.")
+            raise ValueError(f"{shown(path)} is empty. Try a file with a header and 4 rows or more.")
         if path.suffix.lower() == ".csv":
             _refuse_other_contents(path)
         frame = readers[path.suffix.lower()](path)
     except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         way = "saving it as UTF-8" if isinstance(error, UnicodeDecodeError) else "writing the file again"
-        raise ValueError(f"{path} cannot be read as a {path.suffix[1:]} table: {reason}. Try {way}.") from None
+        raise ValueError(f"{shown(path)} cannot be read as a {path.suffix[1:]} table: {reason}. Try {way}.") from None
     names = [str(name).strip() for name in frame.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{path}: more than one column is named {listed(twice)}. Try giving each its own name.")
+        raise ValueError(f"{shown(path)}: more than one column is named {listed(twice)}. Try giving each its own name.")
     if "" in names:
         raise ValueError(
-            f"{path}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
+            f"{shown(path)}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
             "(pandas writes row numbers there without index=False)."
         )
     frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
@@ -73,7 +76,7 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
         if len(rows):
             place = f"row {rows[0] - 1} (counted from 0)" if rows[0] else "its name"
             raise ValueError(
-                f"{path}: column {name!r} has a NUL character in {place}, expected text without. Try removing it."
+                f"{shown(path)}: column {shown(name)} has a NUL character in {place}, expected text without. Try removing it."
             )
     for name in frame.columns:
         if numbers_as_text(frame[name]):
@@ -90,7 +93,7 @@ def _refuse_other_contents(path: Path) -> None:
         start = file.read(4)
     for beginning, said in _BEGINNINGS.items():
         if start.startswith(beginning):
-            raise ValueError(f"{path} is {said}")
+            raise ValueError(f"{shown(path)} is {said}")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -103,7 +106,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         except pd.errors.ParserWarning:
             more = f"a row has more fields than the {header.shape[1]} of the header"
             raise ValueError(
-                f"{path} cannot be read as a csv table: {more}. {remedy(header.iloc[0], 'Try writing the file again.')}"
+                f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header.iloc[0], 'Try writing the file again.')}"
             ) from None
     return frame.set_axis(header.iloc[0].tolist(), axis="columns")
 

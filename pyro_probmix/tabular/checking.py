@@ -21,7 +21,7 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
-from pyro_probmix.files import write_files
+from pyro_probmix.files import shown, write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
@@ -81,7 +81,7 @@ def check_table(
         parts = parts_of(model.columns, frame, scores)
         nll = mean_over_rows(scores)
         rows = _observed_and_predicted(model, y, predicted)
-        shown = [
+        parts_of_page = [
             sections.short(model, predictions, report, y, predicted, parts, nll),
             sections.first_rows(model, rows),
             sections.calibration(predictions, report),
@@ -95,7 +95,7 @@ def check_table(
             title=f"Check of {', '.join(model.targets)}",
             files=" ".join(sorted(path.name for path in private.iterdir())),
             summary=sections.summary(model, len(frame), len(some), source, nll),
-            sections=shown,
+            sections=parts_of_page,
         )
         (private / "check.html").write_text(text, "utf-8")
 
@@ -121,7 +121,9 @@ def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.ND
         position = {str(name): k for k, name in enumerate(model.classes)}
         unknown = [label for label in y if label not in position]
         if unknown:
-            raise ValueError(f"the target holds {unknown[0]!r}, expected one of {', '.join(position)}. Try other rows.")
+            raise ValueError(
+                f"the target holds {shown(unknown[0])}, expected one of {', '.join(position)}. Try other rows."
+            )
         probabilities = model.estimator.predict_proba(x)[np.arange(len(y)), [position[label] for label in y]]
         # A class that was ruled out counts as the least probability that there is, 708 nats, so that means can be taken.
         return np.asarray(-np.log(np.maximum(probabilities, np.finfo(float).tiny)))
@@ -141,7 +143,8 @@ def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
     if len(wrong):
         row, t = (int(i) for i in wrong[0])
         raise ValueError(
-            f"target column {model.targets[t]!r} is {float(y.reshape(len(y), -1)[row, t])} at row {row} (rows counted from 0), "
+            f"target column {shown(model.targets[t])} is {float(y.reshape(len(y), -1)[row, t])} at row {row} (rows "
+            "counted from 0), "
             f"expected {in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another "
             "--likelihood."
         )

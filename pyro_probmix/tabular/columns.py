@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pyro_probmix.files import shown
 from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, spelled, unread_format, where
@@ -148,7 +149,7 @@ def column_kind(values: pd.Series) -> str:
 def _encoding_of(values: pd.Series, impute: bool) -> _Column:
     name, kind, gaps = str(values.name), column_kind(values), bool(values.isna().any())
     if impute and values.isna().all():
-        raise ValueError(f"column {name!r} has no values at all, expected some. Try leaving it out.")
+        raise ValueError(f"column {shown(name)} has no values at all, expected some. Try leaving it out.")
     if kind == "string" and (found := unread_format(values)) is not None:
         row, what, to_try = found
         raise ValueError(f"{where(name, values, row)}, which is {what}. {to_try}")
@@ -157,7 +158,7 @@ def _encoding_of(values: pd.Series, impute: bool) -> _Column:
         levels = sorted(counts)
         if len(levels) > MOST_LEVELS:
             raise ValueError(
-                f"column {name!r} has {len(levels)} different texts, expected at most {MOST_LEVELS} categories. "
+                f"column {shown(name)} has {len(levels)} different texts, expected at most {MOST_LEVELS} categories. "
                 "Try leaving it out, if it names rows, or encoding it as numbers."
             )
         usual = max(levels, key=counts.__getitem__) if impute and not gaps else None
@@ -230,7 +231,7 @@ def _with_missing(column: _Column, numbers: npt.NDArray[np.float64]) -> tuple[np
         what = "missing" if missing[row] else "infinite"
         to_try = "probmix fit --impute, or dropping the row" if missing[row] else "dropping the row"
         raise ValueError(
-            f"column {column.name!r} is {what} at row {row} (rows counted from 0), expected a value. Try {to_try}."
+            f"column {shown(column.name)} is {what} at row {row} (rows counted from 0), expected a value. Try {to_try}."
         )
     if column.filled is not None:
         numbers = np.where(missing, float(column.filled), numbers)
@@ -260,7 +261,7 @@ def _as_category(column: _Column, values: pd.Series) -> npt.NDArray[np.float64]:
     if missing.any() and not column.gaps and column.filled is None:
         row = int(np.flatnonzero(missing)[0])
         raise ValueError(
-            f"column {column.name!r} is missing at row {row} (rows counted from 0), expected a category. "
+            f"column {shown(column.name)} is missing at row {row} (rows counted from 0), expected a category. "
             "Try probmix fit --impute, or dropping the row."
         )
     found = codes(values, column.levels)

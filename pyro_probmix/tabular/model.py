@@ -86,7 +86,7 @@ class TableModel:
         task = task or task_of(frame, targets)
         make = {"regression": ProbMixRegressor, "classification": ProbMixClassifier}
         if task not in make:
-            raise ValueError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}. Try --task regression.")
+            raise ValueError(f"unknown task {shown(task)}, expected one of {', '.join(TASKS)}. Try --task regression.")
         columns = Columns.fit(frame.drop(columns=targets), impute=impute)
         model = cls(columns, make[task](**parameters), tuple(targets))
         y = model.observed(frame)
@@ -126,7 +126,8 @@ class TableModel:
         gaps = np.argwhere(frame[list(self.targets)].isna().to_numpy())
         if len(gaps):
             raise ValueError(
-                f"target column {self.targets[gaps[0][1]]!r} is missing at row {gaps[0][0]} (rows counted from 0), expected a "
+                f"target column {shown(self.targets[gaps[0][1]])} is missing at row {gaps[0][0]} (rows counted from "
+                "0), expected a "
                 "value. Try to drop that row."
             )
         if isinstance(self.estimator, ProbMixClassifier):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyro_probmix.files import shown
+
 __all__ = ["ISO_DATE", "advice", "codes", "spelled", "unread_format", "where"]
 
 import re
@@ -114,4 +116,4 @@ def _format_of(value: object) -> str | None:
 def where(name: str, values: pd.Series, row: int) -> str:
     """The beginning of a message on one value of a column."""
     value: Any = values.iloc[row]
-    return f"column {name!r} holds {str(value)!r} at row {row} (rows counted from 0)"
+    return f"column {shown(name)} holds {shown(str(value))} at row {row} (rows counted from 0)"

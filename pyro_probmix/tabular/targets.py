@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pyro_probmix.files import shown
 from pyro_probmix.tables.kinds import LABELS, NUMBERS, text_rows
 from pyro_probmix.tabular.columns import MOST_LEVELS, column_kind
 from pyro_probmix.tabular.spelling import advice, unread_format, where
@@ -41,7 +42,8 @@ def task_of(frame: pd.DataFrame, targets: Sequence[str]) -> str:
     rows, count = int(values.notna().sum()), values.nunique()
     if count > min(MOST_LEVELS, rows / 2) and kind != "boolean":
         raise ValueError(
-            f"target column {targets[0]!r} has {count} different texts in {rows} rows, expected numbers, or classes: at most "
+            f"target column {shown(targets[0])} has {count} different texts in {rows} rows, expected numbers, or "
+            "classes: at most "
             f"{MOST_LEVELS}, and two rows of each on average. Try another target, or --task classification if they are classes."
         )
     return "classification"
@@ -58,7 +60,7 @@ def numbers(frame: pd.DataFrame, targets: Sequence[str]) -> npt.NDArray[np.float
         kind = column_kind(values)
         if kind == "date":
             raise ValueError(
-                f"target column {name!r} holds dates, as {str(values.iloc[0])!r}, expected numbers or classes. "
+                f"target column {shown(name)} holds dates, as {shown(str(values.iloc[0]))}, expected numbers or classes. "
                 "Try a number, such as days since the first, or another target."
             )
         if kind not in (*NUMBERS, "boolean"):
@@ -71,7 +73,7 @@ def numbers(frame: pd.DataFrame, targets: Sequence[str]) -> npt.NDArray[np.float
     if len(wrong):
         row, column = wrong[0]
         raise ValueError(
-            f"target column {targets[column]!r} is infinite at row {row} (rows counted from 0), expected a finite number. "
+            f"target column {shown(targets[column])} is infinite at row {row} (rows counted from 0), expected a finite number. "
             "Try correcting it, or dropping that row."
         )
     return y[:, 0] if len(targets) == 1 else y

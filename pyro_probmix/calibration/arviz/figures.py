@@ -14,6 +14,7 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.arrays import Floats
 from pyro_probmix.calibration.scores.band import CalibrationCurve
 from pyro_probmix.calibration.scores.classes import Reliability
+from pyro_probmix.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,8 +202,8 @@ def _labelled(axes: Axes, title: str, x: str, y: str | None) -> Figure:
 
 
 def _plain(text: str) -> str:
-    """A user's name with its dollar signs escaped, since a dollar starts a formula."""
-    return text.replace("$", r"\$")
+    """A user's name in one line, with its dollar signs escaped, since a dollar starts a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def _figure(axes: Axes) -> Figure:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyro_probmix.experiments.config.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.config.grid import SETTINGS
+from pyro_probmix.files import shown
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
 from pyro_probmix.models import find_method
 from pyro_probmix.models.methods import SERIES
@@ -87,17 +88,19 @@ def _check_names(config: Config) -> None:
                 remedy = (
                     "leaving it out" if known == ("mlp",) else _how_to_give(option, known[0])
                 )  # only series have --network
-                raise ValueError(f"unknown {option} {name!r}, expected one of {', '.join(known)}. Try {remedy}.")
+                raise ValueError(f"unknown {option} {shown(name)}, expected one of {', '.join(known)}. Try {remedy}.")
     tasks = {"toy-classification": "classification", "ablation-classification": "classification", "table": config.task}
     task = tasks.get(config.experiment, "regression")
     if config.task not in (None, task):
         raise ValueError(
-            f"task is {config.task!r} for {config.experiment}, expected {task!r}. Try leaving it out, or another experiment."
+            f"task is {shown(config.task)} for {config.experiment}, expected {shown(task)}. Try leaving it out, or "
+            "another experiment."
         )
     expected = EXPERIMENTS[config.experiment].dataset
     if config.experiment.startswith(("toy", "ablation")) and config.dataset != expected:
         raise ValueError(
-            f"dataset is {config.dataset!r} for {config.experiment}, expected {expected!r}. Try leaving it out, or table."
+            f"dataset is {shown(config.dataset)} for {config.experiment}, expected {shown(expected)}. Try leaving it "
+            "out, or table."
         )
     repeated = [name for name in config.methods if config.methods.count(name) > 1]
     if repeated:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from pyro_probmix.files import printable, shown
+
 __all__ = ["EXPERIMENTS", "PROVENANCE", "Config", "read_config"]
 
 #: The keys of a run's ``config.json`` beside its configuration: where, with which versions and from which file it ran.
@@ -153,12 +155,12 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ValueError(
-            f"{os.fspath(path)!r} cannot be read as a configuration ({reason}). Try the config.json of a run."
+            f"{shown(path)} cannot be read as a configuration ({reason}). Try the config.json of a run."
         ) from None
     experiment = record.get("experiment") if isinstance(record, dict) else None
     if not isinstance(experiment, str) or experiment not in EXPERIMENTS:
         raise ValueError(
-            f"{os.fspath(path)!r} names the experiment {experiment!r}, expected one of {', '.join(EXPERIMENTS)}. "
+            f"{shown(path)} names the experiment {shown(experiment)}, expected one of {', '.join(EXPERIMENTS)}. "
             "Try a copy of a run's config.json."
         )
     kinds = get_type_hints(Config)
@@ -168,14 +170,14 @@ def read_config(path: str | os.PathLike[str]) -> Config:
             continue
         if name not in kinds:
             raise ValueError(
-                f"{os.fspath(path)!r} holds {name!r}, expected only {', '.join(kinds)}. Try leaving it out."
+                f"{shown(path)} holds {shown(name)}, expected only {', '.join(kinds)}. Try leaving it out."
             )
         try:
             given[name] = _as_kind(value, kinds[name])
         except TypeError:
             kind = str(kinds[name]).removeprefix("<class '").removesuffix("'>").replace("tuple", "list")
             raise ValueError(
-                f"{os.fspath(path)!r} has {json.dumps(value)} for {name}, expected {kind.replace('None', 'null')}. "
+                f"{shown(path)} has {printable(json.dumps(value))} for {name}, expected {kind.replace('None', 'null')}. "
                 f"Try {json.dumps(_EXAMPLES[name])}."
             ) from None
     return replace(EXPERIMENTS[experiment], **given)

@@ -17,7 +17,7 @@ import pandas as pd
 import pooch
 
 from pyro_probmix.experiments.data.tables import FloatArray, Split
-from pyro_probmix.files import write_files
+from pyro_probmix.files import shown, write_files
 
 TICKERS = ("GOOG", "GME", "NVDA", "RCL")
 COLUMNS = ("Open", "High", "Low", "Close")
@@ -115,7 +115,7 @@ def load_prices(ticker: str, data_dir: str | os.PathLike[str] | None = None) -> 
         ValueError: If there are no such prices, or they are not sound; the message names the file and the line.
     """
     if not ticker.replace("-", "").replace(".", "").isalnum():
-        raise ValueError(f"{ticker!r} is no ticker. Try one of {', '.join(TICKERS)}.")
+        raise ValueError(f"{shown(ticker)} is no ticker. Try one of {', '.join(TICKERS)}.")
     folder = data_dir or os.environ.get("PROBMIX_DATA")
     if folder is not None:
         places = [Path(folder) / "stocks" / f"{ticker}.csv", Path(folder) / f"{ticker}.csv"]
@@ -140,14 +140,18 @@ def _read(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}. Try writing it again.") from None
     missing = [name for name in ("Date", *COLUMNS) if name not in frame.columns]
     if missing:
-        raise ValueError(f"{path} has no column {missing[0]!r}, expected Date, {', '.join(COLUMNS)}. Try another file.")
+        raise ValueError(
+            f"{path} has no column {shown(missing[0])}, expected Date, {', '.join(COLUMNS)}. Try another file."
+        )
     dates = pd.to_datetime(frame["Date"], format="%Y-%m-%d", errors="coerce")
     prices = frame[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
     sound = np.isfinite(prices.to_numpy()) & (prices.to_numpy() > 0)
     for row, (date, fine) in enumerate(zip(dates, sound.all(1), strict=True)):
         line = row + 2  # the header is line 1
         if pd.isna(date):
-            raise ValueError(f"{path}, line {line}: {frame['Date'][row]!r} is no date, expected one like 2019-01-02.")
+            raise ValueError(
+                f"{path}, line {line}: {shown(frame['Date'][row])} is no date, expected one like 2019-01-02."
+            )
         if row and date <= dates[row - 1]:
             raise ValueError(
                 f"{path}, line {line}: {date.date()} does not come after the day before it. Try sorting it."
@@ -155,7 +159,7 @@ def _read(path: Path) -> pd.DataFrame:
         if not fine:
             name = COLUMNS[int(np.flatnonzero(~sound[row])[0])]
             raise ValueError(
-                f"{path}, line {line}: {name} is {frame[name][row]!r}, expected a price above 0. Try downloading it again."
+                f"{path}, line {line}: {name} is {shown(frame[name][row])}, expected a price above 0. Try downloading it again."
             )
     inside = np.asarray((dates >= pd.Timestamp(FIRST)) & (dates < pd.Timestamp(LAST)))
     if not inside.any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyro_probmix.files import shown
+
 __all__ = ["FloatArray", "IntArray", "Split", "Standardizer", "Table", "Task", "train_validation_split"]
 
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.task not in ("regression", "classification"):
-            raise ValueError(f"{self.name}: unknown task {self.task!r}. Try 'regression' or 'classification'.")
+            raise ValueError(f"{self.name}: unknown task {shown(self.task)}. Try 'regression' or 'classification'.")
         raw_x = np.asarray(self.x)
         if raw_x.ndim != 2:
             raise ValueError(
@@ -110,14 +112,14 @@ def _finite(table: str, kind: str, values: npt.NDArray[Any], names: tuple[str, .
         row, column = _first_text(values)
         cell = str(values[row, column])
         raise ValueError(
-            f"{table}: {kind} column {names[column]!r} holds {cell!r} at row {row} (rows counted from 0), expected "
+            f"{table}: {kind} column {shown(names[column])} holds {shown(cell)} at row {row} (rows counted from 0), expected "
             "numbers. Try encoding the column as numbers, or leaving it out."
         ) from None
     bad = ~np.isfinite(numbers)
     if bad.any():
         row, column = (int(k) for k in np.argwhere(bad)[0])
         raise ValueError(
-            f"{table}: {kind} column {names[column]!r} is {numbers[row, column]} at row {row} (rows counted from 0; "
+            f"{table}: {kind} column {shown(names[column])} is {numbers[row, column]} at row {row} (rows counted from 0; "
             f"{bad.sum()} such values in all), expected finite numbers. Try dropping or filling in such rows."
         )
     return numbers
@@ -141,7 +143,7 @@ def _encoded(
     missing = np.flatnonzero(pd.isna(labels))
     if len(missing):
         raise ValueError(
-            f"{table}: target column {target!r} has no label at row {missing[0]} (rows counted from 0; {len(missing)} "
+            f"{table}: target column {shown(target)} has no label at row {missing[0]} (rows counted from 0; {len(missing)} "
             "such rows in all). Try dropping such rows."
         )
     if classes:
@@ -159,12 +161,12 @@ def _encoded(
         classes = tuple(str(label) for label in found)
     if np.all(codes == codes[0]):
         raise ValueError(
-            f"{table}: target column {target!r} holds one class only, {classes[codes[0]]!r}; "
+            f"{table}: target column {shown(target)} holds one class only, {shown(classes[codes[0]])}; "
             "a classification needs two or more. Try another target column."
         )
     if len(np.unique(codes)) == len(codes):
         raise ValueError(
-            f"{table}: target column {target!r} holds {len(codes)} classes in {len(codes)} rows, no two alike. "
+            f"{table}: target column {shown(target)} holds {len(codes)} classes in {len(codes)} rows, no two alike. "
             "Try a regression, or another target column."
         )
     return codes.astype(np.int64), classes

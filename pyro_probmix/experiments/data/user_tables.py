@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn import datasets
 
 from pyro_probmix.experiments.data.tables import Split, Table, Task
+from pyro_probmix.files import printable, shown
 from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, text_rows
 from pyro_probmix.tables.names import find_columns, listed
 from pyro_probmix.tables.reading import read_table
@@ -45,7 +46,7 @@ def load_table(source: str | os.PathLike[str], target: str | None = None, task: 
     if name in EMBEDDED:
         frame, targets = _embedded(name)
     else:
-        name = Path(source).name
+        name = printable(Path(source).name)
         frame, targets = read_table(Path(source), ", ".join(EMBEDDED)), []
     if target is not None:
         targets = find_columns(frame, target, name)
@@ -114,6 +115,6 @@ def _refuse_text(table: str, kind: str, columns: pd.DataFrame) -> None:
         advice = "leaving them out" if kind == "feature" else "a classification"
         raise ValueError(
             f"{table}: {kind} column{'s' if len(refused) > 1 else ''} {listed(refused)} cannot be read as numbers: "
-            f"{refused[0]!r} holds {str(first.iloc[row])!r} at row {row} (rows counted from 0). "
+            f"{shown(refused[0])} holds {shown(str(first.iloc[row]))} at row {row} (rows counted from 0). "
             f"Try encoding such columns as numbers, or {advice}."
         )

@@ -18,6 +18,7 @@ import torch
 from pyro_probmix import __version__
 from pyro_probmix.experiments.config import PROVENANCE, Config
 from pyro_probmix.experiments.run.runner import CHOICES, graph_name
+from pyro_probmix.files import shown
 from pyro_probmix.models import find_method
 
 #: Options of where a run computes and reads from, which may differ when it is resumed.
@@ -39,16 +40,17 @@ def check_same(path: Path, recorded: dict[str, Any], record: dict[str, Any]) -> 
     for name, value in record.items():
         if name not in (*PLACES, *PROVENANCE) and recorded.get(name, _DEFAULTS.get(name)) != value:
             raise ValueError(
-                f"the folder {str(path)!r} holds another run, with {name} {recorded.get(name)!r}, not {value!r}. "
+                f"the folder {shown(path)} holds another run, with {name} {shown(recorded.get(name))}, not {shown(value)}. "
                 "Try another --out."
             )
     methods = recorded.get("methods_in_full") or {}
     for name, method in record["methods_in_full"].items():
         if any(method.get(k) != v for k, v in (methods.get(name) or {}).items()):
-            raise ValueError(f"the folder {str(path)!r} holds a run of another method {name}. Try another --out.")
+            raise ValueError(f"the folder {shown(path)} holds a run of another method {name}. Try another --out.")
     if recorded.get("sha256", record["sha256"]) != record["sha256"]:
         raise ValueError(
-            f"the folder {str(path)!r} holds a run on {record['dataset']!r} as it was before it changed. Try another --out."
+            f"the folder {shown(path)} holds a run on {shown(record['dataset'])} as it was before it changed. Try "
+            "another --out."
         )
 
 
@@ -66,7 +68,7 @@ def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         recorded = None
     if not isinstance(recorded, dict) or "experiment" not in recorded:
-        raise ValueError(f"{str(file)!r} is not a run's configuration. Try another --out.")
+        raise ValueError(f"{shown(file)} is not a run's configuration. Try another --out.")
     return recorded
 
 
@@ -79,7 +81,7 @@ def _file_digest(config: Config) -> str | None:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
-        raise ValueError(f"{config.dataset!r} could not be read ({error.strerror}). Try another file.") from None
+        raise ValueError(f"{shown(config.dataset)} could not be read ({error.strerror}). Try another file.") from None
 
 
 def _as_json(record: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.config.grid import Candidate
 from pyro_probmix.experiments.data.problem import Problem
+from pyro_probmix.files import shown
 from pyro_probmix.inference import Checkpoint, Fit, fit
 from pyro_probmix.inference.methods import (
     build_criterion,
@@ -80,7 +81,7 @@ def check_method(method: Method, config: Config, problem: Problem) -> None:
     numbers = only_regression(method, config.criterion)
     if numbers is not None and problem.classes:
         raise ValueError(
-            f"{numbers!r} was asked for classes, expected a regression. Try a --method or --criterion without it."
+            f"{shown(numbers)} was asked for classes, expected a regression. Try a --method or --criterion without it."
         )
     if name == "nearest" and rows <= config.neighbors:
         raise ValueError(
@@ -125,7 +126,7 @@ def choose_device(name: str) -> torch.device:
         ValueError: for another name, or "cuda" where there is none.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {name!r}, expected auto, cpu or cuda. Try --device auto.")
+        raise ValueError(f"unknown device {shown(name)}, expected auto, cpu or cuda. Try --device auto.")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA device here. Try --device cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -17,6 +17,7 @@ from pyro_probmix.experiments.run.engines import Engine, worker_device
 from pyro_probmix.experiments.run.jobs import Finished, Job, each_part, run_job
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.runner import choose_device
+from pyro_probmix.files import printable
 
 __all__ = ["WorkersLost", "chunk_size", "run"]
 
@@ -62,7 +63,9 @@ def run(
                 raise outcome.error
             job = waiting.pop(outcome.name)
             for category, message in outcome.warnings:
-                warnings.warn(f"{job.config.dataset}, {job.config.methods[0]}: {message}", category, stacklevel=2)
+                warnings.warn(
+                    f"{printable(job.config.dataset)}, {job.config.methods[0]}: {message}", category, stacklevel=2
+                )
             folder.add(job, outcome)
             if on_job is not None:
                 on_job(job)

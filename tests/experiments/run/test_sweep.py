@@ -311,10 +311,14 @@ def test_a_job_in_flight_goes_on_from_its_checkpoint(tmp_path):
     for name, weights in whole.weights.items():
         assert torch.equal(resumed.weights[name], weights), name
     assert {**resumed.scored[0].values, "seconds": 0} == {**whole.scored[0].values, "seconds": 0}
-    path.write_bytes(b"of somebody else")
-    anew = run_job(job, device, None, Checkpoint(path))
-    assert len(anew.warnings) == 1 and "It was started anew" in anew.warnings[0][1]
-    assert torch.equal(anew.weights["likelihood.linear.weight"], whole.weights["likelihood.linear.weight"])
+    for count, content in enumerate((path.read_bytes()[:-3], b"of somebody else")):
+        path.write_bytes(content)
+        anew = run_job(job, device, None, Checkpoint(path))
+        kept = path.with_name(path.name + (".unused" if count == 0 else f".unused{count}"))
+        assert kept.read_bytes() == content
+        assert len(anew.warnings) == 1
+        assert f"It was put aside as '{kept.name}', and the job begins anew." in anew.warnings[0][1]
+        assert torch.equal(anew.weights["likelihood.linear.weight"], whole.weights["likelihood.linear.weight"])
 
 
 def test_the_chosen_setting_tries_as_often_for_each_method_and_looks_at_validation_rows_alone(tmp_path):

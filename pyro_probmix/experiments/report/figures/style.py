@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pyro_probmix.files import printable
+
 __all__ = ["BAND", "Style", "family", "plain", "png", "style_of"]
 
 #: Okabe and Ito's colours, distinguishable with any colour vision.
@@ -59,8 +61,8 @@ def style_of(method: str, place: int = 0) -> Style:
 
 
 def plain(text: str) -> str:
-    """A name with its dollar signs escaped, since a dollar starts a formula."""
-    return text.replace("$", r"\$")
+    """A name in one line of a figure, with its dollar signs escaped, since a dollar starts a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

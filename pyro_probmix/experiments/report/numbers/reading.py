@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pyro_probmix.experiments.run.results import COLUMNS
+from pyro_probmix.files import printable, shown
 
 __all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
 
@@ -90,7 +91,7 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> Runs:
             other = owners.setdefault(cell, run.path)
             if other is not run.path:
                 name = ", ".join(str(part) for part in cell)
-                raise ValueError(f"{str(other)!r} and {str(run.path)!r} both hold {name}. Try one of the two.")
+                raise ValueError(f"{shown(other)} and {shown(run.path)} both hold {name}. Try one of the two.")
     return Runs(
         runs,
         pd.concat([run.results for run in runs], ignore_index=True),
@@ -104,14 +105,14 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         what = "is a file" if folder.is_file() else "is not there"
-        raise ValueError(f"{str(folder)!r} {what}, expected a run's folder. Try one that probmix run wrote.")
+        raise ValueError(f"{shown(folder)} {what}, expected a run's folder. Try one that probmix run wrote.")
     results = folder / "results.parquet"
     if not results.is_file():
         if (folder / "cells").is_dir():
-            raise ValueError(f"no method of {str(folder)!r} has finished yet. Try again when one has.")
+            raise ValueError(f"no method of {shown(folder)} has finished yet. Try again when one has.")
         inside = sorted(found.parent.name for found in folder.glob("*/results.parquet"))
-        hint = f"its folder {inside[0]!r}" if inside else "one that probmix run wrote"
-        raise ValueError(f"{str(folder)!r} holds no results.parquet. Try {hint}.")
+        hint = f"its folder {shown(inside[0])}" if inside else "one that probmix run wrote"
+        raise ValueError(f"{shown(folder)} holds no results.parquet. Try {hint}.")
     frame = _parquet(results, COLUMNS)
     keys = [*KEYS, "split"]
     curves = _parquet(folder / "curves.parquet", (*keys, "epoch", "train_loss", "validation_nll"))
@@ -134,9 +135,9 @@ def _picture(path: Path) -> Path:
         with path.open("rb") as file:
             head = file.read(8)
     except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error.strerror}). Try running it anew.") from None
+        raise ValueError(f"{shown(path)} cannot be read ({error.strerror}). Try running it anew.") from None
     if head != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"{str(path)!r} is no PNG file, expected a figure that probmix run drew. Try running it anew.")
+        raise ValueError(f"{shown(path)} is no PNG file, expected a figure that probmix run drew. Try running it anew.")
     return path
 
 
@@ -152,12 +153,12 @@ def _named(runs: list[Run]) -> tuple[Run, ...]:
 def _checked(frame: pd.DataFrame | None, path: Path) -> pd.DataFrame:
     """The results, of which there must be some, none of them twice."""
     if frame is None or frame.empty:
-        raise ValueError(f"{str(path)!r} has no rows yet. Try again when a method has finished.")
+        raise ValueError(f"{shown(path)} has no rows yet. Try again when a method has finished.")
     twice = frame[frame.duplicated([*KEYS, "split", "metric"])]
     if len(twice):
         row = twice.iloc[0]
         name = ", ".join(str(row[key]) for key in (*KEYS, "split", "metric"))
-        raise ValueError(f"{str(path)!r} holds two values of {name}, expected one. Try running it anew.")
+        raise ValueError(f"{shown(path)} holds two values of {name}, expected one. Try running it anew.")
     return frame
 
 
@@ -170,25 +171,26 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"{str(path)!r} is not a whole Parquet file ({reason}), expected what probmix run wrote. Try running it anew."
+            f"{shown(path)} is not a whole Parquet file ({reason}), expected what probmix run wrote. Try running it anew."
         ) from None
     frame: pd.DataFrame = table.to_pandas()
     missing = [name for name in columns if name not in frame]
     if missing:
         raise ValueError(
-            f"{str(path)!r} has no column {missing[0]!r}, expected {', '.join(columns)}. Try a file that probmix run wrote."
+            f"{shown(path)} has no column {shown(missing[0])}, expected {', '.join(columns)}. Try a file that probmix "
+            "run wrote."
         )
     kept = [*columns, *(name for name in optional if name in frame)]
     for name in kept:
         if name in _NUMBERS and not pd.api.types.is_numeric_dtype(frame[name]):
             raise ValueError(
-                f"{str(path)!r}: the column {name!r} is {frame[name].dtype}, expected {_NUMBERS[name]}. "
+                f"{shown(path)}: the column {shown(name)} is {frame[name].dtype}, expected {_NUMBERS[name]}. "
                 "Try a file that probmix run wrote."
             )
     unnamed = [name for name in KEYS if frame[name].isna().any()]
     if unnamed:
         raise ValueError(
-            f"{str(path)!r}: some rows have no {unnamed[0]}, expected a name in each. Try a file that probmix run wrote."
+            f"{shown(path)}: some rows have no {unnamed[0]}, expected a name in each. Try a file that probmix run wrote."
         )
     return frame[kept].astype(dict.fromkeys(KEYS, str))
 
@@ -200,14 +202,14 @@ def _config(path: Path) -> dict[str, Any] | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"{str(path)!r} is not whole JSON ({error}), expected a run's record. Try moving it away."
+            f"{shown(path)} is not whole JSON ({error}), expected a run's record. Try moving it away."
         ) from None
     if not isinstance(config, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
+        raise ValueError(f"{shown(path)} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
     for name, kind in (("experiment", str), ("epochs", int), ("versions", dict)):
         if not isinstance(config.get(name), kind):
-            value = json.dumps(config.get(name))
-            raise ValueError(f"{str(path)!r} has {value} for {name}, expected a run's record. Try moving it away.")
+            value = printable(json.dumps(config.get(name)))
+            raise ValueError(f"{shown(path)} has {value} for {name}, expected a run's record. Try moving it away.")
     return config
 
 

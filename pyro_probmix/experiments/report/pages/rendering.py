@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Page
+from pyro_probmix.files import printable
 
 __all__ = ["to_html", "to_markdown"]
 
@@ -31,9 +32,15 @@ def _environment(*, escape: bool) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_in_one_line if escape else None,
     )
     environment.filters |= {"data_uri": _data_uri, "md": _escaped, "md_cell": _markdown_cell, "kind_of": _kind_of}
     return environment
+
+
+def _in_one_line(value: object) -> object:
+    """A name as HTML shows it, but for pictures, which are markup."""
+    return printable(value) if type(value) is str else value
 
 
 def _kind_of(block: Block) -> str:
@@ -45,8 +52,9 @@ def _data_uri(png: bytes) -> Markup:
 
 
 def _escaped(text: str) -> str:
-    """Text with the characters escaped that mean something in Markdown."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+    """Text in one line, with the characters escaped that mean something in Markdown."""
+    escaped = re.sub(r"([\\`*_|<>\[\]#~&])", r"\\\1", printable(text))
+    return re.sub(r"^(\s*\d*)([-+=.)](?=[-+=\s]|$))", r"\1\\\2", escaped)  # no list, rule or heading begins there
 
 
 def _markdown_cell(cell: Cell) -> str:
