@@ -193,6 +193,11 @@ def _add_predict(commands: Commands) -> None:
     predict.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     predict.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with the features")
     predict.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: print CSV)")
+    predict.add_argument(
+        "--quote-formulas",
+        action="store_true",
+        help="put ' before names and classes that a spreadsheet would take for a formula: they begin with = + - or @",
+    )
 
 
 def _add_check(commands: Commands) -> None:
@@ -229,7 +234,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pyro_probmix.tables.reading import read_table
-    from pyro_probmix.tables.writing import expect_file, write_table
+    from pyro_probmix.tables.writing import expect_file, quote_formulas, write_table
     from pyro_probmix.tabular.model import TableModel
 
     if arguments.out is not None:
@@ -240,6 +245,8 @@ def _predict(arguments: argparse.Namespace) -> None:
                 f"--out {printable(out)} is the table itself, expected another file. Try --out predicted.csv."
             )
     predicted = TableModel.load(arguments.model).predict(read_table(Path(arguments.table)))
+    if arguments.quote_formulas:
+        predicted = quote_formulas(predicted)
     if arguments.out is None:
         predicted.to_csv(sys.stdout, index=False)
     else:

@@ -8,15 +8,20 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pyro_probmix.files import shown
 from pyro_probmix.tables.kinds import numbers_as_text
 from pyro_probmix.tables.names import listed, remedy
 
+#: The most memory that the values of a Parquet file's table may take.
+MOST_BYTES = 1 << 30
 #: The first bytes of files that are not text, and the message about them.
 _BEGINNINGS = {
     b"\x1f\x8b": "compressed by gzip, expected text. Try unzipping it.",
@@ -38,7 +43,8 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
         known: names that could be given in the place of a path, for the message about a file that is not there.
 
     Raises:
-        ValueError: if there is no such file, or it cannot be read as a table; the message says why.
+        ValueError: if there is no such file, it cannot be read as a table, or its table takes more than ``MOST_BYTES`` of
+            memory; the message says why.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     if not os.path.exists(path):
@@ -72,9 +78,10 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
         )
     frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
     for name in frame.columns:
-        rows = np.flatnonzero([isinstance(value, str) and "\0" in value for value in (name, *_texts(frame[name]))])
-        if len(rows):
-            place = f"row {rows[0] - 1} (counted from 0)" if rows[0] else "its name"
+        odd = [value for value in _texts(frame[name]) if isinstance(value, str) and "\0" in value]
+        if odd or "\0" in name:
+            row = 0 if "\0" in name else int(np.flatnonzero(frame[name].isin(odd))[0])
+            place = "its name" if "\0" in name else f"row {row} (counted from 0)"
             raise ValueError(
                 f"{shown(path)}: column {shown(name)} has a NUL character in {place}, expected text without. Try removing it."
             )
@@ -85,7 +92,13 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
 
 
 def _texts(column: pd.Series) -> Iterable[object]:
-    return () if pd.api.types.is_numeric_dtype(column) else column
+    """The different values of a column that may hold texts."""
+    if pd.api.types.is_numeric_dtype(column):
+        return ()
+    try:
+        return list(column.unique())
+    except TypeError:  # values such as lists, which are refused elsewhere
+        return column
 
 
 def _refuse_other_contents(path: Path) -> None:
@@ -111,7 +124,40 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return frame.set_axis(header.iloc[0].tolist(), axis="columns")
 
 
+def _expect_room(path: Path) -> None:
+    """Raises ValueError for a Parquet file whose table takes too much memory: a small file can hold millions of rows."""
+    with pq.ParquetFile(path) as file:
+        record = file.metadata
+        groups = [record.row_group(k) for k in range(record.num_row_groups)]
+        chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+        texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
+        size = max(
+            sum(8 * chunk.num_values for chunk in chunks), sum(chunk.total_uncompressed_size for chunk in chunks)
+        )
+    if size <= MOST_BYTES and texts:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:  # each text is there once, whatever rows repeat it
+            for batch in file.iter_batches(batch_size=1 << 16, columns=texts):
+                size += sum(_bytes_of_texts(column) for column in batch.columns)
+                if size > MOST_BYTES:
+                    break
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{shown(path)} holds {record.num_rows} rows of {record.num_columns} columns, which take more than "
+            f"{MOST_BYTES >> 20} MiB of memory, expected less. Try several smaller files, or fewer columns."
+        )
+
+
+def _bytes_of_texts(column: Any) -> int:
+    """The bytes of all texts of a column, those that recur counted as often as they do."""
+    if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
+        return int(column.nbytes)
+    lengths = np.asarray(pc.binary_length(column.dictionary).fill_null(0))
+    codes = np.asarray(column.indices.drop_null())
+    return int(lengths[codes].sum(dtype=np.int64))
+
+
 def _read_parquet(path: Path) -> pd.DataFrame:
+    _expect_room(path)
     frame = pd.read_parquet(path, engine="pyarrow")
     named = [name for name in frame.index.names if name is not None]
     if not named:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["expect_file", "expect_folder", "write_table"]
+__all__ = ["expect_file", "expect_folder", "quote_formulas", "write_table"]
 
 import os
 from functools import partial
@@ -13,6 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from pyro_probmix.files import shown, write_file
+
+#: How the texts begin that spreadsheets take for formulas.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def expect_folder(folder: Path) -> None:
@@ -37,6 +40,32 @@ def expect_file(path: Path) -> None:
         )
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ValueError(f"{shown(path)} could not be written (Permission denied). Try another file.")
+
+
+def quote_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with an apostrophe before each text, and each name, that a spreadsheet would take for a formula.
+
+    These begin with = + - @, a tab or a line break; numbers stay what they are, also those that are written as text.
+
+    Example:
+        >>> quote_formulas(pd.DataFrame({"=name": ["@sum", "-1", "plain"]})).to_csv(index=False)
+        "'=name\\n'@sum\\n-1\\nplain\\n"
+    """
+    quoted = frame.rename(columns=_quoted)
+    for name in quoted.columns:
+        if not pd.api.types.is_numeric_dtype(quoted[name]):
+            quoted[name] = quoted[name].map(_quoted)
+    return quoted
+
+
+def _quoted(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
