@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pyro_probmix.files import shown
+from pyro_probmix.files import printable, shown
 from pyro_probmix.tables.kinds import numbers_as_text
 from pyro_probmix.tables.names import listed, remedy
 
@@ -64,7 +64,7 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
             _refuse_other_contents(path)
         frame = readers[path.suffix.lower()](path)
     except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = printable(error).rstrip(".")
         way = "saving it as UTF-8" if isinstance(error, UnicodeDecodeError) else "writing the file again"
         raise ValueError(f"{shown(path)} cannot be read as a {path.suffix[1:]} table: {reason}. Try {way}.") from None
     names = [str(name).strip() for name in frame.columns]

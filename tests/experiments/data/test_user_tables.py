@@ -141,7 +141,7 @@ def test_a_byte_order_mark_and_spaces_are_not_part_of_names(tmp_path: Path) -> N
         (SOUND.replace(",10", ",10,1").replace(",20", ",20,1"), "kind", r"a row has more fields than the 4 of"),
         ("x,y\n1,2,3\n1,2,3\n1,2,3\n1,2,3\n", "y", r"a row has more fields than the 2 of the header"),
         ("x;y\n1;2\n", "y", r"no column 'y'; there are 'x;y'\. Try a file with commas"),
-        ("", "y", r"pets\.csv is empty\. Try "),
+        ("", "y", r"pets\.csv' is empty\. Try "),
         ("\n\n", "y", r"cannot be read as a csv table: No columns to parse"),
         ("x,y\n", "y", r"0 rows are too few"),
         ("y\n1\n2\n3\n4\n", "y", r"no feature columns\. Try "),
@@ -181,14 +181,14 @@ def test_several_targets_are_not_classified(tmp_path: Path) -> None:
 
 def test_a_csv_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "pets.csv").write_bytes(SOUND.replace("cat", "chât").encode("latin-1"))
-    with pytest.raises(ValueError, match=r"pets\.csv cannot be read as a csv table: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"pets\.csv' cannot be read as a csv table: 'utf-8' codec"):
         load_table(tmp_path / "pets.csv", "kind")
 
 
 @pytest.mark.parametrize("content", [b"PAR1 not a table", b"PAR1" * 10])
 def test_a_parquet_file_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "pets.parquet").write_bytes(content)
-    with pytest.raises(ValueError, match=r"pets\.parquet cannot be read as a parquet table: .* Try ") as caught:
+    with pytest.raises(ValueError, match=r"pets\.parquet' cannot be read as a parquet table: .* Try ") as caught:
         load_table(tmp_path / "pets.parquet", "y")
     assert "\n" not in str(caught.value)
 
@@ -196,21 +196,21 @@ def test_a_parquet_file_that_is_none_is_named(content: bytes, tmp_path: Path) ->
 def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
     path = parquet(tmp_path, pd.DataFrame({"x": [1, 2, 3, 4], "y": [1, 2, 3, 4]}))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"pets\.parquet cannot be read as a parquet table"):
+    with pytest.raises(ValueError, match=r"pets\.parquet' cannot be read as a parquet table"):
         load_table(path, "y")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no file .*wien, and no embedded data set of that name\. Try .*wine"):
+    with pytest.raises(ValueError, match=r"no file '.*wien', and no embedded data set of that name\. Try .*wine"):
         load_table(tmp_path / "wien")
 
 
 def test_other_endings_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pets.xlsx").touch()
     (tmp_path / "pets.parquet").mkdir()
-    with pytest.raises(ValueError, match=r"pets\.xlsx does not end in \.csv or \.parquet\. Try "):
+    with pytest.raises(ValueError, match=r"pets\.xlsx' does not end in \.csv or \.parquet\. Try "):
         load_table(tmp_path / "pets.xlsx", "y")
-    with pytest.raises(ValueError, match=r"pets\.parquet is a folder\. Try "):
+    with pytest.raises(ValueError, match=r"pets\.parquet' is a folder\. Try "):
         load_table(tmp_path / "pets.parquet", "y")
 
 

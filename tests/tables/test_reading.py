@@ -1,0 +1,99 @@
+"""Tables from files and to files: what takes too much memory is refused, and no text is handed on as a formula."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pyro_probmix.cli import main
+from pyro_probmix.tables.reading import MOST_BYTES, read_table
+
+ROWS = 2_000_000
+
+
+def bomb(path: Path, kind: str) -> None:
+    """Millions of rows in a file of some KiB."""
+    if kind == "texts":  # 2 GB of them, in which 1 KB recurs
+        column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(ROWS, np.int32)), pa.array(["x" * 1000]))
+        table = pa.table({"a": column.cast(pa.dictionary(pa.int32(), pa.string()))})
+    elif kind == "columns":
+        table = pa.table({f"a{k}": pa.array(np.zeros(ROWS)) for k in range(80)})
+    else:  # lists of values, in fewer rows
+        values = pa.array(np.zeros(10 * ROWS), pa.float32())
+        table = pa.table(
+            {f"a{k}": pa.FixedSizeListArray.from_arrays(values, 10_000).cast(pa.list_(pa.float32())) for k in range(8)}
+        )
+    pq.write_table(table, path, compression="zstd", row_group_size=ROWS)
+    assert path.stat().st_size < 1 << 20
+
+
+@pytest.mark.parametrize("kind", ["texts", "columns", "lists"])
+def test_a_small_file_of_a_large_table_is_refused_in_little_memory(kind: str, tmp_path: Path) -> None:
+    bomb(tmp_path / "t.parquet", kind)
+    code = (
+        "import sys; from pathlib import Path; from pyro_probmix.tables.reading import read_table\n"
+        "try: read_table(Path(sys.argv[1]))\n"
+        "except ValueError as error: print(error)\n"
+        "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"  # the peak, in KiB
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "t.parquet")], capture_output=True, text=True, check=True
+    )
+    said, peak = done.stdout.splitlines()
+    assert "t.parquet' holds" in said and "which take more than 1024 MiB of memory, expected less. Try" in said
+    assert int(peak) < 500 << 10
+
+
+def test_two_million_rows_that_fit_are_read(tmp_path: Path) -> None:
+    table = pa.table({"a": np.zeros(ROWS), "k": pa.array(["p"] * ROWS)})
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 66 << 10
+    frame = read_table(tmp_path / "t.parquet")
+    assert len(frame) == ROWS and frame["k"].eq("p").all() and 17 * ROWS < MOST_BYTES
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_formulas_are_quoted_on_request(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "plain", "text"]
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=60), "=y": rng.permutation(names * 10)})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    model, table, out = (str(tmp_path / name) for name in ("model", "t.csv", f"p.{suffix}"))
+    assert (
+        main(
+            [
+                "fit",
+                table,
+                "--target",
+                "=y",
+                "--task",
+                "classification",
+                "--epochs",
+                "1",
+                "--ensemble",
+                "1",
+                "--out",
+                model,
+            ]
+        )
+        == 0
+    )
+    read = pd.read_csv if suffix == "csv" else pd.read_parquet
+    assert main(["predict", model, table, "--out", out]) == 0
+    plain = read(out)
+    assert main(["predict", model, table, "--out", out, "--quote-formulas"]) == 0
+    quoted = read(out)
+    assert (
+        plain.columns[0] == "=y" and quoted.columns[0] == "'=y" and list(quoted.columns[1:]) == list(plain.columns[1:])
+    )
+    assert any(str(name).startswith(("=", "+", "@")) for name in plain["=y"])
+    for was, now in zip(plain["=y"].astype(str), quoted["'=y"].astype(str), strict=True):
+        assert now == (was if was in ("plain", "text") else f"'{was}")
+    pd.testing.assert_frame_equal(plain.iloc[:, 1:], quoted.iloc[:, 1:])
