@@ -235,7 +235,7 @@ def _sentence(path: Path, advice: str, errors: tuple[type[Exception], ...]) -> I
     except Exception as error:
         if not isinstance(error, (OSError, *errors)):
             raise
-        said = getattr(error, "reason", None) or getattr(error, "strerror", None)
+        said = error.reason if isinstance(error, UnwritableError) else getattr(error, "strerror", None)
         reason = said or printable(error) or type(error).__name__
         text = f"{shown(path)} could not be written ({reason}); what was there before stays. {advice}"
         unwritable = UnwritableError(getattr(error, "errno", None) or errno.EIO, text)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyro_probmix.files import UnwritableError, reading, shown, write_file, write_files
+from pyro_probmix.files import UnwritableError, printable, reading, shown, write_file, write_files
 
 # Kills the process just before its k-th change to files; prints the number of changes otherwise.
 KILLED = """
@@ -209,7 +209,48 @@ def test_no_folder_and_errors_of_a_library(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
+def test_a_function_writes_all_files(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a.txt").write_text("new")
+        (folder / "b.txt").write_text("new")
+
+    write_files(tmp_path / "new", fill)
+    assert contents(tmp_path / "new") == {"b.txt": "new", "sub/a.txt": "new"}
+
+    def fails(folder: Path) -> None:
+        fill(folder)
+        write_file(folder / "c.txt", lambda path: path.write_text("\ud800"), errors=(UnicodeEncodeError,))
+
+    with pytest.raises(UnwritableError, match=r"/none/here' could not be written \('utf-8' codec"):
+        write_files(tmp_path / "none" / "here", fails)
+    assert os.listdir(tmp_path) == ["new"]  # a folder that was made for nothing goes
+
+
+@pytest.mark.parametrize("obstacle", ["a folder", "a file for a folder"])
+def test_an_obstacle_is_found_before_anything_is_moved(obstacle: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    if obstacle == "a folder":
+        (tmp_path / "sub" / "b.txt").mkdir(parents=True)
+    else:
+        (tmp_path / "sub").write_text("old")
+    before = contents(tmp_path)
+    with pytest.raises(UnwritableError, match="could not be written"):
+        write_files(tmp_path, {name: lambda path: path.write_text("new") for name in ("a.txt", "sub/b.txt")})
+    with reading(tmp_path):
+        assert contents(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "sub"]
+
+
+def test_an_old_file_that_cannot_go_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    write_files(tmp_path, {"a.txt": lambda path: path.write_text("new")}, stale=lambda: ["old", "gone.txt"])
+    assert contents(tmp_path) == {"a.txt": "new"} and sorted(os.listdir(tmp_path)) == ["a.txt", "old"]
+
+
 def test_names_in_messages() -> None:
     assert shown("a\nb\x1b[31m") == "'a\\nb\\x1b[31m'"
     assert len(shown("x" * 5000)) < 130
     assert "..." in shown(Path("y" * 300))
+    assert len(shown({"a": ["x" * 5000]})) < 130 and shown(3) == "3"
+    assert printable("a\nb\x1b[31m\u202e") == "a b\\x1b[31m\\u202e" and len(printable("x " + "y" * 5000)) < 130

@@ -21,7 +21,7 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
-from pyro_probmix.files import shown, write_files
+from pyro_probmix.files import printable, shown, write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
@@ -34,6 +34,8 @@ from pyro_probmix.tabular.verdict import LEVEL
 MOST_ROWS = 2000
 #: The most rows that are predicted for the importances, over all columns and shuffles: half a minute for a usual ensemble.
 MOST_SHUFFLED = 50_000
+#: How a PNG begins in base64.
+_PNG = "iVBORw0KGgo"
 #: The most and the fewest shuffles of a column, and the fewest rows, however many columns there are.
 MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 3, 100
 
@@ -88,7 +90,7 @@ def check_table(
             sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
             sections.importances(importance, len(shuffled), repeats),
         ]
-        template = Environment(autoescape=True).from_string(
+        template = Environment(autoescape=True, finalize=_in_one_line).from_string(
             files("pyro_probmix.tabular").joinpath("page.html").read_text("utf-8")
         )
         text = template.render(
@@ -102,6 +104,11 @@ def check_table(
     with tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar:  # none without a terminal
         write_files(target, fill, stale=lambda: files_of_page(target))
     return target / "check.html"
+
+
+def _in_one_line(value: object) -> object:
+    """A name as the page shows it; pictures are long and stay whole."""
+    return printable(value) if type(value) is str and not value.startswith(_PNG) else value
 
 
 def _work(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], int]:

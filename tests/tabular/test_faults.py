@@ -203,9 +203,59 @@ def test_a_new_model_takes_the_page_on_the_old_one_away(folder):
     assert main(fit(folder, 2)) == 0
     assert not page.exists()
     shutil.copytree(folder / "kept", page)
-    (page / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "mine.png"):
+        (page / name).write_text("mine")
     assert main(fit(folder, 3)) == 0
-    assert [path.name for path in page.iterdir()] == ["notes.txt"]
+    assert files(page) == {"notes.txt": b"mine", "mine.png": b"mine"}
+    page.rename(folder / "elsewhere")
+    shutil.copytree(folder / "kept", folder / "other")
+    page.symlink_to(folder / "other")
+    assert main(fit(folder, 4)) == 0  # a page in another folder is not the model's
+    assert files(folder / "other") == files(folder / "kept")
+
+
+@pytest.mark.parametrize(
+    "version", ["9" * 4000, "9" * 10**6, f'"{"9" * 10**6}"', "[1e9]"], ids=["4000", "million", "text", "list"]
+)
+def test_a_format_of_any_length_gets_one_short_sentence(folder, capsys, version):
+    text = (folder / "model" / "table.json").read_text("utf-8")
+    (folder / "model" / "table.json").write_text(text.replace('"format": 2', f'"format": {version}'), "utf-8")
+    assert main(["predict", str(folder / "model"), str(folder / "t.csv")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("probmix: ") and err.count("\n") == 1 and len(err) < 500 and "Try" in err
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "red\x1b[31m", "two\nlines", "turned\u202eround", "bell\x07"])
+def test_names_are_said_in_one_short_line_without_what_a_terminal_obeys(folder, capsys, name):
+    model, table, odd = str(folder / "model"), str(folder / "t.csv"), str(folder / name)
+    fitted = ["fit", table, "--target"]
+    frame = pd.read_csv(table)
+    frame.rename(columns={"a": name}).to_csv(folder / "odd.csv", index=False)
+    for arguments in (
+        [*fitted, name],
+        [*fitted, "y", "--out", f"{table}/{name}"],
+        [*fitted, "y", "--method", name],
+        ["fit", odd, "--target", "y"],
+        ["fit", f"{odd}.csv", "--target", "y"],
+        ["fit", str(folder / "odd.csv"), "--target", "a", "--out", odd],
+        ["predict", odd, table],
+        ["predict", model, odd],
+        ["predict", model, f"{odd}.csv"],
+        ["predict", model, str(folder / "odd.csv")],
+        ["predict", model, table, "--out", odd],
+        ["predict", model, table, "--out", f"{odd}/{name}.csv"],
+        ["check", model, f"{odd}.csv"],
+        ["run", name],
+        ["run", f"{odd}.json"],
+        ["run", "table", "--dataset", f"{odd}.csv"],
+        ["run", "table", "--dataset", table, "--target", name],
+        ["run", "toy-regression", "--device", name],
+        ["report", odd],
+    ):
+        assert main(arguments) == 1, arguments
+        err = capsys.readouterr().err
+        assert err.startswith("probmix: ") and err.endswith("\n") and err[:-1].isprintable() and len(err) < 2100, err
+        assert "Try" in err and "Errno" not in err, err
 
 
 @pytest.mark.parametrize("command", ["fit", "predict", "check"])

@@ -319,6 +319,22 @@ def test_runs_of_one_name_keep_their_figures_apart(tmp_path):
     assert len(list((out / "report-figures").glob("*/bands-*.png"))) == 2
 
 
+@pytest.mark.parametrize(
+    "name", ["a\n# heading", "a\r\n\r\n- item", "# heading", "- item", "1. item", "a\x1b[31m", "a\n===", "x" * 5000]
+)
+def test_no_name_begins_a_heading_or_a_list(tmp_path, name):
+    """A stranger's results are shown, each name in its line."""
+    frame = cases.ablation("regression", 3, TWO, "toy-regression", ["fixed"])
+    usual = write_report([cases.write_run(tmp_path / "usual", frame)]).with_name("report.md").read_text("utf-8")
+    odd = frame.assign(**{key: frame[key].replace("Mix", name) for key in ("method",)}, dataset=name, network=name)
+    text = write_report([cases.write_run(tmp_path / "odd", odd)]).with_name("report.md").read_text("utf-8")
+    begins = re.compile(r"^ {0,3}(#+ |[-+*] |\d+[.)] |=+ *$|-+ *$)")
+    assert sum(bool(begins.match(line)) for line in text.splitlines()) <= sum(
+        bool(begins.match(line)) for line in usual.splitlines()
+    )
+    assert all(line.isprintable() for line in text.split("\n")) and "y" * 300 not in text and "x" * 300 not in text
+
+
 def test_names_from_users_are_shown_as_they_are(tmp_path):
     name = "<b>$x_1$ | 米*"
     results = cases.uci(("yacht",), ("ERM", "Mix")).replace({"method": {"Mix": name}})
