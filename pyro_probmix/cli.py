@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pyro_probmix.experiments.config import EXPERIMENTS
-from pyro_probmix.files import printable, shown
+from pyro_probmix.names import printable, shown
 
 if TYPE_CHECKING:
     from pyro_probmix.models import Method

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pyro_probmix.files import UnwritableError, printable, reading, shown, write_file, write_files
+from pyro_probmix.files import UnwritableError, reading, write_file, write_files
+from pyro_probmix.names import printable, shown
 
 # Kills the process just before its k-th change to files; prints the number of changes otherwise.
 KILLED = """

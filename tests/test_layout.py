@@ -42,6 +42,8 @@ FLOORS = (
     "graphs",
     "pooling",
     "files",
+    "unfinished",
+    "names",
     "random_state",
 )
 MOST_MODULES = 14

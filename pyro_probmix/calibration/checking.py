@@ -19,7 +19,8 @@ from pyro_probmix.calibration.scores.classes import reliability
 from pyro_probmix.calibration.scores.estimate import Estimate
 from pyro_probmix.calibration.scores.pit import coverage_curve, pit_curve
 from pyro_probmix.calibration.summary import summarise
-from pyro_probmix.files import Save, write_files
+from pyro_probmix.files import write_files
+from pyro_probmix.unfinished import Save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from pyro_probmix.experiments.run.record import recorded_config
 from pyro_probmix.experiments.run.results import RunFolder, summary
 from pyro_probmix.experiments.run.runner import choose_device, default_methods
 from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
-from pyro_probmix.files import printable, shown
+from pyro_probmix.names import printable, shown
 
 __all__ = ["config_of", "run_experiment"]
 

@@ -18,10 +18,10 @@ from pyro_probmix.experiments.data.problem import Problem
 from pyro_probmix.experiments.run.jobs import Job, job_density
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.runner import method_density, select_replicas
-from pyro_probmix.files import Save
 from pyro_probmix.inference import PredictiveMixture, predict
 from pyro_probmix.models import ConditionalDensity
 from pyro_probmix.random_state import own_random_state
+from pyro_probmix.unfinished import Save
 
 __all__ = ["draw_figures"]
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 import pandas as pd
 
-from pyro_probmix.files import printable, shown
+from pyro_probmix.names import printable, shown
 
 #: A longer name is not looked up among similar ones, which takes the square of its length.
 _LONGEST = 200

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from pyro_probmix.files import shown, write_file
+from pyro_probmix.files import write_file
+from pyro_probmix.names import shown
 
 #: How the texts begin that spreadsheets take for formulas.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

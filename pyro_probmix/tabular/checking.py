@@ -21,8 +21,9 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
-from pyro_probmix.files import printable, shown, write_files
+from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
+from pyro_probmix.names import printable, shown
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
 from pyro_probmix.tabular.model import TableModel

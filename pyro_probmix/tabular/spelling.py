@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyro_probmix.files import shown
+from pyro_probmix.names import shown
 
 __all__ = ["ISO_DATE", "advice", "codes", "spelled", "unread_format", "where"]
 

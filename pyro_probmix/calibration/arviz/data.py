@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_probmix.calibration.densities.predictions import Predictions
-from pyro_probmix.files import Save, write_file
+from pyro_probmix.files import write_file
+from pyro_probmix.unfinished import Save
 
 if TYPE_CHECKING:
     from xarray import Dataset

@@ -14,7 +14,7 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.arrays import Floats
 from pyro_probmix.calibration.scores.band import CalibrationCurve
 from pyro_probmix.calibration.scores.classes import Reliability
-from pyro_probmix.files import printable
+from pyro_probmix.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

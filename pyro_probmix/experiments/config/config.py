@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pyro_probmix.files import printable, shown
+from pyro_probmix.names import printable, shown
 
 __all__ = ["EXPERIMENTS", "PROVENANCE", "Config", "read_config"]
 

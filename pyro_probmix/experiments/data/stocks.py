@@ -17,7 +17,8 @@ import pandas as pd
 import pooch
 
 from pyro_probmix.experiments.data.tables import FloatArray, Split
-from pyro_probmix.files import shown, write_files
+from pyro_probmix.files import write_files
+from pyro_probmix.names import shown
 
 TICKERS = ("GOOG", "GME", "NVDA", "RCL")
 COLUMNS = ("Open", "High", "Low", "Close")

@@ -14,7 +14,8 @@ from pyro_probmix.experiments.report.numbers.reading import read_runs
 from pyro_probmix.experiments.report.pages.page import figures_of
 from pyro_probmix.experiments.report.pages.rendering import to_html, to_markdown
 from pyro_probmix.experiments.report.sections import build_page
-from pyro_probmix.files import Save, reading, write_files
+from pyro_probmix.files import reading, write_files
+from pyro_probmix.unfinished import Save
 
 __all__ = ["FIGURES", "write_report"]
 

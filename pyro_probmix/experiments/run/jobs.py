@@ -27,9 +27,9 @@ from pyro_probmix.experiments.run.runner import (
     resolve,
     select_replicas,
 )
-from pyro_probmix.files import shown
 from pyro_probmix.inference import Checkpoint, Fit, ForeignCheckpoint
 from pyro_probmix.models import ConditionalDensity, Method, find_method
+from pyro_probmix.names import shown
 
 __all__ = ["Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
 

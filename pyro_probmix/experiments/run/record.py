@@ -18,8 +18,8 @@ import torch
 from pyro_probmix import __version__
 from pyro_probmix.experiments.config import PROVENANCE, Config
 from pyro_probmix.experiments.run.runner import CHOICES, graph_name
-from pyro_probmix.files import shown
 from pyro_probmix.models import find_method
+from pyro_probmix.names import shown
 
 #: Options of where a run computes and reads from, which may differ when it is resumed.
 PLACES = ("device", "data_dir")

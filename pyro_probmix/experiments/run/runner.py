@@ -12,7 +12,6 @@ from torch import Tensor
 from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.config.grid import Candidate
 from pyro_probmix.experiments.data.problem import Problem
-from pyro_probmix.files import shown
 from pyro_probmix.inference import Checkpoint, Fit, fit
 from pyro_probmix.inference.methods import (
     build_criterion,
@@ -32,6 +31,7 @@ from pyro_probmix.models import (
     initialise,
 )
 from pyro_probmix.models.likelihoods import FLOOR
+from pyro_probmix.names import shown
 
 __all__ = [
     "CHOICES",

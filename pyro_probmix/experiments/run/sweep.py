@@ -17,7 +17,7 @@ from pyro_probmix.experiments.run.engines import Engine, worker_device
 from pyro_probmix.experiments.run.jobs import Finished, Job, each_part, run_job
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.runner import choose_device
-from pyro_probmix.files import printable
+from pyro_probmix.names import printable
 
 __all__ = ["WorkersLost", "chunk_size", "run"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pyro_probmix.files import printable
+from pyro_probmix.names import printable
 
 __all__ = ["BAND", "Style", "family", "plain", "png", "style_of"]
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pyro_probmix.experiments.run.results import COLUMNS
-from pyro_probmix.files import printable, shown
+from pyro_probmix.names import printable, shown
 
 __all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Page
-from pyro_probmix.files import printable
+from pyro_probmix.names import printable
 
 __all__ = ["to_html", "to_markdown"]
 
