@@ -29,7 +29,7 @@ from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.page_files import files_of_page
 from pyro_probmix.tabular.spelling import codes, spelled
 from pyro_probmix.tabular.targets import TASKS, numbers, task_of
-from pyro_probmix.unfinished import UNFINISHED
+from pyro_probmix.unfinished import UNFINISHED, settle
 
 #: The format of ``table.json``; a model of another one is refused.
 FORMAT = 2
@@ -202,7 +202,10 @@ class TableModel:
         def stale() -> Iterable[str]:
             yield from (one.name for one in path.iterdir() if _OWN_MODEL.fullmatch(one.name))
             if not (table.is_file() and table.read_bytes() == text.encode()):
-                yield from (f"check/{name}" for name in files_of_page(path / "check"))
+                page = path / "check"
+                if page.is_dir() and not page.is_symlink():
+                    settle(page)  # a check may have been killed there
+                yield from (f"check/{name}" for name in files_of_page(page))
 
         write_files(path, fill, stale=stale, advice="Try another --out.")
 
