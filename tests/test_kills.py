@@ -84,6 +84,7 @@ for line in sys.stdin:
 """
 RUN = ["run", "toy-regression", "--method", "ERM,Mix", "--seeds", "1", "--epochs", "2", "--out"]
 FEW = 3
+pytestmark = pytest.mark.timeout(600)  # it is some seconds' work, of which a busy machine makes minutes
 MANY = pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
 
 
@@ -125,7 +126,9 @@ def kept(command: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (1, 2):
         command(*fit(folder, seed), folder / f"model{seed}")
         command(*predict(folder, seed), folder / f"p{seed}.csv")
-        command("check", folder / f"model{seed}", folder / "t.csv", "--out", folder / f"page{seed}")
+        (folder / f"page{seed}").mkdir()  # in the place of a page, which takes some seconds
+        (folder / f"page{seed}" / "check.html").write_text('<meta name="probmix-files" content="pit.png">')
+        (folder / f"page{seed}" / "pit.png").write_text(str(seed))
     for k, methods in enumerate((("ERM", "Mix"), ("ERM", "ProbMix")), 1):
         results = cases.ablation("regression", 3, methods, settings=["alpha=0.1 beta=0", "alpha=1 beta=0"][:k])
         cases.write_run(folder / f"run{k}", results)
@@ -203,6 +206,14 @@ def copy(kept: Path, name: str, place: Path) -> None:
         shutil.copytree(kept / "page1", place / "check")
 
 
+@pytest.fixture(scope="module")
+def pages(kept: Path, command: Commands) -> None:
+    """The pages of the two models."""
+    for seed in (1, 2):
+        shutil.rmtree(kept / f"page{seed}")
+        command("check", kept / f"model{seed}", kept / "t.csv", "--out", kept / f"page{seed}")
+
+
 def same(kept: Path, name: str, place: Path) -> bool:
     if place.is_file():
         return place.read_bytes() == (kept / name).read_bytes() and len(list(place.parent.iterdir())) == 1
@@ -214,9 +225,11 @@ def same(kept: Path, name: str, place: Path) -> bool:
     "name", [*[n for n in COMMANDS if n != "check"], pytest.param("check", marks=pytest.mark.slow)]
 )
 def test_killed_it_leaves_the_old_or_the_new_and_the_next_command_nothing_else(
-    name: str, times: int, kept: Path, command: Commands, tmp_path: Path
+    name: str, times: int, kept: Path, command: Commands, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     arguments, made, which = COMMANDS[name]
+    if name == "check":
+        request.getfixturevalue("pages")
     place = tmp_path / "folder" / made.format("")
     place.parent.mkdir()
     copy(kept, made.format(1), place)
@@ -238,8 +251,12 @@ def test_killed_it_leaves_the_old_or_the_new_and_the_next_command_nothing_else(
 @pytest.mark.parametrize(
     "name", [*[n for n in COMMANDS if n != "check"], pytest.param("check", marks=pytest.mark.slow)]
 )
-def test_of_two_at_once_one_is_there(name: str, times: int, kept: Path, command: Commands, tmp_path: Path) -> None:
+def test_of_two_at_once_one_is_there(
+    name: str, times: int, kept: Path, command: Commands, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     arguments, made, which = COMMANDS[name]
+    if name == "check":
+        request.getfixturevalue("pages")
     place = tmp_path / "folder" / made.format("")
     place.parent.mkdir()
     copy(kept, made.format(1), place)

@@ -180,7 +180,7 @@ def test_a_place_that_does_not_do_is_refused_before_the_work(folder, capsys, mon
     for arguments, sentence in (
         ([*fit(folder, 2)[:-1], str(folder)], "holds other files, expected none. Try another --out."),
         ([*fit(folder, 2)[:-1], table], "is a file, expected a folder. Try another --out."),
-        ([*fit(folder, 2)[:-1], f"{table}/m"], "t.csv, a file, expected a folder. Try another --out."),
+        ([*fit(folder, 2)[:-1], f"{table}/m"], "t.csv', a file, expected a folder. Try another --out."),
         (["predict", model, table, "--out", str(folder / "p.txt")], "does not end in .csv or .parquet. Try"),
         (["predict", model, table, "--out", str(folder / "none" / "p.csv")], "there is no folder"),
         (["check", model, table, "--out", table], "is a file, expected a folder. Try another --out."),
