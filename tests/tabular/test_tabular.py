@@ -314,7 +314,7 @@ def test_the_verdict_of_classes(sure, judged):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fit", "{}/none.csv", "--target", "y"], "no file {}/none.csv. Try"),
+        (["fit", "{}/none.csv", "--target", "y"], "no file '{}/none.csv'. Try"),
         (["fit", "{}/train.csv", "--target", "prize"], "no column 'prize'; there are"),
         (["fit", "{}/train.csv", "--target", "price", "--method", "Mixup"], "Mixup"),
         (["fit", "{}/train.csv", "--target", "kind,price"], "target column 'kind' holds 'b' at row 0"),
