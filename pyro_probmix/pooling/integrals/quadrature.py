@@ -61,8 +61,9 @@ class LineMap:
 
     def to_x(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return the point at a coordinate, and log dx/dv."""
-        u = self.centre + self.spread * torch.sinh(v)
-        log_slope = self.spread.log() + v.abs() + torch.log1p(torch.exp(-2 * v.abs())) - math.log(2)
+        stretched = torch.sinh(v)  # whose square is finite within the limits
+        u = self.centre + self.spread * stretched
+        log_slope = self.spread.log() + 0.5 * torch.log1p(stretched.square())
         if self.lower is None and self.upper is None:
             return u, log_slope
         x, inner = u, torch.where(self._bounded, u, 0.0)  # whose exponential is finite
@@ -118,7 +119,7 @@ class Quadrature:
     ) -> None:
         self._log_density, self._line = log_density, line
         with torch.no_grad():
-            edges = self._cut(centres, widths, kinks, rounds, fineness * min(16 + 8 * len(centres), 160))
+            edges = self._cut(centres, widths, kinks, rounds, fineness * min(12 + 8 * len(centres), 160))
             self._edges = edges.movedim(-1, 0)
             nodes, cells = _gauss_legendre(edges[..., :-1], edges[..., 1:], dim=-1)
             nodes, cells = (t.flatten(-2).movedim(-1, 0) for t in (nodes, cells))
