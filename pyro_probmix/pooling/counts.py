@@ -62,7 +62,7 @@ class CountPool(TorchDistribution):
         >>> pool.enumerate_support()
         tensor([0., 1., 2.])
         >>> pool.mean
-        tensor(1.1340)
+        tensor(1.1413)
     """
 
     arg_constraints = {"weights": constraints.simplex}  # noqa: RUF012  # as in every torch distribution
