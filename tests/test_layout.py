@@ -41,6 +41,7 @@ FLOORS = (
     "fusing",
     "graphs",
     "pooling",
+    "pooling.integrals",
     "files",
     "unfinished",
     "names",

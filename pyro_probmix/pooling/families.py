@@ -130,7 +130,10 @@ def find_family(cls: type) -> Family | None:
 
 
 def _register(
-    standard: type[Any], to_natural: Callable[[Any], Naturals], arguments: Callable[..., dict[str, Any]], *also: type
+    standard: type[Any],
+    to_natural: Callable[[Any], Naturals],
+    arguments: Callable[..., dict[str, Any]],
+    *also: type,
 ) -> None:
     """Register torch's class behind Pyro's ``standard`` one, given the map from naturals to constructor arguments."""
 
@@ -170,22 +173,30 @@ def _from_normal(p: Any, weighted: Tensor, precision: Tensor) -> dict[str, Any]:
     return {"loc": weighted / precision, "scale": precision.rsqrt()}
 
 
-def _from_multivariate_normal(p: Any, weighted: Tensor, precision: Tensor) -> dict[str, Any]:
-    # With J the exchange of rows and P = U U' for the upper triangular U = J chol(J P J) J, the covariance's own factor
-    # is the lower triangular inverse of U'.
+def _scale_tril(p: Any, precision: Tensor) -> Tensor:
+    """The covariance's factor. With J the exchange of rows, P = U U' for the upper triangular U = J chol(J P J) J."""
     factor, _ = torch.linalg.cholesky_ex(
         precision.flip(-2, -1), check_errors=_validates(p)
     )  # the check waits for a GPU
     upper = factor.flip(-2, -1)
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-    scale_tril = torch.linalg.solve_triangular(upper.mT, identity, upper=False)
+    scale_tril: Tensor = torch.linalg.solve_triangular(upper.mT, identity, upper=False)
+    return scale_tril
+
+
+def _from_multivariate_normal(p: Any, weighted: Tensor, precision: Tensor) -> dict[str, Any]:
+    scale_tril = _scale_tril(p, precision)
     loc = scale_tril @ (scale_tril.mT @ weighted.unsqueeze(-1))
     return {"loc": loc.squeeze(-1), "scale_tril": scale_tril}
 
 
 def _log_probs(p: Any) -> Naturals:
-    impossible = p.logits == -torch.inf
-    return p.logits.masked_fill(impossible, 0.0), impossible.to(p.logits)
+    return _finite_logits(p.logits)
+
+
+def _finite_logits(logits: Tensor) -> Naturals:
+    impossible = logits == -torch.inf
+    return logits.masked_fill(impossible, 0.0), impossible.to(logits)
 
 
 def _from_log_probs(p: Any, logits: Tensor, impossible: Tensor) -> dict[str, Any]:
@@ -210,6 +221,25 @@ def _from_log_rate(p: Any, log_rate: Tensor, zero: Tensor) -> dict[str, Any]:
 def _from_log_failure(p: Any, log_failure: Tensor) -> dict[str, Any]:
     # log_failure = log(1 - probs); log(probs / (1 - probs)) without overflow
     return {"logits": torch.log(-torch.expm1(log_failure)) - log_failure}
+
+
+def _from_log_success(p: Any, log_success: Tensor) -> dict[str, Any]:
+    return {"logits": log_success - torch.log(-torch.expm1(log_success)), "total_count": p.total_count}
+
+
+def _from_direction(p: Any, concentration: Tensor) -> dict[str, Any]:
+    # Opposite directions may cancel to the uniform distribution, whose concentration is kept above 0.
+    cancelled = (concentration == 0).all(-1, keepdim=True)
+    return {"concentration": torch.where(cancelled, torch.finfo(concentration.dtype).eps, concentration)}
+
+
+def _from_edge_logits(p: Any, logits: Tensor, impossible: Tensor) -> dict[str, Any]:
+    logits = logits.masked_fill(impossible > 0, -torch.inf)
+    return {"edge_logits": logits, "sampler_options": p.sampler_options}
+
+
+def _from_matching_logits(p: Any, logits: Tensor, impossible: Tensor) -> dict[str, Any]:
+    return {"logits": logits.masked_fill(impossible > 0, -torch.inf), "bp_iters": p.bp_iters}
 
 
 def _von_mises(p: Any) -> Naturals:
@@ -243,13 +273,30 @@ _register(
     lambda p: ((p.precision_matrix @ p.loc.unsqueeze(-1)).squeeze(-1), p.precision_matrix),
     _from_multivariate_normal,
     dist.NanMaskedMultivariateNormal,
+    dist.LowRankMultivariateNormal,
+    td.LowRankMultivariateNormal,
 )
+_register(
+    dist.Wishart,
+    lambda p: (p.df, p.precision_matrix),
+    lambda p, df, precision: {"df": df, "scale_tril": _scale_tril(p, precision)},
+)
+for _lkj in (dist.LKJCholesky, dist.LKJ):
+    _register(
+        _lkj, lambda p: (p.concentration,), lambda p, concentration: {"dim": p.dim, "concentration": concentration}
+    )
 _register(dist.Bernoulli, lambda p: (p.logits,), lambda p, logits: {"logits": logits})
+_register(dist.ContinuousBernoulli, lambda p: (p.logits,), lambda p, logits: {"logits": logits, "lims": p._lims})
 _register(
     dist.Binomial,
     lambda p: (p.logits,),
     lambda p, logits: {"logits": logits, "total_count": p.total_count},
     dist.ExtendedBinomial,
+)
+_register(
+    dist.NegativeBinomial,
+    lambda p: (torch.nn.functional.logsigmoid(p.logits),),
+    _from_log_success,
 )
 _register(dist.Geometric, lambda p: (-torch.nn.functional.softplus(p.logits),), _from_log_failure)
 _register(dist.Categorical, _log_probs, _from_log_probs)
@@ -278,3 +325,7 @@ _register(
 )
 _register(dist.Dirichlet, lambda p: (p.concentration,), lambda p, concentration: {"concentration": concentration})
 _register(dist.VonMises, _von_mises, _from_von_mises)
+_register(dist.VonMises3D, lambda p: (p.concentration,), _from_direction)
+_register(dist.SpanningTree, lambda p: _finite_logits(p.edge_logits), _from_edge_logits)
+for _matching in (dist.OneOneMatching, dist.OneTwoMatching):
+    _register(_matching, _log_probs, _from_matching_logits)

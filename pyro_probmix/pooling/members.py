@@ -11,6 +11,7 @@ __all__ = [
     "checked_weights",
     "describe",
     "same_kind",
+    "share_attributes",
     "share_transforms",
 ]
 
@@ -31,7 +32,7 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, In
 from pyro_probmix.pooling.batches import RolledRows, floating_tensor
 from pyro_probmix.pooling.families import Family, find_family
 from pyro_probmix.pooling.rolls import roll_tensor, varies
-from pyro_probmix.pooling.supports import bounds, interior_point
+from pyro_probmix.pooling.supports import bounds, can_be_read, interior_point
 
 Members = tuple[td.Distribution, ...]
 Weights = tuple[float | Tensor, ...]
@@ -198,10 +199,11 @@ def _evaluating(t: Transform) -> Iterator[None]:
             m.training = True
 
 
-def share_attributes(members: Sequence[Any], roll: Roll | None, family: Family) -> bool:
+def share_attributes(members: Sequence[Any], roll: Roll | None, family: Family, surely: bool = False) -> bool:
     """Whether what the family takes from one member, such as a total count, is the same in all.
 
-    Numbers that are expanded over the rows are seen to be equal; of other tensors the values are looked at.
+    Numbers that are expanded over the rows are seen to be equal; of other tensors the values are looked at. With ``surely``
+    they are not where they cannot be read, or have gradients: members that agree by chance have gradients of their own.
     """
     p = members[0]
     for name in family.shared:
@@ -209,6 +211,10 @@ def share_attributes(members: Sequence[Any], roll: Roll | None, family: Family) 
         others = [getattr(q, name, None) for q in members[1:]]
         if roll is not None and isinstance(own, Tensor) and varies(own.shape, roll.dim) and own.stride(roll.dim):
             others = [roll_tensor(own, *by) for by in roll.each()]
+        if surely and isinstance(own, Tensor) and not all(other is own for other in others):
+            gradients = any(x.requires_grad for x in (own, *others) if isinstance(x, Tensor))
+            if gradients or not can_be_read(own):
+                return False
         if not all(other is own or bool(torch.as_tensor(other == own).all()) for other in others):
             return False
     return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["NumericalPool"]
+__all__ = ["NumericalPool", "numerical_pool"]
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from pyro.distributions import constraints
@@ -15,13 +16,64 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import RolledRows, floating_tensor
-from pyro_probmix.pooling.linear import LinearPool
-from pyro_probmix.pooling.quadrature import LineMap, Quadrature
-from pyro_probmix.pooling.rolls import roll_tensor
-from pyro_probmix.pooling.supports import bounds, interior_point, is_fixed, supported_log_prob
+from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
+from pyro_probmix.pooling.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.supports import (
+    bounds,
+    coordinate,
+    interior_point,
+    is_fixed,
+    is_interval,
+    supported_log_prob,
+    unvalidated,
+)
 
-_OFFSETS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # landmarks of a density, in its own spread about its own centre
+_ROUGH = 6  # times as many cells for densities of unknown smoothness
+
+
+def numerical_pool(
+    members: Sequence[td.Distribution], weights: Tensor, validate_args: bool | None = None
+) -> TorchDistribution:
+    """Return the :class:`NumericalPool` of members of event shape ``()``, or of ``(1,)`` with that event shape.
+
+    Args:
+        members: continuous distributions of one number for each row.
+        weights: tensor ``[..., k]`` on the simplex, which broadcasts with the batch shape.
+        validate_args: see :class:`NumericalPool`.
+
+    Raises:
+        TypeError, ValueError: see :class:`NumericalPool`.
+    """
+    if all(p.event_shape == (1,) and is_interval(p.support) for p in members):
+        pool = NumericalPool([_Coordinate(p) for p in members], weights.unsqueeze(-2), validate_args=validate_args)
+        return dist.Independent(pool, 1)
+    return NumericalPool(members, weights, validate_args=validate_args)
+
+
+class _Coordinate(TorchDistribution):
+    """A distribution of event shape ``(1,)`` as one of event shape ``()``, whose batch shape ends in 1 instead."""
+
+    arg_constraints = {}  # noqa: RUF012  # as in every torch distribution
+
+    def __init__(self, base_dist: td.Distribution) -> None:
+        self.base_dist = base_dist
+        super().__init__(torch.Size((*base_dist.batch_shape, 1)), torch.Size(), validate_args=False)
+
+    @constraints.dependent_property
+    def support(self) -> Any:
+        return coordinate(self.base_dist.support)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.base_dist.mean
+
+    @property
+    def variance(self) -> Tensor:
+        return self.base_dist.variance
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base_dist.log_prob(value).unsqueeze(-1)
 
 
 class NumericalPool(TorchDistribution):
@@ -60,21 +112,29 @@ class NumericalPool(TorchDistribution):
             if p.event_shape or p.support is None or p.support.is_discrete:
                 raise TypeError(
                     f"A {type(p).__name__} with event shape {tuple(p.event_shape)} has no closed log-linear pool, and "
-                    "a numerical one is for continuous densities of event shape () only. "
+                    "a numerical one is for continuous densities of one number only. "
                     "Try the linear pool, or register_family for an exponential family."
                 )
         self.members = tuple(members)
         batch_shape = torch.Size(broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members)))
         self.weights = weights.expand((*batch_shape, -1))
         self._support, lower, upper = self._intersection()
-        points, spreads = zip(*(_landmarks(p) for p in members), strict=True)
-        marks = torch.cat([_spread_over(x, batch_shape) for x in points]).detach()
-        widths = torch.cat([_spread_over(x, batch_shape) for x in spreads]).detach()
-        line = LineMap(lower, upper, marks.mean(0), widths.mean(0))
-        around = torch.cat([marks + offset * widths for offset in _OFFSETS])
-        anchors = [_inside(p, _spread_over(x, batch_shape)[0].detach()) for p, x in zip(members, points, strict=True)]
-        self._score = partial(_score, self.members, self.weights, anchors)
-        self._quadrature = Quadrature(self._score, line, around)
+        marks = [landmarks(p) for p in members]
+        centres, widths, kinks = (
+            torch.cat([spread_over(x, batch_shape) for x in xs]) for xs in zip(*marks, strict=True)
+        )
+        line = LineMap(lower, upper, centres.mean(0), widths.mean(0))
+        anchors = [_inside(p, spread_over(own[0], batch_shape)[0]) for p, own in zip(members, marks, strict=True)]
+        self._score = partial(_score, [unvalidated(p) for p in members], self.weights, anchors)
+        fineness = _ROUGH if any(map(_may_be_rough, members)) else 1
+        try:
+            self._quadrature = Quadrature(self._score, line, centres, widths, kinks, fineness=fineness)
+        except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
+            raise TypeError(
+                f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} needs log densities at "
+                f"other values than their draws, but got {type(error).__name__}: {error}. Try invertible transforms, or the "
+                "linear pool."
+            ) from error
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
         if self._validate_args and not bool(self._quadrature.log_normalizer.isfinite().all()):
             raise ValueError(
@@ -185,54 +245,14 @@ def _score(members: Sequence[td.Distribution], weights: Tensor, anchors: Sequenc
     return total
 
 
+def _may_be_rough(p: Any) -> bool:
+    """Whether the density may have kinks of which the landmarks say nothing, as behind the knots of a spline."""
+    if isinstance(p, (_Coordinate, ExpandedDistribution)):
+        return _may_be_rough(p.base_dist)
+    return isinstance(p, td.TransformedDistribution) and not type(p).arg_constraints
+
+
 def _inside(p: td.Distribution, point: Tensor) -> Tensor:
     """The point, or another one where it is not in the support."""
     support: Any = p.support
     return torch.where(support.check(point), point, interior_point(support))
-
-
-def _landmarks(p: Any) -> tuple[Tensor, Tensor]:
-    """Points ``[m, *batch_shape]`` where the density may be narrow or kinked, and how wide it is there."""
-    if isinstance(p, td.MixtureSameFamily):
-        parts = [x.movedim(-1, 1).flatten(0, 1) for x in _landmarks(p.component_distribution)]
-    elif isinstance(p, ExpandedDistribution):
-        parts = list(_landmarks(p.base_dist))
-    elif isinstance(p, RolledRows):
-        parts = [roll_tensor(x, p.shift, p.dim) for x in _landmarks(p.base_dist)]
-    elif isinstance(p, (LinearPool, NumericalPool)):
-        pairs = [_landmarks(member) for member in p.members]
-        parts = [torch.cat([_spread_over(pair[i], p.batch_shape) for pair in pairs]) for i in (0, 1)]
-    else:
-        like = floating_tensor(p)
-        centres = [x for x in (_read(p, "mean"), _read(p, "loc")) if x is not None]
-        widths = [x for x in (_read(p, "stddev"), _read(p, "scale")) if x is not None]
-        middle = _first_finite([*centres, like.new_zeros(())])
-        width = _first_finite([*widths, like.new_ones(())])
-        limits = [x for x in bounds(p.support) if x is not None]  # a member of a pool may end within the pool's support
-        ends = [x if isinstance(x, Tensor) else like.new_full((), x) for x in limits]
-        points = [torch.where(x.isfinite(), x, middle) for x in [*centres, *ends]] or [middle]
-        parts = [
-            torch.stack([x.expand(p.batch_shape) for x in points]),
-            torch.stack([width.expand(p.batch_shape) for _ in points]),
-        ]
-    return _spread_over(parts[0], p.batch_shape), _spread_over(parts[1], p.batch_shape)
-
-
-def _read(p: Any, name: str) -> Tensor | None:
-    try:
-        value = getattr(p, name)
-    except (AttributeError, NotImplementedError):
-        return None
-    return value if isinstance(value, Tensor) else None
-
-
-def _first_finite(values: Sequence[Tensor]) -> Tensor:
-    result = values[-1]
-    for value in reversed(values[:-1]):
-        result = torch.where(value.isfinite(), value, result)
-    return result
-
-
-def _spread_over(x: Tensor, batch_shape: torch.Size) -> Tensor:
-    """Expand ``[m, *fewer]`` to ``[m, *batch_shape]``."""
-    return x.reshape(x.shape[0], *(1,) * (len(batch_shape) + 1 - x.dim()), *x.shape[1:]).expand(-1, *batch_shape)

@@ -15,6 +15,7 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.pooling.batches import expand_batch, roll_batch
+from pyro_probmix.pooling.counts import CountPool, is_count
 from pyro_probmix.pooling.families import Family
 from pyro_probmix.pooling.linear import LinearPool, simplex_weights
 from pyro_probmix.pooling.members import (
@@ -26,9 +27,10 @@ from pyro_probmix.pooling.members import (
     checked_weights,
     describe,
     same_kind,
+    share_attributes,
     share_transforms,
 )
-from pyro_probmix.pooling.numerical import NumericalPool
+from pyro_probmix.pooling.numerical import numerical_pool
 from pyro_probmix.pooling.rolls import roll_tensor
 from pyro_probmix.pooling.straight_through import StraightThrough, softened
 
@@ -43,7 +45,9 @@ def log_linear_pool(
     For an exponential family it has the natural parameters :math:`\lambda \phi_p + (1 - \lambda) \phi_q`; see
     :func:`~pyro_probmix.pooling.families.register_family` for one's own. A pool of ``Delta`` is the limit of normals of one
     vanishing variance. Through ``to_event``, ``mask``, ``expand`` and shared bijective transforms the distributions
-    inside are pooled. Other univariate continuous families give a :class:`~pyro_probmix.pooling.numerical.NumericalPool`.
+    inside are pooled. Other families of one continuous number give a
+    :class:`~pyro_probmix.pooling.numerical.NumericalPool`, and other counts, such as binomials whose totals differ, a
+    :class:`~pyro_probmix.pooling.counts.CountPool`.
 
     A row is masked in the pool if it is masked in a member of positive weight.
 
@@ -186,7 +190,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
     """Pool members without expansion around them: of a registered family, of one wrapper, or of neither."""
     p: Any = members[0]
     family = same_kind(members)
-    if isinstance(family, Family):
+    if isinstance(family, Family) and (share_attributes(members, roll, family, surely=True) or not is_count(p)):
         check_supports(members, roll, family)
         return _combined(members, weights, roll, family)
     if isinstance(p, td.Independent):
@@ -202,7 +206,9 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
         return transformed
     if roll is not None:
         members = _rolled(p, roll)
-    return NumericalPool(members, simplex_weights(members, weights), validate_args=p.__dict__.get("_validate_args"))
+    if all(map(is_count, members)):
+        return CountPool(members, simplex_weights(members, weights), validate_args=p.__dict__.get("_validate_args"))
+    return numerical_pool(members, simplex_weights(members, weights), validate_args=p.__dict__.get("_validate_args"))
 
 
 def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | None) -> td.Distribution:

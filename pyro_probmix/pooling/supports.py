@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["AnyOf", "RolledSupport", "bounds", "common_support", "interior_point", "is_fixed", "supported_log_prob"]
+__all__ = [
+    "AnyOf",
+    "RolledSupport",
+    "bounds",
+    "can_be_read",
+    "common_support",
+    "coordinate",
+    "interior_point",
+    "is_fixed",
+    "is_interval",
+    "supported_log_prob",
+    "unvalidated",
+]
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -13,6 +26,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 from torch.distributions import constraints
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from pyro_probmix.pooling.rolls import roll_tensor
 
@@ -64,7 +78,7 @@ class RolledSupport(constraints.Constraint):
 
 def bounds(support: Any) -> tuple[Bound, Bound]:
     """Return the lower and upper bound of one coordinate, None where there is none; a tensor may hold infinite ones."""
-    support = _coordinate(support)
+    support = coordinate(support)
     if isinstance(support, RolledSupport):
         low, high = (
             roll_tensor(bound, support.shift, support.dim) if isinstance(bound, Tensor) else bound
@@ -85,6 +99,13 @@ def bounds(support: Any) -> tuple[Bound, Bound]:
     return None if _is_infinite(low) else low, None if _is_infinite(high) else high
 
 
+def can_be_read(x: Tensor) -> bool:
+    """Return whether values may be looked at: not in a traced step, and on a device only where arguments are validated."""
+    if torch._C._get_tracing_state() or torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
+        return False
+    return x.device.type == "cpu" or bool(td.Distribution._validate_args)
+
+
 def is_fixed(support: Any) -> bool:
     """Return whether the support depends on no parameter of the distribution."""
     return support is None or (not isinstance(support, (AnyOf, RolledSupport)) and not _holds_tensors(support))
@@ -97,6 +118,12 @@ def common_support(members: Sequence[Any]) -> Any:
         return None
     one = all(map(is_fixed, supports)) and all(bounds(support) == bounds(supports[0]) for support in supports)
     return supports[0] if one else AnyOf(supports)
+
+
+def is_interval(support: Any) -> bool:
+    """Return whether each coordinate of the support is the line, or an interval of it, by itself."""
+    own = coordinate(support)
+    return own is not None and own.event_dim == 0 and not own.is_discrete
 
 
 def supported_log_prob(p: td.Distribution, value: Tensor, differing: bool | None = None) -> Tensor:
@@ -115,7 +142,7 @@ def supported_log_prob(p: td.Distribution, value: Tensor, differing: bool | None
         differing = any(isinstance(bound, Tensor) for bound in bounds(support))
     if not differing:
         return p.log_prob(value)
-    one = _coordinate(support)
+    one = coordinate(support)
     within = _holds(one, value)
     safe = torch.where(within.reshape(within.shape + (1,) * one.event_dim), value, interior_point(support))
     return torch.where(_holds(support, value), p.log_prob(safe), -torch.inf)
@@ -135,6 +162,18 @@ def _holds(support: Any, value: Tensor) -> Tensor:
         return support.own_rows(lambda there: _holds(support.base, there), value)
     inside: Tensor = support.check(value)
     return inside & (value.sum(-1) == support.upper_bound) if isinstance(support, _Multinomial) else inside
+
+
+def unvalidated(p: Any) -> Any:
+    """Return ``p``, and the distributions that it is made of, without the checks of values to be scored."""
+    copied = copy.copy(p)
+    for name, part in vars(p).items():
+        if isinstance(part, td.Distribution):
+            vars(copied)[name] = unvalidated(part)
+        elif isinstance(part, tuple) and part and all(isinstance(member, td.Distribution) for member in part):
+            vars(copied)[name] = tuple(map(unvalidated, part))
+    vars(copied)["_validate_args"] = False
+    return copied
 
 
 def interior_point(support: Any) -> float | Tensor:
@@ -176,10 +215,10 @@ def _is_infinite(bound: Bound) -> bool:
     return isinstance(bound, float) and math.isinf(bound)
 
 
-def _coordinate(support: Any) -> Any:
-    """The support of one coordinate of the event, its batch that of the coordinates."""
+def coordinate(support: Any) -> Any:
+    """Return the support of one coordinate of an event, its batch that of the coordinates."""
     if isinstance(support, RolledSupport):
-        base = _coordinate(support.base)
+        base = coordinate(support.base)
         return RolledSupport(base, support.shift, support.dim - support.event_dim + base.event_dim)
     while isinstance(support, constraints.independent):
         support = support.base_constraint

@@ -101,6 +101,24 @@ def circle() -> tuple[Tensor, Tensor]:
     return x, torch.full_like(x, math.log(math.pi / 180))
 
 
+def sphere() -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre nodes of the height, and equal angles."""
+    heights, weights = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(30))
+    angles = torch.arange(40, dtype=REAL) * (math.pi / 20)
+    z, angle = torch.cartesian_prod(heights, angles).unbind(-1)
+    radius = (1 - z.square()).sqrt()
+    points = torch.stack([radius * angle.cos(), radius * angle.sin(), z], -1)
+    return points, (weights * (math.pi / 20)).log().repeat_interleave(40)
+
+
+def correlations() -> tuple[Tensor, Tensor]:
+    """Cholesky factors of two-by-two correlation matrices, by r = tanh(u): their density is over the off-diagonal r."""
+    u, step = line(-18.0, 18.0, 3001)
+    r, root = torch.tanh(u), 1 / torch.cosh(u)
+    points = torch.stack([torch.stack([torch.ones_like(r), torch.zeros_like(r)], -1), torch.stack([r, root], -1)], -2)
+    return points, step + 2 * root.log()
+
+
 def counted(points: Tensor) -> tuple[Tensor, Tensor]:
     return points, torch.zeros(len(points), dtype=REAL)
 
@@ -158,6 +176,7 @@ CLOSED = [
     Case("Bernoulli", lambda x: dist.Bernoulli(logits=x), REAL_LOGITS, *counts(1)),
     Case("Bernoulli-probs", lambda x: dist.Bernoulli(x.sigmoid()), REAL_LOGITS, *counts(1)),
     Case("Binomial", lambda x: dist.Binomial(5, logits=x), REAL_LOGITS, *counts(5)),
+    Case("NegativeBinomial", lambda x: dist.NegativeBinomial(2.5, logits=x - 1), REAL_LOGITS, *counts(300)),
     Case("Geometric", lambda x: dist.Geometric(logits=x), REAL_LOGITS, *counts(300)),
     Case("Categorical", lambda x: dist.Categorical(logits=x), LOGITS, *counts(2)),
     Case("Categorical-probs", lambda x: dist.Categorical(x.softmax(-1)), LOGITS, *counts(2)),
@@ -173,6 +192,14 @@ CLOSED = [
     Case("Chi2", dist.Chi2, RATES, *half_line(low=-90.0, high=6.0)),
     Case("InverseGamma", dist.InverseGamma, SHAPES, *half_line(low=-6.0, high=45.0)),
     Case("Beta", dist.Beta, SHAPES, *unit_interval(), tolerance=1e-8),
+    Case("ContinuousBernoulli", lambda x: dist.ContinuousBernoulli(logits=x), REAL_LOGITS, *unit_interval()),
+    Case(
+        "LowRankMultivariateNormal",
+        lambda loc, tril: dist.LowRankMultivariateNormal(loc, tril[..., :1], tril[..., 1].square() + 0.5),
+        VECTORS,
+        *plane(),
+    ),
+    Case("LKJCholesky", lambda x: dist.LKJCholesky(2, x), RATES, *correlations(), tolerance=1e-7),
     Case("Dirichlet", dist.Dirichlet, CONCENTRATIONS, *triangle()),
     Case("VonMises", dist.VonMises, ANGLES, *circle(), tolerance=1e-7),  # of torch's Bessel function,
 ]

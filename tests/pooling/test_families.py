@@ -13,9 +13,52 @@ import torch
 import torch.distributions as td
 
 from pyro_probmix.pooling import log_linear_pool, pool_rows
+from pyro_probmix.pooling.counts import CountPool
 from pyro_probmix.pooling.families import register_family
 from pyro_probmix.pooling.numerical import NumericalPool
-from tests.pooling.cases import t
+from tests.pooling.cases import REAL, sphere, t
+
+
+def test_pools_of_matrices_have_the_combined_parameters() -> None:
+    tril = torch.eye(2, dtype=REAL) + 0.3 * torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=REAL)
+    weight, value = t(0.3, 0.0), 3 * torch.eye(2, dtype=REAL)
+    wishart = log_linear_pool(dist.Wishart(t(4.0), scale_tril=tril), dist.Wishart(t(7.0), scale_tril=2 * tril), weight)
+    precision = (weight + (1 - weight) / 4).reshape(2, 1, 1) * torch.linalg.inv(tril @ tril.mT)
+    expected = dist.Wishart(4 * weight + 7 * (1 - weight), precision_matrix=precision)
+    torch.testing.assert_close(wishart.log_prob(value), expected.log_prob(value))
+    lkj = log_linear_pool(dist.LKJ(3, t(2.0)), dist.LKJ(3, t(5.0)), weight)
+    matrix = dist.LKJ(3, t(1.0)).sample()
+    assert type(lkj) is dist.LKJ
+    torch.testing.assert_close(lkj.log_prob(matrix), dist.LKJ(3, 2 * weight + 5 * (1 - weight)).log_prob(matrix))
+
+
+def test_trees_and_matchings_are_pooled_by_their_logits() -> None:
+    for family, shape in ((dist.SpanningTree, (6,)), (dist.OneOneMatching, (3, 3)), (dist.OneTwoMatching, (4, 2))):
+        first, second = torch.randn(2, *shape)
+        p, q = family(first), family(second)
+        pool, points = log_linear_pool(p, q, 0.3), p.enumerate_support()
+        scores = torch.stack([0.3 * p.log_prob(x) + 0.7 * q.log_prob(x) for x in points])
+        ours = torch.stack([pool.log_prob(x) for x in points])
+        torch.testing.assert_close(ours, scores - scores.logsumexp(0), rtol=1e-4, atol=1e-5)
+
+
+def test_pools_of_directions_have_the_combined_concentration() -> None:
+    x, y = t([1.0, 0.5, -0.3], [0.2, 0.0, 2.2]), t([-0.4, 1.9, 0.1], [1.0, -1.0, 0.3])
+    weight, (points, log_measure) = t(0.3, 0.0), sphere()
+    pool = log_linear_pool(dist.VonMises3D(x), dist.VonMises3D(y), weight)
+    density = pool.log_prob(points.unsqueeze(1)) + log_measure.unsqueeze(-1)
+    torch.testing.assert_close(density.logsumexp(0), t(0.0, 0.0), rtol=0.0, atol=1e-9)
+    torch.testing.assert_close(pool.concentration, weight.unsqueeze(-1) * x + (1 - weight.unsqueeze(-1)) * y)
+
+
+def test_opposite_directions_cancel_to_the_uniform_distribution_of_the_sphere() -> None:
+    direction = t(0.0, 0.0, 3.0).requires_grad_()
+    score = log_linear_pool(dist.VonMises3D(direction), dist.VonMises3D(-direction.detach()), 0.5).log_prob(
+        t(0.6, 0.0, 0.8)
+    )
+    torch.testing.assert_close(score.exp(), t(1 / (4 * math.pi))[0])
+    score.backward()
+    assert direction.grad is not None and direction.grad.isfinite().all()
 
 
 def test_the_pool_of_deltas_is_the_limit_of_normals_of_one_vanishing_variance() -> None:
@@ -143,19 +186,16 @@ def test_what_a_closed_pool_takes_from_one_member_is_the_same_in_all(validate: b
     register_family(Counts, lambda p: (p.probs.log(),), lambda p, e: Counts(p.total_count, probs=e[0].exp()))
     one, two, probs = t(5.0, 5.0), t(5.0, 3.0), t(0.25, 0.81)
     with pyro.validation_enabled(validate):
-        for make in (
-            Counts,
-            dist.Binomial,
-            dist.ExtendedBinomial,
-            lambda n, q: dist.Multinomial(int(n[1]), torch.stack([q, 1 - q], -1)),
-        ):
-            assert log_linear_pool(make(one, probs), make(one, probs), 0.5).mean.isfinite().all()
-            with pytest.raises(ValueError, match=r"supports differ.*same total_count"):
-                log_linear_pool(make(one, probs), make(two, probs), 0.5)
         for family in (Counts, dist.Binomial, dist.ExtendedBinomial):
+            for weight in (0.5, t(1.0, 0.0)):
+                assert isinstance(log_linear_pool(family(one, probs), family(one, probs), weight), family)
+                assert isinstance(log_linear_pool(family(one, probs), family(two, probs), weight), CountPool)
             torch.testing.assert_close(pool_rows(family(one, probs), t(1.0, 0.0), 1).probs, t(0.25, 0.25))
-            with pytest.raises(ValueError, match="supports differ"):
-                pool_rows(family(two, probs), 0.5, 1)
+            pooled = pool_rows(family(two, probs), t(1.0, 0.0), 1).log_prob(t(3.0))
+            first = family(t(5.0), t(0.25)).log_prob(t(3.0))
+            torch.testing.assert_close(pooled, first.expand(2), rtol=0.0, atol=1e-9)
+        with pytest.raises(ValueError, match=r"supports differ.*same total_count"):
+            log_linear_pool(dist.Multinomial(3, torch.ones(2)), dist.Multinomial(5, torch.ones(2)), 0.5)
 
 
 class Waiting(dist.Exponential):  # type: ignore[misc]  # Pyro makes the class at run time

@@ -6,16 +6,20 @@ __all__ = ["LineMap", "Quadrature"]
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_NODES = 5  # Gauss-Legendre nodes in each cell
+from pyro_probmix.pooling.integrals.mesh import insert, spread
+
+_NODES = 6  # Gauss-Legendre nodes in each cell
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
-_BACKGROUND = 64  # cells to start from
-_ROUNDS, _SPLITS = 12, 12  # rounds of bisection, and the cells bisected in each
+_DRIFT = 0.1  # cells for each unit of the coordinate, at least
+_BACKGROUND = 48  # cells to start from
+_OFFSETS = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)  # edges to start from, in a landmark's width from it
 _NEWTON = 5  # steps to invert the distribution function within a cell, from linear interpolation
 
 
@@ -35,6 +39,7 @@ class LineMap:
     def __init__(self, lower: Tensor | None, upper: Tensor | None, centre: Tensor, spread: Tensor) -> None:
         none = torch.zeros_like(centre, dtype=torch.bool)
         self.lower, self.upper = lower, upper
+        self.moves = any(bound is not None and bound.requires_grad for bound in (lower, upper))
         self._below = none if lower is None else lower.isfinite()
         self._above = none if upper is None else upper.isfinite()
         self._bounded = self._below | self._above
@@ -56,8 +61,9 @@ class LineMap:
 
     def to_x(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return the point at a coordinate, and log dx/dv."""
-        u = self.centre + self.spread * torch.sinh(v)
-        log_slope = self.spread.log() + v.abs() + torch.log1p(torch.exp(-2 * v.abs())) - math.log(2)
+        stretched = torch.sinh(v)  # whose square is finite within the limits
+        u = self.centre + self.spread * stretched
+        log_slope = self.spread.log() + 0.5 * torch.log1p(stretched.square())
         if self.lower is None and self.upper is None:
             return u, log_slope
         x, inner = u, torch.where(self._bounded, u, 0.0)  # whose exponential is finite
@@ -85,34 +91,69 @@ class LineMap:
 class Quadrature:
     r"""Normalising constant, moments, distribution function and quantiles of an unnormalised density.
 
-    The line is cut into cells, bisected where the mass is, and each cell gets Gauss-Legendre nodes. Cells and nodes are
+    The line is cut into cells, narrow where the density is large or changes fast (see
+    :func:`~pyro_probmix.pooling.integrals.mesh.spread`), and each cell gets Gauss-Legendre nodes. Cells and nodes are
     chosen without gradient; what is integrated over them has the gradient of the density.
+
+    For pools of two Student's t, Cauchy, Laplace or Gumbel densities log Z is within 1e-6 in double precision where their
+    scales are in a ratio of up to a thousand, and within 1e-9 in half of such cases.
 
     Args:
         log_density: maps points ``[n, *batch_shape]`` to the unnormalised log-density, -inf outside the support.
         line: the map of the support, its tensors of the shape of the batch.
-        landmarks: points ``[m, *batch_shape]`` to cut at: kinks, and where the density may be narrow. Points outside
-            the support do no harm.
+        centres, widths: landmarks ``[k, *batch_shape]``: points near which the density may be narrow, and how narrow.
+        kinks: points ``[m, *batch_shape]`` to cut at. Points outside the support do no harm.
+        rounds: how often the cells are chosen anew.
+        fineness: multiplies the number of cells.
     """
 
-    def __init__(self, log_density: Callable[[Tensor], Tensor], line: LineMap, landmarks: Tensor) -> None:
+    def __init__(
+        self,
+        log_density: Callable[[Tensor], Tensor],
+        line: LineMap,
+        centres: Tensor,
+        widths: Tensor,
+        kinks: Tensor,
+        rounds: int = 2,
+        fineness: int = 1,
+    ) -> None:
         self._log_density, self._line = log_density, line
         with torch.no_grad():
-            self._edges = self._cut(landmarks)
-            nodes, widths = _gauss_legendre(self._edges[:-1], self._edges[1:], dim=1)
-            nodes, widths = nodes.flatten(0, 1), widths.flatten(0, 1)
-            scores = self._score(nodes)
+            edges = self._cut(centres, widths, kinks, rounds, fineness * min(12 + 8 * len(centres), 160))
+            self._edges = edges.movedim(-1, 0)
+            nodes, cells = _gauss_legendre(edges[..., :-1], edges[..., 1:], dim=-1)
+            nodes, cells = (t.flatten(-2).movedim(-1, 0) for t in (nodes, cells))
+            points, log_slopes = line.to_x(nodes)
+            scores = _finite(log_density(points) + log_slopes)
             best = scores.max(0)
-            self._mode = nodes.gather(0, best.indices.unsqueeze(0))[0]
+            at_best = best.indices.unsqueeze(0)
+            self._mode = nodes.gather(0, at_best)[0]
             # A density this small counts for nothing, but its logarithm may have slopes that overflow.
             self._floor = best.values + 2 * math.log(torch.finfo(nodes.dtype).eps)
             self._ends = torch.stack([scores[0], scores[-1]]), torch.stack([nodes[0], nodes[-1]])
-            self._points = self._line.to_x(nodes)[0]
-        log_masses = self._score_with_gradient(nodes) + widths.log()
+            self._points = points
+            log_masses = scores + cells.log()
+            negligible = scores <= self._floor
+        if torch.is_grad_enabled():
+            if line.moves:
+                with torch.enable_grad():
+                    points, log_slopes = line.to_x(torch.where(negligible, self._mode, nodes))
+            else:
+                points = torch.where(negligible, points.gather(0, at_best), points)
+            log_masses = log_density(points) + (log_slopes + cells.log()).masked_fill(negligible, -torch.inf)
         self.log_normalizer = log_masses.logsumexp(0)
-        self._masses = (log_masses - self.log_normalizer).exp()
-        levels = self._masses.unflatten(0, (-1, _NODES)).sum(1).cumsum(0)
-        self._levels = torch.cat([torch.zeros_like(levels[:1]), levels])
+        self._log_masses = log_masses
+
+    @cached_property
+    def _masses(self) -> Tensor:
+        with torch.set_grad_enabled(self._log_masses.requires_grad):  # what is kept may be asked for first without it
+            return (self._log_masses - self.log_normalizer).exp()
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        with torch.set_grad_enabled(self._log_masses.requires_grad):
+            levels = self._masses.unflatten(0, (-1, _NODES)).sum(1).cumsum(0)
+            return torch.cat([torch.zeros_like(levels[:1]), levels])
 
     def mean(self) -> Tensor:
         """Return the mean, NaN where its integral does not converge."""
@@ -154,8 +195,7 @@ class Quadrature:
     def _score(self, v: Tensor) -> Tensor:
         """Log-density in the coordinate v, before normalising."""
         x, log_slope = self._line.to_x(v)
-        score = self._log_density(x) + log_slope
-        return torch.where(score.isnan(), -torch.inf, score)
+        return _finite(self._log_density(x) + log_slope)
 
     def _score_with_gradient(self, v: Tensor) -> Tensor:
         """The score, with a gradient where the density is not negligible."""
@@ -174,22 +214,31 @@ class Quadrature:
             inside = (self._masses * self._points.abs().pow(power)).sum(0).log()
             return (ends - inside < 0.5 * math.log(torch.finfo(ends.dtype).eps)).all(0)
 
-    def _cut(self, landmarks: Tensor) -> Tensor:
-        """Sorted edges of the cells: a background that widens outwards, the landmarks, bisections where the mass is."""
-        limit = self._line.limit
-        step = torch.linspace(-1, 1, _BACKGROUND + 1, dtype=limit.dtype, device=limit.device)
-        rate = 1 + torch.log1p(limit)
-        background = limit * torch.sinh(rate * step.reshape(-1, *(1,) * limit.dim())) / torch.sinh(rate)
-        marks = self._line.to_v(landmarks).nan_to_num(0.0)
-        edges = torch.cat([background, marks]).sort(0).values
-        scores = self._score(edges)
-        for _ in range(_ROUNDS):
-            error = torch.maximum(scores[1:], scores[:-1]) + _NODES * (edges[1:] - edges[:-1]).log()
-            worst = error.topk(_SPLITS, 0).indices  # a rule of n nodes errs by a high power of the width
-            halves = (edges.gather(0, worst) + edges.gather(0, worst + 1)) / 2
-            edges, order = torch.cat([edges, halves]).sort(0)
-            scores = torch.cat([scores, self._score(halves)]).gather(0, order)
-        return edges
+    def _cut(self, centres: Tensor, widths: Tensor, kinks: Tensor, rounds: int, cells: int) -> Tensor:
+        """Edges ``[*batch_shape, c + 1]``: first a background that widens outwards, and what is near the landmarks."""
+        limit, line = self._line.limit, self._line
+        steps = torch.linspace(-1, 1, _BACKGROUND + 1, dtype=limit.dtype, device=limit.device)
+        rate = 1 + torch.log1p(limit).unsqueeze(-1)
+        background = limit.unsqueeze(-1) * (torch.sinh(rate * steps) / torch.sinh(rate))
+        offsets = torch.tensor(_OFFSETS, dtype=limit.dtype, device=limit.device)
+        around = centres.unsqueeze(-1) + widths.unsqueeze(-1) * offsets
+        edges = insert(background, self._sorted(around.movedim(-1, 1).flatten(0, 1)))
+        for count in (*[2 * cells] * rounds, cells):
+            x, log_slope = line.to_x(edges.movedim(-1, 0))
+            scores = _finite(self._log_density(x) + log_slope)
+            away = (x.unsqueeze(0) - centres.unsqueeze(1)) / widths.unsqueeze(1)
+            ladder = torch.log1p(away.abs()).copysign(away).sum(0)
+            edges = spread(edges, scores.movedim(0, -1), ladder.movedim(0, -1), count, 2 * _NODES + 1, _DRIFT)
+        return insert(edges, self._sorted(kinks))
+
+    def _sorted(self, points: Tensor) -> Tensor:
+        """Coordinates ``[*batch_shape, m]`` of points ``[m, *batch_shape]``."""
+        return self._line.to_v(points).nan_to_num(0.0).movedim(0, -1).sort(-1).values
+
+
+def _finite(score: Tensor) -> Tensor:
+    """The score, minus infinity where it is infinite or not a number, at isolated points or outside of the support."""
+    return torch.where(score < torch.inf, score, -torch.inf)
 
 
 def _gauss_legendre(left: Tensor, right: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:

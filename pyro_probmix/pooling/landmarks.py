@@ -1,0 +1,102 @@
+"""Where a univariate density may be narrow or kinked, as far as the distribution says."""
+
+from __future__ import annotations
+
+__all__ = ["landmarks", "spread_over"]
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+import torch.distributions as td
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Tensor
+
+from pyro_probmix.pooling.batches import RolledRows, floating_tensor
+from pyro_probmix.pooling.rolls import roll_tensor
+from pyro_probmix.pooling.supports import bounds
+
+Landmarks = tuple[Tensor, Tensor, Tensor]
+
+
+def landmarks(p: Any) -> Landmarks:
+    """Return centres and widths ``[k, *batch_shape]``, and kinks ``[m, *batch_shape]``, without gradients.
+
+    Args:
+        p: a distribution of event shape ``()``. A mixture or a pool has the landmarks of its parts.
+    """
+    with torch.no_grad():
+        centres, widths, kinks = _landmarks(p)
+        return (
+            spread_over(centres, p.batch_shape),
+            spread_over(widths, p.batch_shape),
+            spread_over(kinks, p.batch_shape),
+        )
+
+
+def spread_over(x: Tensor, batch_shape: torch.Size) -> Tensor:
+    """Expand ``[m, *fewer]`` to ``[m, *batch_shape]``."""
+    return x.reshape(x.shape[0], *(1,) * (len(batch_shape) + 1 - x.dim()), *x.shape[1:]).expand(-1, *batch_shape)
+
+
+def _landmarks(p: Any) -> Landmarks:
+    if isinstance(p, td.MixtureSameFamily):
+        centres, widths, kinks = (x.movedim(-1, 1).flatten(0, 1) for x in landmarks(p.component_distribution))
+        return centres, widths, kinks
+    if isinstance(p, (ExpandedDistribution, dist.ZeroInflatedDistribution)):
+        return landmarks(p.base_dist)
+    if isinstance(p, RolledRows):
+        centres, widths, kinks = (roll_tensor(x, p.shift, p.dim) for x in landmarks(p.base_dist))
+        return centres, widths, kinks
+    if isinstance(getattr(p, "members", None), tuple):  # a pool
+        parts = [landmarks(member) for member in p.members]
+        centres, widths, kinks = (torch.cat([spread_over(part[i], p.batch_shape) for part in parts]) for i in range(3))
+        return centres, widths, kinks
+    like = floating_tensor(p)
+    mean, loc, stddev, scale = (_read(p, name) for name in ("mean", "loc", "stddev", "scale"))
+    cuts = [loc] if loc is not None else []
+    flow = p if isinstance(p, td.TransformedDistribution) else getattr(p, "base_dist", None)
+    if mean is None and isinstance(flow, td.TransformedDistribution):
+        mean, stddev, cuts = _through(flow)
+    middle = _first_finite([x for x in (mean, loc) if x is not None] + [like.new_zeros(())])
+    width = _first_finite([x for x in (stddev, scale) if x is not None] + [like.new_ones(())])
+    width = torch.where(width > 0, width, 1.0)
+    cuts += [x if isinstance(x, Tensor) else like.new_full((), x) for x in bounds(p.support) if x is not None]
+    shape = p.batch_shape
+    return (
+        middle.expand(shape).unsqueeze(0),
+        width.expand(shape).unsqueeze(0),
+        torch.stack([torch.where(x.isfinite(), x, middle).expand(shape) for x in cuts or [middle]]),
+    )
+
+
+def _through(p: Any) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
+    """Centre and width of a transformed distribution, where its base's are mapped to, and the ends of splines."""
+    base = p.base_dist
+    mean, stddev = _read(base, "mean"), _read(base, "stddev")
+    if mean is None or stddev is None:
+        return None, None, []
+    points = [mean - stddev, mean + stddev]
+    cuts: list[Tensor] = []
+    for transform in p.transforms:
+        points, cuts = [transform(x) for x in points], [transform(x) for x in cuts]
+        bound = getattr(transform, "bound", None)
+        if isinstance(bound, (int, float)):  # beyond which a spline is the identity
+            cuts += [torch.full_like(mean, -bound), torch.full_like(mean, bound)]
+    return (points[0] + points[1]) / 2, (points[1] - points[0]).abs() / 2, cuts
+
+
+def _read(p: Any, name: str) -> Tensor | None:
+    try:
+        value = getattr(p, name)
+    except (AttributeError, NotImplementedError):
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+def _first_finite(values: Sequence[Tensor]) -> Tensor:
+    result = values[-1]
+    for value in reversed(values[:-1]):
+        result = torch.where(value.isfinite(), value, result)
+    return result
