@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from pyro_probmix.inference.predictive.draws import from_noise, independent
-from pyro_probmix.inference.predictive.prediction import log_density, response_density
+from pyro_probmix.inference.predictive.prediction import is_plain, log_density, plain_density, response_density
 from pyro_probmix.random_state import own_random_state
 
 __all__ = ["HeldOut", "member_densities", "widened"]
@@ -72,6 +72,9 @@ def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any
         noise: standard normal, [S, R, 1, width], of a drawn embedding; None where no embedding is drawn.
     """
     draw = independent(1) if noise is None else from_noise(noise)
+    if is_plain(density):
+        with torch.no_grad():
+            return plain_density(density, x, draw)
     # The model draws a response, too, which nobody looks at: the random state is as before.
     with torch.no_grad(), pyro.validation_enabled(False), own_random_state(x.device):
         return response_density(density, x, draw)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pyro
 from torch import Tensor, nn
 
@@ -59,6 +62,14 @@ class ConditionalDensity(nn.Module):
     def _rows(self, x: Tensor, y: Tensor | None) -> Tensor:
         with pyro.plate("data", x.shape[-1 - self.event_dim], dim=-1):
             x = pyro.deterministic("x", x, event_dim=self.event_dim)
-            z = self.embedding(x, self.encoder(x))
-            response: Tensor = pyro.sample("y", self.likelihood(self.decoder(z)), obs=y)
+            response: Tensor = pyro.sample("y", self.response(x, self.embedding), obs=y)
             return response
+
+    def response(self, x: Tensor, embed: Callable[[Tensor, Tensor], Tensor]) -> Any:
+        """The density of the response, by tensors alone: without sites, plates and handlers of Pyro.
+
+        Args:
+            x: the rows.
+            embed: from x and the hidden features to the embedding, as :attr:`embedding` does it with a site.
+        """
+        return self.likelihood(self.decoder(embed(x, self.encoder(x))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -14,6 +16,9 @@ __all__ = ["GaussianEmbedding", "PointEmbedding"]
 
 class PointEmbedding(nn.Module):
     """The encoder's output itself, as the deterministic site ``"z"``."""
+
+    def density(self, x: Tensor, hidden: Tensor) -> None:
+        """None: there is nothing to draw."""
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         z: Tensor = pyro.deterministic("z", hidden, event_dim=1)
@@ -61,8 +66,12 @@ class GaussianEmbedding(nn.Module):
             )
         self.scale = Linear(in_features, width, replicas)
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+    def density(self, x: Tensor, hidden: Tensor) -> Any:
+        """The density q(z|x), batch shape [..., B] and event shape [width]."""
         raw = self.scale(hidden if self.variance is None else self.variance(x))
         scale = nn.functional.softplus(raw + self.INITIAL_BIAS) + self.FLOOR
-        z: Tensor = pyro.sample("z", dist.Normal(hidden, scale).to_event(1))
+        return dist.Normal(hidden, scale).to_event(1)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        z: Tensor = pyro.sample("z", self.density(x, hidden))
         return z if torch.is_tensor(z) else torch.as_tensor(z)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Draw", "DrawEmbeddings", "Embedding", "from_noise", "independent", "plug_in", "same_in_all_replicas"]
 
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -87,6 +88,7 @@ class DrawEmbeddings(Messenger):
         self.drawn: torch.Size | None = None  # [S, *batch] of the embedding
         self._folded: set[nn.Module] = set()  # layers that are running on rows that are draws
         self._hooks: list[Any] = []
+        self._thread = threading.get_ident()  # hooks are on the modules of all threads
 
     def __exit__(self, *error: Any) -> None:
         while self._hooks:
@@ -110,7 +112,7 @@ class DrawEmbeddings(Messenger):
             self._hooks.extend(hooks)
 
     def _fold(self, layer: nn.Module, inputs: Any) -> Any:
-        if not (inputs and self.drawn and isinstance(layer, CHANNELS_SECOND)):
+        if not (inputs and self.drawn and isinstance(layer, CHANNELS_SECOND)) or threading.get_ident() != self._thread:
             return None
         if inputs[0].dim() <= len(self.drawn) or inputs[0].shape[: len(self.drawn)] != self.drawn:
             return None  # of the rows alone
