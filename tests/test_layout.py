@@ -42,6 +42,7 @@ FLOORS = (
     "graphs",
     "pooling",
     "pooling.integrals",
+    "arguments",
     "files",
     "unfinished",
     "names",

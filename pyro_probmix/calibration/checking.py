@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.arviz.data import loo, netcdf_of, to_arviz
 from pyro_probmix.calibration.arviz.figures import draw_levels, draw_predictive, draw_reliability, draw_statistic
 from pyro_probmix.calibration.densities.predictions import Predictions
@@ -63,6 +64,7 @@ class CheckReport:
         return "\n".join(lines)
 
 
+@checked()
 def check(
     predictions: Predictions, folder: str | os.PathLike[str], *, level: float = 0.9, fitted: Predictions | None = None
 ) -> CheckReport:
@@ -118,6 +120,7 @@ def suffix_of(targets: Sequence[str], t: int) -> str:
     return f"-{t}-{re.sub(r'[^0-9A-Za-z]+', '_', targets[t])[:40]}" if len(targets) > 1 else ""
 
 
+@checked()
 def bayesian_p_values(predictions: Predictions) -> dict[str, float]:
     r"""Bayesian p-values of one response: the share of data sets drawn from the predictive whose statistic is below that of
     the observations.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.densities.density import Density
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.arrays import Floats, finite, of_level
@@ -19,6 +20,7 @@ from pyro_probmix.calibration.scores.regression import crps_draws, interval_scor
 __all__ = ["before_and_after", "check_density", "summarise"]
 
 
+@checked()
 def summarise(predictions: Predictions, *, level: float = 0.9) -> dict[str, dict[str, Estimate]]:
     """The checks of each response, and the NLL of several together.
 
@@ -81,6 +83,7 @@ def _of_target(predictions: Predictions, t: int, level: float) -> dict[str, Esti
     }
 
 
+@checked()
 def check_density(density: Density, y: ArrayLike, *, level: float = 0.9) -> dict[str, Estimate]:
     """The checks of a continuous response from its densities, as :func:`summarise` names them.
 
@@ -111,6 +114,7 @@ def check_density(density: Density, y: ArrayLike, *, level: float = 0.9) -> dict
     }
 
 
+@checked()
 def before_and_after(
     density: Density, y: ArrayLike, recalibrations: Mapping[str, Callable[[Density], Density]], *, level: float = 0.9
 ) -> dict[str, dict[str, Estimate]]:

@@ -97,6 +97,10 @@ class Graph(ABC):
             ValueError: if B is odd (no multiple of k), or the rows fit neither the graph's rows, nor its replicas, nor its
                 device.
         """
+        if not isinstance(num_fused, int) or num_fused < 2:
+            raise ValueError(
+                f"an edge has num_fused={num_fused!r} rows, expected an integer of at least 2. Try num_fused=2."
+            )
         if rows is None:
             return EdgeDistribution(self, (*self.batch_shape, 1) if self.batch_shape else (), num_fused=num_fused)
         if not isinstance(rows, Tensor) or rows.dtype not in (torch.int64, torch.int32):

@@ -20,6 +20,7 @@ import torch
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.graphs.edges import EdgeDistribution, Graph
 from pyro_probmix.graphs.neighbors import Search, nearest_others
 from pyro_probmix.graphs.weighted import WeightedGraph
@@ -49,6 +50,7 @@ class CompleteGraph(Graph):
         (3, 2)
     """
 
+    @checked(least={"num_nodes": 1})
     def __init__(self, num_nodes: int, *, device: torch.device | str = "cpu") -> None:
         super().__init__(num_nodes, device=device, minibatch="pairs")
 
@@ -87,6 +89,7 @@ class NearestNeighborGraph(Graph):
         [1, 0, 1]
     """
 
+    @checked(least={"k": 1})
     def __init__(self, x: Any, k: int = 5, search: Search = "auto") -> None:
         x = _finite(_copy(x, "x"), "x")
         if x.dim() not in (2, 3):
@@ -182,6 +185,7 @@ class LabelKernelGraph(Graph):
         [0.5, 0.0]
     """
 
+    @checked()
     def __init__(self, y: Any, bandwidth: float) -> None:
         y = _finite(_copy(y, "y"), "y")
         if y.dim() not in (1, 2, 3):

@@ -7,6 +7,7 @@ __all__ = ["BEYOND", "find_method"]
 import re
 from dataclasses import replace
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.models.methods import METHODS, Method
 
 #: Methods that the paper does not have. The letters before a name say what differs, as Loc and M do in the paper; what
@@ -49,6 +50,7 @@ BEYOND: dict[str, Method] = {
 _ENSEMBLE = re.compile(r"([1-9][0-9]*)x(.+)")
 
 
+@checked()
 def find_method(name: str) -> Method:
     """The method of a name in ``METHODS`` or ``BEYOND``, or an ensemble: "5xM-ProbMix" is five networks of that method.
 

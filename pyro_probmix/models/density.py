@@ -8,6 +8,7 @@ from typing import Any
 import pyro
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.exposure import expose_parameters
 
 __all__ = ["ConditionalDensity"]
@@ -37,6 +38,7 @@ class ConditionalDensity(nn.Module):
         torch.Size([5, 1])
     """
 
+    @checked(least={"replicas": 1, "event_dim": 0})
     def __init__(
         self,
         encoder: nn.Module,

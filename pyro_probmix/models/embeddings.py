@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.models.networks import Linear
 
 __all__ = ["GaussianEmbedding", "PointEmbedding"]
@@ -49,6 +50,7 @@ class GaussianEmbedding(nn.Module):
     #: a = -3 starts the scale near 0.05, small against activations of order one, so that the signal comes through.
     INITIAL_BIAS = -3.0
 
+    @checked(least={"width": 1, "replicas": 1, "variance_width": 1})
     def __init__(
         self,
         width: int,

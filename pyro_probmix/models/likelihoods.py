@@ -11,6 +11,7 @@ from scipy.special import stdtr
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.models.networks import Linear
 
 __all__ = [
@@ -44,6 +45,7 @@ class Likelihood(nn.Module):
     #: Parameters of the density for each output.
     parameters_per_output = 1
 
+    @checked(least={"in_features": 1, "num_outputs": 1, "replicas": 1})
     def __init__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> None:
         super().__init__()
         self.num_outputs = num_outputs

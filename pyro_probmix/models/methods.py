@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.messenger import Pool
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
@@ -69,6 +70,7 @@ METHODS: dict[str, Method] = {
 }
 
 
+@checked(least={"num_features": 1, "num_outputs": 1, "widths": 1, "mixing_layer": 1, "replicas": 1})
 def build_density(
     method: Method,
     *,

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
+
 __all__ = ["ACTIVATIONS", "MLP", "LayerNorm", "Linear", "by_replica", "initialise"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -42,6 +44,7 @@ class Linear(nn.Module):
         torch.Size([5, 7, 2])
     """
 
+    @checked(least={"in_features": 1, "out_features": 1, "replicas": 1, "bound": 0})
     def __init__(
         self,
         in_features: int,
@@ -68,6 +71,12 @@ class Linear(nn.Module):
             target.copy_((2 * drawn - 1) * (0.0 if self.zero_bias and parameter is self.bias else self.bound))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != self.weight.shape[-2:-1]:
+            raise ValueError(
+                f"a layer of {self.weight.shape[-2]} inputs got {'numbers' if not x.dim() else x.shape[-1]} to a row, of shape "
+                f"{tuple(x.shape)}, expected as many as it has inputs. Try num_features={x.shape[-1] if x.dim() else 1}, or "
+                "layers whose widths follow each other."
+            )
         if self.weight.dim() == 2:
             return nn.functional.linear(x, self.weight.T, self.bias)
         if x.dim() == 2:
@@ -95,6 +104,7 @@ class LayerNorm(nn.Module):
         Ba, Kiros, Hinton (2016), as ``torch.nn.LayerNorm``.
     """
 
+    @checked(least={"width": 1, "replicas": 1})
     def __init__(self, width: int, replicas: int | None = None) -> None:
         super().__init__()
         shape = (width,) if replicas is None else (replicas, 1, 1, width)
@@ -148,6 +158,7 @@ class MLP(nn.Module):
         torch.Size([7, 4])
     """
 
+    @checked(least={"in_features": 1, "widths": 1, "replicas": 1})
     def __init__(
         self,
         in_features: int,
@@ -158,15 +169,14 @@ class MLP(nn.Module):
         replicas: int | None = None,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS and (isinstance(activation, str) or not callable(activation)):
+        make = ACTIVATIONS.get(activation) if isinstance(activation, str) else activation
+        if make is None or isinstance(make, nn.Module) or not isinstance(make(), nn.Module):
             raise ValueError(
-                f"MLP got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try 'relu'."
+                f"MLP got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}, or what makes a module. "
+                "Try 'relu'."
             )
-        if min(widths, default=1) < 1:
-            raise ValueError(f"MLP got widths={tuple(widths)}, expected positive integers. Try widths=(128, 32).")
         if not 0 <= dropout < 1:
             raise ValueError(f"MLP got dropout={dropout}, expected a probability in [0, 1). Try dropout=0.1.")
-        make = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         layers: list[nn.Module] = []
         for width in widths:
             layers += [Linear(in_features, width, replicas), make()]
@@ -181,6 +191,7 @@ class MLP(nn.Module):
         return out
 
 
+@checked()
 def initialise(module: nn.Module, seeds: Sequence[int]) -> None:
     """Draws the initial weights of each replica from a generator of its own, so that they depend on its seed alone.
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
+
 __all__ = ["PeriodicFeatures"]
 
 
@@ -39,6 +41,7 @@ class PeriodicFeatures(nn.Module):
         torch.Size([7, 15])
     """
 
+    @checked(least={"in_features": 1, "frequencies": 1, "replicas": 1})
     def __init__(self, in_features: int, frequencies: int = 8, scale: float = 0.5, replicas: int | None = None) -> None:
         super().__init__()
         if frequencies < 1 or not scale > 0:

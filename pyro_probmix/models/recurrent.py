@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.models.networks import Linear, by_replica
 
 
@@ -38,6 +39,8 @@ class LSTMLayer(nn.Module):
         torch.Size([3, 5, 42, 8])
     """
 
+    @checked(least={"in_features": 1, "hidden": 1, "replicas": 1})
+    @checked(least={"in_features": 1, "num_steps": 1, "hidden": 1, "num_layers": 1, "out_features": 1, "replicas": 1})
     def __init__(self, in_features: int, hidden: int, replicas: int | None = None) -> None:
         super().__init__()
         self.hidden = hidden
@@ -97,6 +100,7 @@ class LSTM(nn.Module):
         torch.Size([3, 5, 64])
     """
 
+    @checked(least={"in_features": 1, "num_steps": 1, "hidden": 1, "num_layers": 1, "out_features": 1, "replicas": 1})
     def __init__(
         self,
         in_features: int,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.random_state import own_random_state
 
 __all__ = ["Stacked"]
@@ -39,10 +40,9 @@ class Stacked(nn.Module):
         torch.Size([5, 7, 8])
     """
 
+    @checked(least={"replicas": 1, "event_dim": 0})
     def __init__(self, module: nn.Module, replicas: int, event_dim: int = 1) -> None:
         super().__init__()
-        if replicas < 1:
-            raise ValueError(f"Stacked got replicas={replicas}, expected at least 1. Try replicas=5.")
         self.replicas, self.event_dim = replicas, event_dim
         # Only its code is used. A submodule would show its own weights as parameters, which are not stacked.
         object.__setattr__(self, "_code", copy.deepcopy(module))

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.models.networks import LayerNorm, Linear, by_replica
 
 
@@ -30,6 +31,7 @@ class Attention(nn.Module):
         Vaswani et al. (2017), eq. (1).
     """
 
+    @checked(least={"width": 1, "num_heads": 1, "replicas": 1})
     def __init__(self, width: int, num_heads: int, replicas: int | None = None) -> None:
         super().__init__()
         if width % num_heads:
@@ -117,6 +119,17 @@ class Transformer(nn.Module):
 
     position: Tensor
 
+    @checked(
+        least={
+            "in_features": 1,
+            "num_steps": 1,
+            "width": 1,
+            "num_heads": 1,
+            "num_layers": 1,
+            "out_features": 1,
+            "replicas": 1,
+        }
+    )
     def __init__(
         self,
         in_features: int,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.files import write_file
 from pyro_probmix.unfinished import Save
@@ -22,6 +23,7 @@ __all__ = ["SMALLEST_FOR_LOO", "arviz_version", "loo", "netcdf_of", "save_netcdf
 SMALLEST_FOR_LOO = 30
 
 
+@checked()
 def to_arviz(predictions: Predictions) -> Any:
     """Predictions as the object that the installed ArviZ works with.
 
@@ -131,6 +133,7 @@ def loo(data: Any) -> Any:
         >>> bool(loo(data).pareto_k.max() < 0.5)
         True
     """
+    _check_kind(data)
     groups = data.groups() if callable(data.groups) else [group.lstrip("/") for group in data.groups]
     sizes = dict(data["log_likelihood"].sizes) if "log_likelihood" in groups else {}
     count = sizes.get("chain", 0) * sizes.get("draw", 0)
@@ -142,6 +145,7 @@ def loo(data: Any) -> Any:
     return _arviz().loo(data, pointwise=True, reff=1.0)  # members of an ensemble are independent
 
 
+@checked()
 def save_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
     """Writes the data of :func:`to_arviz` as NetCDF; a file that was there is replaced only once all is written.
 
@@ -157,9 +161,17 @@ def save_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: if the folder cannot be written to.
     """
+    _check_kind(data)
     return write_file(path, netcdf_of(data), advice="Try another folder.")
 
 
 def netcdf_of(data: Any) -> Save:
     """Writes the data of :func:`to_arviz` to a path."""
     return lambda path: data.to_netcdf(str(path), engine="h5netcdf")
+
+
+def _check_kind(data: Any) -> None:
+    if not hasattr(data, "groups") or not hasattr(data, "to_netcdf"):
+        raise TypeError(
+            f"got a {type(data).__name__}, expected an InferenceData or DataTree, as to_arviz gives. Try to_arviz(predictions)."
+        )

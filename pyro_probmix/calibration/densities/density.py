@@ -93,7 +93,7 @@ def crps_on_nodes(density: Density, y: ArrayLike) -> Floats:
         >>> crps_on_nodes(density, [1.0]).round(3), density.crps([1.0]).round(3)
         (array([0.602]), array([0.602]))
     """
-    y = finite("y", y)
+    y = observed_rows(density, y)
     points = np.sort(np.concatenate([density.nodes(), y[None]]), axis=0)
     cdf, width = density.cdf(points), np.diff(points, axis=0)
     left, right = np.where(points[:-1] < y, cdf[:-1], 1 - cdf[:-1]), np.where(points[1:] <= y, cdf[1:], 1 - cdf[1:])

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.densities.density import Density, crps_on_nodes, moments_on_nodes, observed_rows
 from pyro_probmix.calibration.scores.arrays import Floats, at_least_one, of_unit_interval
 
@@ -82,6 +83,7 @@ class RemappedDensity:
         return self.base.nodes()
 
 
+@checked()
 def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None) -> IsotonicMap:
     r"""Fits the map from predicted levels of validation rows to the observed shares of rows below, by isotonic regression.
 

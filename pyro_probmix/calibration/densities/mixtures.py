@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, ndtr, ndtri
 
 from pyro_probmix.calibration.densities.density import crps_on_nodes, invert_cdf
-from pyro_probmix.calibration.scores.arrays import Floats, finite, of_unit_interval, positive, same_shape
+from pyro_probmix.calibration.scores.arrays import Floats, finite, of_rows, of_unit_interval, positive, same_shape
 from pyro_probmix.calibration.scores.regression import crps_gaussian_mixture, mixture_weights
 
 __all__ = ["GaussianMixture", "Mixture", "ScipyMixture"]
@@ -105,7 +105,7 @@ class Mixture(ABC):
 
     def _by_blocks(self, function: Callable[[Floats], Floats], values: ArrayLike) -> Floats:
         """Applies a function from [B, 1, N] to [B, N] in blocks of B, which bounds the memory."""
-        array = np.asarray(values, dtype=np.float64)
+        array = of_rows("y", values, self.weights.shape[1:])
         rows = np.broadcast_shapes(array.shape, self.weights.shape[1:])
         flat = np.broadcast_to(array, rows).reshape(-1, 1, *self.weights.shape[1:])
         block = max(1, LARGEST_BLOCK // self.weights.size)
@@ -185,6 +185,13 @@ class ScipyMixture(Mixture):
     """
 
     def __init__(self, components: Any) -> None:
+        if not all(
+            callable(getattr(components, name, None)) for name in ("mean", "std", "cdf", "ppf", "logpdf")
+        ) and not (callable(getattr(components, "logpmf", None))):
+            raise TypeError(
+                f"ScipyMixture got a {type(components).__name__}, expected a frozen distribution of SciPy. "
+                "Try scipy.stats.gamma(shapes, scale=scales)."
+            )
         self.components = components
         shape = np.shape(components.mean())
         if len(shape) < 2:

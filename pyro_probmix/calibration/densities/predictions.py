@@ -88,7 +88,7 @@ class Predictions:
                 f"y has the shape {np.shape(y)} and draws {np.shape(draws)}, expected [N] and [C, S, N], or [N, T] and "
                 "[C, S, N, T]. Try draws[None] for a single model."
             )
-        if kind not in ("continuous", "count", "class"):
+        if not isinstance(kind, str) or kind not in ("continuous", "count", "class"):
             raise ValueError(f"kind is {kind!r}, expected 'continuous', 'count' or 'class'. Try kind='continuous'.")
         if kind != "continuous":
             observed, drawn = _integers("y", observed), _integers("draws", drawn)
@@ -199,6 +199,10 @@ def _named(name: str, values: Sequence[Any] | None, count: int, prefix: str = ""
     """As many different names as there are things; by default a prefix and a number."""
     if values is None:
         return tuple(f"{prefix}{i}" for i in range(count))
+    if not hasattr(values, "__len__"):
+        raise TypeError(
+            f"{name} is of type {type(values).__name__}, expected a sequence of {count} entries. Try leaving {name} out."
+        )
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} entries, expected {count}. Try leaving {name} out.")
     if name != "rows" and len({id(value) if name == "densities" else value for value in values}) < count:

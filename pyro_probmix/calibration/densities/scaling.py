@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.densities.density import Density, observed_rows
 from pyro_probmix.calibration.densities.mixtures import GaussianMixture
-from pyro_probmix.calibration.scores.arrays import Floats, of_unit_interval
+from pyro_probmix.calibration.scores.arrays import Floats, of_rows, of_unit_interval
 from pyro_probmix.calibration.scores.classes import class_log_score, class_probabilities
 
 __all__ = ["RescaledDensity", "ScaleFactor", "Temperature", "fit_scale", "fit_temperature"]
@@ -36,7 +37,7 @@ class RescaledDensity:
 
     def _back(self, y: ArrayLike) -> Floats:
         mean = self.base.mean
-        back: Floats = mean + (np.asarray(y, dtype=np.float64) - mean) / self.factor
+        back: Floats = mean + (of_rows("y", y, np.shape(mean)) - mean) / self.factor
         return back
 
     @property
@@ -84,6 +85,7 @@ class ScaleFactor:
         return RescaledDensity(density, self.factor)
 
 
+@checked()
 def fit_scale(density: Density, y: ArrayLike) -> ScaleFactor:
     r"""Fits the factor with the highest likelihood on validation rows, by which densities are stretched about their means.
 

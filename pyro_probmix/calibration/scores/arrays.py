@@ -13,6 +13,7 @@ __all__ = [
     "generator",
     "non_negative",
     "of_level",
+    "of_rows",
     "of_unit_interval",
     "over_rows",
     "positive",
@@ -59,6 +60,24 @@ def of_unit_interval(name: str, values: ArrayLike) -> Floats:
     """The values, all in [0, 1]."""
     array = finite(name, values)
     _refuse(name, array, (array < 0) | (array > 1), "numbers in [0, 1]", "distribution functions or probabilities")
+    return array
+
+
+def of_rows(name: str, values: ArrayLike, rows: tuple[int, ...]) -> Floats:
+    """Numbers for densities of rows of a shape, [N]: values that broadcast with it, such as [K, N] or one for all."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is of type {type(values).__name__}, expected numbers. Try numpy.asarray(..., float)."
+        ) from None
+    try:
+        np.broadcast_shapes(array.shape, rows)
+    except ValueError:
+        raise ValueError(
+            f"{name} has the shape {array.shape} and the densities are of rows of shape {rows}, expected the same rows, or "
+            "more values for each, [K, N]. Try the values of these very rows."
+        ) from None
     return array
 
 
@@ -109,6 +128,8 @@ def same_shape(**arrays: Floats) -> None:
 
 def generator(seed: int | np.random.Generator) -> np.random.Generator:
     """A new generator from a seed; a generator is returned as it is."""
+    if isinstance(seed, int | np.integer) and seed < 0:
+        raise ValueError(f"seed is {seed}, expected an integer of at least 0. Try seed=0.")
     return np.random.default_rng(seed)
 
 

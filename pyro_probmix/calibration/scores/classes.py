@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.scores.arrays import Floats, at_least_one, generator, of_unit_interval, over_rows
 from pyro_probmix.calibration.scores.estimate import Estimate, bootstrap_error
 
@@ -37,6 +38,7 @@ class Reliability:
     counts: NDArray[np.intp]
 
 
+@checked()
 def reliability(
     probability: ArrayLike, event: ArrayLike, *, num_bins: int = 10, seed: int | np.random.Generator = 0
 ) -> Reliability:
@@ -94,6 +96,7 @@ def reliability(
     )
 
 
+@checked()
 def expected_calibration_error(
     probabilities: ArrayLike, y: ArrayLike, *, num_bins: int = 15, seed: int | np.random.Generator = 0
 ) -> Estimate:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.scores.arrays import finite, generator, over_rows
 
 __all__ = ["Estimate", "bootstrap_error", "mean_over_rows"]
@@ -40,6 +41,7 @@ class Estimate:
         return f"{self.value:.{decimals}f} ± {self.standard_error:.{decimals}f}"
 
 
+@checked()
 def mean_over_rows(scores: ArrayLike) -> Estimate:
     r"""The mean of a score over rows, with the standard error :math:`s / \sqrt N`, s with N - 1 degrees of freedom.
 
@@ -63,6 +65,7 @@ def mean_over_rows(scores: ArrayLike) -> Estimate:
     return Estimate(float(np.ldexp(scaled.mean(), power)), float(np.ldexp(error, power)))
 
 
+@checked(least={"num_rows": 1})
 def bootstrap_error(
     statistic: Callable[[NDArray[np.intp]], float], num_rows: int, *, seed: int | np.random.Generator = 0
 ) -> float:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.scores.arrays import (
     Floats,
     draws_of_rows,
@@ -21,6 +22,7 @@ from pyro_probmix.calibration.scores.estimate import NUM_RESAMPLES, Estimate
 __all__ = ["coverage_curve", "pit_curve", "pit_of_draws", "randomised_pit", "regression_calibration_error"]
 
 
+@checked()
 def randomised_pit(cdf: ArrayLike, cdf_below: ArrayLike, *, seed: int | np.random.Generator = 0) -> Floats:
     r"""The randomised PIT of a response with atoms, :math:`u_i = F_i(y_i^-) + v_i\,[F_i(y_i) - F_i(y_i^-)]`, v uniform.
 
@@ -54,6 +56,7 @@ def randomised_pit(cdf: ArrayLike, cdf_below: ArrayLike, *, seed: int | np.rando
     return below + generator(seed).uniform(size=np.broadcast_shapes(above.shape, below.shape)) * (above - below)
 
 
+@checked()
 def pit_of_draws(draws: ArrayLike, y: ArrayLike, *, seed: int | np.random.Generator = 0) -> Floats:
     r"""The PIT from draws of the predictive, :math:`u = (\#\{y^{(s)} < y\} + v\,[1 + \#\{y^{(s)} = y\}]) / (S + 1)`.
 
@@ -135,6 +138,7 @@ def coverage_curve(pit: ArrayLike, *, level: float = 0.95) -> CalibrationCurve:
     return uniform_curve(np.abs(2 * pit - 1), level=level)
 
 
+@checked()
 def regression_calibration_error(
     pit: ArrayLike, *, levels: ArrayLike | None = None, seed: int | np.random.Generator = 0
 ) -> Estimate:
