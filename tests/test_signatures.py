@@ -207,7 +207,8 @@ def arguments_of_inference() -> Iterator[tuple[str, Callable[..., Any], dict[str
     own = density()
     process = ProbMix(own, at="z", batch_size=4)
     for name in ("BetaNLL", "ExpectedLogLikelihood", "LogExpectedLikelihood"):
-        extra: dict[str, Any] = {"BetaNLL": {"beta": 0.5}, "LogExpectedLikelihood": {"scope": "edge"}}.get(name, {})
+        options: dict[str, dict[str, Any]] = {"BetaNLL": {"beta": 0.5}, "LogExpectedLikelihood": {"scope": "edge"}}
+        extra = options.get(name, {})
         yield (
             f".inference.{name}",
             getattr(i, name),

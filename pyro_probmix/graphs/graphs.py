@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,15 +95,11 @@ class NearestNeighborGraph(Graph):
         if x.dim() not in (2, 3):
             raise ValueError(f"x must have shape [n, d] or [R, n, d], got {list(x.shape)}. Try x.reshape(len(x), -1).")
         n = x.shape[-2]
-        if k < 1:
-            raise ValueError(f"k must be at least 1 neighbour, got {k}. Try k=5.")
         if n <= k:
             raise ValueError(
                 f"There are fewer rows than neighbours: {n} rows hold no {k} others beside each row. "
                 f"Try k of at most {n - 1}."
             )
-        if search not in get_args(Search):
-            raise ValueError(f'search must be "auto", "exact" or "approximate", got {search!r}. Try search="auto".')
         super().__init__(n, batch_shape=x.shape[:-2], device=x.device)
         replicas = x.reshape(-1, *x.shape[-2:])
         found = [nearest_others(rows.double().cpu().numpy(), k, search) for rows in replicas]

@@ -519,8 +519,8 @@ def test_big_graphs_of_labels_and_weights_are_quick() -> None:
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: CompleteGraph(0), ValueError, "at least one row, got 0"),
-        (lambda: NearestNeighborGraph(FEATURES, k=0), ValueError, "at least 1 neighbour, got 0"),
+        (lambda: CompleteGraph(0), ValueError, "num_nodes=0, expected an integer of at least 1"),
+        (lambda: NearestNeighborGraph(FEATURES, k=0), ValueError, "k=0, expected an integer of at least 1"),
         (lambda: NearestNeighborGraph(FEATURES, k=6), ValueError, "6 rows hold no 6 others"),
         (lambda: NearestNeighborGraph(FEATURES[:3]), ValueError, "fewer rows than neighbours: 3 rows hold no 5"),
         (lambda: NearestNeighborGraph(FEATURES[:, 0]), ValueError, r"\[n, d\].*got \[6\]"),

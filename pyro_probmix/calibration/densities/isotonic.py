@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.calibration.densities.density import Density, crps_on_nodes, moments_on_nodes, observed_rows
-from pyro_probmix.calibration.scores.arrays import Floats, at_least_one, of_unit_interval
+from pyro_probmix.calibration.scores.arrays import Floats, of_unit_interval
 
 __all__ = ["IsotonicMap", "RemappedDensity", "fit_isotonic"]
 
@@ -83,7 +83,7 @@ class RemappedDensity:
         return self.base.nodes()
 
 
-@checked()
+@checked(least={"num_cells": 1})
 def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None) -> IsotonicMap:
     r"""Fits the map from predicted levels of validation rows to the observed shares of rows below, by isotonic regression.
 
@@ -115,7 +115,7 @@ def fit_isotonic(density: Density, y: ArrayLike, *, num_cells: int | None = None
 
     y = observed_rows(density, y)
     usual = math.ceil(2 * len(y) ** (1 / 3))
-    cells = usual if num_cells is None else at_least_one("num_cells", num_cells, usual)
+    cells = usual if num_cells is None else num_cells
     pit = np.sort(density.cdf(y))
     shares = np.arange(1, len(pit) + 1) / (len(pit) + 1)
     regression = IsotonicRegression(y_min=0, y_max=1)

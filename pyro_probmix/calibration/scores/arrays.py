@@ -7,7 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "Floats",
-    "at_least_one",
     "draws_of_rows",
     "finite",
     "generator",
@@ -95,13 +94,6 @@ def of_level(level: float) -> float:
     if not isinstance(level, int | float | np.floating) or not 0 < level < 1:
         raise ValueError(f"level is {level!r}, expected a probability between 0 and 1. Try level=0.9.")
     return float(level)
-
-
-def at_least_one(name: str, number: int, usual: int) -> int:
-    """A number of bins or cells: an integer of at least 1."""
-    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{name} is {number!r}, expected an integer of at least 1. Try {name}={usual}.")
-    return int(number)
 
 
 def draws_of_rows(draws: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:

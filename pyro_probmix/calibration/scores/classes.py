@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.calibration.scores.arrays import Floats, at_least_one, generator, of_unit_interval, over_rows
+from pyro_probmix.calibration.scores.arrays import Floats, generator, of_unit_interval, over_rows
 from pyro_probmix.calibration.scores.estimate import Estimate, bootstrap_error
 
 __all__ = ["Reliability", "brier_score", "class_log_score", "expected_calibration_error", "reliability"]
@@ -38,7 +38,7 @@ class Reliability:
     counts: NDArray[np.intp]
 
 
-@checked()
+@checked(least={"num_bins": 1})
 def reliability(
     probability: ArrayLike, event: ArrayLike, *, num_bins: int = 10, seed: int | np.random.Generator = 0
 ) -> Reliability:
@@ -69,7 +69,6 @@ def reliability(
     """
     probability = over_rows("probability", of_unit_interval("probability", probability))
     event = over_rows("event", of_unit_interval("event", event))
-    num_bins = at_least_one("num_bins", num_bins, 10)
     if len(event) != len(probability):
         raise ValueError(
             f"reliability got {len(probability)} probabilities and {len(event)} events, expected as many. "
@@ -96,7 +95,7 @@ def reliability(
     )
 
 
-@checked()
+@checked(least={"num_bins": 1})
 def expected_calibration_error(
     probabilities: ArrayLike, y: ArrayLike, *, num_bins: int = 15, seed: int | np.random.Generator = 0
 ) -> Estimate:
@@ -125,7 +124,6 @@ def expected_calibration_error(
         0.10 ± 0.11
     """
     probabilities, y = class_probabilities(probabilities, y)
-    num_bins = at_least_one("num_bins", num_bins, 15)
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == y
     excess = (right - confidence) / len(y)
     bins = _bins(confidence, num_bins)

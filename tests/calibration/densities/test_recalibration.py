@@ -217,9 +217,9 @@ def test_errors():
         fit_scale(density, [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match=r"equals its predicted mean.*Try"):
         fit_scale(density, density.mean)
-    with pytest.raises(ValueError, match=r"num_cells is 0.*Try"):
+    with pytest.raises(ValueError, match=r"num_cells=0.*Try"):
         fit_isotonic(density, [1.0, 2.0], num_cells=0)
-    with pytest.raises(ValueError, match=r"num_cells is 2.5, expected an integer.*Try"):
+    with pytest.raises(ValueError, match=r"num_cells=2.5, expected an integer.*Try"):
         fit_isotonic(density, [1.0, 2.0], num_cells=2.5)  # type: ignore[arg-type] # wrong on purpose
     with pytest.raises(ValueError, match=r"probability 0 for every class.*Try"):
         Temperature(1.0)([[0.0, 0.0]])

@@ -88,10 +88,10 @@ def test_a_class_that_was_ruled_out():
         (lambda: brier_score([[0.5, 0.5]], ["cat"]), r"y has the values cat, expected classes 0 to 1.*Try"),
         (lambda: brier_score([[1.5, -0.5]], [0]), r"probabilities\[0, 0\] is 1.5.*Try"),
         (lambda: reliability([0.5], [1, 0]), r"1 probabilities and 2 events.*Try"),
-        (lambda: reliability([0.5], [1], num_bins=0), r"num_bins is 0, expected an integer of at least 1.*Try"),
-        (lambda: reliability([0.5], [1], num_bins=2.5), r"num_bins is 2.5, expected an integer.*Try"),  # type: ignore[arg-type] # wrong on purpose
-        (lambda: expected_calibration_error([[0.5, 0.5]], [0], num_bins=0), r"num_bins is 0, expected an integer.*Try"),
-        (lambda: expected_calibration_error([[0.5, 0.5]], [0], num_bins=3.0), r"num_bins is 3.0, expected an int.*Try"),  # type: ignore[arg-type] # wrong on purpose
+        (lambda: reliability([0.5], [1], num_bins=0), r"num_bins=0, expected an integer of at least 1.*Try"),
+        (lambda: reliability([0.5], [1], num_bins=2.5), r"num_bins=2.5, expected an integer.*Try"),  # type: ignore[arg-type] # wrong on purpose
+        (lambda: expected_calibration_error([[0.5, 0.5]], [0], num_bins=0), r"num_bins=0, expected an integer.*Try"),
+        (lambda: expected_calibration_error([[0.5, 0.5]], [0], num_bins=3.0), r"num_bins=3.0, expected an int.*Try"),  # type: ignore[arg-type] # wrong on purpose
     ],
 )
 def test_errors(call, match):
