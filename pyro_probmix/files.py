@@ -83,6 +83,8 @@ def write_file(
     """
     target = Path(path)
     with _sentence(target, advice, errors):
+        if not target.name:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         settle(target.parent)
         with private_folder(target.parent) as private:
             save_file(private / target.name, save)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.network import Encoder, Likelihood
@@ -16,6 +17,7 @@ __all__ = ["KINDS", "load"]
 KINDS: dict[str, type[ProbMixEstimator]] = {cls.__name__: cls for cls in (ProbMixRegressor, ProbMixClassifier)}
 
 
+@checked()
 def load(
     path: str | os.PathLike[str], *, encoder: Encoder | None = None, likelihood: Likelihood | None = None
 ) -> ProbMixEstimator:

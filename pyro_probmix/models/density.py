@@ -62,6 +62,11 @@ class ConditionalDensity(nn.Module):
             return self._rows(x, y)
 
     def _rows(self, x: Tensor, y: Tensor | None) -> Tensor:
+        if x.dim() <= self.event_dim:
+            raise ValueError(
+                f"a ConditionalDensity got x of shape {tuple(x.shape)}, expected rows of {self.event_dim} dims each, [n, ...]. "
+                "Try x[None] for a single row, or another event_dim."
+            )
         with pyro.plate("data", x.shape[-1 - self.event_dim], dim=-1):
             x = pyro.deterministic("x", x, event_dim=self.event_dim)
             response: Tensor = pyro.sample("y", self.response(x, self.embedding), obs=y)

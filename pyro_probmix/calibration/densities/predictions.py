@@ -195,11 +195,11 @@ def _shaped(name: str, values: ArrayLike | None, shape: tuple[int | None, ...], 
     return array
 
 
-def _named(name: str, values: Sequence[Any] | None, count: int, prefix: str = "") -> tuple[Any, ...]:
+def _named(name: str, values: Any, count: int, prefix: str = "") -> tuple[Any, ...]:
     """As many different names as there are things; by default a prefix and a number."""
     if values is None:
         return tuple(f"{prefix}{i}" for i in range(count))
-    if not hasattr(values, "__len__"):
+    if not isinstance(values, list | tuple | range) and not getattr(values, "shape", ()):
         raise TypeError(
             f"{name} is of type {type(values).__name__}, expected a sequence of {count} entries. Try leaving {name} out."
         )
