@@ -199,7 +199,7 @@ def _named(name: str, values: Any, count: int, prefix: str = "") -> tuple[Any, .
     """As many different names as there are things; by default a prefix and a number."""
     if values is None:
         return tuple(f"{prefix}{i}" for i in range(count))
-    if not isinstance(values, list | tuple | range) and not getattr(values, "shape", ()):
+    if not hasattr(type(values), "__len__") or not getattr(values, "shape", True):
         raise TypeError(
             f"{name} is of type {type(values).__name__}, expected a sequence of {count} entries. Try leaving {name} out."
         )
