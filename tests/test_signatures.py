@@ -471,7 +471,7 @@ def arguments_of_the_rest() -> Iterator[tuple[str, Callable[..., Any], dict[str,
             {"p": a, "weight": 0.5, "shift": 2, "dim": -1, "pool": pool, "num_fused": 2},
         )
     yield ".PriorGuide", pyro_probmix.PriorGuide, {"model": model, "guide": None}
-    for name in ("BiasedBernoulliKernel", "GaussianKernel"):
+    for name in ("BiasedBernoulliKernel", "BiasedOneHotKernel", "CircularKernel", "GaussianKernel", "SphericalKernel"):
         yield f".{name}", getattr(pyro_probmix, name), {"beta": 0.1}
     yield ".BiasedCategoricalKernel", pyro_probmix.BiasedCategoricalKernel, {"beta": 0.1, "num_classes": 3}
     yield ".DiracKernel", pyro_probmix.DiracKernel, {}

@@ -53,8 +53,10 @@ class CircularKernel(Kernel):
     """
 
     def __init__(self, beta: float | Tensor = 0.0, period: float = 2 * math.pi) -> None:
-        if not 0 < period < math.inf:
-            raise ValueError(f"CircularKernel got period={period}, expected a positive number. Try period=2 * math.pi.")
+        if not isinstance(period, int | float) or not 0 < period < math.inf:
+            raise ValueError(
+                f"CircularKernel got period={period!r}, expected a positive number. Try period=2 * math.pi."
+            )
         self.beta = checked_beta(beta)
         self.period = period
 

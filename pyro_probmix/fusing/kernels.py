@@ -28,7 +28,6 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.spread import by_beta, check_spread, checked_beta, trailing
 from pyro_probmix.pooling import linear_pool
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
@@ -82,7 +81,6 @@ class GaussianKernel(Kernel):
         [1.5]
     """
 
-    @checked()
     def __init__(self, beta: float | Tensor) -> None:
         self.beta = checked_beta(beta)
 
@@ -125,10 +123,9 @@ class BiasedCategoricalKernel(Kernel):
         tensor([[0.2500, 0.0000, 0.7500]])
     """
 
-    @checked(least={"num_classes": 2})
     def __init__(self, beta: float | Tensor, num_classes: int) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}. Try the largest class plus one.")
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes!r}. Try the largest class plus one.")
         self.beta = checked_beta(beta)
         self.num_classes = num_classes
 
@@ -196,7 +193,6 @@ class BiasedBernoulliKernel(Kernel):
         [0.75]
     """
 
-    @checked()
     def __init__(self, beta: float | Tensor) -> None:
         self.beta = checked_beta(beta)
 

@@ -119,6 +119,10 @@ def register_family(
             f"register_family({cls.__name__}) got {to_natural!r} and {from_natural!r}, expected two functions. "
             "Try to_natural(p) -> naturals, from_natural(p, naturals) -> distribution."
         )
+    if isinstance(shared, str) or not isinstance(shared, Sequence) or not all(isinstance(name, str) for name in shared):
+        raise TypeError(
+            f"register_family({cls.__name__}) got shared={shared!r}, expected names of attributes. Try shared=()."
+        )
     _FAMILIES[cls] = Family(to_natural, from_natural, tuple(shared))
 
 

@@ -54,10 +54,13 @@ class Roll(NamedTuple):
 
 
 def checked_members(p: td.Distribution, q: td.Distribution | Sequence[td.Distribution]) -> Members:
-    members = (p, q) if isinstance(q, td.Distribution) else (p, *q)
+    members = (p, *q) if isinstance(q, list | tuple) else (p, q)
     for member in members:
         if not isinstance(member, td.Distribution):
-            raise TypeError(f"A pool got the member {member!r}, expected a distribution. Try Pyro's distributions.")
+            raise TypeError(
+                f"A pool got a member of type {type(member).__name__}, expected a distribution, or a list of them. "
+                "Try Pyro's distributions."
+            )
     if len(members) < 2:
         raise ValueError(f"A pool got {describe(p)} alone, expected at least one further member. Try a list of one.")
     for member in members[1:]:
@@ -71,11 +74,19 @@ def checked_members(p: td.Distribution, q: td.Distribution | Sequence[td.Distrib
 
 def checked_weights(weight: float | Tensor, members: Members, count: int) -> Weights:
     """The weight of the first of two members, or of each of more, which broadcasts with the batch."""
-    if count == 2 and not isinstance(weight, Tensor):
-        if not 0 <= weight <= 1:
-            raise ValueError(f"A pool got the weight {weight}, expected a value in [0, 1]. Try 0.5.")
+    if isinstance(weight, int | float):
+        if count > 2 or not 0 <= weight <= 1:
+            expected = "a value in [0, 1]" if count == 2 else f"{count} weights that sum to one"
+            raise ValueError(f"A pool got the weight {weight}, expected {expected}. Try 0.5.")
         return (float(weight),)
-    w = torch.as_tensor(weight)
+    try:
+        w = torch.as_tensor(weight)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"A pool got a weight of type {type(weight).__name__}, expected a number or a tensor. Try 0.5."
+        ) from None
+    if w.is_complex():
+        raise TypeError(f"A pool got weights of {w.dtype}, expected real numbers. Try 0.5.")
     w = w if w.is_floating_point() else w.to(torch.get_default_dtype())
     shape = w.shape if count == 2 else w.shape[:-1]
     if not _broadcast(shape, *(p.batch_shape for p in members)) or (count > 2 and w.shape[-1:] != (count,)):

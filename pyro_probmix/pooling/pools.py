@@ -153,7 +153,14 @@ def pool_rows(
         >>> pool_rows(rows, 0.5, shift=2).rate
         tensor([3., 8., 3., 8.])
     """
-    if pool not in ("log-linear", "linear"):
+    if not isinstance(p, td.Distribution):
+        raise TypeError(f"pool_rows got a {type(p).__name__}, expected a distribution. Try Pyro's distributions.")
+    if not (isinstance(num_fused, int) and num_fused > 1 and isinstance(shift, int) and isinstance(dim, int)):
+        raise TypeError(
+            f"pool_rows got shift={shift!r}, dim={dim!r} and num_fused={num_fused!r}, expected integers, at least 2 rows to "
+            "a pool. Try shift=1, dim=-1, num_fused=2."
+        )
+    if not isinstance(pool, str) or pool not in ("log-linear", "linear"):
         raise ValueError(f"pool_rows got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
     if not -len(p.batch_shape) <= dim < 0:
         raise ValueError(
