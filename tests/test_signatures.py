@@ -41,7 +41,17 @@ from pyro_probmix import pooling as p
 MODULES = ("", ".models", ".inference", ".estimators", ".calibration", ".graphs", ".pooling", ".experiments")
 #: Results that functions give back, abstract bases, and errors: nobody makes them from arguments of their own.
 GIVEN_BACK = {
-    *("CalibrationCurve", "CheckReport", "Criterion", "Density", "Estimate", "Fit", "ForeignCheckpoint", "IsotonicMap"),
+    *(
+        "CalibrationCurve",
+        "CheckReport",
+        "Criterion",
+        "Density",
+        "Estimate",
+        "Fit",
+        "ForeignCheckpoint",
+        "DamagedCheckpoint",
+        "IsotonicMap",
+    ),
     *("EdgeDistribution", "Graph", "Likelihood", "Reliability", "RowStream"),
 }
 TINY: dict[str, Any] = {"ensemble": 2, "widths": (4,), "epochs": 1, "periodic": 2, "num_samples": 4, "random_state": 0}

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_probmix.estimators.fields import check_attributes
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.parameters import check_parameters, chosen_device, is_integer
 from pyro_probmix.estimators.rows import Array, Rows
@@ -136,13 +137,21 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             ValueError: if it holds what JSON does not, such as classes that are no numbers or text.
             OSError: if it cannot be written; what was there before stays.
         """
+        check_parameters(self)  # which load would refuse
         attributes = {name: getattr(self, name) for name in FITTED_ATTRIBUTES if hasattr(self, name)}
         write(SavedModel(type(self).__name__, self.get_params(deep=False), attributes, self._fitted()), path)
 
     @classmethod
     def restored(cls, parameters: dict[str, Any], attributes: dict[str, Any], state: State) -> Self:
-        """A fitted estimator of what a file holds, see :class:`~pyro_probmix.estimators.saving.SavedModel`."""
+        """A fitted estimator of what a file holds, see :class:`~pyro_probmix.estimators.saving.SavedModel`.
+
+        Raises:
+            ValueError: for parameters or attributes that no such estimator has.
+        """
         estimator = cls(**parameters)
+        check_parameters(estimator)
+        targets = len(state.y_scaler.unit)
+        check_attributes(attributes, state.recipe, targets, classes=estimator._is_classification())
         estimator.state_ = state
         for name, value in attributes.items():
             setattr(estimator, name, value)

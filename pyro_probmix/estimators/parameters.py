@@ -4,10 +4,13 @@ from __future__ import annotations
 
 __all__ = ["check_parameters", "chosen_device", "is_integer"]
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
+
+from pyro_probmix.models.networks import ACTIVATIONS
 
 
 def check_parameters(estimator: Any) -> None:
@@ -22,8 +25,28 @@ def check_parameters(estimator: Any) -> None:
             raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
     for name in ("alpha", "beta", "learning_rate"):
         value = getattr(estimator, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
-            raise ValueError(f"got {name}={value!r}, expected a number. Try leaving it out.")
+        if value is None and name != "learning_rate":
+            continue
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or not (0 < value < math.inf or (name == "beta" and value == 0)):
+            bound = "of at least 0" if name == "beta" else "above 0"
+            raise ValueError(f"got {name}={value!r}, expected a number {bound}. Try leaving it out.")
+    for name in ("warm_start", "verbose"):
+        value = getattr(estimator, name)
+        if not isinstance(value, bool | int | np.bool_ | np.integer):
+            raise ValueError(f"got {name}={value!r}, expected True or False. Try {name}=False.")
+    activation, state = estimator.activation, estimator.random_state
+    if not callable(activation) and not (isinstance(activation, str) and activation in ACTIVATIONS):
+        raise ValueError(
+            f"got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try activation='silu'."
+        )
+    if not (state is None or state is np.random or isinstance(state, np.random.RandomState)) and not (
+        is_integer(state) and 0 <= state < 2**32
+    ):
+        raise ValueError(
+            f"got random_state={state!r}, expected a seed from 0 to {2**32 - 1} or a numpy.random.RandomState. "
+            "Try random_state=0."
+        )
     if estimator.encoder is not None and (isinstance(estimator.encoder, type) or not callable(estimator.encoder)):
         raise ValueError(
             f"got encoder={estimator.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -16,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
-from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from pyro_probmix import __version__
+from pyro_probmix.estimators.fields import check_record, check_weights, python_value
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Scaler
 from pyro_probmix.estimators.state import State
-from pyro_probmix.inference.data.digests import digest
+from pyro_probmix.files import shown
+from pyro_probmix.inference.sealed import DamagedFile, read_sealed, write_sealed
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import Method
 
@@ -84,42 +80,29 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
         "diverged": [] if state.history is None else list(state.history.diverged),
         "attributes": {name: _plain(name, value) for name, value in model.attributes.items()},
         "versions": {"pyro_probmix": __version__, "torch": version("torch"), "python": platform.python_version()},
-        "names": list(tensors),
     }
-    # One entry: the order of several in the file is not fixed.
-    header = {ENTRY: json.dumps(record | {"digest": _digest(record, tensors)})}
-    target = Path(path)
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
-    try:
-        partial.write_bytes(bytes_of(tensors, header))
-        os.replace(partial, target)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"the model could not be written to {str(target)!r} ({error.strerror}); what was there before stays. "
-            "Try another path",
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_sealed(path, ENTRY, record, tensors, advice="Try another path for the model.")
 
 
 def read(path: str | os.PathLike[str], own_code: dict[str, Any]) -> SavedModel:
-    """Reads what :func:`write` wrote.
+    """Reads what :func:`write` wrote. What the file says is checked before anything is built of it.
 
     Args:
         path: of the file.
         own_code: the encoder and likelihood that the model was made with, if they were the user's own; else None.
 
     Raises:
-        ValueError: if there is no such file, it is damaged, of a newer version or something else's, or code that it needs
-            is not given.
+        ValueError: if there is no such file, it is damaged, of a newer version or something else's, it asks for more than its
+            size allows, or code that it needs is not given.
     """
     record, tensors = _read(Path(path))
+    with putting_together(path):
+        check_record(record, tensors, OWN)
     for name, given in own_code.items():
-        needed = record["parameters"].get(name) == OWN
+        needed = OWN in (record["parameters"].get(name), record["recipe"][name])
         if needed != (given is not None):
             raise ValueError(
-                f"the model in {str(path)!r} was made with {'its own' if needed else 'no'} {name}, whose code is not in the "
+                f"the model in {shown(path)} was made with {'its own' if needed else 'no'} {name}, whose code is not in the "
                 f"file, and load was given {'none' if needed else 'one'}. Try load(path{f', {name}=...' if needed else ''})."
             )
     with putting_together(path, "the encoder and likelihood it was made with" if any(own_code.values()) else None):
@@ -132,14 +115,17 @@ def putting_together(path: str | os.PathLike[str], hint: str | None = None) -> I
     try:
         yield
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". Try ")[0].rstrip(".")
+        reason = (
+            reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-150:]}"
+        )  # it may be what the file holds
         raise ValueError(
-            f"the model in {str(path)!r} cannot be put together: {str(error).splitlines()[0]}. "
-            f"Try {hint or 'saving the model again'}."
+            f"the model in {shown(path)} cannot be put together: {reason}. Try {hint or 'saving the model again'}."
         ) from error
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
-    """All tensors of a state by name, copied, since a file holds no two tensors that share memory."""
+    """All tensors of a state by name."""
     tensors = {f"density.{name}": _narrow(tensor) for name, tensor in state.density.state_dict().items()}
     for name, scaler in (("x", state.x_scaler), ("y", state.y_scaler)):
         tensors |= {f"{name}_scaler.{part}": torch.as_tensor(value) for part, value in vars(scaler).items()}
@@ -147,15 +133,19 @@ def _tensors(state: State) -> dict[str, Tensor]:
         tensors["noise"] = state.noise
     history: Any = {} if state.history is None else vars(state.history)
     tensors |= {f"history.{name}": value for name, value in history.items() if isinstance(value, Tensor)}
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    return tensors
 
 
 def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict[str, Any]) -> SavedModel:
     def given(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: own_code[name] if value == OWN else _python(value) for name, value in values.items()}
+        return {
+            name: own_code[name] if value == OWN and name in own_code else python_value(name, value)
+            for name, value in values.items()
+        }
 
     recipe = Recipe(**given(record["recipe"]))
     density = recipe.build([0] * recipe.members).double()
+    check_weights(density, recipe.members, tensors)
     density.load_state_dict(_under(tensors, "density."))
     history = _under(tensors, "history.")
     x_scaler, y_scaler = (
@@ -173,54 +163,32 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
         Fit(**fit) if history else None,
         calls=record["calls"],
     )
-    attributes = {name: _python(value) for name, value in record["attributes"].items()}
+    attributes = {name: python_value(name, value) for name, value in record["attributes"].items()}
     return SavedModel(record["estimator"], given(record["parameters"]), attributes, state)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}, expected a saved model. Try another path.")
     try:
-        data = path.read_bytes()
-        (length,) = struct.unpack("<Q", data[:8])
-        record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ENTRY])
-        sealed = record.pop("digest")
-        newest = record["format"]
-        record["parameters"]["encoder"], record["recipe"]["encoder"]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        struct.error,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise _damaged(path) from error
-    if isinstance(newest, int) and newest > FORMAT:
+        if not path.is_file():
+            raise ValueError(f"there is no file {shown(path)}, expected a saved model. Try another path.")
+        record, tensors = read_sealed(path, ENTRY)
+    except DamagedFile as error:
         raise ValueError(
-            f"the model in {str(path)!r} is of format {newest}, expected at most {FORMAT}: a newer version wrote it. "
-            "Try upgrading pyro_probmix."
+            f"the file {shown(path)} is damaged, or no saved model, expected one as save() wrote it. "
+            "Try saving the model again."
+        ) from error
+    except OSError as error:
+        raise ValueError(
+            f"the file {shown(path)} cannot be read ({error.strerror}), expected a saved model. Try another path."
+        ) from None
+    newest = record.get("format")
+    if not isinstance(newest, int) or isinstance(newest, bool) or not 0 < newest <= FORMAT:
+        told = repr(newest)
+        raise ValueError(
+            f"the model in {shown(path)} is of format {told if len(told) < 20 else told[:17] + '...'}, expected at most "
+            f"{FORMAT}: a newer version wrote it. Try upgrading pyro_probmix."
         )
-    try:
-        tensors = dict(sorted(tensors_of(data).items()))
-        intact = sealed == _digest(record, tensors) and record["names"] == list(tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise _damaged(path) from error
-    if not intact:
-        raise _damaged(path)
     return record, tensors
-
-
-def _damaged(path: Path) -> ValueError:
-    return ValueError(
-        f"the file {str(path)!r} is damaged, or no saved model, expected one as save() wrote it. Try saving the model again."
-    )
-
-
-def _digest(record: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    return hashlib.sha256((json.dumps(record) + digest(*tensors.values())).encode()).hexdigest()
 
 
 def _narrow(tensor: Tensor) -> Tensor:
@@ -257,14 +225,3 @@ def _plain(name: str, value: Any) -> Any:
         f"the model cannot be saved with {name} of type {type(value).__name__}, expected numbers or text. "
         "Try joblib.dump, which keeps any Python object."
     )
-
-
-def _python(value: Any) -> Any:
-    """The value that :func:`_plain` wrote down."""
-    if isinstance(value, list):
-        return tuple(_python(entry) for entry in value)
-    if isinstance(value, dict) and "method" in value:
-        return Method(**{name: _python(entry) for name, entry in value["method"].items()})
-    if isinstance(value, dict) and "array" in value:
-        return np.array(value["array"], dtype=np.dtype(value["type"]))
-    return value

@@ -1,6 +1,6 @@
 """Criteria, the trainer, predictions, and their hand-over to the calibration checks."""
 
-from pyro_probmix.inference.checkpoint import Checkpoint, ForeignCheckpoint
+from pyro_probmix.inference.checkpoint import Checkpoint, DamagedCheckpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.criteria.beta_nll import BetaNLL
 from pyro_probmix.inference.data.memory_map import ArrayStream
@@ -17,6 +17,7 @@ __all__ = [
     "BetaNLL",
     "Checkpoint",
     "Criterion",
+    "DamagedCheckpoint",
     "ExpectedLogLikelihood",
     "Fit",
     "ForeignCheckpoint",

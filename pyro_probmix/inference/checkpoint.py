@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-__all__ = ["Checkpoint", "ForeignCheckpoint"]
+__all__ = ["Checkpoint", "DamagedCheckpoint", "ForeignCheckpoint", "as_checkpoint"]
 
 import json
 import os
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pyro_probmix.inference.data.digests import digest_of
+from pyro_probmix.arguments import checked
+from pyro_probmix.files import reading, shown
+from pyro_probmix.inference.sealed import DamagedFile, read_sealed, write_sealed
 
-FORMAT = 1
+#: Raised when a file written by this version could not be read by the one before.
+FORMAT = 2
+#: The entry of the file's header that holds all but the tensors.
+ENTRY = "checkpoint"
+_LONGEST = 40
 
 
 class ForeignCheckpoint(ValueError):
-    """The file is damaged, or the checkpoint of another fit."""
+    """The file is no checkpoint of this fit: of another one, of another version, or damaged."""
+
+
+class DamagedCheckpoint(ForeignCheckpoint):
+    """The file is not as it was written, or never was a checkpoint."""
 
 
 class Checkpoint:
@@ -49,6 +56,7 @@ class Checkpoint:
         True
     """
 
+    @checked(least={"seconds": 0})
     def __init__(self, path: str | os.PathLike[str], seconds: float = 60.0) -> None:
         self.path, self.seconds = Path(path), seconds
         self._written = time.monotonic()
@@ -64,16 +72,8 @@ class Checkpoint:
         Raises:
             OSError: if it cannot be written; what was there before stays.
         """
-        copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        record = {"format": FORMAT, "epoch": epoch, "identity": identity, "digest": digest_of(copies)}
-        partial = self.path.with_name(f".partial-{os.getpid()}-{self.path.name}")
-        try:
-            save_file(copies, partial, {"checkpoint": json.dumps(record)})
-            os.replace(partial, self.path)
-        except SafetensorError as error:  # it has no errno: say what the file system said
-            raise OSError(f"the checkpoint {str(self.path)!r} could not be written ({error})") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        record = {"format": FORMAT, "epoch": epoch, "identity": identity}
+        write_sealed(self.path, ENTRY, record, tensors, advice="Try a checkpoint at another path.")
         self._written = time.monotonic()
 
     def read(self, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], int] | None:
@@ -83,33 +83,57 @@ class Checkpoint:
             identity: what decides the fit; that of the file has to be the same.
 
         Raises:
-            ForeignCheckpoint: if it is another fit's, of a newer version, or damaged.
+            DamagedCheckpoint: if the file is not as it was written, in any part of it.
+            ForeignCheckpoint: if it is another fit's, or of another version, or cannot be read.
+            FileNotFoundError: if its folder is not there.
         """
-        if not self.path.exists():
-            return None
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(self._sentence("has no folder", "one that is there", "making it first"))
         try:
-            with safe_open(self.path, "pt") as file:
-                record = json.loads(file.metadata()["checkpoint"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # the file is no mapping
-            version, found, epoch = record["format"], record["identity"], int(record["epoch"])
-            intact = record["digest"] == digest_of(tensors)
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, struct.error) as error:
-            raise self._foreign("is damaged, or no checkpoint", "the file of a fit") from error
+            with reading(self.path.parent):  # finishes what a killed fit left there
+                if not self.path.exists():
+                    return None
+                if not self.path.is_file():
+                    raise self.refused("is no file", "the file of a fit")
+                record, tensors = read_sealed(self.path, ENTRY)
+        except DamagedFile as error:
+            raise self.damaged("or was never a checkpoint of this version") from error
+        except OSError as error:
+            raise self.refused(f"cannot be read ({error.strerror or error})", "a file that can be") from None
+        version, found, epoch = (record.get(name) for name in ("format", "identity", "epoch"))
         if version != FORMAT:
-            raise self._foreign(f"has format {version}", f"{FORMAT}")
-        if not intact:
-            raise self._foreign("is damaged", "the digest that it was written with")
+            raise self.refused(f"has format {_short(version)}", f"{FORMAT}")
+        if not isinstance(found, dict) or not isinstance(epoch, int) or isinstance(epoch, bool):
+            raise self.damaged("since its record is that of no fit")
         for name, value in json.loads(json.dumps(identity)).items():
             if found.get(name) != value:
-                raise self._foreign(f"is of another fit, with {name} {_short(found.get(name))}", _short(value))
+                raise self.refused(f"is of another fit, with {name} {_short(found.get(name))}", _short(value))
         return tensors, epoch
 
-    def _foreign(self, what: str, expected: str) -> ForeignCheckpoint:
-        return ForeignCheckpoint(
-            f"the checkpoint {str(self.path)!r} {what}, expected {expected}. Try another path, or delete it to start anew."
+    def damaged(self, why: str) -> DamagedCheckpoint:
+        """The error for a file that is not as it was written."""
+        return DamagedCheckpoint(self._sentence(f"is damaged, {why}", "the file of a fit"))
+
+    def refused(self, what: str, expected: str) -> ForeignCheckpoint:
+        """The error for another file."""
+        return ForeignCheckpoint(self._sentence(what, expected))
+
+    def _sentence(self, what: str, expected: str, way: str = "another path, or delete it to start anew") -> str:
+        return f"the checkpoint {shown(self.path)} {what}, expected {expected}. Try {way}."
+
+
+def as_checkpoint(given: Checkpoint | str | os.PathLike[str] | None) -> Checkpoint | None:
+    """The checkpoint, or the one at a path."""
+    if given is None or isinstance(given, Checkpoint):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise ValueError(
+            f"fit got a checkpoint of type {type(given).__name__}, expected a Checkpoint or a path. "
+            "Try Checkpoint('fit.safetensors')."
         )
+    return Checkpoint(given)
 
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) < 40 else text[:36] + "...'"
+    return text if len(text) < _LONGEST else text[: _LONGEST - 4] + ("...'" if text[0] == "'" else "...")

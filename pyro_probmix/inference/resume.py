@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["FitState", "Kept", "identity_of"]
 
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,18 +78,46 @@ class FitState:
         return tensors
 
     def load(self, tensors: dict[str, Tensor], epoch: int) -> None:
-        """Takes over the state after an epoch."""
+        """Takes over the state after an epoch.
+
+        Raises:
+            ValueError: if the tensors are not those of such a state; then nothing has changed.
+        """
+        self._check(tensors, epoch)
         self.model.load_state_dict(_under(tensors, "model."))
         self.replicas.load(_under(tensors, "replicas."))
         self.train[:epoch], self.scores[:epoch] = tensors["train"], tensors["scores"]
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
+        for index, name, tensor in _moments(tensors):
+            state.setdefault(index, {})[name] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.replicas.device)
+
+    def _check(self, tensors: dict[str, Tensor], epoch: int) -> None:
+        if not 1 <= epoch <= len(self.train):
+            raise ValueError(f"its epoch {epoch} is none of 1 to {len(self.train)}")
+        expected = {k: v for k, v in self.tensors(epoch).items() if not k.startswith("optimizer.")}
+        found = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
+        if expected.keys() != found.keys():
+            raise ValueError(f"it has other tensors, such as {min(expected.keys() ^ found.keys())[:80]!r}")
+        # A state that has been stepped tells what the optimizer keeps; before the first step it keeps nothing.
+        trial = _stepped(self.optimizer)
+        for index, name, _ in _moments(tensors):
+            if name not in trial.get(index, {}):
+                raise ValueError(f"its optimizer has {name[:80]!r} of parameter {index}")
+            expected[f"optimizer.{index}.{name}"] = torch.as_tensor(trial[index][name])
+        for name, tensor in expected.items():
+            given = tensors[name]
+            if given.shape != tensor.shape or given.dtype != tensor.dtype:
+                raise ValueError(
+                    f"its tensor {name!r} is {tuple(given.shape)} of {given.dtype}, not {tuple(tensor.shape)} of {tensor.dtype}"
+                )
+        try:
+            torch.Generator().set_state(tensors["random"])
+        except RuntimeError as error:
+            raise ValueError(f"its random state is none: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -107,7 +137,10 @@ class Kept:
         found = self.checkpoint.read(self.identity)
         if found is None:
             return 0
-        state.load(*found)
+        try:
+            state.load(*found)
+        except ValueError as error:
+            raise self.checkpoint.damaged(f"since {error}") from error
         return found[1]
 
     def write(self, state: FitState, epoch: int, *, whenever: bool) -> None:
@@ -118,3 +151,23 @@ class Kept:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _moments(tensors: dict[str, Tensor]) -> Iterator[tuple[int, str, Tensor]]:
+    """What an optimizer keeps of each parameter: the parameter's number, the name, and the tensor."""
+    for name, tensor in _under(tensors, "optimizer.").items():
+        index, _, key = name.partition(".")
+        if not (index.isascii() and index.isdigit() and len(index) < 10):
+            raise ValueError(f"its optimizer has a parameter {index[:80]!r}")
+        yield int(index), key, tensor
+
+
+def _stepped(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """What a copy of an optimizer keeps of each parameter after a step by gradients of zero."""
+    trial = copy.deepcopy(optimizer)
+    for group in trial.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    trial.step()
+    state: dict[int, dict[str, Any]] = trial.state_dict()["state"]
+    return state

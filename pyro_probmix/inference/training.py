@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,7 +21,7 @@ from pyro_probmix.inference.arguments import (
     checked_rates,
     made_optimizer,
 )
-from pyro_probmix.inference.checkpoint import Checkpoint
+from pyro_probmix.inference.checkpoint import Checkpoint, as_checkpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
 from pyro_probmix.inference.data.checks import check_kinds
 from pyro_probmix.inference.data.digests import digest
@@ -82,7 +83,7 @@ def fit(
     compile: bool | Literal["auto"] = "auto",
     bf16: bool = False,
     distributed: bool = False,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> Fit:
     """Trains a process by stochastic gradients, and leaves the weights of each replica's best epoch in it.
 
@@ -118,8 +119,8 @@ def fit(
             :func:`~pyro_probmix.inference.step.precision.bfloat16_products`. The validation's are not.
         distributed: whether all processes of torch's default process group train this model together, each on its share
             of every batch, and end with the same weights; all call ``fit`` with the same data. The step is not compiled.
-        checkpoint: where to keep the state of the fit; if the file is there, this same fit, interrupted, goes on from it and
-            ends with the same weights bit for bit, on the same machine and versions.
+        checkpoint: where to keep the state of the fit, or the path of its file; if the file is there, this same fit,
+            interrupted, goes on from it and ends with the same weights bit for bit, on the same machine and versions.
 
     Raises:
         ValueError: for a model that is no :class:`ProbMix`, arguments that do not fit, no rows, responses outside the
@@ -145,6 +146,7 @@ def fit(
     check_criterion(criterion)
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
+    checkpoint = as_checkpoint(checkpoint)
     replicas = Replicas(model, model.replicas, names)
     ranks = Ranks(distributed, model.batch_size, model.num_fused)
     rates = Rates(checked_rates(learning_rate, replicas), schedule, replicas, patience)

@@ -1,7 +1,6 @@
 """Saved estimators: the same predictions, bit for bit, from a file that holds no code and that damage cannot pass."""
 
-import json
-import struct
+import os
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 
 from pyro_probmix import METHODS, Method, ProbMixClassifier, ProbMixRegressor, find_method, load
 from pyro_probmix.estimators import saving
-from pyro_probmix.models import Gaussian
+from pyro_probmix.estimators.fields import _check_size
+from pyro_probmix.estimators.network import Recipe
+from pyro_probmix.inference.sealed import read_sealed, write_sealed
+from pyro_probmix.models import BEYOND, Gaussian
+from tests.inference.faults import bounded, changed, deep, hostile, killed_at_each_change, two_at_once
 
 TINY: dict[str, Any] = {
     "ensemble": 2,
@@ -128,19 +130,18 @@ def loads(data, folder):
     return load(path)
 
 
-def with_record(data, change, *, sealed):
-    """The file with its record changed; sealed anew if asked, as by another version's writer."""
-    (length,) = struct.unpack("<Q", data[:8])
-    record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][saving.ENTRY])
-    seal = record.pop("digest")
-    change(record)
-    tensors = dict(sorted(tensors_of(data).items()))
-    record["digest"] = saving._digest(record, tensors) if sealed else seal
-    return bytes_of(tensors, {saving.ENTRY: json.dumps(record)})
+def with_record(data, change, folder):
+    """The file with a change to its record and tensors, sealed anew, as a stranger or another version would."""
+    path = folder / "sealed anew"
+    path.write_bytes(data)
+    record, tensors = read_sealed(path, saving.ENTRY)
+    change(record, tensors)
+    write_sealed(path, saving.ENTRY, record, tensors, advice="")
+    return path.read_bytes()
 
 
 def test_a_newer_version(data, tmp_path):
-    newer = with_record(data, lambda record: record.update(format=saving.FORMAT + 1, other="x"), sealed=True)
+    newer = with_record(data, lambda record, _: record.update(format=saving.FORMAT + 1, other="x"), tmp_path)
     with pytest.raises(
         ValueError, match=r"is of format 2, expected at most 1: a newer version wrote it. Try upgrading"
     ):
@@ -154,9 +155,9 @@ def test_truncated(data, tmp_path, length):
 
 
 def test_tampered(data, tmp_path):
-    changed = with_record(data, lambda record: record.update(factor=100.0), sealed=False)
+    assert data.count(b'"calls\\": 1') == 1
     with pytest.raises(ValueError, match="is damaged"):
-        loads(changed, tmp_path)
+        loads(data.replace(b'"calls\\": 1', b'"calls\\": 2'), tmp_path)
     flipped = bytearray(data)
     flipped[-3] ^= 1
     with pytest.raises(ValueError, match="is damaged"):
@@ -165,20 +166,201 @@ def test_tampered(data, tmp_path):
         loads(data + b"\0", tmp_path)
 
 
+WEIGHT = "density.decoder.layers.0.weight"
+
+
+def recipe(**changes):
+    return lambda record, _: record["recipe"].update(changes)
+
+
+def tensor(name, value):
+    return lambda record, tensors: tensors.update({name: value(tensors[name])})
+
+
+def set_at(*keys, value):
+    def change(record, _):
+        for key in keys[:-1]:
+            record = record[key]
+        record[keys[-1]] = value
+
+    return change
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        lambda record: record.pop("recipe"),
-        lambda record: record["recipe"].update(widths=[9, 4]),
-        lambda record: record["recipe"].update(method="M-Mix"),
-        lambda record: record["parameters"].update(unheard_of=1),
-        lambda record: record.update(estimator="os.system"),
-        lambda record: record["recipe"].update(likelihood="os.system"),
+        (lambda record, _: record.pop("recipe"), r"its record is \['recipe'\]"),
+        (recipe(widths=[9, 4]), "its weight decoder.*expected shape"),
+        (recipe(method="M-Mix"), "its method is 'M-Mix'"),
+        (set_at("parameters", "unheard_of", value=1), "unexpected keyword argument 'unheard_of'"),
+        (set_at("estimator", value="os.system"), "it is a 'os.system', expected one of ProbMixRegressor"),
+        (set_at("estimator", value="ProbMixClassifier"), "its list of attributes"),
+        (recipe(likelihood="os.system"), "its likelihood is 'os.system'"),
+        (recipe(likelihood="poisson"), "its list of weights"),
+        (recipe(likelihood="categorical"), "its list of weights"),
+        (recipe(members=10**9), "asks for some .* weights, expected those"),
+        (recipe(widths=[10**9, 4]), "asks for some .* weights"),
+        (recipe(widths=[8] + [1] * 100_000), "asks for some .* weights"),
+        (recipe(periodic=10**12), "asks for some .* weights"),
+        (recipe(num_outputs=10**9), "asks for some .* weights"),
+        (recipe(row_shape=[10**9]), "asks for some .* weights"),
+        (recipe(row_shape=[2, 10**9]), "one size, as a table has"),
+        (recipe(row_shape=[]), "its row_shape"),
+        (recipe(members=2.0), "its members is 2.0, expected an integer"),
+        (recipe(members=True), "its members is True"),
+        (recipe(members=-1), "its members is -1"),
+        (recipe(activation="os.system"), "its activation is 'os.system'"),
+        (recipe(activation=["relu"]), "its activation is"),
+        (recipe(widths=deep(400)), "its widths is"),
+        (set_at("recipe", "method", "method", "num_fused", value=-2), "its method's num_fused"),
+        (set_at("recipe", "method", "method", "graph", value="none such"), "its method's graph"),
+        (set_at("recipe", "method", "method", "draws", value=[1, -1]), "its method's draws"),
+        (set_at("factor", value=float("nan")), "its factor is nan, expected a number above 0"),
+        (set_at("factor", value=-1.0), "its factor is -1.0"),
+        (set_at("factor", value="2"), "its factor is '2'"),
+        (set_at("calls", value=-1), "its calls is -1"),
+        (set_at("seed", value=10**300), "its seed is 10+... expected an integer|its seed is 1000"),
+        (set_at("diverged", value=["a"] * 10_000), "its diverged"),
+        (set_at("attributes", "n_features_in_", value=3), "its n_features_in_ is 3"),
+        (set_at("attributes", "n_outputs_", value=-1), "its n_outputs_ is -1"),
+        (set_at("attributes", "feature_names_in_", value={"array": ["a", "b"], "type": "<U9999999"}), "a type that fits"),
+        (set_at("attributes", "feature_names_in_", value={"array": ["a", "b"], "type": "V999999999"}), "a type of NumPy's"),
+        (set_at("attributes", "feature_names_in_", value={"array": ["a"], "type": "O"}), "its feature_names_in_"),
+        (set_at("attributes", "state_", value=3), "its list of attributes"),
+        (set_at("parameters", "ensemble", value="many"), "got ensemble='many'"),
+        (set_at("parameters", "alpha", value=float("nan")), "got alpha=nan"),
+        (set_at("parameters", "method", value={"method": {}}), "its method"),
+        (set_at("parameters", "widths", value=deep(400)), "its widths"),
+        (set_at("parameters", "random_state", value=-1), "got random_state=-1"),
+        (tensor("noise", lambda t: t[:, :1]), "its noise"),
+        (tensor("noise", lambda t: t * torch.nan), "its noise is 'not finite'"),
+        (tensor("x_scaler.scale", lambda t: -t), "its x_scaler"),
+        (tensor("x_scaler.mean", lambda t: t[:1]), "its x_scaler"),
+        (tensor("y_scaler.unit", lambda t: t * torch.inf), "its y_scaler"),
+        (tensor("y_scaler.unit", lambda t: t.float()), "its y_scaler"),
+        (tensor("history.train_loss", lambda t: t[:, :1]), "its history.train_loss"),
+        (tensor(WEIGHT, lambda t: t.to(torch.complex64)), "its weight decoder"),
+        (tensor(WEIGHT, lambda t: t * torch.nan), "its weight decoder.*not finite"),
+        (lambda record, tensors: tensors.update(more=torch.zeros(1)), "its list of tensors"),
+        (lambda record, tensors: tensors.pop("history.best_nll"), "its history"),
     ],
-)
-def test_sealed_but_wrong(data, tmp_path, change):
-    with pytest.raises(ValueError, match=r"cannot be put together|is damaged"):
-        loads(with_record(data, change, sealed=True), tmp_path)
+)  # fmt: skip
+def test_a_strangers_file_is_refused_before_anything_is_built(data, tmp_path, change, said):
+    hostile_file = with_record(data, change, tmp_path)
+    with bounded(), pytest.raises(ValueError, match=rf"cannot be put together: .*({said}).*Try saving the model again"):
+        loads(hostile_file, tmp_path)
+
+
+def damaged(data, rng, folder, k):
+    """Any bytes changed; or the record or the tensors, sealed anew."""
+    if k % 3 == 0:
+        return changed(data, rng)
+
+    def change(record, tensors):
+        if k % 3 == 1:
+            hostile(record, rng)
+            return
+        name = sorted(tensors)[rng.integers(len(tensors))]
+        old = tensors.pop(name)
+        odd = [
+            torch.zeros(3),
+            torch.zeros(0),
+            old[None],
+            old.to(torch.complex64),
+            old * torch.nan,
+            -old,
+            old.double(),
+            old[:1],
+            None,
+        ]
+        new = odd[rng.integers(len(odd))]
+        if new is not None:
+            tensors[name if rng.random() < 0.8 else f"{name}_"] = new
+
+    return with_record(data, change, folder)
+
+
+def refused_or_whole(data, folder, times, seed):
+    """Loads files that were changed; each is refused in a sentence, or makes a model that predicts and is saved again."""
+    rng, refused = np.random.default_rng(seed), 0
+    (folder / "first").write_bytes(data)
+    predicted = load(folder / "first").predict(X)
+    for k in range(times):
+        wrong = damaged(data, rng, folder, k)
+        with bounded():
+            try:
+                again = loads(wrong, folder)
+            except ValueError as error:
+                assert "\n" not in str(error) and "Try " in str(error) and len(str(error)) < 1000
+                refused += 1
+                continue
+            found = again.predict(X)
+        assert np.isfinite(found).all()
+        if k % 3 == 0:
+            np.testing.assert_array_equal(found, predicted)
+        again.save(folder / "again")
+        np.testing.assert_array_equal(load(folder / "again").predict(X), found)
+    return refused
+
+
+def test_a_changed_file_gives_a_model_or_one_sentence(data, tmp_path):
+    assert refused_or_whole(data, tmp_path, 90, seed=0) > 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_thousand_random_changes(data, tmp_path):
+    assert refused_or_whole(data, tmp_path, 1000, seed=1) > 700
+
+
+@pytest.mark.parametrize("method", [*METHODS, *BEYOND])
+@pytest.mark.parametrize("widths", [(1,), (2, 3), (8, 1, 5)])
+@pytest.mark.parametrize(("periodic", "num_outputs"), [(0, 1), (3, 2)])
+def test_no_recipe_asks_for_more_than_the_bound_leaves(method, widths, periodic, num_outputs):
+    found = find_method(method)
+    recipe = Recipe(found, found.likelihood or "gaussian", (2,), num_outputs, 3, widths, "silu", periodic, None)
+    weights = {f"density.{name}": value for name, value in recipe.build([0, 1, 2]).state_dict().items()}
+    _check_size({name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}, weights)
+
+
+SAVER = """
+from pathlib import Path
+import numpy as np
+from pyro_probmix import load
+from tests.estimators.test_saving import TINY, X, Y, ProbMixRegressor
+models = [ProbMixRegressor(**{**TINY, "random_state": k}).fit(X, Y) for k in (0, 1)]
+def write(folder, value):
+    for k in range(4):
+        models[(int(value) + k) % 2].save(Path(folder) / "model")
+"""
+
+
+def test_killed_before_any_change_to_files_a_save_leaves_one_model_whole_and_the_next_no_partial_file(tmp_path):
+    fitted = [ProbMixRegressor(**{**TINY, "random_state": k}).fit(X, Y) for k in (0, 1)]
+    wanted = [model.predict(X) for model in fitted]
+    fitted[0].save(tmp_path / "model")
+
+    def check(killed):
+        found = load(tmp_path / "model").predict(X)
+        assert any(np.array_equal(found, one) for one in wanted)
+        fitted[1].save(tmp_path / "model")
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+    assert killed_at_each_change(SAVER, tmp_path, check, most=44) >= 40
+
+
+def test_two_saves_at_once(tmp_path):
+    two_at_once(SAVER.replace("int(value)", "len(value)"), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert np.isfinite(load(tmp_path / "model").predict(X)).all()
+
+
+def test_a_link_in_the_place_of_a_partial_file_is_not_followed(model, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    (tmp_path / f".partial-{os.getpid()}-model").symlink_to(precious)
+    model.save(tmp_path / "model")
+    assert precious.read_bytes() == b"mine"
 
 
 def test_other_files(tmp_path):
@@ -221,9 +403,7 @@ def test_what_was_there_stays_if_writing_fails(model, data, tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(
-        OSError, match=r"could not be written to .* \(No space left on device\); what was there before stays"
-    ):
+    with pytest.raises(OSError, match=r"could not be written \(No space left on device\); what was there before stays"):
         model.save(path)
     assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["model"]
     monkeypatch.undo()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pyro_probmix import BetaNLL, Checkpoint, LogExpectedLikelihood, fit
-from pyro_probmix.inference.checkpoint import ForeignCheckpoint
+from pyro_probmix.inference import DamagedCheckpoint, ForeignCheckpoint
+from pyro_probmix.inference.checkpoint import ENTRY
+from pyro_probmix.inference.sealed import read_sealed, write_sealed
+from tests.inference.faults import bounded, changed, hostile, killed_at_each_change, two_at_once
 from tests.inference.test_training import data, process
 
 
@@ -36,6 +42,13 @@ def trained(path=None, stop=None, seconds=0.0, name="LocM-ProbMix", **options):
     given: dict[str, Any] = {"epochs": 7, "learning_rate": 0.01, "validation": (x, y), "seed": 3} | options
     result = fit(model, x, y, on_epoch=on_epoch, checkpoint=checkpoint, **given)
     return model.state_dict(), result
+
+
+def sealed_anew(path, change):
+    """The file with a change to its record and tensors, sealed as a stranger could."""
+    record, tensors = read_sealed(path, ENTRY)
+    change(record, tensors)
+    write_sealed(path, ENTRY, record, tensors, advice="")
 
 
 def assert_equal(first, second):
@@ -134,12 +147,22 @@ def test_a_damaged_file_is_refused_and_left(tmp_path):
     flipped[-5] ^= 1
     for damaged in (whole[:-10], whole[:20], b"", b"\0" * 100, bytes(flipped)):
         path.write_bytes(damaged)
-        with pytest.raises(ForeignCheckpoint, match=r"is damaged.*Try another path, or delete it"):
+        with pytest.raises(DamagedCheckpoint, match=r"is damaged.*Try another path, or delete it"):
             trained(path)
         assert path.read_bytes() == damaged
-    path.write_bytes(whole.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
-    with pytest.raises(ForeignCheckpoint, match="has format 9, expected 1"):
+
+
+def test_another_version_and_another_kind_of_file_are_no_damage(tmp_path):
+    path = tmp_path / "fit.safetensors"
+    trained(path)
+    sealed_anew(path, lambda record, _: record.update(format=9))
+    with pytest.raises(ForeignCheckpoint, match="has format 9, expected 2") as caught:
         trained(path)
+    assert not isinstance(caught.value, DamagedCheckpoint)
+    with pytest.raises(ForeignCheckpoint, match=r"is no file, expected the file of a fit"):
+        trained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no folder, expected one that is there. Try making it"):
+        trained(tmp_path / "none" / "fit.safetensors")
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
@@ -156,3 +179,166 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4, 5, 7])
+def test_a_changed_epoch_is_found(tmp_path, epoch):
+    """In the place of 6, from which the same fit would go on."""
+    path = tmp_path / "fit.safetensors"
+    with pytest.raises(Interrupted):
+        trained(path, 6)
+    data, wanted = path.read_bytes(), b'\\"epoch\\": '
+    assert data.count(wanted) == 1
+    place = data.index(wanted) + len(wanted)
+    assert data[place : place + 1] == b"6"
+    path.write_bytes(data[:place] + b"%d" % epoch + data[place + 1 :])
+    with pytest.raises(DamagedCheckpoint, match=r"is damaged.*Try another path, or delete it"):
+        trained(path)
+
+
+def damage(path, data, rng, sealed):
+    """Changes bytes; or the record and tensors, sealed anew."""
+    path.write_bytes(data)
+    if not sealed:
+        path.write_bytes(changed(data, rng))
+        return
+    record, tensors = read_sealed(path, ENTRY)
+    if rng.random() < 0.5:
+        hostile(record, rng)
+    else:
+        name = sorted(tensors)[rng.integers(len(tensors))]
+        odd = [
+            torch.zeros(3),
+            torch.zeros(0),
+            tensors[name][None],
+            tensors[name].to(torch.complex64),
+            torch.zeros(2, dtype=torch.int8),
+        ]
+        k = rng.integers(len(odd) + 2)
+        if k == len(odd):
+            del tensors[name]
+        elif k > len(odd):
+            tensors["optimizer.0.new" if rng.random() < 0.5 else "new"] = tensors.pop(name)
+        else:
+            tensors[name] = odd[k]
+    write_sealed(path, ENTRY, record, tensors, advice="")
+
+
+def refused_or_the_same(folder, times, seed):
+    path, rng = folder / "fit.safetensors", np.random.default_rng(seed)
+    whole = trained(path)
+    data, refused = path.read_bytes(), 0
+    for k in range(times):
+        damage(path, data, rng, sealed=k % 2 == 1)
+        torch.manual_seed(0)
+        with bounded():
+            try:
+                result = trained(path)
+            except ForeignCheckpoint as error:
+                assert "\n" not in str(error) and "Try " in str(error)
+                refused += 1
+                continue
+        assert_equal(result, whole)
+    return refused
+
+
+def test_damage_gives_the_same_bits_or_one_sentence(tmp_path):
+    assert refused_or_the_same(tmp_path, 60, seed=0) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_thousand_random_changes(tmp_path):
+    assert refused_or_the_same(tmp_path, 1000, seed=1) > 800
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda record, tensors: record.update(epoch=-3), "its epoch -3 is none of 1 to 7"),
+        (lambda record, tensors: record.update(epoch=10**9), "its epoch 1000000000 is none"),
+        (lambda record, tensors: record.update(epoch=True), "its record is that of no fit"),
+        (lambda record, tensors: record.update(identity=[]), "its record is that of no fit"),
+        (lambda record, tensors: tensors.pop("replicas.best_nll"), "it has other tensors"),
+        (lambda record, tensors: tensors.update(train=torch.zeros(2, 1)), "its tensor 'train' is"),
+        (
+            lambda record, tensors: tensors.update({"optimizer.0.exp_avg": torch.zeros(2)}),
+            "its tensor 'optimizer.0.exp_avg'",
+        ),
+        (
+            lambda record, tensors: tensors.update({"optimizer.0.odd": torch.zeros(2)}),
+            "its optimizer has 'odd' of parameter",
+        ),
+        (
+            lambda record, tensors: tensors.update({"optimizer.x.step": torch.zeros(2)}),
+            "its optimizer has a parameter 'x'",
+        ),
+        (
+            lambda record, tensors: tensors.update(random=torch.full((5056,), 255, dtype=torch.uint8)),
+            "its random state",
+        ),
+    ],
+)
+def test_a_strangers_checkpoint_is_checked_before_anything_is_taken(tmp_path, change, said):
+    path = tmp_path / "fit.safetensors"
+    trained(path)
+    sealed_anew(path, change)
+    x, y = data()
+    torch.manual_seed(1)
+    model = process("LocM-ProbMix", x=x)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(DamagedCheckpoint, match=said):
+        fit(model, x, y, epochs=7, learning_rate=0.01, validation=(x, y), seed=3, checkpoint=path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_path_is_taken_as_a_checkpoint(tmp_path):
+    x, y = data()
+    for path in (tmp_path / "fit.safetensors", str(tmp_path / "other.safetensors")):
+        fit(process("ProbMix"), x, y, epochs=1, checkpoint=path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fit.safetensors", "other.safetensors"]
+    with pytest.raises(ValueError, match=r"checkpoint of type int, expected a Checkpoint or a path. Try Checkpoint"):
+        fit(process("ProbMix"), x, y, epochs=1, checkpoint=3)  # type: ignore[arg-type]
+
+
+FIT = """
+from tests.inference.test_checkpoint import trained
+def write(folder, value):
+    trained(f"{folder}/fit.safetensors")
+"""
+# The states of a fit are made once; each process that is killed writes them again.
+WRITER = """
+from pathlib import Path
+from tests.inference.test_checkpoint import Checkpoint, trained
+write_one, states = Checkpoint.write, []
+Checkpoint.write = lambda self, tensors, *rest: states.append(({k: v.clone() for k, v in tensors.items()}, *rest))
+trained("written.safetensors")
+def write(folder, value):
+    for state in states[:5]:
+        write_one(Checkpoint(Path(folder) / "fit.safetensors"), *state)
+"""
+
+
+def test_killed_before_any_change_to_files_it_goes_on_and_leaves_no_partial_file(tmp_path):
+    whole = trained()
+    path = tmp_path / "fit.safetensors"
+
+    kills = itertools.count()
+
+    def check(killed):
+        found = path.exists()
+        if next(kills) % 4 == 0:
+            assert_equal(trained(path), whole)
+        else:  # another fit: nothing is mixed up, and nothing is left of the killed one
+            with pytest.raises(ForeignCheckpoint, match="of another fit") if found else nullcontext():
+                trained(path, epochs=1)
+        assert [p.name for p in tmp_path.iterdir()] == [path.name]
+        path.unlink()
+
+    assert killed_at_each_change(WRITER, tmp_path, check, most=44) >= 40
+
+
+def test_two_fits_with_one_checkpoint_at_once(tmp_path):
+    two_at_once(FIT, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["fit.safetensors"]
+    assert_equal(trained(tmp_path / "fit.safetensors"), trained())
