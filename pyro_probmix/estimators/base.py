@@ -18,9 +18,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.fields import check_attributes
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
-from pyro_probmix.estimators.parameters import check_parameters, chosen_device, is_integer
+from pyro_probmix.estimators.parameters import check_parameters, check_seed, chosen_device, is_integer, only_numbers
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.saving import SavedModel, write
 from pyro_probmix.estimators.state import State
@@ -127,6 +128,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             state = self._continued(rows, "partial_fit") if again else self._begun(rows, seed)
             return self._train(state, rows, None, (seed + state.calls) % 2**31, once=True)
 
+    @checked()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the fitted estimator to one file, for :func:`pyro_probmix.load`: safetensors and JSON, no pickle.
 
@@ -318,6 +320,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         """Draws in standard units, [num_samples, n, *event]."""
         if not is_integer(num_samples) or num_samples < 1:
             raise ValueError(f"got num_samples={num_samples!r}, expected a positive integer. Try num_samples=100.")
+        check_seed(random_state)
         device = next(state.density.parameters()).device
         with own_random_state(device, int(check_random_state(random_state).randint(2**31 - 1))):
             drawn = [part.sample((num_samples,)).double().cpu().numpy() for _, part in state.mixtures(X)]
@@ -331,14 +334,17 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             raise ValueError(
                 f"two columns of X are named {twice!r}, expected different names. Try renaming one, or X.to_numpy()."
             )
-        with np.errstate(invalid="ignore", over="ignore"):  # it finds what is not finite by a sum
-            checked: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
-        return checked
+        with only_numbers("X"), np.errstate(invalid="ignore", over="ignore"):  # it finds what is not finite by a sum
+            numbers: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
+        return numbers
 
     def _weights(self, sample_weight: Any, X: Array) -> Array | None:
         if sample_weight is None:
             return None
-        weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if np.iscomplexobj(sample_weight):
+            raise ValueError("sample_weight is complex, expected real numbers. Try sample_weight=None.")
+        with only_numbers("sample_weight"):
+            weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weights.any():
             raise ValueError("sample_weight is zero in every row, expected some above. Try sample_weight=None.")
         return weights

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
+from pyro_probmix.estimators.parameters import check_labels, only_numbers
 from pyro_probmix.estimators.rows import Array, Rows
 
 __all__ = ["ProbMixClassifier"]
@@ -100,6 +101,12 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         state = self._fitted()
         return self._mean_nll(state, *self._checked(X, y, sample_weight, reset=False))
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of rows whose class is predicted, see :func:`sklearn.metrics.accuracy_score`."""
+        check_labels("score", y)
+        with only_numbers("sample_weight or y"):
+            return float(super().score(X, y, sample_weight))
+
     def _is_classification(self) -> bool:
         return True
 
@@ -131,6 +138,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     ) -> tuple[Array, Array, Array | None]:
         if y is None:
             raise ValueError("ProbMixClassifier requires y to be passed, but the target y is None. Try fit(X, y).")
+        check_labels(type(self).__name__, y)
         X = self._numbers(X, reset=reset)
         labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
         check_consistent_length(X, labels)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["check_parameters", "chosen_device", "is_integer"]
+__all__ = ["check_labels", "check_parameters", "check_seed", "chosen_device", "is_integer", "only_numbers"]
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from pyro_probmix.models.networks import ACTIVATIONS
+
+#: What NumPy says of what it cannot make numbers of.
+_NO_NUMBER = (
+    "could not convert",
+    "must be a string or a real number",
+    "must be real number",
+    "setting an array element",
+    "inhomogeneous",
+)
 
 
 def check_parameters(estimator: Any) -> None:
@@ -35,18 +46,12 @@ def check_parameters(estimator: Any) -> None:
         value = getattr(estimator, name)
         if not isinstance(value, bool | int | np.bool_ | np.integer):
             raise ValueError(f"got {name}={value!r}, expected True or False. Try {name}=False.")
-    activation, state = estimator.activation, estimator.random_state
+    activation = estimator.activation
     if not callable(activation) and not (isinstance(activation, str) and activation in ACTIVATIONS):
         raise ValueError(
             f"got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try activation='silu'."
         )
-    if not (state is None or state is np.random or isinstance(state, np.random.RandomState)) and not (
-        is_integer(state) and 0 <= state < 2**32
-    ):
-        raise ValueError(
-            f"got random_state={state!r}, expected a seed from 0 to {2**32 - 1} or a numpy.random.RandomState. "
-            "Try random_state=0."
-        )
+    check_seed(estimator.random_state)
     if estimator.encoder is not None and (isinstance(estimator.encoder, type) or not callable(estimator.encoder)):
         raise ValueError(
             f"got encoder={estimator.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "
@@ -67,6 +72,36 @@ def check_parameters(estimator: Any) -> None:
             f"got callbacks={estimator.callbacks!r}, expected a list of functions of the epoch and the best held-out NLL. "
             "Try callbacks=()."
         )
+
+
+def check_seed(state: object) -> None:
+    """Raises ValueError unless random numbers can be seeded by it."""
+    generator = state is None or state is np.random or isinstance(state, np.random.RandomState)
+    if not generator and not (isinstance(state, int | np.integer) and is_integer(state) and 0 <= state < 2**32):
+        raise ValueError(
+            f"got random_state={state!r}, expected a seed from 0 to {2**32 - 1} or a numpy.random.RandomState. "
+            "Try random_state=0."
+        )
+
+
+@contextmanager
+def only_numbers(name: str) -> Iterator[None]:
+    """Says which argument held what is no number, where NumPy says that something did."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        if any(words in str(error) for words in _NO_NUMBER):  # scikit-learn's other sentences are its own
+            raise kind(
+                f"{name} holds what is no number ({error}), expected numbers. Try encoding it as numbers."
+            ) from None
+        raise
+
+
+def check_labels(name: str, y: Any) -> None:
+    """Raises ValueError for what has no entries, such as a distribution."""
+    if not hasattr(y, "__len__") and not hasattr(y, "__array__"):
+        raise ValueError(f"{name} got y of type {type(y).__name__}, expected one for each row. Try an array of them.")
 
 
 def is_integer(value: object) -> bool:

@@ -12,8 +12,10 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
+from pyro_probmix.estimators.parameters import check_labels, only_numbers
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
@@ -82,6 +84,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         """One pass over some rows, from the weights as they are. The first call fixes the scalings."""
         return self._partial_fit(X, y, sample_weight)
 
+    @checked()
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean of the predictive density, [n] or [n, d_y], in the targets' units.
 
@@ -109,6 +112,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
             return PredictiveMixture(components, 2)
         return PredictiveMixture(components, 2, loc, scale)
 
+    @checked()
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> Array:
         """Quantiles of each target, [n, Q] or [n, d_y, Q], to the last digit also far in the tails.
 
@@ -165,6 +169,12 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
             np.log(state.y_scaler.scale).sum() + np.log(state.y_scaler.unit).sum()
         )
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of the targets' variance that the predictions explain, see :func:`sklearn.metrics.r2_score`."""
+        check_labels("score", y)
+        with only_numbers("sample_weight or y"):
+            return float(super().score(X, y, sample_weight))
+
     def _moments(self, X: Any) -> tuple[Array, Array]:
         state = self._fitted()
         X = self._numbers(X, reset=False)
@@ -205,13 +215,10 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     ) -> tuple[Array, Array, Array | None]:
         if y is None:
             raise ValueError("ProbMixRegressor requires y to be passed, but the target y is None. Try fit(X, y).")
+        check_labels(type(self).__name__, y)
         X = self._numbers(X, reset=reset)
-        try:
+        with only_numbers("y"):
             targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)
-        except ValueError as error:
-            if "could not convert" not in str(error):  # scikit-learn's other sentences are its own
-                raise
-            raise ValueError(f"y holds what is no number ({error}), expected numbers. Try ProbMixClassifier.") from None
         check_consistent_length(X, targets)
         single = targets.ndim == 1
         targets = targets.reshape(len(targets), -1)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["check_arguments", "check_criterion", "check_functions", "checked_rates", "made_optimizer", "name_of"]
+__all__ = [
+    "check_arguments",
+    "check_criterion",
+    "check_functions",
+    "check_options",
+    "checked_rates",
+    "made_optimizer",
+    "name_of",
+]
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +23,7 @@ from pyro_probmix.inference.criteria import Criterion
 from pyro_probmix.inference.step.replicas import Replicas
 
 
-def checked_rates(learning_rate: float | Tensor, replicas: Replicas) -> Tensor:
+def checked_rates(learning_rate: Any, replicas: Replicas) -> Tensor:
     """The learning rate, [] or [R]; raises ValueError unless it is above 0."""
     try:
         rates = torch.as_tensor(learning_rate, dtype=torch.get_default_dtype()).cpu()
@@ -61,6 +69,24 @@ def check_criterion(criterion: object) -> None:
             f"fit got the criterion {name_of(criterion)}, expected one of ours. Try ExpectedLogLikelihood(), "
             f"or pyro.infer.SVI with {name_of(criterion)}."
         )
+
+
+def check_options(*, seed: object, names: object, **switches: object) -> None:
+    """Raises ValueError for a seed that is no integer, names that are no texts, or switches that are neither on nor off."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ValueError(f"fit got seed={_short(seed)}, expected an integer of at least 0. Try seed=0.")
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"fit got names={_short(names)}, expected a name for each replica. Try names=None.")
+    for name, value in switches.items():
+        auto = name == "compile" and isinstance(value, str) and value == "auto"
+        if not auto and not isinstance(value, bool | np.bool_):
+            others = ", False or 'auto'" if name == "compile" else " or False"
+            raise ValueError(f"fit got {name}={_short(value)}, expected True{others}. Try {name}=False.")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def check_functions(**functions: object) -> None:

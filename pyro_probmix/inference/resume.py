@@ -104,10 +104,16 @@ class FitState:
             raise ValueError(f"it has other tensors, such as {min(expected.keys() ^ found.keys())[:80]!r}")
         # A state that has been stepped tells what the optimizer keeps; before the first step it keeps nothing.
         trial = _stepped(self.optimizer)
+        kept: dict[int, set[str]] = {}
         for index, name, _ in _moments(tensors):
-            if name not in trial.get(index, {}):
-                raise ValueError(f"its optimizer has {name[:80]!r} of parameter {index}")
-            expected[f"optimizer.{index}.{name}"] = torch.as_tensor(trial[index][name])
+            kept.setdefault(index, set()).add(name)
+        for index, names in kept.items():
+            wanted = trial.get(index, {})
+            if names != wanted.keys():
+                raise ValueError(
+                    f"its optimizer has {min(names ^ wanted.keys())[:80]!r} of parameter {index} too many or too few"
+                )
+            expected |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in wanted.items()}
         for name, tensor in expected.items():
             given = tensors[name]
             if given.shape != tensor.shape or given.dtype != tensor.dtype:

@@ -18,12 +18,14 @@ from pyro_probmix.inference.arguments import (
     check_arguments,
     check_criterion,
     check_functions,
+    check_options,
     checked_rates,
     made_optimizer,
 )
 from pyro_probmix.inference.checkpoint import Checkpoint, as_checkpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood
-from pyro_probmix.inference.data.checks import check_kinds
+from pyro_probmix.inference.data.arrays import TensorLike, as_tensor
+from pyro_probmix.inference.data.checks import as_rows, check_kinds
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.data.minibatches import Minibatches
 from pyro_probmix.inference.data.pages import kept_pages
@@ -64,13 +66,13 @@ class Fit:
 
 def fit(
     model: ProbMix,
-    x: Tensor | RowStream,
-    y: Tensor | None = None,
+    x: TensorLike | RowStream,
+    y: TensorLike | None = None,
     *,
     epochs: int,
-    validation: tuple[Tensor, Tensor] | RowStream | Callable[[], Tensor] | None = None,
-    weights: Tensor | None = None,
-    learning_rate: float | Tensor = 1e-3,
+    validation: tuple[TensorLike, TensorLike] | RowStream | Callable[[], Tensor] | None = None,
+    weights: TensorLike | None = None,
+    learning_rate: float | TensorLike = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
     clip_norm: float | None = None,
@@ -92,7 +94,8 @@ def fit(
 
     Args:
         model: the process; the device of its parameters is where the training runs.
-        x, y: all training rows, as the process takes them; or x a stream of them, without y, whose blocks are trained on
+        x, y: all training rows, as the process takes them: tensors, arrays or data frames, which are brought to the precision
+            of the weights; or x a stream of them, without y, whose blocks are trained on
             one after the other, with edges within a block (see :class:`~pyro_probmix.inference.data.shuffle.BlockShuffle`).
         epochs: number of passes; each draws a new order of the rows.
         validation: rows (x, y), or a stream, for the choice of the epoch; without them the last epoch's weights stay. Or a
@@ -146,6 +149,11 @@ def fit(
     check_criterion(criterion)
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
+    check_options(seed=seed, names=names, compile=compile, bf16=bf16, distributed=distributed)
+    x, y = as_rows(model, x, y)
+    if isinstance(validation, Sequence):
+        validation = as_rows(model, *validation, "validation ")
+    weights = None if weights is None else as_tensor("fit", "weights", weights)
     checkpoint = as_checkpoint(checkpoint)
     replicas = Replicas(model, model.replicas, names)
     ranks = Ranks(distributed, model.batch_size, model.num_fused)

@@ -930,3 +930,52 @@ def test_the_scaling_of_columns():
 def test_the_trainer_is_the_packages_own():
     """No loop of the estimators' own: what trains them is `fit`."""
     assert train.__globals__["fit"].__module__ == "pyro_probmix.inference.training"
+
+
+@pytest.mark.parametrize(
+    "odd", [object(), {"a": 1}, {1, 2}, "text", torch.device("cpu"), ["a"] * 40, 1j, torch.nn.Identity()]
+)
+def test_what_holds_no_numbers_is_refused_in_a_sentence(odd):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    model = ProbMixRegressor(ensemble=2, widths=(4,), epochs=1, random_state=0).fit(x, x[:, 0])
+    calls = [
+        lambda: model.fit(odd, x[:, 0]),
+        lambda: model.predict(odd),
+        lambda: model.sample(odd),
+        lambda: model.score(odd, x[:, 0]),
+        lambda: model.score(x, odd),
+        lambda: model.fit(x, odd),
+        lambda: model.fit(x, x[:, 0], odd),
+    ]
+    for call in calls:
+        with pytest.raises((ValueError, TypeError)) as caught:
+            call()
+        text = str(caught.value)
+        assert len(text) > 20 and not text.startswith(
+            ("could not convert", "float() argument", "object of type", "len()")
+        )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"alpha": float("nan")},
+        {"alpha": 0.0},
+        {"beta": -1.0},
+        {"learning_rate": 0.0},
+        {"learning_rate": None},
+        {"learning_rate": float("inf")},
+        {"warm_start": "yes"},
+        {"verbose": None},
+        {"activation": ["relu"]},
+        {"activation": "none such"},
+        {"random_state": -1},
+        {"random_state": 0.5},
+    ],
+)
+def test_parameters_out_of_range_are_refused_before_a_fit(odd):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    (name,) = odd
+    for act in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=rf"got {name}=.*expected .*Try"):
+            getattr(ProbMixRegressor(**odd), act)(x, x[:, 0])

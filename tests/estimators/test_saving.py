@@ -197,7 +197,7 @@ def set_at(*keys, value):
         (set_at("estimator", value="ProbMixClassifier"), "its list of attributes"),
         (recipe(likelihood="os.system"), "its likelihood is 'os.system'"),
         (recipe(likelihood="poisson"), "its list of weights"),
-        (recipe(likelihood="categorical"), "its list of weights"),
+        (recipe(likelihood="categorical"), "its weight likelihood"),
         (recipe(members=10**9), "asks for some .* weights, expected those"),
         (recipe(widths=[10**9, 4]), "asks for some .* weights"),
         (recipe(widths=[8] + [1] * 100_000), "asks for some .* weights"),

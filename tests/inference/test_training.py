@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -455,12 +456,11 @@ def test_what_does_not_fit_is_refused_before_training():
     model = process("ProbMix")
     bad_x, bad_y = x.clone(), y.clone()
     bad_x[0, 3, 1], bad_y[1, 2, 0] = torch.nan, torch.inf
-    cases: list[tuple[tuple[torch.Tensor, torch.Tensor], dict[str, Any], str]] = [
+    cases: list[tuple[tuple[Any, torch.Tensor], dict[str, Any], str]] = [
         ((bad_x, y), {}, "features that are NaN or infinite"),
         ((x, bad_y), {}, "responses that are NaN or infinite"),
         ((x, y), {"validation": (bad_x, y)}, r"NaN or infinite \(validation rows\)"),
         ((x, y), {"validation": (x, y[..., 0])}, "validation rows"),
-        ((x.double(), y), {}, r"features of torch.float64 for weights of torch.float32.*Try"),
         ((x[..., :1], y), {}, r"the density refuses two of the training rows.*Try num_features"),
         ((x, y), {"epochs": 1.5}, "epochs=1.5, expected an integer"),
         ((x, y), {"criterion": Trace_ELBO()}, "criterion Trace_ELBO, expected one of ours.*Try"),
@@ -476,7 +476,16 @@ def test_what_does_not_fit_is_refused_before_training():
         ((x, y), {"num_samples": 0}, r"num_samples=0, expected a value above 0.*Try"),
         ((x, y), {"learning_rate": "a"}, r"learning_rate='a', expected a number or a tensor.*Try"),
         ((x, y), {"schedule": 0.5}, r"schedule=0.5, expected a function.*Try"),
-        ((x, y), {"weights": [1.0]}, r"weights of type list, expected a tensor.*Try"),
+        ((x, y), {"weights": [1.0]}, r"weights of shape \(1,\), expected.*Try"),
+        ((x, y), {"weights": ["a"]}, r"weights of type list, expected a tensor.*Try"),
+        ((x, y), {"seed": 0.5}, r"seed=0.5, expected an integer.*Try"),
+        ((x, y), {"names": 3}, r"names=3, expected a name for each replica.*Try"),
+        ((x, y), {"compile": "yes"}, r"compile='yes', expected True, False or 'auto'.*Try"),
+        ((x, y), {"bf16": None}, r"bf16=None, expected True or False.*Try"),
+        ((x, y), {"validation": torch.distributions.Normal(0.0, 1.0)}, r"validation rows of type Normal.*Try"),
+        ((x.to_sparse(), y), {}, r"x as a sparse tensor, expected a dense one.*Try"),
+        ((x, y + 1j), {}, r"y of torch.complex64, expected real numbers.*Try"),
+        ((np.ma.masked_greater(x.numpy(), 0.0), y), {}, r"x with masked values, expected numbers.*Try"),
         (
             (x, y),
             {"criterion": ExpectedLogLikelihood},
@@ -548,10 +557,39 @@ def test_partners_that_are_no_rows_are_refused_before_training(graph, sentence, 
         graph.edges(torch.arange(N - 1, -1, -1)).sample(), graph.edges(torch.arange(N)).sample()
 
 
-def test_arrays_are_refused():
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda v: v.numpy(),
+        lambda v: v.double(),
+        lambda v: v.tolist(),
+        lambda v: v.numpy().astype(">f4"),
+        lambda v: v.numpy().astype(object),
+        lambda v: np.flip(np.flip(v.numpy(), 0).copy(), 0),
+        lambda v: v.clone().requires_grad_(),
+    ],
+    ids=["array", "double", "list", "big-endian", "objects", "reversed", "gradient"],
+)
+def test_arrays_lists_and_other_precisions_are_taken(form):
     x, y = data()
-    with pytest.raises(ValueError, match=r"fit got y of type ndarray, expected a tensor.*Try torch.as_tensor"):
-        fit(process("ERM"), x, y.numpy(), epochs=1)
+    weights = torch.rand(x.shape[1])
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "learning_rate": torch.tensor([0.01, 0.02, 0.03]),
+        "validation": (x, y),
+        "weights": weights,
+    }
+    torch.manual_seed(0)
+    wanted = fit(process("ProbMix"), x, y, **options)
+    torch.manual_seed(0)
+    given: dict[str, Any] = {
+        "learning_rate": np.array([0.01, 0.02, 0.03]),
+        "validation": [form(x), form(y)],
+        "weights": form(weights),
+    }
+    found = fit(process("ProbMix"), form(x), form(y), epochs=2, **given)
+    torch.testing.assert_close(found.train_loss, wanted.train_loss)
+    torch.testing.assert_close(found.validation_nll, wanted.validation_nll)
 
 
 def test_a_density_of_the_users_own_with_other_site_names():

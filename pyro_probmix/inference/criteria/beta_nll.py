@@ -11,6 +11,7 @@ from pyro.distributions.util import scale_and_mask, sum_rightmost
 from torch import Tensor
 from torch.distributions import Cauchy, Distribution, HalfCauchy, Independent
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.inference.criteria.criteria import Criterion
 from pyro_probmix.pooling.expectation import ExpectedLikelihood
 
@@ -53,6 +54,7 @@ class BetaNLL(Criterion):
         torch.Size([])
     """
 
+    @checked(least={"num_particles": 1, "num_embeddings": 1, "max_plate_nesting": 0})
     def __init__(
         self,
         num_particles: int = 1,

@@ -18,6 +18,8 @@ from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
 from torch import Tensor
 
+from pyro_probmix.arguments import checked
+
 __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
 
@@ -36,14 +38,10 @@ class Criterion(ELBO):
         ValueError: if K or S is no positive integer.
     """
 
+    @checked(least={"num_particles": 1, "num_embeddings": 1, "max_plate_nesting": 0})
     def __init__(
         self, num_particles: int = 1, num_embeddings: int = 1, max_plate_nesting: int | float = math.inf
     ) -> None:
-        for name, count in (("num_particles", num_particles), ("num_embeddings", num_embeddings)):
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(
-                    f"{type(self).__name__} got {name}={count!r}, expected a positive integer. Try {name}=1."
-                )
         super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)  # type: ignore[no-untyped-call] # Pyro
         self.num_embeddings = num_embeddings
 
@@ -59,7 +57,14 @@ class Criterion(ELBO):
 
     def log_prob(self, site: dict[str, Any]) -> Tensor:
         """The log density of a response in nats, without the scale from subsampling; 0 where it is masked."""
-        log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+        value = site["value"]
+        # Looking at values waits for the device, so it is done where Pyro validates arguments.
+        if is_validation_enabled() and value.is_floating_point() and bool(value.isnan().any()):
+            raise ValueError(
+                f"site {site['name']!r} observes NaN, expected numbers: under a mask, too, the gradients would be NaN. "
+                "Try y.nan_to_num() beside the mask."
+            )
+        log_prob: Tensor = scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"])
         return log_prob
 
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:
@@ -205,6 +210,7 @@ class LogExpectedLikelihood(Criterion):
         El-Laham et al. (2025), Appendix B, eq. (31) to (34).
     """
 
+    @checked(least={"num_particles": 1, "num_embeddings": 1, "max_plate_nesting": 0})
     def __init__(
         self,
         num_particles: int = 1,

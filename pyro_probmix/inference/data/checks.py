@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_kinds", "check_rows", "check_streamed_rows"]
+__all__ = ["as_rows", "check_kinds", "check_rows", "check_streamed_rows"]
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Independent
 from torch.distributions.constraints import is_dependent
 
+from pyro_probmix.inference.data.arrays import as_tensor, in_dtype
 from pyro_probmix.inference.data.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.process import ProbMix
@@ -28,29 +29,36 @@ CHECKED_ROWS = 8_192  # at once, so that what a check computes is small beside a
 
 
 def check_kinds(model: object, x: object, y: object, validation: object) -> None:
-    """Raises ValueError unless a process is to be trained on tensors or streams, with responses beside tensors alone."""
+    """Raises ValueError unless a process is to be trained on arrays or streams, with responses beside arrays alone."""
     if not isinstance(model, ProbMix):
         name = getattr(model, "__name__", type(model).__name__)
         raise ValueError(f"fit got a {name}, expected a ProbMix. Try ProbMix(density, at=...).")
-    given = {} if isinstance(x, RowStream) else {"x": x, "y": y}
     if isinstance(x, RowStream) and y is not None:
         raise ValueError("fit got responses beside a stream, which has its own. Try fit(model, stream, epochs=10).")
-    if isinstance(x, Tensor) and y is None:
+    if not isinstance(x, RowStream) and y is None:
         raise ValueError(
             "fit got features and no responses, expected a response for each row. Try fit(model, x, y, epochs=10)."
         )
-    if isinstance(validation, Sequence) and len(validation) == 2:
-        given |= {"validation x": validation[0], "validation y": validation[1]}
-    elif validation is not None and not isinstance(validation, RowStream) and not callable(validation):
+    is_pair = isinstance(validation, Sequence) and len(validation) == 2
+    scores = callable(validation) and not isinstance(validation, torch.distributions.Distribution)
+    if validation is not None and not is_pair and not isinstance(validation, RowStream) and not scores:
         raise ValueError(
             f"fit got validation rows of type {type(validation).__name__}, expected two tensors or a stream. "
             "Try validation=(x, y)."
         )
-    for name, value in given.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"fit got {name} of type {type(value).__name__}, expected a tensor. Try torch.as_tensor({name})."
-            )
+
+
+def as_rows(model: ProbMix, x: Any, y: Any, rows: str = "") -> tuple[Any, Any]:
+    """Rows as tensors in the precision of the model's weights; a stream, without responses, as it is.
+
+    Raises:
+        ValueError: for what holds no numbers.
+    """
+    if isinstance(x, RowStream):
+        return x, y
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    found = [in_dtype(as_tensor("fit", f"{rows}{name}", value), dtype).detach() for name, value in (("x", x), ("y", y))]
+    return found[0], found[1]
 
 
 @torch.no_grad()
@@ -66,9 +74,6 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, of_each: tupl
     Raises:
         ValueError: for rows that do not fit the model, or a density with something in it that a fit cannot train.
     """
-    wanted = next(model.parameters()).dtype
-    if x.is_floating_point() and x.dtype != wanted:
-        raise ValueError(f"fit got features of {x.dtype} for weights of {wanted} ({rows} rows). Try x.to({wanted}).")
     for name, values in (("features", x), ("responses", y)):
         if not bool(values.isfinite().all()):
             raise ValueError(

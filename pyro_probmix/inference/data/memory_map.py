@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from pyro_probmix.arguments import checked
+from pyro_probmix.inference.data.arrays import as_array
 from pyro_probmix.inference.data.shuffle import Rows
 from pyro_probmix.inference.data.source_files import Stamp
-from pyro_probmix.inference.data.streaming import MIB, PIECE_ROWS, Piece, RowStream, Task
+from pyro_probmix.inference.data.streaming import MIB, PIECE_ROWS, SMALLEST_MEMORY, Piece, RowStream, Task
 
 #: Read with one row of a map: the system maps the pages around it too, in the arrays of features and of targets.
 AROUND_BYTES = 2 * 65_536
@@ -27,7 +29,8 @@ class ArrayStream(RowStream):
     Pages of a map that was opened with ``mode="r"`` are handed back to the system after they are read.
 
     Args:
-        x: features [N, d]: an array, or anything whose rows ``x[start:stop]`` are one.
+        x: features [N, d]: an array, or anything with a shape and a dtype of NumPy's whose rows ``x[start:stop]`` are one; a
+            tensor, a data frame or a list is taken as the array that NumPy makes of it.
         y: targets [N] or [N, d_y], likewise.
         task, memory_mib, block_rows, chunk_rows: see :class:`RowStream`. A chunk is at most about 256 KiB by default, so that
             a disk is not asked for every row; ``chunk_rows=1`` makes all pairs equally likely.
@@ -42,6 +45,7 @@ class ArrayStream(RowStream):
         [(100, 2), (100, 2), (100, 2)]
     """
 
+    @checked(least={"memory_mib": SMALLEST_MEMORY, "block_rows": 4, "chunk_rows": 1})
     def __init__(
         self,
         x: Any,
@@ -52,6 +56,7 @@ class ArrayStream(RowStream):
         block_rows: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:
+        x, y = _rows("x", x), _rows("y", y)
         if len(x.shape) != 2 or len(y.shape) not in (1, 2) or len(x) != len(y):
             raise ValueError(
                 f"ArrayStream got x of shape {list(x.shape)} and y of {list(y.shape)}, expected [N, d], and [N] or [N, d_y]. "
@@ -122,6 +127,24 @@ def _pieces(segments: Rows, row_bytes: int, most_bytes: float) -> Iterator[list[
             rows += high - low
     if parts:
         yield parts
+
+
+def _rows(name: str, given: Any) -> Any:
+    """Rows that are read piece by piece: what says its shape and type as NumPy does, or an array of numbers."""
+    sliced = (
+        hasattr(given, "shape")
+        and isinstance(getattr(given, "dtype", None), np.dtype)
+        and hasattr(given, "__getitem__")
+    )
+    if (
+        sliced
+        and given.dtype.kind != "O"
+        and not isinstance(given, np.ma.MaskedArray | np.generic)
+        and not hasattr(given, "iloc")
+        and len(given.shape)
+    ):
+        return given
+    return as_array("ArrayStream", name, given)
 
 
 def _path(array: Any) -> Path | None:

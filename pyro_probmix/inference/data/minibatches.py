@@ -106,10 +106,6 @@ class Minibatches:
 
     def _checked_weights(self, weights: Tensor) -> Tensor:
         n, replicas = self.num_rows, self.model.replicas
-        if not isinstance(weights, Tensor):
-            raise ValueError(
-                f"fit got weights of type {type(weights).__name__}, expected a tensor. Try torch.as_tensor(weights)."
-            )
         if self.stream is not None:
             raise ValueError(
                 "fit got weights beside a stream, expected none, since they would have to be in memory. "

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.inference.data.shuffle import Rows
 from pyro_probmix.inference.data.source_files import Stamp
-from pyro_probmix.inference.data.streaming import MIB, PIECE_ROWS, Piece, RowStream, Task
+from pyro_probmix.inference.data.streaming import MIB, PIECE_ROWS, SMALLEST_MEMORY, Piece, RowStream, Task
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -55,6 +56,7 @@ class ParquetStream(RowStream):
         (torch.Size([100, 2]), 30, tensor([149.5000]))
     """
 
+    @checked(least={"memory_mib": SMALLEST_MEMORY, "block_rows": 4, "chunk_rows": 1})
     def __init__(
         self,
         path: PathLike | Sequence[PathLike],

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_probmix.arguments import checked
+from pyro_probmix.inference.data.arrays import as_array
 from pyro_probmix.inference.data.pages import give_back, own_pages
 from pyro_probmix.inference.data.shuffle import BlockShuffle, Rows
 from pyro_probmix.inference.data.units import Array, Units
@@ -71,12 +73,13 @@ class RowStream(ABC):
         ValueError: for options out of range, or a memory that is too small for them.
     """
 
+    @checked(least={"memory_mib": SMALLEST_MEMORY, "block_rows": 4, "chunk_rows": 1})
     def __init__(
         self,
         name: str,
         columns: Sequence[str],
         num_targets: int,
-        boundaries: npt.ArrayLike,
+        boundaries: Sequence[int] | Rows,
         *,
         cheap_rows: int,
         task: Task,
@@ -85,17 +88,10 @@ class RowStream(ABC):
         chunk_rows: int | None,
         held_bytes: int = 0,
     ) -> None:
-        if task not in ("regression", "classification"):
-            raise ValueError(f"{name}: unknown task {task!r}. Try 'regression' or 'classification'.")
         if task == "classification" and num_targets != 1:
             raise ValueError(f"{name}: a classification has one target, got {num_targets}. Try one of them.")
-        if not SMALLEST_MEMORY <= memory_mib < math.inf:
-            raise ValueError(
-                f"{name}: memory_mib={memory_mib}, expected at least {SMALLEST_MEMORY}. Try memory_mib=512."
-            )
-        for option, value, least in (("block_rows", block_rows, 4), ("chunk_rows", chunk_rows, 1)):
-            if value is not None and not value >= least:
-                raise ValueError(f"{name}: {option}={value}, expected at least {least}. Try leaving it out.")
+        if memory_mib == math.inf:
+            raise ValueError(f"{name}: memory_mib={memory_mib}, expected a finite number. Try memory_mib=512.")
         self.name, self.columns, self.task, self.memory_mib = name, tuple(columns), task, memory_mib
         self.num_targets, self.num_features = num_targets, len(self.columns) - num_targets
         if self.num_targets < 1 or self.num_features < 1:
@@ -251,6 +247,7 @@ class RowStream(ABC):
         """Identifies the source in a checkpoint; its name, unless there is more to say."""
         return [self.name]
 
+    @checked()
     def standardized(self, like: RowStream | None = None) -> Self:
         """The same stream in standard units, see :class:`~.units.Units`, for which it is read once; classes stay as they are.
 
@@ -305,8 +302,8 @@ class RowStream(ABC):
         Raises:
             ValueError: for another number of columns.
         """
-        features, targets = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        targets = targets.reshape(len(targets), -1)
+        features, targets = (as_array("scaled", name, values) for name, values in (("x", x), ("y", y)))
+        targets = targets.reshape(1, 1) if targets.ndim == 0 else targets.reshape(len(targets), -1)
         if features.ndim != 2 or features.shape[1] != self.num_features or targets.shape[1] != self.num_targets:
             raise ValueError(
                 f"{self.name}: rows with x of shape {list(features.shape)} and y of {list(np.shape(y))}, expected "

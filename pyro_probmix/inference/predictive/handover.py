@@ -13,21 +13,26 @@ import torch.distributions as td
 from scipy import stats
 from torch import Tensor
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.calibration import GaussianMixture, Predictions, ScipyMixture
 from pyro_probmix.calibration.densities.density import Density
 from pyro_probmix.calibration.densities.predictions import Kind
+from pyro_probmix.inference.data.arrays import TensorLike, as_array, as_tensor
+from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses
+from pyro_probmix.pooling.batches import floating_tensor
 
 __all__ = ["rescale", "to_predictions"]
 
 
 @torch.no_grad()
+@checked(least={"num_draws": 1})
 def to_predictions(
     predictive: PredictiveMixture,
-    y: Tensor,
+    y: TensorLike,
     *,
     num_draws: int = 1000,
-    x: Tensor | None = None,
+    x: TensorLike | None = None,
     rows: Sequence[Any] | None = None,
     targets: Sequence[str] | None = None,
     members: Sequence[str] | None = None,
@@ -72,17 +77,14 @@ def to_predictions(
             "Try predict(..., ensemble=True), or one replica at a time."
         )
     shape = (*predictive.batch_shape, *predictive.event_shape)
+    y = as_tensor("to_predictions", "y", y).to(floating_tensor(predictive.components).device)
     check_responses("to_predictions", y, shape, exactly=True)
     if not predictive.support.check(y).all():
         raise ValueError(
             f"to_predictions got y with values that the predictive's support, {predictive.support}, does not have. "
             "Try dropping rows without a value, or a likelihood for such responses."
         )
-    if not isinstance(num_draws, int | np.integer) or num_draws < 1:
-        raise ValueError(
-            f"to_predictions got num_draws={num_draws!r}, expected an integer of at least 1. Try num_draws=1000."
-        )
-    marginals = _marginals(predictive.components)
+    marginals = marginals_of(predictive.components)
     of_each = PredictiveMixture(predictive.components, 1, predictive.loc, predictive.scale)  # batch shape [(C,) N]
     num_members = of_each.batch_shape[0] if predictive.num_mixed > 1 else 1
     log_likelihood = of_each.log_prob(y).reshape(num_members, 1, len(y))
@@ -95,7 +97,7 @@ def to_predictions(
         log_likelihood=_numpy(log_likelihood),
         densities=_densities(predictive, marginals) if kind == "continuous" else None,
         probabilities=_probabilities(predictive, marginals) if kind == "class" else None,
-        x=None if x is None else _numpy(x),
+        x=None if x is None else as_array("to_predictions", "x", x).astype(np.float64),
         rows=rows,
         targets=targets,
         members=members,
@@ -104,13 +106,14 @@ def to_predictions(
     )
 
 
-def rescale(predictive: PredictiveMixture, factor: Tensor | float) -> PredictiveMixture:
+@checked()
+def rescale(predictive: PredictiveMixture, factor: TensorLike | float) -> PredictiveMixture:
     r"""The predictive stretched about its mean, :math:`m + c\,(y - m)`: still a mixture of the same family.
 
     Args:
         predictive: of continuous responses.
-        factor: c, positive, as :func:`pyro_probmix.calibration.fit_scale` finds it on validation rows; broadcasts with
-            [*batch, *event].
+        factor: c, a positive number or a tensor, as :func:`pyro_probmix.calibration.fit_scale` finds it on validation rows;
+            broadcasts with [*batch, *event].
 
     Example:
         >>> import pyro.distributions as dist, torch
@@ -119,6 +122,8 @@ def rescale(predictive: PredictiveMixture, factor: Tensor | float) -> Predictive
         tensor([4., 4., 4.])
     """
     mean = predictive.mean
+    if not isinstance(factor, Tensor | float | int):
+        factor = as_tensor("rescale", "factor", factor).to(mean.device, mean.dtype)
     loc, scale = mean + factor * (predictive.loc - mean), torch.as_tensor(factor) * predictive.scale
     return PredictiveMixture(predictive.components, predictive.num_mixed, loc, scale)
 
@@ -131,12 +136,6 @@ def _draws(predictive: PredictiveMixture, num_members: int, each: int) -> Tensor
     draws = draws[torch.randperm(len(draws))]  # so that a thinned chain has draws of all embeddings
     draws = (draws.transpose(0, 1) if predictive.num_mixed > 1 else draws[None])[:, :each]
     return predictive.loc + predictive.scale * draws if predictive.rescaled else draws
-
-
-def _marginals(components: Any) -> Any:
-    while isinstance(components, td.Independent):
-        components = components.base_dist
-    return components
 
 
 def _kind(marginals: Any) -> Kind:

@@ -13,6 +13,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.inference.data.arrays import TensorLike, as_tensor
+from pyro_probmix.inference.predictive.families import family_of, marginals_of
 from pyro_probmix.pooling.batches import floating_tensor
 
 __all__ = ["PredictiveMixture", "check_responses"]
@@ -40,10 +42,20 @@ class PredictiveMixture(TorchDistribution):
     def __init__(
         self, components: TorchDistribution, num_mixed: int, loc: Tensor | float = 0.0, scale: Tensor | float = 1.0
     ) -> None:
+        if not isinstance(components, torch.distributions.Distribution):
+            raise ValueError(
+                f"PredictiveMixture got components of type {type(components).__name__}, expected a distribution. "
+                "Try predict(density, x)."
+            )
+        if not isinstance(num_mixed, int) or not 0 <= num_mixed <= len(components.batch_shape):
+            raise ValueError(
+                f"PredictiveMixture got num_mixed={num_mixed!r}, expected a number of the components' leading batch dims, of "
+                f"which there are {len(components.batch_shape)}. Try num_mixed=1."
+            )
         self.components, self.num_mixed = components, num_mixed
         self.rescaled = not (isinstance(loc, float) and isinstance(scale, float) and (loc, scale) == (0.0, 1.0))
-        self.loc: Tensor | float = _unit(loc, components)
-        self.scale: Tensor | float = _unit(scale, components)
+        self.loc: Tensor | float = _unit("loc", loc, components)
+        self.scale: Tensor | float = _unit("scale", scale, components)
         super().__init__(components.batch_shape[num_mixed:], components.event_shape, validate_args=False)
         if self.rescaled:
             self._check_units(loc=self.loc, scale=self.scale)
@@ -77,10 +89,16 @@ class PredictiveMixture(TorchDistribution):
         """M, the number of densities that are mixed."""
         return math.prod(self.components.batch_shape[: self.num_mixed])
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_prob(self, value: TensorLike) -> Tensor:
         """The logarithm of the mean density, never the mean of logarithms; shape [..., *batch]."""
-        self._check_value("log_prob", value)
-        log_prob = self.components.log_prob(self._beside_components(value))
+        value = self._checked_value("log_prob", value)
+        try:
+            log_prob = self.components.log_prob(self._beside_components(value))
+        except ValueError as error:  # in torch's words, over many lines
+            raise ValueError(
+                f"log_prob got y outside of the support of the predictive, {self.support}, expected responses of that kind. "
+                "Try another likelihood, or the units of the fit."
+            ) from error
         dims = tuple(range(-len(self.batch_shape) - self.num_mixed, -len(self.batch_shape)))
         mixed: Tensor = log_prob.logsumexp(dims) - math.log(self.num_components)
         if self.rescaled:
@@ -97,13 +115,15 @@ class PredictiveMixture(TorchDistribution):
         lead = value.dim() - len(self.batch_shape) - len(self.event_shape)
         return value[(slice(None),) * lead + (None,) * self.num_mixed] if lead > 0 else value
 
-    def _check_value(self, asked: str, value: Any) -> None:
-        """Raises ValueError unless the value broadcasts with the responses as it was meant to."""
+    def _checked_value(self, asked: str, given: Any) -> Tensor:
+        """The value as a tensor; raises ValueError unless it broadcasts with the responses as it was meant to."""
         shape, events = self.batch_shape + self.event_shape, len(self.event_shape)
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"{asked} got y of type {type(value).__name__}, expected a tensor. Try torch.as_tensor(y)."
-            )
+        value = as_tensor(asked, "y", given)
+        if value is not given:
+            value = value.to(floating_tensor(self.components).device)
+        # Looking at values waits for the device, so it is done where Pyro validates arguments.
+        if dist.is_validation_enabled() and value.is_floating_point() and bool(value.isnan().any()):
+            raise ValueError(f"{asked} got y with NaN, expected numbers. Try leaving out the rows without a response.")
         ends = not events or value.shape[-events:] == self.event_shape
         # A column of scalar responses would be taken for a grid, on which each row is evaluated.
         rows = self.batch_shape[-1] if self.batch_shape else 1
@@ -114,6 +134,7 @@ class PredictiveMixture(TorchDistribution):
             ends = False
         if column or not ends:
             check_responses(asked, value, (*self.batch_shape[-1:], *self.event_shape))
+        return value
 
     def _moment(self, per_component: Tensor) -> Tensor:
         return per_component.mean(tuple(range(self.num_mixed)))
@@ -130,24 +151,43 @@ class PredictiveMixture(TorchDistribution):
         between = mean.var(axes, correction=0)
         return torch.as_tensor(self.scale) ** 2 * (self._moment(self.components.variance) + between)
 
-    def cdf(self, value: Tensor) -> Tensor:
-        """The distribution function of each one of the responses; shape [..., *batch, *event]."""
-        self._check_value("cdf", value)
-        cdf: Tensor = self._marginals.cdf(self._beside_components(value))
+    def cdf(self, value: TensorLike) -> Tensor:
+        """The distribution function of each one of the responses; shape [..., *batch, *event].
+
+        By torch where it has the function, and otherwise by SciPy, without a gradient.
+
+        Raises:
+            ValueError: for components of a family that neither has it for.
+        """
+        moved = self._beside_components(self._checked_value("cdf", value))
+        try:
+            cdf: Tensor = marginals_of(self.components).cdf(moved)
+        except (NotImplementedError, ValueError):  # torch has none, or none outside of the support, where it is 0 or 1
+            cdf = self._cdf_by_scipy(moved)
         right = len(self.batch_shape) + len(self.event_shape)
         return cdf.mean(tuple(range(-right - self.num_mixed, -right)))
 
-    @property
-    def _marginals(self) -> Any:
-        marginals = self.components
-        while isinstance(marginals, dist.Independent):
-            marginals = marginals.base_dist
-        return marginals
+    def _cdf_by_scipy(self, moved: Tensor) -> Tensor:
+        marginals = marginals_of(self.components)
+        try:
+            family = family_of(marginals)
+        except TypeError:
+            name = type(marginals).__name__
+            raise ValueError(
+                f"the cdf of a {name} is not known, expected a univariate family that has one. "
+                "Try pyro_probmix.inference.predictive.families.family_of.register, or the share of draws below y."
+            ) from None
+        full = (*self.components.batch_shape, *self.event_shape)
+        parameters = [t.detach().expand(full).double().cpu().numpy() for t in family.parameters]
+        with np.errstate(all="ignore"):  # at the ends of the support
+            found = np.asarray(family.cdf(moved.detach().double().cpu().numpy(), *parameters))
+        like = floating_tensor(marginals)
+        return torch.as_tensor(found, dtype=like.dtype, device=like.device)
 
     @property
     def probs(self) -> Tensor:
         """Class probabilities [*batch, classes], where the components have them."""
-        return self._moment(self._marginals.probs)
+        return self._moment(marginals_of(self.components).probs)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch, *event].
@@ -155,6 +195,7 @@ class PredictiveMixture(TorchDistribution):
         Each follows the mixture; M draws of one call come from the M components in a random order, one from each, as
         posterior predictive draws do, so that they spread more evenly than independent ones.
         """
+        sample_shape = _sizes(sample_shape)
         count = math.prod(sample_shape)
         draws = self.components.sample(torch.Size((-(-count // self.num_components),)))
         draws = draws.flatten(1, self.num_mixed)  # [sets, M, *batch, *event]
@@ -173,8 +214,7 @@ def check_responses(asked: str, y: Any, shape: Sequence[int], *, exactly: bool =
         y: the responses.
         shape: in which their shape has to end, [N, *event], or ``exactly`` their shape.
     """
-    if not isinstance(y, Tensor):
-        raise ValueError(f"{asked} got y of type {type(y).__name__}, expected a tensor. Try torch.as_tensor(y).")
+    y = as_tensor(asked, "y", y)
     given, shape = tuple(y.shape), tuple(shape)
     if given == shape if exactly else given[-len(shape) :] == shape or not shape:
         return
@@ -190,12 +230,25 @@ def check_responses(asked: str, y: Any, shape: Sequence[int], *, exactly: bool =
     raise ValueError(f"{asked} got y of shape {given}, expected {expected}. Try {advice}.")
 
 
-def _unit(value: Any, components: Any) -> Any:
-    """A mean or standard deviation as NumPy has it, in the dtype and on the device of the components."""
-    if not isinstance(value, np.ndarray | np.number):
+def _sizes(sample_shape: Any) -> tuple[int, ...]:
+    """A sample shape; an integer n stands for (n,)."""
+    given = (sample_shape,) if isinstance(sample_shape, int | np.integer) else sample_shape
+    if not isinstance(given, tuple | list) or not all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in given
+    ):
+        raise ValueError(
+            f"sample got a sample_shape of type {type(sample_shape).__name__}, expected sizes of at least 0. Try sample((3,))."
+        )
+    return tuple(int(n) for n in given)
+
+
+def _unit(name: str, value: Any, components: Any) -> Any:
+    """A mean or standard deviation of a kind that NumPy has, in the dtype and on the device of the components."""
+    if isinstance(value, Tensor | float | int):
         return value
     like = floating_tensor(components)
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    found = as_tensor("PredictiveMixture", name, value)
+    return found.to(like.device, like.dtype)
 
 
 def _fits(given: Sequence[int], shape: torch.Size) -> bool:

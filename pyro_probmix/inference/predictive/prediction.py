@@ -11,9 +11,11 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.handler import Fused
+from pyro_probmix.inference.data.arrays import TensorLike, as_tensor, in_dtype
 from pyro_probmix.inference.predictive.draws import (
     CHANNELS_SECOND,
     Draw,
@@ -36,7 +38,7 @@ def _refused(x: Any, draws: DrawEmbeddings) -> Iterator[None]:
     """Says what a density refused."""
     try:
         yield
-    except (IndexError, RuntimeError, ZeroDivisionError) as error:
+    except (IndexError, RuntimeError, TypeError, ZeroDivisionError) as error:
         # Not of rows: memory that ran out, and what a device says in a fit, which has looked at its rows before.
         in_fit = isinstance(error, RuntimeError) and not dist.is_validation_enabled()
         if in_fit or isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -69,15 +71,16 @@ def _evaluating(density: Any) -> Iterator[None]:
             density.train()
 
 
+@checked(least={"num_samples": 1})
 def predict(
     density: Callable[..., Any],
-    x: Any,
+    x: TensorLike,
     *,
     embedding: Embedding = "sample",
     num_samples: int = 100,
     ensemble: bool = False,
-    loc: Tensor | float = 0.0,
-    scale: Tensor | float = 1.0,
+    loc: TensorLike | float = 0.0,
+    scale: TensorLike | float = 1.0,
     at: str = "z",
     response: str = "y",
 ) -> PredictiveMixture:
@@ -115,18 +118,11 @@ def predict(
         >>> predict(density, torch.zeros(7, 3), ensemble=True).mean.shape
         torch.Size([7, 1])
     """
-    if embedding not in ("sample", "mean"):
-        raise ValueError(f"predict got embedding={embedding!r}, expected 'sample' or 'mean'. Try embedding='sample'.")
-    if not isinstance(num_samples, int | np.integer) or num_samples < 1:
-        raise ValueError(
-            f"predict got num_samples={num_samples!r}, expected an integer of at least 1. Try num_samples=100."
-        )
     if isinstance(density, Fused | ProbMix):
         raise ValueError(
             f"predict got a {type(density).__name__}, which fuses rows, expected the density alone. Try predict(density, x)."
         )
-    if isinstance(x, np.ndarray) or hasattr(x, "iloc"):  # a data frame
-        raise ValueError(f"predict got x of type {type(x).__name__}, expected a tensor. Try torch.as_tensor(x).")
+    x = _inputs(density, x)
     fn = response_density(density, x, plug_in if embedding == "mean" else independent(num_samples), at, response)
     if ensemble and len(fn.batch_shape) < 3:
         raise ValueError(
@@ -134,6 +130,34 @@ def predict(
             "Try ensemble=False, or build_density(..., replicas=5)."
         )
     return PredictiveMixture(fn, 2 if ensemble else 1, loc, scale)
+
+
+def _inputs(density: Any, x: Any) -> Any:
+    """The inputs: arrays as tensors of the density's precision, on its device; other objects than tensors as they are.
+
+    Raises:
+        ValueError: for tensors that are not finite, or of a kind that no density of ours takes.
+    """
+    ours = isinstance(density, ConditionalDensity)
+    if isinstance(x, np.ndarray | list | tuple) or hasattr(x, "iloc") or (ours and not isinstance(x, Tensor)):
+        like = (
+            next((p for p in density.parameters() if p.is_floating_point()), None)
+            if isinstance(density, nn.Module)
+            else None
+        )
+        dtype = torch.get_default_dtype() if like is None else like.dtype
+        x = in_dtype(as_tensor("predict", "x", x), dtype)
+        x = x if like is None else x.to(like.device)
+    elif ours:
+        like = next((p for p in density.parameters() if p.is_floating_point()), x)
+        x = in_dtype(as_tensor("predict", "x", x), like.dtype) if like.is_floating_point() else x
+    # Looking at values waits for the device, so it is done where Pyro validates arguments.
+    looked_at = isinstance(x, Tensor) and x.is_floating_point() and dist.is_validation_enabled()
+    if looked_at and not bool(x.isfinite().all()):
+        raise ValueError(
+            "predict got x with values that are NaN or infinite, expected finite ones. Try to drop or impute those rows."
+        )
+    return x
 
 
 def response_density(density: Callable[..., Any], x: Any, draw: Draw, at: str = "z", response: str = "y") -> Any:
@@ -207,7 +231,8 @@ def log_density(components: Any, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def negative_log_likelihood(density: Callable[..., Any], x: Tensor, y: Tensor, **prediction: Any) -> Tensor:
+@checked()
+def negative_log_likelihood(density: Callable[..., Any], x: TensorLike, y: TensorLike, **prediction: Any) -> Tensor:
     """Minus the mean log predictive density over rows, in nats; shape [], with replicas [R].
 
     Args:
@@ -216,5 +241,6 @@ def negative_log_likelihood(density: Callable[..., Any], x: Tensor, y: Tensor, *
         prediction: arguments of :func:`predict`.
     """
     predictive = predict(density, x, **prediction)
+    y = as_tensor("negative_log_likelihood", "y", y)
     check_responses("negative_log_likelihood", y, (*predictive.batch_shape[-1:], *predictive.event_shape))
     return -predictive.log_prob(y).mean(-1)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
-from scipy import special
 from scipy.optimize import elementwise
-from torch import Tensor
 
+from pyro_probmix.arguments import checked
+from pyro_probmix.inference.predictive.families import Family, family_of, marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
-__all__ = ["Family", "family_of", "quantiles"]
+__all__ = ["quantiles"]
 
 Array = npt.NDArray[np.float64]
 
@@ -26,104 +22,7 @@ Array = npt.NDArray[np.float64]
 LARGEST_BLOCK = 4_000_000
 
 
-@dataclass(frozen=True)
-class Family:
-    """A univariate family of distributions in NumPy, each function of (argument, *parameters), all arrays that broadcast.
-
-    Attributes:
-        parameters: tensors of the batch shape.
-        cdf, sf: P(Y <= y) and P(Y > y), each exact in its own tail.
-        ppf, isf: their inverses; of a discrete family the smallest integer at which the cdf reaches the level.
-        discrete: whether it lives on integers.
-    """
-
-    parameters: tuple[Tensor, ...]
-    cdf: Callable[..., Any]
-    sf: Callable[..., Any]
-    ppf: Callable[..., Any]
-    isf: Callable[..., Any]
-    discrete: bool = False
-
-
-@singledispatch
-def family_of(p: Any) -> Family:
-    """The family and the parameters of a univariate distribution. Another family joins by ``@family_of.register``.
-
-    Raises:
-        TypeError: for a family that has not joined.
-    """
-    raise TypeError(
-        f"quantiles of a {type(p).__name__} are not known, expected a univariate family that is registered. "
-        f"Try pyro_probmix.inference.predictive.quantile.family_of.register({type(p).__name__}), or quantiles of its samples."
-    )
-
-
-@family_of.register
-def _normal(p: dist.Normal) -> Family:
-    return Family(
-        (p.loc, p.scale),
-        lambda y, loc, scale: special.ndtr((y - loc) / scale),
-        lambda y, loc, scale: special.ndtr((loc - y) / scale),
-        lambda q, loc, scale: loc + scale * special.ndtri(q),
-        lambda q, loc, scale: loc - scale * special.ndtri(q),
-    )
-
-
-@family_of.register
-def _student(p: dist.StudentT) -> Family:
-    return Family(
-        (p.df, p.loc, p.scale),
-        lambda y, df, loc, scale: special.stdtr(df, (y - loc) / scale),
-        lambda y, df, loc, scale: special.stdtr(df, (loc - y) / scale),
-        lambda q, df, loc, scale: loc + scale * _student_quantile(q, df),
-        lambda q, df, loc, scale: loc - scale * _student_quantile(q, df),
-    )
-
-
-def _student_quantile(q: Any, df: Any) -> Any:
-    # SciPy's has the wrong infinity at either end.
-    return np.select([q == 0, q == 1], [-np.inf, np.inf], special.stdtrit(df, q))
-
-
-@family_of.register
-def _gamma(p: dist.Gamma) -> Family:
-    return Family(
-        (p.concentration, p.rate),
-        lambda y, shape, rate: special.gammainc(shape, rate * np.maximum(y, 0)),
-        lambda y, shape, rate: special.gammaincc(shape, rate * np.maximum(y, 0)),
-        lambda q, shape, rate: special.gammaincinv(shape, q) / rate,
-        lambda q, shape, rate: special.gammainccinv(shape, q) / rate,
-    )
-
-
-@family_of.register
-def _poisson(p: dist.Poisson) -> Family:
-    def at_least(real: Any) -> Any:
-        # The regularised incomplete gamma functions interpolate between integers; rounding may put them on either side.
-        return np.maximum(np.ceil(real) - 1, 0)
-
-    return Family(
-        (p.rate,),
-        lambda y, rate: np.where(y < 0, 0.0, special.pdtr(np.maximum(np.floor(y), 0), rate)),
-        lambda y, rate: np.where(y < 0, 1.0, special.pdtrc(np.maximum(np.floor(y), 0), rate)),
-        lambda q, rate: at_least(special.pdtrik(q, rate)),
-        lambda q, rate: np.where(q == 0, np.inf, at_least(special.pdtrik(1 - q, rate))),
-        discrete=True,
-    )
-
-
-@family_of.register
-def _bernoulli(p: dist.Bernoulli) -> Family:
-    return Family(
-        (p.probs,),
-        lambda y, probs: np.where(y < 0, 0.0, np.where(y < 1, 1 - probs, 1.0)),
-        lambda y, probs: np.where(y < 0, 1.0, np.where(y < 1, probs, 0.0)),
-        lambda q, probs: np.where(q > 1 - probs, 1.0, 0.0),
-        lambda q, probs: np.where(q < probs, 1.0, 0.0),
-        discrete=True,
-    )
-
-
+@checked()
 def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     r"""The quantiles of each response of a predictive mixture, :math:`\inf\{y : F(y) \ge q\}`.
 
@@ -156,10 +55,7 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
         raise ValueError(
             f"got the quantile levels {levels!r}, expected a list of values in [0, 1]. Try [0.05, 0.5, 0.95]."
         )
-    marginal: Any = mixture.components
-    while isinstance(marginal, dist.Independent | MaskedDistribution | ExpandedDistribution):
-        marginal = marginal.base_dist
-    family = family_of(marginal)
+    family = family_of(marginals_of(mixture.components))
     full = (*mixture.components.batch_shape, *mixture.event_shape)
     shape = full[mixture.num_mixed :]
     # [M, rows]: components first, every response of every row its own column.

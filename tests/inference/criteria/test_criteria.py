@@ -313,3 +313,28 @@ def test_a_guided_latent_is_not_averaged_inside_the_logarithm():
         LogExpectedLikelihood(3, max_plate_nesting=1).loss(model, guide)
     for criterion in (LogExpectedLikelihood(max_plate_nesting=1), ExpectedLogLikelihood(3, max_plate_nesting=1)):
         assert math.isfinite(criterion.loss(model, guide))
+
+
+def test_nan_labels_under_a_mask_are_said():
+    """Their gradients are NaN although they do not count: a step later that would be blamed on the guide's weights."""
+
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 1)
+
+        def forward(self, x, y=None):
+            with pyro.plate("data", len(x)):
+                counts: Any = torch.ones(len(x), dtype=torch.bool) if y is None else ~y.isnan()
+                with poutine.mask(mask=counts):
+                    return pyro.sample("y", dist.Normal(self.linear(x)[:, 0], 1.0, validate_args=False), obs=y)
+
+    x = torch.randn(8, 2)
+    y = x.sum(1)
+    y[3] = torch.nan
+    model = ProbMix(Masked(), at=None)
+    for criterion in (ExpectedLogLikelihood(), LogExpectedLikelihood(2)):
+        with pytest.raises(
+            ValueError, match=r"site 'y' observes NaN, expected numbers: under a mask, too.*Try y.nan_to"
+        ):
+            criterion(model, model.guide)(x, y)

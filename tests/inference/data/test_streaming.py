@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -407,9 +408,9 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path):
         (good, {"features": ["a", "y"], "target": "y"}, "more than one use of column 'y'"),
         (good, {"features": [], "target": "y"}, "no feature columns"),
         (good, {**whole, "task": "classification"}, r"column 'y' \(double\), expected integer classes"),
-        (good, {**whole, "task": "ranking"}, "unknown task 'ranking'"),
-        (good, {**whole, "memory_mib": 4}, "memory_mib=4, expected at least 32"),
-        (good, {**whole, "block_rows": 1}, "block_rows=1, expected at least 4"),
+        (good, {**whole, "task": "ranking"}, "got task='ranking', expected 'regression' or 'classification'"),
+        (good, {**whole, "memory_mib": 4}, "memory_mib=4, expected a number of at least 32"),
+        (good, {**whole, "block_rows": 1}, "block_rows=1, expected an integer of at least 4"),
         ([good, write(tmp_path / "other.parquet", a=row)], whole, "other.parquet: no column 'y'"),
     ):
         with pytest.raises(ValueError, match=sentence):
@@ -566,3 +567,49 @@ def test_memory_stays_within_its_bound(suffix, num_rows, group_rows, features, o
     bench.write(path, num_rows, group_rows, features)
     bound = options["memory_mib"] * (2 if options.get("validate") else 1)  # a validation stream has its own
     assert bench.in_a_process(path, options)["added"] < bound
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda v: v.tolist(),
+        lambda v: pd.DataFrame(v),
+        torch.as_tensor,
+        lambda v: torch.as_tensor(v).requires_grad_(),
+        lambda v: v.astype(">f8"),
+        lambda v: v.astype(object),
+    ],
+    ids=["list", "frame", "tensor", "gradient", "big-endian", "objects"],
+)
+def test_lists_frames_and_tensors_are_taken_as_arrays(form):
+    x, y = np.random.default_rng(0).normal(size=(50, 2)), np.arange(50.0)
+    wanted = [*ArrayStream(x, y, block_rows=20).blocks()]
+    found = [*ArrayStream(form(x), form(y), block_rows=20).blocks()]
+    for (wanted_x, wanted_y), (found_x, found_y) in zip(wanted, found, strict=True):
+        assert torch.equal(found_x, wanted_x) and torch.equal(found_y, wanted_y)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        ("abc", "got x of type str, expected a tensor or an array of numbers"),
+        (np.float64(3.0), r"got x of shape \[\]"),
+        ([[1], [2, 3]], "got x of type list, expected"),
+        (np.ma.masked_greater(np.zeros((50, 2)) + np.eye(50)[:, :2], 0.5), "got x with masked values"),
+        (np.zeros((50, 2), complex), "expected numbers"),
+        (torch.eye(50).to_sparse(), "sparse"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(x, sentence):
+    with pytest.raises(ValueError, match=rf"{sentence}.*Try"):
+        ArrayStream(x, np.arange(50.0))
+
+
+def test_a_tuple_of_paths_and_numpys_numbers(tmp_path):
+    row = np.arange(100.0)
+    paths = tuple(write(tmp_path / f"{k}.parquet", a=row, y=row) for k in range(2))
+    stream = ParquetStream(paths, "y", block_rows=np.int64(20), memory_mib=np.float64(64))  # type: ignore[arg-type]
+    assert stream.num_rows == 200
+    for odd in ({"block_rows": "20"}, {"chunk_rows": True}, {"memory_mib": None}, {"target": 3}, {"features": 3}):
+        with pytest.raises(ValueError, match=rf"ParquetStream got {next(iter(odd))}=.*Try"):
+            ParquetStream(**({"path": paths, "target": "y"} | odd))

@@ -122,7 +122,7 @@ def test_every_likelihood_is_checked(likelihood, outputs, kind, replicas):
         (1, torch.zeros(N), r"y of shape \(7,\), expected \(7, 1\). Try y\[..., None\]"),
         (1, torch.zeros(N - 1, 1), r"y of shape \(6, 1\), expected \(7, 1\). Try the responses of these rows"),
         (1, torch.zeros(2, N, 1), r"y of shape \(2, 7, 1\), expected \(7, 1\). Try"),
-        (1, np.zeros((N, 1)), r"y of type ndarray, expected a tensor. Try"),
+        (1, np.full((N, 1), "a"), r"y of type ndarray, expected a tensor or an array of numbers. Try"),
     ],
 )
 def test_responses_of_another_shape_are_refused(event_dim, y, sentence):

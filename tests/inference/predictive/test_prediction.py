@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -177,15 +178,18 @@ def test_errors():
 @pytest.mark.parametrize(
     ("x", "options", "sentence"),
     [
-        (X.numpy(), {}, "x of type ndarray, expected a tensor"),
-        (X[:, :1], {}, r"x of shape \(7, 1\) .*which the density refuses: mat1"),
-        (X.double(), {}, "torch.float64, which the density refuses"),
+        (X.numpy().astype(str), {}, "x of type ndarray, expected a tensor or an array of numbers"),
+        ({"a": X}, {}, "x of type dict, expected a tensor or an array of numbers"),
+        (X[:, :1], {}, r"got 1 to a row, of shape \(7, 1\)"),
+        (X * torch.nan, {}, "x with values that are NaN or infinite, expected finite ones"),
+        (X / 0, {}, "x with values that are NaN or infinite, expected finite ones"),
         (X[0], {}, r"x of shape \(2,\) .*which the density refuses"),
         (X[:0], {}, "the density refuses: there is no row"),
         (X, {"num_samples": 10.0}, "num_samples=10.0, expected an integer"),
         (X, {"loc": torch.zeros(N)}, r"loc of shape \(7,\), expected .*\(7, 1\)"),
         (X, {"scale": torch.ones(N)}, r"scale of shape \(7,\), expected .*\(7, 1\)"),
-        (X, {"scale": "a"}, "scale='a', expected a number or a tensor"),
+        (X, {"scale": "a"}, "scale of type str, expected a tensor or an array of numbers"),
+        (X, {"ensemble": 3}, "ensemble=3, expected True or False"),
         (X, {"scale": -1.0}, "scale=-1.0, expected values above 0"),
         (X, {"scale": torch.tensor([0.0])}, r"scale=tensor\(\[0.\]\), expected values above 0"),
     ],
@@ -226,8 +230,11 @@ def test_a_density_is_evaluated_on_a_grid():
     for asked in (scalar.log_prob, scalar.cdf):
         with pytest.raises(ValueError, match=rf"{asked.__name__} got y of shape \(7, 1\).*Try y\[\.\.\., 0\]"):
             asked(torch.zeros(N, 1))
-        with pytest.raises(ValueError, match=rf"{asked.__name__} got y of type float.*Try"):
-            asked(0.5)  # type: ignore[arg-type] # the mistake
+        torch.testing.assert_close(asked(0.5), asked(torch.tensor(0.5)))
+        with pytest.raises(ValueError, match=rf"{asked.__name__} got y of type str.*Try"):
+            asked("0.5")
+        with pytest.raises(ValueError, match=rf"{asked.__name__} got y with NaN, expected numbers.*Try leaving out"):
+            asked([float("nan")] * N)
 
 
 def test_units_as_numpy_has_them():
@@ -245,8 +252,33 @@ def test_a_density_of_other_inputs_than_one_tensor():
             return pyro.sample("y", dist.Normal(x["a"] + x["b"], 1.0), obs=y)
 
     assert predict(of_two, {"a": torch.zeros(N), "b": torch.ones(N)}).mean.shape == (N,)
-    with pytest.raises(ValueError, match=r"predict got x of type ndarray.*Try torch\.as_tensor"):
+    with pytest.raises(ValueError, match=r"predict got x of shape .*which the density refuses"):
         predict(of_two, X.numpy())
+
+
+@pytest.mark.parametrize("name", ["ProbMix", "M-ProbMix"])
+@pytest.mark.parametrize("form", [lambda x: x.numpy(), lambda x: x.double(), lambda x: x.tolist(), pd.DataFrame])
+def test_arrays_lists_frames_and_other_precisions_are_taken(name, form):
+    model = density(name)
+    torch.manual_seed(0)
+    wanted = predict(model, X, num_samples=3).mean
+    torch.manual_seed(0)
+    torch.testing.assert_close(predict(model, form(X), num_samples=3).mean, wanted)
+    y = wanted[..., :1].detach()
+    torch.manual_seed(0)
+    loss = negative_log_likelihood(model, X, y, num_samples=3)
+    torch.manual_seed(0)
+    found = negative_log_likelihood(model, form(X), form(y), num_samples=3)
+    torch.testing.assert_close(found, loss, check_dtype=False)
+
+
+def test_an_integer_as_sample_shape():
+    predictive = PredictiveMixture(dist.Normal(torch.zeros(5, N), 1.0), 1)
+    for shape in (3, (3,), [3], np.int64(3), torch.Size((3,))):
+        assert predictive.sample(shape).shape == (3, N)
+    for odd in (-1, 0.5, "3", (2.0,), None):
+        with pytest.raises(ValueError, match=r"sample got a sample_shape.*Try sample"):
+            predictive.sample(odd)
 
 
 def test_a_branch_beside_the_embedding_keeps_its_rows():

@@ -1,0 +1,185 @@
+"""Univariate families of distributions in NumPy, each exact in its own tails: for quantiles, and where torch has no cdf."""
+
+from __future__ import annotations
+
+__all__ = ["Family", "family_of", "marginals_of"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from scipy import special, stats
+from torch import Tensor
+
+
+def marginals_of(p: Any) -> Any:
+    """The distribution of each coordinate, without the wrappers that gather coordinates to events, or mask rows."""
+    while isinstance(p, dist.Independent | MaskedDistribution | ExpandedDistribution):
+        p = p.base_dist
+    return p
+
+
+@dataclass(frozen=True)
+class Family:
+    """A univariate family of distributions in NumPy, each function of (argument, *parameters), all arrays that broadcast.
+
+    Attributes:
+        parameters: tensors of the batch shape.
+        cdf, sf: P(Y <= y) and P(Y > y), each exact in its own tail.
+        ppf, isf: their inverses; of a discrete family the smallest integer at which the cdf reaches the level.
+        discrete: whether it lives on integers.
+    """
+
+    parameters: tuple[Tensor, ...]
+    cdf: Callable[..., Any]
+    sf: Callable[..., Any]
+    ppf: Callable[..., Any]
+    isf: Callable[..., Any]
+    discrete: bool = False
+
+
+@singledispatch
+def family_of(p: Any) -> Family:
+    """The family and the parameters of a univariate distribution. Another family joins by ``@family_of.register``.
+
+    Raises:
+        TypeError: for a family that has not joined.
+    """
+    raise TypeError(
+        f"quantiles of a {type(p).__name__} are not known, expected a univariate family that is registered. "
+        f"Try pyro_probmix.inference.predictive.families.family_of.register({type(p).__name__}), or quantiles of its samples."
+    )
+
+
+@family_of.register
+def _normal(p: dist.Normal) -> Family:
+    return Family(
+        (p.loc, p.scale),
+        lambda y, loc, scale: special.ndtr((y - loc) / scale),
+        lambda y, loc, scale: special.ndtr((loc - y) / scale),
+        lambda q, loc, scale: loc + scale * special.ndtri(q),
+        lambda q, loc, scale: loc - scale * special.ndtri(q),
+    )
+
+
+@family_of.register
+def _student(p: dist.StudentT) -> Family:
+    return Family(
+        (p.df, p.loc, p.scale),
+        lambda y, df, loc, scale: special.stdtr(df, (y - loc) / scale),
+        lambda y, df, loc, scale: special.stdtr(df, (loc - y) / scale),
+        lambda q, df, loc, scale: loc + scale * _student_quantile(q, df),
+        lambda q, df, loc, scale: loc - scale * _student_quantile(q, df),
+    )
+
+
+def _student_quantile(q: Any, df: Any) -> Any:
+    # SciPy's has the wrong infinity at either end.
+    return np.select([q == 0, q == 1], [-np.inf, np.inf], special.stdtrit(df, q))
+
+
+@family_of.register
+def _gamma(p: dist.Gamma) -> Family:
+    return Family(
+        (p.concentration, p.rate),
+        lambda y, shape, rate: special.gammainc(shape, rate * np.maximum(y, 0)),
+        lambda y, shape, rate: special.gammaincc(shape, rate * np.maximum(y, 0)),
+        lambda q, shape, rate: special.gammaincinv(shape, q) / rate,
+        lambda q, shape, rate: special.gammainccinv(shape, q) / rate,
+    )
+
+
+@family_of.register
+def _poisson(p: dist.Poisson) -> Family:
+    def at_least(real: Any) -> Any:
+        # The regularised incomplete gamma functions interpolate between integers; rounding may put them on either side.
+        return np.maximum(np.ceil(real) - 1, 0)
+
+    return Family(
+        (p.rate,),
+        lambda y, rate: np.where(y < 0, 0.0, special.pdtr(np.maximum(np.floor(y), 0), rate)),
+        lambda y, rate: np.where(y < 0, 1.0, special.pdtrc(np.maximum(np.floor(y), 0), rate)),
+        lambda q, rate: at_least(special.pdtrik(q, rate)),
+        lambda q, rate: np.where(q == 0, np.inf, at_least(special.pdtrik(1 - q, rate))),
+        discrete=True,
+    )
+
+
+@family_of.register
+def _bernoulli(p: dist.Bernoulli) -> Family:
+    return Family(
+        (p.probs,),
+        lambda y, probs: np.where(y < 0, 0.0, np.where(y < 1, 1 - probs, 1.0)),
+        lambda y, probs: np.where(y < 0, 1.0, np.where(y < 1, probs, 0.0)),
+        lambda q, probs: np.where(q > 1 - probs, 1.0, 0.0),
+        lambda q, probs: np.where(q < probs, 1.0, 0.0),
+        discrete=True,
+    )
+
+
+@family_of.register
+def _multivariate_normal(p: dist.MultivariateNormal) -> Family:
+    return family_of(dist.Normal(p.loc, p.variance.sqrt(), validate_args=False))
+
+
+def _of_scipy(found: Any, parameters: tuple[Tensor, ...], discrete: bool = False) -> Family:
+    """A family of SciPy's, by the order of its parameters there; a ``loc`` of None is one that it has no tensor for."""
+
+    def smallest(level: Any, *values: Any) -> Any:
+        return np.maximum(found.ppf(level, *values), found.support(*values)[0])  # at level 0 SciPy is one below
+
+    return Family(parameters, found.cdf, found.sf, smallest if discrete else found.ppf, found.isf, discrete)
+
+
+@family_of.register
+def _beta(p: dist.Beta) -> Family:
+    return _of_scipy(stats.beta, (p.concentration1, p.concentration0))
+
+
+@family_of.register
+def _binomial(p: dist.Binomial) -> Family:
+    return _of_scipy(stats.binom, (p.total_count, p.probs), discrete=True)
+
+
+@family_of.register
+def _negative_binomial(p: dist.NegativeBinomial) -> Family:
+    return _of_scipy(
+        stats.nbinom, (p.total_count, 1 - p.probs), discrete=True
+    )  # torch counts successes, SciPy failures
+
+
+@family_of.register
+def _gamma_poisson(p: dist.GammaPoisson) -> Family:
+    return _of_scipy(stats.nbinom, (p.concentration, p.rate / (1 + p.rate)), discrete=True)
+
+
+@family_of.register
+def _geometric(p: dist.Geometric) -> Family:
+    return _of_scipy(stats.nbinom, (p.probs.new_ones(()), p.probs), discrete=True)
+
+
+@family_of.register
+def _log_normal(p: dist.LogNormal) -> Family:
+    normal = family_of(dist.Normal(p.loc, p.scale, validate_args=False))
+
+    def of_log(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda y, *values: function(np.log(np.maximum(y, 0)), *values)
+
+    def to_exp(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda q, *values: np.exp(function(q, *values))
+
+    return Family(normal.parameters, of_log(normal.cdf), of_log(normal.sf), to_exp(normal.ppf), to_exp(normal.isf))
+
+
+@family_of.register
+def _exponential(p: dist.Exponential) -> Family:
+    return family_of(dist.Gamma(p.rate.new_ones(()).expand(p.rate.shape), p.rate, validate_args=False))
+
+
+@family_of.register
+def _laplace(p: dist.Laplace) -> Family:
+    return _of_scipy(stats.laplace, (p.loc, p.scale))

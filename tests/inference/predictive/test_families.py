@@ -1,0 +1,88 @@
+"""The distribution function of a predictive: torch's where it has one, else SciPy's; quantiles by the same families."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy import stats
+
+from pyro_probmix import predict
+from pyro_probmix.inference import PredictiveMixture, quantiles
+from pyro_probmix.models import METHODS, Poisson, build_density
+
+A, B = torch.tensor([[0.7], [2.5]], dtype=torch.float64), torch.tensor([[1.3], [4.0]], dtype=torch.float64)
+SHARE = torch.tensor([[0.2], [0.6]], dtype=torch.float64)
+COUNT = torch.full((2, 1), 7.0, dtype=torch.float64)
+a, b, share = A.numpy(), B.numpy(), SHARE.numpy()
+
+
+@pytest.mark.parametrize(
+    ("components", "scipy"),
+    [
+        (dist.Normal(A, B), stats.norm(a, b)),
+        (dist.StudentT(B, A, B), stats.t(b, a, b)),
+        (dist.Gamma(A, B), stats.gamma(a, scale=1 / b)),
+        (dist.Beta(A, B), stats.beta(a, b)),
+        (dist.Exponential(B), stats.expon(scale=1 / b)),
+        (dist.LogNormal(A, B), stats.lognorm(b, scale=np.exp(a))),
+        (dist.Laplace(A, B), stats.laplace(a, b)),
+        (dist.Poisson(B), stats.poisson(b)),
+        (dist.Bernoulli(SHARE), stats.bernoulli(share)),
+        (dist.Binomial(COUNT, SHARE), stats.binom(7, share)),
+        (dist.NegativeBinomial(COUNT, SHARE), stats.nbinom(7, 1 - share)),
+        (dist.GammaPoisson(A, B), stats.nbinom(a, b / (1 + b))),
+        (dist.Geometric(SHARE), stats.geom(share, loc=-1)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, dist.Distribution) else "",
+)
+def test_cdf_and_quantiles_are_those_of_scipy(components, scipy):
+    mixture = PredictiveMixture(components, 1)
+    for y in (-1.5, 0.0, 0.3, 1.0, 2.0, 9.0, 50.0):
+        wanted = scipy.cdf(y).mean(0)
+        found = mixture.cdf(torch.tensor([y], dtype=torch.float64))
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-9, atol=1e-12)
+    levels = [0.01, 0.3, 0.5, 0.9, 0.999]
+    found = quantiles(mixture, levels)[0]
+    discrete = components.support.is_discrete
+    at, below = (np.array([scipy.cdf(q - shift).mean() for q in found]) for shift in (0.0, 1.0))
+    if discrete:
+        assert (at >= np.array(levels) - 1e-12).all() and (below < levels).all()
+    else:
+        np.testing.assert_allclose(at, levels, rtol=1e-8)
+
+
+def test_the_marginals_of_a_multivariate_normal():
+    scale = torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    loc = torch.randn(3, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mixture = PredictiveMixture(dist.MultivariateNormal(loc, scale_tril=scale), 1)
+    y = torch.randn(4, 2, dtype=torch.float64)
+    wanted = stats.norm(loc.numpy(), (scale @ scale.T).diagonal().sqrt().numpy()).cdf(y.numpy()).mean(0)
+    np.testing.assert_allclose(mixture.cdf(y).numpy(), wanted, rtol=1e-9)
+
+
+def test_counts_by_a_density():
+    density = build_density(METHODS["M-ProbMix"], num_features=2, likelihood=Poisson, widths=(4,))
+    predictive = predict(density, np.zeros((5, 2)), num_samples=3)
+    at = predictive.cdf(np.full((5, 1), 2.0))
+    below = sum(predictive.log_prob(torch.full((5, 1), float(k))).exp() for k in range(3))
+    torch.testing.assert_close(at[:, 0], below)
+
+
+def test_the_gradient_of_torchs_stays():
+    loc = torch.zeros(3, 1, requires_grad=True)
+    PredictiveMixture(dist.Normal(loc, 1.0), 1).cdf(torch.zeros(1)).sum().backward()
+    assert loc.grad is not None and bool((loc.grad < 0).all())
+
+
+def test_classes_have_none():
+    mixture = PredictiveMixture(dist.Categorical(torch.ones(3, 4, 2)), 1)
+    with pytest.raises(ValueError, match=r"the cdf of a Categorical is not known, expected .*Try"):
+        mixture.cdf(torch.zeros(4))
+
+
+def test_what_is_outside_of_the_support_is_said():
+    mixture = PredictiveMixture(dist.Poisson(torch.ones(3, 4)), 1)
+    with pytest.raises(ValueError, match=r"log_prob got y outside of the support of the predictive.*Try"):
+        mixture.log_prob(torch.full((4,), -1.0))
