@@ -341,7 +341,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     def _weights(self, sample_weight: Any, X: Array) -> Array | None:
         if sample_weight is None:
             return None
-        if np.iscomplexobj(sample_weight):
+        if isinstance(sample_weight, complex | np.complexfloating):
             raise ValueError("sample_weight is complex, expected real numbers. Try sample_weight=None.")
         with only_numbers("sample_weight"):
             weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
