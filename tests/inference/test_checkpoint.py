@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import resource
-import subprocess
-import sys
-import textwrap
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,32 +71,6 @@ def test_an_interrupted_fit_ends_with_the_same_weights(tmp_path, options):
         with pytest.raises(Interrupted):
             trained(path, stop, **options)
     assert_equal(trained(path, **options), trained(**options))
-
-
-def test_a_killed_process_goes_on(tmp_path):
-    script = """
-        import os, signal, sys
-        from tests.inference import test_checkpoint
-        from pyro_probmix.inference.checkpoint import Checkpoint
-        write = Checkpoint.write
-        def counted(self, tensors, epoch, identity):
-            write(self, tensors, epoch, identity)
-            if epoch == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-        Checkpoint.write = counted
-        test_checkpoint.trained(sys.argv[1])
-    """
-    path = tmp_path / "fit.safetensors"
-    paths = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(path)],
-        env=os.environ | {"PYTHONPATH": paths},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        timeout=100,
-    )
-    assert done.returncode == -9, done.stderr.decode()
-    assert_equal(trained(path), trained())
 
 
 def test_a_finished_fit_is_not_trained_again(tmp_path):
