@@ -318,7 +318,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
     def _draws(self, state: State, X: Array, num_samples: int, random_state: Any) -> Array:
         """Draws in standard units, [num_samples, n, *event]."""
-        if not is_integer(num_samples) or num_samples < 1:
+        if not is_integer(num_samples) or not 1 <= num_samples < 2**31:
             raise ValueError(f"got num_samples={num_samples!r}, expected a positive integer. Try num_samples=100.")
         check_seed(random_state)
         device = next(state.density.parameters()).device
@@ -345,6 +345,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             raise ValueError("sample_weight is complex, expected real numbers. Try sample_weight=None.")
         with only_numbers("sample_weight"):
             weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not np.isfinite(weights).all():
+            raise ValueError("sample_weight is NaN or infinite in a row, expected numbers. Try sample_weight=None.")
         if not weights.any():
             raise ValueError("sample_weight is zero in every row, expected some above. Try sample_weight=None.")
         return weights

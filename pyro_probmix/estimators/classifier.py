@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
-from pyro_probmix.estimators.parameters import check_labels, only_numbers
+from pyro_probmix.estimators.parameters import check_entries, only_numbers
 from pyro_probmix.estimators.rows import Array, Rows
 
 __all__ = ["ProbMixClassifier"]
@@ -103,9 +103,10 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose class is predicted, see :func:`sklearn.metrics.accuracy_score`."""
-        check_labels("score", y)
-        with only_numbers("sample_weight or y"):
-            return float(super().score(X, y, sample_weight))
+        check_entries("score", X=X, y=y)
+        weights = self._weights(sample_weight, X)
+        with only_numbers("y"):
+            return float(super().score(X, y, weights))
 
     def _is_classification(self) -> bool:
         return True
@@ -138,9 +139,10 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     ) -> tuple[Array, Array, Array | None]:
         if y is None:
             raise ValueError("ProbMixClassifier requires y to be passed, but the target y is None. Try fit(X, y).")
-        check_labels(type(self).__name__, y)
+        check_entries(type(self).__name__, y=y)
         X = self._numbers(X, reset=reset)
-        labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
+        with only_numbers("y"):
+            labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
         check_consistent_length(X, labels)
         with np.errstate(invalid="ignore"):  # it looks for whole numbers by converting them, however large
             check_classification_targets(labels)

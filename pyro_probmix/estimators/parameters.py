@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_labels", "check_parameters", "check_seed", "chosen_device", "is_integer", "only_numbers"]
+__all__ = ["check_entries", "check_parameters", "check_seed", "chosen_device", "is_integer", "only_numbers"]
 
 import math
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ _NO_NUMBER = (
     "must be real number",
     "setting an array element",
     "inhomogeneous",
+    "Sparse layout",
 )
 
 
@@ -98,10 +99,17 @@ def only_numbers(name: str) -> Iterator[None]:
         raise
 
 
-def check_labels(name: str, y: Any) -> None:
-    """Raises ValueError for what has no entries, such as a distribution."""
-    if not hasattr(y, "__len__") and not hasattr(y, "__array__"):
-        raise ValueError(f"{name} got y of type {type(y).__name__}, expected one for each row. Try an array of them.")
+def check_entries(who: str, **given: Any) -> None:
+    """Raises ValueError for what has no entries, such as a distribution, or masked ones."""
+    for name, value in given.items():
+        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+            raise ValueError(
+                f"{who} got {name} with masked values, expected one for each row. Try leaving out those rows."
+            )
+        if not hasattr(value, "__len__") and not hasattr(value, "__array__"):
+            raise ValueError(
+                f"{who} got {name} of type {type(value).__name__}, expected an entry for each row. Try an array of them."
+            )
 
 
 def is_integer(value: object) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
-from pyro_probmix.estimators.parameters import check_labels, only_numbers
+from pyro_probmix.estimators.parameters import check_entries, only_numbers
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
@@ -171,9 +171,10 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the targets' variance that the predictions explain, see :func:`sklearn.metrics.r2_score`."""
-        check_labels("score", y)
-        with only_numbers("sample_weight or y"):
-            return float(super().score(X, y, sample_weight))
+        check_entries("score", X=X, y=y)
+        weights = self._weights(sample_weight, X)
+        with only_numbers("y"):
+            return float(super().score(X, y, weights))
 
     def _moments(self, X: Any) -> tuple[Array, Array]:
         state = self._fitted()
@@ -215,7 +216,7 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     ) -> tuple[Array, Array, Array | None]:
         if y is None:
             raise ValueError("ProbMixRegressor requires y to be passed, but the target y is None. Try fit(X, y).")
-        check_labels(type(self).__name__, y)
+        check_entries(type(self).__name__, y=y)
         X = self._numbers(X, reset=reset)
         with only_numbers("y"):
             targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)

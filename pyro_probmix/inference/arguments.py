@@ -92,7 +92,7 @@ def _short(value: object) -> str:
 def check_functions(**functions: object) -> None:
     """Raises ValueError unless each is a function or None."""
     for name, value in functions.items():
-        if value is not None and not callable(value):
+        if value is not None and (not callable(value) or isinstance(value, torch.distributions.Distribution)):
             raise ValueError(f"fit got {name}={value!r}, expected a function. Try {name}=None.")
 
 

@@ -41,6 +41,10 @@ class Rates:
     def of_epoch(self, epoch: int) -> tuple[float, Tensor | None]:
         """The optimizer's rate in an epoch, from 0, and each replica's share of it, [R]; None where all have the same."""
         factor = 1.0 if self.schedule is None else self.schedule(epoch)
+        if not isinstance(factor, Tensor | float | int):
+            raise ValueError(
+                f"fit got a schedule that gives a {type(factor).__name__}, expected a factor of the rate. Try schedule=None."
+            )
         factor = factor.cpu() if isinstance(factor, Tensor) else float(factor)
         if isinstance(factor, float) and self.rates.dim() == 0:
             top, share = self.rates * factor, None
@@ -106,5 +110,11 @@ class Epochs:
     def _choose(self, epoch: int, score: Callable[[], Tensor]) -> None:
         """Keeps the weights of the replicas whose held-out loss is their lowest."""
         self.state.model.eval()
-        self.state.scores[epoch - 1] = self.source.ranks.mean(score())
+        found = score()
+        if not isinstance(found, Tensor):
+            raise ValueError(
+                f"fit got a validation function that gives a {type(found).__name__}, expected a tensor, a loss for each "
+                "replica. Try validation=(x, y)."
+            )
+        self.state.scores[epoch - 1] = self.source.ranks.mean(found)
         self.state.replicas.keep_best(epoch, self.state.scores[epoch - 1], self.rates.patience)

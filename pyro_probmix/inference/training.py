@@ -150,6 +150,7 @@ def fit(
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
     check_options(seed=seed, names=names, compile=compile, bf16=bf16, distributed=distributed)
+    epochs, num_samples = int(epochs), int(num_samples)
     x, y = as_rows(model, x, y)
     if isinstance(validation, Sequence):
         validation = as_rows(model, *validation, "validation ")

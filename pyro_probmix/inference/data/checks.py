@@ -123,7 +123,7 @@ def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:
         # With draws of its own: training draws the same whatever is checked.
         with own_random_state(x.device, 0), poutine.block(), poutine.trace() as tracer:
             model.density(x, y)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
         ours = isinstance(model.density, ConditionalDensity)
         advice = "num_features and num_outputs that fit the data" if ours else "density(x[:2], y[:2]) on its own"
         raise ValueError(

@@ -303,8 +303,10 @@ class RowStream(ABC):
             ValueError: for another number of columns.
         """
         features, targets = (as_array("scaled", name, values) for name, values in (("x", x), ("y", y)))
-        targets = targets.reshape(1, 1) if targets.ndim == 0 else targets.reshape(len(targets), -1)
-        if features.ndim != 2 or features.shape[1] != self.num_features or targets.shape[1] != self.num_targets:
+        if targets.ndim == 1:
+            targets = targets[:, None]
+        shapes = (*features.shape[1:], *targets.shape[:1], *targets.shape[1:])
+        if shapes != (self.num_features, *features.shape[:1], self.num_targets):
             raise ValueError(
                 f"{self.name}: rows with x of shape {list(features.shape)} and y of {list(np.shape(y))}, expected "
                 f"[n, {self.num_features}] and [n, {self.num_targets}]. Try the columns {', '.join(self.columns[:20])}."

@@ -19,7 +19,7 @@ from pyro_probmix.calibration.densities.density import Density
 from pyro_probmix.calibration.densities.predictions import Kind
 from pyro_probmix.inference.data.arrays import TensorLike, as_array, as_tensor
 from pyro_probmix.inference.predictive.families import marginals_of
-from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses, fits
 from pyro_probmix.pooling.batches import floating_tensor
 
 __all__ = ["rescale", "to_predictions"]
@@ -124,6 +124,13 @@ def rescale(predictive: PredictiveMixture, factor: TensorLike | float) -> Predic
     mean = predictive.mean
     if not isinstance(factor, Tensor | float | int):
         factor = as_tensor("rescale", "factor", factor).to(mean.device, mean.dtype)
+    if isinstance(factor, Tensor):
+        factor = as_tensor("rescale", "factor", factor)
+        if not fits(factor.shape, mean.shape):
+            raise ValueError(
+                f"rescale got a factor of shape {tuple(factor.shape)}, expected a number or a tensor that broadcasts with "
+                f"{tuple(mean.shape)}. Try factor=1.0."
+            )
     loc, scale = mean + factor * (predictive.loc - mean), torch.as_tensor(factor) * predictive.scale
     return PredictiveMixture(predictive.components, predictive.num_mixed, loc, scale)
 

@@ -17,7 +17,7 @@ from pyro_probmix.inference.data.arrays import TensorLike, as_tensor
 from pyro_probmix.inference.predictive.families import family_of, marginals_of
 from pyro_probmix.pooling.batches import floating_tensor
 
-__all__ = ["PredictiveMixture", "check_responses"]
+__all__ = ["PredictiveMixture", "check_responses", "fits"]
 
 
 class PredictiveMixture(TorchDistribution):
@@ -63,7 +63,7 @@ class PredictiveMixture(TorchDistribution):
     def _check_units(self, **units: Tensor | float) -> None:
         shape = self.batch_shape + self.event_shape
         for name, value in units.items():
-            if not isinstance(value, Tensor | float | int) or not _fits(np.shape(value), shape):
+            if not isinstance(value, Tensor | float | int) or not fits(np.shape(value), shape):
                 given = f"{name} of shape {tuple(np.shape(value))}" if hasattr(value, "shape") else f"{name}={value!r}"
                 raise ValueError(
                     f"PredictiveMixture got {given}, expected a number or a tensor that broadcasts with the rows' responses, "
@@ -234,7 +234,7 @@ def _sizes(sample_shape: Any) -> tuple[int, ...]:
     """A sample shape; an integer n stands for (n,)."""
     given = (sample_shape,) if isinstance(sample_shape, int | np.integer) else sample_shape
     if not isinstance(given, tuple | list) or not all(
-        isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in given
+        isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 <= n < 2**31 for n in given
     ):
         raise ValueError(
             f"sample got a sample_shape of type {type(sample_shape).__name__}, expected sizes of at least 0. Try sample((3,))."
@@ -251,7 +251,7 @@ def _unit(name: str, value: Any, components: Any) -> Any:
     return found.to(like.device, like.dtype)
 
 
-def _fits(given: Sequence[int], shape: torch.Size) -> bool:
+def fits(given: Sequence[int], shape: torch.Size) -> bool:
     """Whether values of a given shape broadcast to another."""
     try:
         return bool(torch.broadcast_shapes(given, shape) == shape)

@@ -38,6 +38,13 @@ def _refused(x: Any, draws: DrawEmbeddings) -> Iterator[None]:
     """Says what a density refused."""
     try:
         yield
+    except ValueError as error:
+        if not str(error).startswith("Expected parameter"):  # other sentences are the density's own
+            raise
+        raise ValueError(
+            "predict got a density whose parameters at these rows are not finite or out of range "
+            f"({str(error).splitlines()[0][:120]}), expected a trained one. Try a smaller learning rate in its fit."
+        ) from error
     except (IndexError, RuntimeError, TypeError, ZeroDivisionError) as error:
         # Not of rows: memory that ran out, and what a device says in a fit, which has looked at its rows before.
         in_fit = isinstance(error, RuntimeError) and not dist.is_validation_enabled()

@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import elementwise
 
 from pyro_probmix.arguments import checked
+from pyro_probmix.inference.data.arrays import as_array
 from pyro_probmix.inference.predictive.families import Family, family_of, marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
@@ -50,7 +51,7 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
         >>> quantiles(mixture, [0.0, 0.5, 0.75])[0].round(3).tolist()
         [-inf, 0.0, 2.0]
     """
-    q = np.asarray(levels, dtype=np.float64)
+    q = as_array("quantiles", "levels", levels).astype(np.float64)
     if q.ndim != 1 or not ((q >= 0) & (q <= 1)).all():
         raise ValueError(
             f"got the quantile levels {levels!r}, expected a list of values in [0, 1]. Try [0.05, 0.5, 0.95]."
