@@ -20,10 +20,10 @@ from pyro_probmix.estimators.fields import check_record, check_weights, python_v
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Scaler
 from pyro_probmix.estimators.state import State
-from pyro_probmix.files import shown
 from pyro_probmix.inference.sealed import DamagedFile, read_sealed, write_sealed
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import Method
+from pyro_probmix.names import shown
 
 __all__ = ["SavedModel", "putting_together", "read", "write"]
 

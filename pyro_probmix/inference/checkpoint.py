@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.files import reading, shown
+from pyro_probmix.files import reading
 from pyro_probmix.inference.sealed import DamagedFile, read_sealed, write_sealed
+from pyro_probmix.names import shown
 
 #: Raised when a file written by this version could not be read by the one before.
 FORMAT = 2

@@ -183,7 +183,7 @@ def test_errors():
         (X[:, :1], {}, r"got 1 to a row, of shape \(7, 1\)"),
         (X * torch.nan, {}, "x with values that are NaN or infinite, expected finite ones"),
         (X / 0, {}, "x with values that are NaN or infinite, expected finite ones"),
-        (X[0], {}, r"x of shape \(2,\) .*which the density refuses"),
+        (X[0], {}, r"got x of shape \(2,\), expected rows"),
         (X[:0], {}, "the density refuses: there is no row"),
         (X, {"num_samples": 10.0}, "num_samples=10.0, expected an integer"),
         (X, {"loc": torch.zeros(N)}, r"loc of shape \(7,\), expected .*\(7, 1\)"),
