@@ -106,7 +106,7 @@ def check_arguments(
 ) -> None:
     """Raises ValueError for numbers that are none, or not above 0."""
     for name, value in (("epochs", epochs), ("num_samples", num_samples)):
-        if not isinstance(value, int | np.integer):
+        if not isinstance(value, int | np.integer) or value >= 2**31:
             raise ValueError(f"fit got {name}={value!r}, expected an integer. Try {name}=100.")
     given: dict[str, Any] = {"epochs": epochs, "patience": patience, "clip_norm": clip_norm, "num_samples": num_samples}
     for name, number in given.items():
