@@ -867,8 +867,8 @@ def test_odd_tables():
             "patience=3 with validation_fraction=0, expected rows to watch.*Try",
         ),
         ({"activation": "step"}, "activation='step', expected one of relu.*Try"),
-        ({"alpha": -1.0}, r"alpha=-1.0, expected finite values above 0.*Try"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0, expected values above 0.*Try"),
+        ({"alpha": -1.0}, r"alpha=-1.0, expected a number above 0.*Try"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0, expected a number above 0.*Try"),
         ({"validation_fraction": 0.9}, "validation_fraction=0.9, expected a share from 0 to 0.5.*Try"),
         ({"callbacks": "print"}, "callbacks='print', expected a list of functions.*Try"),
         ({"device": "tpu"}, "device='tpu', expected 'auto', 'cpu' or 'cuda'.*Try"),
@@ -883,7 +883,7 @@ def test_data_that_do_not_fit():
     X, y = wave(30)
     cases: list[tuple[Any, Any, Any, str]] = [
         (X, np.where(y > 55, np.nan, y), None, "Input y contains NaN"),
-        (X, np.full(30, "a", dtype=object), None, "y holds what is no number .*Try ProbMixClassifier"),
+        (X, np.full(30, "a", dtype=object), None, "y holds what is no number .*Try encoding it"),
         (X, np.array(["a"] * 30), None, "y holds what is no number .*'a'.*, expected numbers. Try ProbMixClassifier"),
         (X, y * 1e200, None, "y has values up to .*, expected at most 1e\\+150.*Try other units"),
         (X, y, np.zeros(30), "sample_weight is zero in every row|weights.*zero"),
