@@ -111,6 +111,12 @@ def table() -> str:
     return path
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text may be taken as the path of a file, which is written."""
+    monkeypatch.chdir(tmp_path)
+
+
 def arguments_of_models() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     """Modules are called once they are made, so that an argument that only the first call would refuse is seen."""
 
