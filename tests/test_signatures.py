@@ -348,6 +348,7 @@ def arguments_of_estimators() -> Iterator[tuple[str, Callable[..., Any], dict[st
         def fit(cls: Any = cls, y: Any = y, **arguments: Any) -> Any:
             return cls(**arguments).fit(X, y)
 
+        fit.__signature__ = inspect.signature(cls)  # type: ignore[attr-defined]
         yield f".estimators.{name}", fit, {**defaults, **TINY}
         yield f"{name}.fit", cls(**TINY).fit, {"X": X, "y": y, "sample_weight": np.ones(N), "validation": (X, y)}
         yield f"{name}.partial_fit", cls(**TINY).partial_fit, {"X": X, "y": y, "sample_weight": np.ones(N)}

@@ -106,8 +106,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         Raises:
             ValueError: for data or parameters that do not fit; the sentence says which.
         """
+        seed = self._seed()  # checks the parameters
         again = self.warm_start and hasattr(self, "state_")
-        seed = self._seed()
         if self.patience is not None and validation is None and self.validation_fraction == 0:
             raise ValueError(
                 f"got patience={self.patience} with validation_fraction=0, expected rows to watch. "

@@ -62,7 +62,7 @@ def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
     """
     if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
         return LIKELIHOODS[likelihood]
-    if isinstance(likelihood, str) or not callable(likelihood):
+    if isinstance(likelihood, str | nn.Module | torch.distributions.Distribution) or not callable(likelihood):
         raise ValueError(
             f"got likelihood={likelihood!r}, expected one of {', '.join(LIKELIHOODS)}, or something that makes a head from "
             "(in_features, num_outputs, replicas). Try likelihood='gaussian'."
@@ -107,7 +107,13 @@ class Recipe:
     def support(self) -> Any:
         """The support of one target, in the units that the density observes."""
         with own_random_state(torch.device("cpu")), torch.no_grad():
-            head = named_likelihood(self.likelihood)(1, self.num_outputs, None)
+            try:
+                head = named_likelihood(self.likelihood)(1, self.num_outputs, None)
+            except TypeError as error:
+                raise ValueError(
+                    f"got a likelihood that cannot be made from (in_features, num_outputs, replicas): {error}. "
+                    "Try likelihood='gaussian', or a subclass of pyro_probmix.models.Likelihood."
+                ) from error
             if not isinstance(head, nn.Module):
                 raise ValueError(
                     f"got a likelihood that makes a {type(head).__name__}, expected a module that makes a density of features. "
@@ -145,6 +151,11 @@ class Recipe:
             if isinstance(encoder, nn.Module)
             else encoder(row[-1], members)
         )
+        if not isinstance(stacked, nn.Module):
+            raise ValueError(
+                f"got an encoder that makes a {type(stacked).__name__}, expected a module for all members. "
+                "Try a module from [B, d] to [B, width]."
+            )
         try:
             with torch.no_grad():
                 shape = stacked.eval()(torch.zeros(members, 2, *row)).shape

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyro_probmix.estimators.network import named_likelihood
 from pyro_probmix.models.networks import ACTIVATIONS
 
+#: Sizes above are a slip: memory would run out before anything is said.
+LARGEST = 2**24
 #: What NumPy says of what it cannot make numbers of.
 _NO_NUMBER = (
     "could not convert",
@@ -29,11 +32,13 @@ def check_parameters(estimator: Any) -> None:
     """Raises ValueError for a parameter of another kind, or out of its range; the sentence says which."""
     for name, least in (("ensemble", 1), ("num_samples", 1), ("neighbors", 1), ("periodic", 0)):
         value = getattr(estimator, name)
-        if not is_integer(value) or value < least:
-            raise ValueError(f"got {name}={value!r}, expected an integer of at least {least}. Try {name}=8.")
+        if not is_integer(value) or not least <= value <= LARGEST:
+            raise ValueError(
+                f"got {name}={value!r}, expected an integer of at least {least} and at most {LARGEST}. Try {name}=8."
+            )
     for name in ("epochs", "batch_size", "patience"):
         value = getattr(estimator, name)
-        if value is not None and not (is_integer(value) and value > 0):
+        if value is not None and not (is_integer(value) and 0 < value < 2**31):
             raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
     for name in ("alpha", "beta", "learning_rate"):
         value = getattr(estimator, name)
@@ -53,13 +58,21 @@ def check_parameters(estimator: Any) -> None:
             f"got activation={activation!r}, expected one of {', '.join(ACTIVATIONS)}. Try activation='silu'."
         )
     check_seed(estimator.random_state)
-    if estimator.encoder is not None and (isinstance(estimator.encoder, type) or not callable(estimator.encoder)):
+    if estimator.encoder is not None and (
+        isinstance(estimator.encoder, type | torch.distributions.Distribution) or not callable(estimator.encoder)
+    ):
         raise ValueError(
             f"got encoder={estimator.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "
             "all members. Try encoder=torch.nn.Linear(d, 64), an instance."
         )
+    if estimator.likelihood is not None:
+        named_likelihood(estimator.likelihood)
     widths = estimator.widths
-    if not isinstance(widths, list | tuple) or not widths or not all(is_integer(w) and w > 0 for w in widths):
+    if (
+        not isinstance(widths, list | tuple)
+        or not widths
+        or not all(is_integer(w) and 0 < w <= LARGEST for w in widths)
+    ):
         raise ValueError(f"got widths={widths!r}, expected the widths of the layers. Try widths=(128, 128).")
     fraction = estimator.validation_fraction
     if not isinstance(fraction, int | float | np.floating) or not 0 <= fraction <= 0.5:
@@ -119,7 +132,7 @@ def is_integer(value: object) -> bool:
 
 def chosen_device(name: Any) -> torch.device:
     """The device of a name; raises ValueError for one that is not there."""
-    if name not in ("auto", "cpu", "cuda"):
+    if not isinstance(name, str) or name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"got device={name!r}, expected 'auto', 'cpu' or 'cuda'. Try device='auto'.")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("got device='cuda', but PyTorch finds no CUDA device here. Try device='cpu'.")

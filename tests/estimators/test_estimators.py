@@ -884,7 +884,7 @@ def test_data_that_do_not_fit():
     cases: list[tuple[Any, Any, Any, str]] = [
         (X, np.where(y > 55, np.nan, y), None, "Input y contains NaN"),
         (X, np.full(30, "a", dtype=object), None, "y holds what is no number .*Try encoding it"),
-        (X, np.array(["a"] * 30), None, "y holds what is no number .*'a'.*, expected numbers. Try ProbMixClassifier"),
+        (X, np.array(["a"] * 30), None, "y holds what is no number .*'a'.*, expected numbers. Try encoding it"),
         (X, y * 1e200, None, "y has values up to .*, expected at most 1e\\+150.*Try other units"),
         (X, y, np.zeros(30), "sample_weight is zero in every row|weights.*zero"),
         (X, y, np.full(30, -1.0), "[Nn]egative"),
