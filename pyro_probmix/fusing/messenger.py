@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_probmix.fusing.algorithms import called_from
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.label_scores import LabelScores
 from pyro_probmix.fusing.perturbation import Labels, Perturbation
 from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
 from pyro_probmix.fusing.sites import (
@@ -80,6 +81,7 @@ class FuseMessenger(Messenger):
         self._embedded: set[str] = set()  # those plates in which a site is fused that is no response
         self._responses: set[str] = set()  # observed within this handler
         self._perturbed: set[str] = set()
+        self._scores = LabelScores()
         self._outside: list[str] = []  # responses that were observed outside of this handler
         self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
         self._seen: list[str] = []
@@ -123,6 +125,7 @@ class FuseMessenger(Messenger):
             group = self._group_of_response(msg) if fused is None else fused
             if group is not None:
                 self._perturb_labels(msg, group, is_fused=fused is not None)
+        self._scores.weigh(msg, self._enumerated)
         msg["infer"]["_mask_at_fuse"] = msg["mask"]
 
     def _pyro_param(self, msg: Any) -> None:
@@ -274,7 +277,7 @@ class FuseMessenger(Messenger):
             return
         # A linear pool of responses is a choice between them, so that their labels are not mixed either.
         linearly = self.pool == "linear" and is_fused and group.rows.plate not in self._embedded
-        self.perturbation(msg, group.site, group.plates, group.rows, group.weights, linearly)
+        self.perturbation(msg, group.site, group.plates, group.rows, group.weights, self._scores, linearly)
         if not is_fused:
             self._mask_partners(msg, group)
         msg["infer"]["_label_weight"] = self.weights.given
