@@ -59,6 +59,7 @@ class EdgeWeights:
         self.plates = frozenset(plates)
         self.is_random = isinstance(self.weight, Distribution)
         self._frames: list[Any] | None = None  # of the plates that a weight is being drawn in
+        self._fused = ""  # the site for which it is being drawn
 
     def group(self, msg: Any, rows: Rows, site: str, shared: Tensor | None) -> Group:
         """The weights of the rows of a fused site.
@@ -95,6 +96,8 @@ class EdgeWeights:
             msg["fn"] = law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
         msg["cond_indep_stack"] = tuple(self._frames)
         msg["scale"], msg["mask"] = scale, None
+        # In `pyro.markov`: the fused site, which handlers outside have not met yet, does not come before its weight.
+        msg["infer"].get("_markov_scope", {}).pop(self._fused, None)
 
     def _drawn(self, msg: Any, rows: Rows, site: str) -> Tensor:
         if isinstance(self.weight, Distribution):
@@ -106,6 +109,7 @@ class EdgeWeights:
                 if frame.vectorized
                 and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
             ]
+            self._fused = msg["name"]
             try:
                 drawn: Tensor = pyro.sample(site, self.weight, infer={"fused_weight": self.given})  # type: ignore[arg-type]
             finally:
