@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["called_from", "drawn_labels", "is_traced", "scores_nothing"]
+__all__ = ["called_from", "drawn_labels", "has_method_running", "is_traced", "scores_nothing"]
 
 import math
 import sys
@@ -29,6 +29,20 @@ def called_from(*modules: str) -> bool:
     while frame is not None:
         name = f"{frame.f_globals.get('__name__', '')}."
         if any(name.startswith(f"{module}.") for module in modules):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def has_method_running(*modules: str) -> bool:
+    """Return whether one of the calling functions is a method of a class of one of the modules, or of a subclass of one.
+
+    A class that inherits how it runs a model calls it from the module of its base.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = type(frame.f_locals.get("self"))
+        if any(f"{base.__module__}.".startswith(f"{module}.") for base in owner.__mro__ for module in modules):
             return True
         frame = frame.f_back
     return False

@@ -13,7 +13,7 @@ from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
-from pyro_probmix.fusing.algorithms import called_from
+from pyro_probmix.fusing.algorithms import called_from, has_method_running
 from pyro_probmix.fusing.directional import Angles, Directions
 from pyro_probmix.pooling.batches import requires_grad
 
@@ -64,7 +64,7 @@ class LabelScores:
             return  # in MCMC labels are drawn once
         if not requires_grad(perturbed):
             return
-        if called_from(*_NOT_LINEAR):
+        if has_method_running(*_NOT_LINEAR):
             raise _refusal(msg, "this loss", "Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO or TraceEnum_ELBO")
         if any((part.concentration == torch.inf).any() for part in _directional(perturbed)):
             raise _refusal(msg, "a tensor of betas with zeros", "positive betas, or beta=0")

@@ -11,7 +11,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_probmix.fusing.algorithms import called_from
+from pyro_probmix.fusing.algorithms import called_from, scores_nothing
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.kernels import Kernel
 from pyro_probmix.fusing.label_scores import LabelScores
@@ -159,7 +159,8 @@ class FuseMessenger(Messenger):
         if msg["infer"].get("_enumerate_dim") is not None or msg["infer"].get("enumerate") == "sequential":
             self._enumerated.append(msg)
         if name in self._perturbed:
-            if isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]:
+            is_masked = isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]
+            if is_masked and not scores_nothing():
                 raise ValueError(
                     f"site {name!r} was masked outside fuse(at={self.sites}), where the partners' rows cannot be "
                     "masked too, expected inside. Try fuse(poutine.mask(model, mask), ...)."

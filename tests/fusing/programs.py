@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -135,6 +135,11 @@ class Markov(PyroModule):
 def deep_markov() -> Program:
     x = torch.bernoulli(torch.full((B, 3, 3), 0.5))
     return Program(Markov(), (x, torch.tensor([3, 3, 2, 3, 1, 3])), "x_*")
+
+
+def deep_markov_states() -> Program:
+    """The same, fused at its latent states."""
+    return replace(deep_markov(), at="z_*")
 
 
 def states(y: Tensor) -> None:
@@ -413,8 +418,8 @@ def factorisation() -> Program:
 PROGRAMS: dict[str, Callable[[], Program]] = {
     program.__name__: program
     for program in (
-        autoencoder, supervised, unsupervised, deep_markov, hidden_markov, counts_in_turn, forecasting, compartments,
-        allocation, product_topics, sparse, sparse_decentred, hierarchical, item_response, ordinal, mixture_of_experts,
-        capture_recapture, survival, process_classes, bayesian_network, factorisation,
+        autoencoder, supervised, unsupervised, deep_markov, deep_markov_states, hidden_markov, counts_in_turn,
+        forecasting, compartments, allocation, product_topics, sparse, sparse_decentred, hierarchical, item_response,
+        ordinal, mixture_of_experts, capture_recapture, survival, process_classes, bayesian_network, factorisation,
     )
 }  # fmt: skip

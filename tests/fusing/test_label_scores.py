@@ -18,6 +18,8 @@ from pyro.infer import (
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+    TraceTMC_ELBO,
 )
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from torch import Tensor
@@ -368,6 +370,13 @@ def test_reweighted_wake_sleep_of_a_learned_weight_is_refused() -> None:
     loss = ReweightedWakeSleep(num_particles=2, vectorize_particles=False)
     with pytest.raises(ValueError, match="this loss has no gradient"):
         loss.loss_and_grads(model, no_latents, X)
+
+
+@pytest.mark.parametrize("loss", [TraceTailAdaptive_ELBO, TraceTMC_ELBO])
+def test_losses_that_weigh_their_particles_are_refused(loss: Any) -> None:
+    fused = fuse(plain, at="y", weight=PRIOR)
+    with pytest.raises(ValueError, match="'y' has drawn labels"):
+        loss(num_particles=2, vectorize_particles=True, max_plate_nesting=1).loss_and_grads(fused, AutoNormal(fused), X)
 
 
 def test_points_beside_spread_labels_are_refused() -> None:

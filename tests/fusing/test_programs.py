@@ -13,12 +13,13 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.optim import ClippedAdam
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_probmix import PriorGuide, fuse
+from pyro_probmix.fusing.sites import Sites
 from tests.fusing.brute_force import halves, own_weight
 from tests.fusing.programs import PROGRAMS, Program
 
@@ -132,7 +133,7 @@ def test_the_density_is_that_of_the_unfused_model_run_twice(name: str, pool: Any
     fused_model = fuse(program.model, at=program.at, weight=WEIGHT, plate=program.plate, pool=pool)
     fused = poutine.trace(poutine.replay(fused_model, trace=trace)).get_trace(*program.args)
     own = own_weight(WEIGHT, rows_of(program), -1 - program.dim)
-    sites = [node for node in fused.nodes.values() if node["type"] == "sample" and node["infer"].get("_fused")]
+    sites = [node for node in fused.nodes.values() if Sites(program.at).match(node["name"])]
     assert sites
     for node in sites:
         p, q = (t.nodes[node["name"]]["fn"] for t in (trace, partners))
@@ -161,3 +162,14 @@ def test_training_lowers_the_loss(name: str) -> None:
     for _ in range(40):
         assert math.isfinite(svi.step(*program.args))
     assert loss() < before
+
+
+@pytest.mark.parametrize("name", ["deep_markov", "counts_in_turn", "compartments"])
+def test_fused_and_unfused_models_predict_by_the_guide(name: str) -> None:
+    program = PROGRAMS[name]()
+    fused = fuse(program.model, at=program.at, weight=dist.Beta(0.5, 0.5))
+    guide = PriorGuide(fused, program.guide(program.model))
+    Trace_ELBO().loss(fused, guide, *program.args)
+    for model in (program.model, fused):
+        draws = Predictive(model, guide=guide, num_samples=3)(*program.args)
+        assert all(len(values) == 3 and bool(torch.isfinite(values).all()) for values in draws.values())
