@@ -20,15 +20,15 @@ from torch import Tensor
 from pyro_probmix.random_state import own_random_state
 
 
-def called_from(*modules: str) -> bool:
-    """Return whether one of the calling functions is of one of the modules, or of one below them.
+def called_from(module: str) -> bool:
+    """Return whether one of the calling functions is of a module, or of one below it.
 
     Pyro's algorithms tell a model nothing of themselves; their handlers are those that users wrap around models, too.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = f"{frame.f_globals.get('__name__', '')}."
-        if any(name.startswith(f"{module}.") for module in modules):
+        name = frame.f_globals.get("__name__", "")
+        if name == module or name.startswith(f"{module}."):
             return True
         frame = frame.f_back
     return False

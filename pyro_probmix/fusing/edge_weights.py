@@ -59,7 +59,6 @@ class EdgeWeights:
         self.plates = frozenset(plates)
         self.is_random = isinstance(self.weight, Distribution)
         self._frames: list[Any] | None = None  # of the plates that a weight is being drawn in
-        self._fused = ""  # the site for which it is being drawn
 
     def group(self, msg: Any, rows: Rows, site: str, shared: Tensor | None) -> Group:
         """The weights of the rows of a fused site.
@@ -97,7 +96,7 @@ class EdgeWeights:
         msg["cond_indep_stack"] = tuple(self._frames)
         msg["scale"], msg["mask"] = scale, None
         # In `pyro.markov`: the fused site, which handlers outside have not met yet, does not come before its weight.
-        msg["infer"].get("_markov_scope", {}).pop(self._fused, None)
+        msg["infer"].get("_markov_scope", {}).pop(msg["infer"]["fused_site"], None)
 
     def _drawn(self, msg: Any, rows: Rows, site: str) -> Tensor:
         if isinstance(self.weight, Distribution):
@@ -109,9 +108,9 @@ class EdgeWeights:
                 if frame.vectorized
                 and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
             ]
-            self._fused = msg["name"]
+            infer: Any = {"fused_weight": self.given, "fused_site": msg["name"]}
             try:
-                drawn: Tensor = pyro.sample(site, self.weight, infer={"fused_weight": self.given})  # type: ignore[arg-type]
+                drawn: Tensor = pyro.sample(site, self.weight, infer=infer)
             finally:
                 self._frames = None
             return drawn
