@@ -110,7 +110,7 @@ class EdgeWeights:
             ]
             infer: Any = {"fused_weight": self.given, "fused_site": msg["name"]}
             try:
-                drawn: Tensor = pyro.sample(site, self.weight, infer=infer)
+                drawn: Tensor = pyro.sample(site, self.weight, infer=infer)  # type: ignore[arg-type]
             finally:
                 self._frames = None
             return drawn

@@ -326,7 +326,7 @@ def captures(effort: Tensor, y: Tensor) -> None:
 
 
 def capture_recapture() -> Program:
-    return Program(captures, (inputs(B), torch.tensor([0.0, 1.0, 2.0, 0.0, 4.0, 0.0])), pools=("linear",))
+    return Program(captures, (inputs(B), torch.tensor([0.0, 1.0, 2.0, 0.0, 4.0, 0.0])))
 
 
 def survivors(alive: Tensor, y: Tensor) -> None:

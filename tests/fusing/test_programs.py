@@ -104,6 +104,8 @@ def support_points(p: Any) -> tuple[Tensor, Tensor]:
         points = torch.cartesian_prod(*[torch.arange(p.total_count + 1.0)] * p.event_shape[0])
     elif support is constraints.nonnegative_integer:
         points = torch.arange(200.0)
+    elif isinstance(support, constraints.integer_interval):
+        points = torch.arange(float(torch.as_tensor(support.upper_bound).max()) + 1)
     elif support.is_discrete:
         points = p.enumerate_support(expand=False)
     else:
