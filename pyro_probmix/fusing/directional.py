@@ -228,11 +228,17 @@ def _log_density(drop: Tensor, concentration: Tensor, d: int) -> Tensor:
     is_point = concentration.isinf()
     finite = torch.where(is_point, 1.0, concentration).clamp(min=1e-6)
     order = d / 2 - 1
-    bessel = (
-        torch.special.i0e(finite) if d == 2 else torch.as_tensor(ive(order, finite.detach().cpu().numpy())).to(finite)
-    )
-    log_density = order * finite.log() - d / 2 * math.log(2 * math.pi) - bessel.log() - finite * drop
+    log_bessel = torch.special.i0e(finite).log() if d == 2 else _log_bessel(order, finite)
+    log_density = order * finite.log() - d / 2 * math.log(2 * math.pi) - log_bessel - finite * drop
     return torch.where(is_point, torch.where(drop.abs() <= 1e-6, 0.0, -math.inf), log_density)
+
+
+def _log_bessel(order: float, x: Tensor) -> Tensor:
+    """The log of the exponentially scaled modified Bessel function of the first kind, with its first derivative."""
+    at = x.detach().cpu().numpy()
+    scaled = ive(order, at)
+    slope = torch.as_tensor(ive(order + 1, at) / scaled + order / at - 1).to(x)
+    return torch.as_tensor(scaled).to(x).log() + slope * (x - x.detach())
 
 
 @register_expected_log_prob(VonMises, Angles)

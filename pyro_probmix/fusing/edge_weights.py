@@ -95,6 +95,8 @@ class EdgeWeights:
             msg["fn"] = law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
         msg["cond_indep_stack"] = tuple(self._frames)
         msg["scale"], msg["mask"] = scale, None
+        # In `pyro.markov`: the fused site, which handlers outside have not met yet, does not come before its weight.
+        msg["infer"].get("_markov_scope", {}).pop(msg["infer"]["fused_site"], None)
 
     def _drawn(self, msg: Any, rows: Rows, site: str) -> Tensor:
         if isinstance(self.weight, Distribution):
@@ -106,8 +108,9 @@ class EdgeWeights:
                 if frame.vectorized
                 and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
             ]
+            infer: Any = {"fused_weight": self.given, "fused_site": msg["name"]}
             try:
-                drawn: Tensor = pyro.sample(site, self.weight, infer={"fused_weight": self.given})  # type: ignore[arg-type]
+                drawn: Tensor = pyro.sample(site, self.weight, infer=infer)  # type: ignore[arg-type]
             finally:
                 self._frames = None
             return drawn

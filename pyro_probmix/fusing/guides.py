@@ -100,6 +100,15 @@ class PriorGuide(GuideMessenger, nn.Module):
         if scores_nothing():
             return
         enumerated: list[str] = []
+        hidden: set[str] = set()
+
+        def is_hidden(msg: Any) -> bool:
+            if stays_with_the_model(msg):
+                hidden.add(msg["name"])
+                return True
+            for name in hidden:  # sites of `pyro.markov` that a handler of the guide does not meet
+                msg["infer"].get("_markov_scope", {}).pop(name, None)
+            return False
 
         def stays_with_the_model(msg: Any) -> bool:
             if msg["name"] in self._guided.nodes:
@@ -117,7 +126,7 @@ class PriorGuide(GuideMessenger, nn.Module):
                 )
             return bool(msg["is_observed"])
 
-        with poutine.block(hide_fn=stays_with_the_model), self:
+        with poutine.block(hide_fn=is_hidden), self:
             self.model(*args, **_accepted(self.model, kwargs))
 
     def get_posterior(self, name: str, prior: Any) -> Any:

@@ -11,7 +11,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_probmix.fusing.algorithms import called_from
+from pyro_probmix.fusing.algorithms import LabelScores, called_from, scores_nothing
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.kernels import Kernel
 from pyro_probmix.fusing.perturbation import Labels, Perturbation
@@ -80,6 +80,7 @@ class FuseMessenger(Messenger):
         self._embedded: set[str] = set()  # those plates in which a site is fused that is no response
         self._responses: set[str] = set()  # observed within this handler
         self._perturbed: set[str] = set()
+        self._scores = LabelScores()
         self._outside: list[str] = []  # responses that were observed outside of this handler
         self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
         self._seen: list[str] = []
@@ -123,6 +124,7 @@ class FuseMessenger(Messenger):
             group = self._group_of_response(msg) if fused is None else fused
             if group is not None:
                 self._perturb_labels(msg, group, is_fused=fused is not None)
+        self._scores.weigh(msg, self._enumerated)
         msg["infer"]["_mask_at_fuse"] = msg["mask"]
 
     def _pyro_param(self, msg: Any) -> None:
@@ -156,7 +158,8 @@ class FuseMessenger(Messenger):
         if msg["infer"].get("_enumerate_dim") is not None or msg["infer"].get("enumerate") == "sequential":
             self._enumerated.append(msg)
         if name in self._perturbed:
-            if isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]:
+            is_masked = isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]
+            if is_masked and not scores_nothing():
                 raise ValueError(
                     f"site {name!r} was masked outside fuse(at={self.sites}), where the partners' rows cannot be "
                     "masked too, expected inside. Try fuse(poutine.mask(model, mask), ...)."
@@ -274,7 +277,7 @@ class FuseMessenger(Messenger):
             return
         # A linear pool of responses is a choice between them, so that their labels are not mixed either.
         linearly = self.pool == "linear" and is_fused and group.rows.plate not in self._embedded
-        self.perturbation(msg, group.site, group.plates, group.rows, group.weights, linearly)
+        self.perturbation(msg, group.site, group.plates, group.rows, group.weights, self._scores, linearly)
         if not is_fused:
             self._mask_partners(msg, group)
         msg["infer"]["_label_weight"] = self.weights.given

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.fusing.algorithms import drawn_labels
+from pyro_probmix.fusing.algorithms import LabelScores, drawn_labels
 from pyro_probmix.fusing.defaults import default_kernel
 from pyro_probmix.fusing.kernels import ExpectedLikelihood, Kernel, Partners
 from pyro_probmix.fusing.rows import Rows
@@ -47,7 +47,14 @@ class Perturbation:
         self.labels: Labels = labels
 
     def __call__(
-        self, msg: Any, at: str, plates: frozenset[str], rows: Rows, weights: Tensor, linearly: bool = False
+        self,
+        msg: Any,
+        at: str,
+        plates: frozenset[str],
+        rows: Rows,
+        weights: Tensor,
+        scores: LabelScores,
+        linearly: bool = False,
     ) -> None:
         """Change the message of a response.
 
@@ -57,6 +64,7 @@ class Perturbation:
             plates: names of the plates of the fused site.
             rows: the fused rows.
             weights: as each row sees them, see :meth:`Rows.weights`.
+            scores: those of labels drawn before, to which that of these is added.
             linearly: whether the labels' kernels are pooled linearly, whatever the kernel's own pool is.
 
         Raises:
@@ -80,6 +88,7 @@ class Perturbation:
             msg["fn"] = ExpectedLikelihood(fn, perturbed)
         else:
             msg["value"] = drawn_labels(msg, perturbed)
+            scores.add(msg, perturbed, msg["value"])
 
     def _perturbed(self, fn: Any, y: Tensor, rows: Rows, weights: Tensor, linearly: bool) -> Distribution:
         """The distribution of the perturbed labels."""

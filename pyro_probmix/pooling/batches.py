@@ -181,6 +181,11 @@ def floating_tensor(p: td.Distribution) -> Tensor:
     return torch.empty((), device=device)
 
 
+def requires_grad(p: td.Distribution) -> bool:
+    """Return whether some tensor of a distribution requires a gradient."""
+    return any(tensor.requires_grad for tensor in _tensors(p, set()))
+
+
 def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
     """The tensors that a distribution holds, wherever; not a module's parameters, nor what transforms cache."""
     if id(thing) in seen or isinstance(thing, (type, FunctionType, MethodType, nn.Module)):

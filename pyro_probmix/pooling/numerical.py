@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from pyro.distributions import constraints
+from pyro.distributions.hmm import HiddenMarkovModel
 from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistribution
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
@@ -45,10 +46,17 @@ def numerical_pool(
     Raises:
         TypeError, ValueError: see :class:`NumericalPool`.
     """
-    if all(p.event_shape == (1,) and is_interval(p.support) for p in members):
+    if all(p.event_shape == (1,) and is_interval(p.support) and not _is_series(p) for p in members):
         pool = NumericalPool([_Coordinate(p) for p in members], weights.unsqueeze(-2), validate_args=validate_args)
         return dist.Independent(pool, 1)
     return NumericalPool(members, weights, validate_args=validate_args)
+
+
+def _is_series(p: Any) -> bool:
+    """Whether it is a hidden Markov model: without a duration, its event shape (1,) stands for series of any length."""
+    while not isinstance(p, HiddenMarkovModel) and hasattr(p, "base_dist"):
+        p = p.base_dist
+    return isinstance(p, HiddenMarkovModel)
 
 
 class _Coordinate(TorchDistribution):

@@ -224,3 +224,50 @@ def test_the_outer_trace_meets_each_site_once() -> None:
     assert sites[0]["fn"].mean == 0 and sites[1]["fn"].v == sites[0]["value"]
     assert copy.deepcopy(guide) is not guide
     assert isinstance(pickle.loads(pickle.dumps(PriorGuide(model))), PriorGuide)
+
+
+# pyro.markov
+
+
+def given(values: dict[str, Tensor]) -> Any:
+    trace = poutine.Trace()
+    for name, value in values.items():
+        trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    return trace
+
+
+@pytest.mark.parametrize("at", ["y_*", "y_1", "z_1"])
+@pytest.mark.parametrize("standalone", [False, True])
+def test_weights_drawn_within_a_markov_loop_under_enumeration(at: str, standalone: bool) -> None:
+    """A loop in which nothing is enumerated, downstream of a regime that is: against the sum over that by hand."""
+    y = torch.stack([Y, Y + 0.5])
+
+    def series(x: Tensor, regime: Any = None) -> None:
+        regime = pyro.sample("regime", dist.Bernoulli(0.4), infer={"enumerate": "parallel"}, obs=regime)
+        with pyro.plate("rows", len(x)):
+            z = torch.zeros(())
+            for t in pyro.markov(range(2)):
+                z = pyro.sample(f"z_{t}", dist.Normal(0.6 * z + x, 1.0))
+                pyro.sample(f"y_{t}", dist.Normal(z + regime, 0.7), obs=y[t])
+
+    states = torch.randn(2, 4)
+
+    weight = dist.Beta(1e8, 1e8)  # of little variance
+    fused = fuse(series, at=at, weight=weight)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("rows", len(x)):
+            for t in pyro.markov(range(2)):
+                pyro.sample(f"z_{t}", dist.Delta(states[t]))
+            if not standalone:
+                pyro.sample("lambda", weight)
+
+    used: Any = PriorGuide(fused, guide).standalone() if standalone else guide
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(fused, used, X)
+
+    by_hand = []
+    for regime in torch.tensor([0.0, 1.0]):
+        values = {f"z_{t}": states[t] for t in range(2)} | {"lambda": torch.full((4,), 0.5)}
+        trace: Any = poutine.trace(poutine.replay(fused, trace=given(values))).get_trace(X, regime)
+        by_hand.append(trace.log_prob_sum() - trace.nodes["lambda"]["log_prob_sum"])
+    assert loss == pytest.approx(-torch.stack(by_hand).logsumexp(0).item(), rel=1e-3)
