@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -58,7 +59,7 @@ class EdgeWeights:
         self.num_fused = num_fused
         self.plates = frozenset(plates)
         self.is_random = isinstance(self.weight, Distribution)
-        self._frames: list[Any] | None = None  # of the plates that a weight is being drawn in
+        self._drawing: tuple[Any, list[Any]] | None = None  # what a weight is being drawn from, and in which plates
 
     def group(self, msg: Any, rows: Rows, site: str, shared: Tensor | None) -> Group:
         """The weights of the rows of a fused site.
@@ -79,42 +80,54 @@ class EdgeWeights:
     @property
     def is_drawing(self) -> bool:
         """Whether the weights are being drawn, so that the site that is met is theirs."""
-        return self._frames is not None
+        return self._drawing is not None
 
     def leave_plates(self, msg: Any) -> None:
         """Take the weights' site out of the plates inside of the handler that are not theirs, and their masks and scales."""
-        assert self._frames is not None
-        law: Any = self.weight
-        shape = [1] * max((-frame.dim for frame in self._frames), default=0)
+        assert self._drawing is not None
+        law, frames = self._drawing
         scale: Any = 1.0
-        for frame in self._frames:
-            shape[frame.dim] = frame.size
+        for frame in frames:
             if frame.full_size is not None:  # of a subsampled plate
                 scale = scale * frame.full_size / frame.size
-        if len(self._frames) < len(msg["cond_indep_stack"]):
-            msg["fn"] = law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
-        msg["cond_indep_stack"] = tuple(self._frames)
+        if len(frames) < len(msg["cond_indep_stack"]):
+            msg["fn"] = _in_plates(law, frames)
+        msg["cond_indep_stack"] = tuple(frames)
         msg["scale"], msg["mask"] = scale, None
 
     def _drawn(self, msg: Any, rows: Rows, site: str) -> Tensor:
         if isinstance(self.weight, Distribution):
             batch = self.weight.batch_shape
             check_weight(msg, rows, batch)
-            self._frames = [
+            law: Any = self.weight
+            frames = [
                 frame
                 for frame in msg["cond_indep_stack"]
                 if frame.vectorized
                 and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
             ]
+            if rows.event_dims:  # the weights lie in the event, too
+                law = dist.Independent(_in_plates(law, frames, rows.event_dims), rows.event_dims)
+                frames = [f._replace(dim=f.dim + rows.event_dims) for f in frames if f.name != rows.plate]
+            self._drawing = law, frames
             try:
-                drawn: Tensor = pyro.sample(site, self.weight, infer={"fused_weight": self.given})  # type: ignore[arg-type]
+                drawn: Tensor = pyro.sample(site, law, infer={"fused_weight": self.given})  # type: ignore[arg-type]
             finally:
-                self._frames = None
+                self._drawing = None
             return drawn
         like = floating_tensor(msg["fn"])
         if isinstance(self.weight, float | int):  # filled there: a copy from the host would wait for the device
             return torch.full((), self.weight, dtype=like.dtype, device=like.device)
         return torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
+
+
+def _in_plates(law: Any, frames: Sequence[Any], dims: int = 0) -> Any:
+    """A distribution of weights, expanded over some plates, to no fewer batch dims than asked for."""
+    shape = [1] * max((-frame.dim for frame in frames), default=0)
+    shape = [1] * (dims - len(shape)) + shape
+    for frame in frames:
+        shape[frame.dim] = frame.size
+    return law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
 
 
 def check_weight(msg: Any, rows: Rows, weight: torch.Size) -> None:

@@ -22,6 +22,7 @@ class Rows:
         size: number B of rows.
         num_fused: number k of parts.
         add_unfused_rows: whether the second half of each part is not fused.
+        event_dims: how many dims that hold the rows are the event's, for rows in no plate.
     """
 
     plate: str
@@ -29,6 +30,7 @@ class Rows:
     size: int
     num_fused: int
     add_unfused_rows: bool = False
+    event_dims: int = 0
 
     @property
     def shift(self) -> int:
@@ -108,9 +110,10 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
         wanted = "a plate of rows" if batch.size is None else f"one of the batch's {batch.size} rows"
         if batch.plates:
             wanted = "the plate " + " or ".join(map(repr, batch.plates))
+        in_event = ", or rows_in_event=0 if it has them in its event, by to_event." if msg["fn"].event_shape else ""
         raise ValueError(
             f"site {site!r} is in the plates {_names(frames)}, expected {wanted}. "
-            "Try `with pyro.plate('data', batch_size):` around it, or name its plate, plate=..."
+            f"Try `with pyro.plate('data', batch_size):` around it, or name its plate, plate=...{in_event}"
         )
     if len(found) > 1:
         raise ValueError(
@@ -120,7 +123,7 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
     (frame,) = found
     size = msg["fn"].batch_shape[frame.dim] if frame.size == -1 else frame.size  # a plate of any size
     check_parts(site, size, num_fused)
-    return Rows(frame.name, frame.dim, size, num_fused, add_unfused_rows)
+    return Rows(frame.name, frame.dim, size, num_fused, add_unfused_rows, msg.get("event_dims_of_rows", 0))
 
 
 def check_parts(site: str, size: int, num_fused: int) -> None:
