@@ -19,13 +19,23 @@ __all__ = ["Fused", "fuse"]
 class Fused(nn.Module):
     """A module whose forward pass runs under a :class:`FuseMessenger`; made by :func:`fuse`.
 
-    A handler around a bare callable would hide the parameters from ``ELBO()(model, guide)`` and ``state_dict``.
+    A handler around a bare callable would hide the parameters from ``ELBO()(model, guide)`` and ``state_dict``. Attributes
+    that a module does not have by itself are those of ``model``, where trainers such as ``pyro.contrib.forecast.Forecaster``
+    look for them.
     """
 
     def __init__(self, model: nn.Module, handler: FuseMessenger) -> None:
         super().__init__()
         self.model = model
         self.handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":  # before there is one, as in a copy that is being made
+                raise
+            return getattr(self.model, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         expose_parameters(self)
