@@ -154,7 +154,7 @@ class PriorGuide(GuideMessenger, nn.Module):
 
 def _is_weight(msg: Any) -> bool:
     """Whether a site is that of the mixing weights, which depend on no other latent."""
-    return msg["name"] == "lambda" or "fused_weight" in msg["infer"]
+    return "fused_weight" in msg["infer"]
 
 
 def _accepted(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_probmix.fusing.algorithms import called_from
+from pyro_probmix.fusing.algorithms import called_from, scores_nothing
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.event_rows import EVENT_PLATE, checked_event_rows
 from pyro_probmix.fusing.kernels import Kernel
@@ -87,7 +87,6 @@ class FuseMessenger(Messenger):
         self._responses: set[str] = set()  # observed within this handler
         self._perturbed: set[str] = set()
         self._outside: list[str] = []  # responses that were observed outside of this handler
-        self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
         self._seen: list[str] = []
         self._enumerated: list[dict[str, Any]] = []
 
@@ -99,7 +98,7 @@ class FuseMessenger(Messenger):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
         missing = self.sites.missing(self._seen)
-        seen, outside = self._seen, None if self._replayed else self._too_late()
+        seen, outside = self._seen, self._too_late()
         self._forget()
         if exc_type is not None:
             return
@@ -172,7 +171,6 @@ class FuseMessenger(Messenger):
         if site_is_subsample(msg):
             return
         if "fused_weight" in msg["infer"]:
-            self._replayed |= bool(msg["is_observed"])
             return
         name = msg["name"]
         self._seen.append(name)
@@ -197,7 +195,8 @@ class FuseMessenger(Messenger):
         """Return a response whose labels came too late, once the whole model has run."""
         # A fused latent whose value is given is none, beside a response that is perturbed.
         outside = [name for name in self._outside if not (self.sites.match(name) and self._perturbed)]
-        if not outside or called_from("pyro.infer.mcmc"):  # a potential energy conditions on all latents
+        # A potential energy conditions on all latents, and predictions on those of a guide.
+        if not outside or called_from("pyro.infer.mcmc") or scores_nothing():
             return None
         return outside[0]
 

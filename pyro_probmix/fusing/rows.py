@@ -116,6 +116,7 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
             f"Try `with pyro.plate('data', batch_size):` around it, or name its plate, plate=...{in_event}"
         )
     if len(found) > 1:
+        # Nor is it the outermost: outputs may lie outside of the rows, and be as many.
         raise ValueError(
             f"site {site!r} is in the plates {_names(found)}, each of which may be that of the rows, expected one that is "
             f"named. Try plate={found[0].name!r}."

@@ -471,6 +471,25 @@ def test_predictive_with_the_prior_guide(rows):
     assert draws["y"].shape == (5, 4)
 
 
+def test_predictive_with_a_guide_of_the_fused_latent(rows):
+    """Its draws come from outside of the handler, and are no labels that would have to be perturbed."""
+    x, _ = rows
+
+    def model(x, y=None):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z, 0.1), obs=y)
+
+    def guide(x, y=None):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Delta(100.0 + x))
+
+    weight: Any
+    for weight in (0.5, dist.Beta(0.5, 0.5)):
+        draws = Predictive(fuse(model, at="z", weight=weight), guide=guide, num_samples=5)(x)["y"]
+        torch.testing.assert_close(draws, (100 + x).expand(5, 4), rtol=0.01, atol=0.0)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
