@@ -71,7 +71,6 @@ class EdgeWeights:
             shared: weights of these edges that were drawn before.
         """
         drawn = self._drawn(msg, rows, site) if shared is None else shared
-        check_weight(msg, rows, drawn.shape if self.num_fused == 2 else drawn.shape[:-1])
         weights = rows.weights(drawn)
         batch = weights.shape if self.num_fused == 2 else weights.shape[:-1]
         plates = {frame.name for frame in msg["cond_indep_stack"] if frame.vectorized and _size(batch, frame.dim) > 1}
@@ -116,6 +115,8 @@ class EdgeWeights:
                 self._drawing = None
             return drawn
         like = floating_tensor(msg["fn"])
+        if isinstance(self.weight, Tensor):
+            check_weight(msg, rows, self.weight.shape if self.num_fused == 2 else self.weight.shape[:-1])
         if isinstance(self.weight, float | int):  # filled there: a copy from the host would wait for the device
             return torch.full((), self.weight, dtype=like.dtype, device=like.device)
         return torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)

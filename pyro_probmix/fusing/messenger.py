@@ -252,6 +252,8 @@ class FuseMessenger(Messenger):
             shared = next((own[rows.plate] for own in drawn if rows.plate in own), None)
             group = self.weights.group(msg, rows, site, None if shared is None else shared.drawn)
             self._groups[rows.plate] = group
+            if shared is None:
+                return group
         missing = group.plates - {frame.name for frame in msg["cond_indep_stack"]}
         if missing:
             raise ValueError(

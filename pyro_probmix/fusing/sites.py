@@ -59,7 +59,9 @@ def checked_names(argument: str, names: str | Sequence[str] | None) -> tuple[str
         ValueError: if they are not texts.
     """
     given = (names,) if isinstance(names, str) else names
-    if not isinstance(given, Sequence | None) or not all(isinstance(name, str) for name in given or ()):
+    if given == ():
+        return ()
+    if not isinstance(given, tuple | list | Sequence | None) or not all(isinstance(name, str) for name in given or ()):
         raise ValueError(f"fuse got {argument}={names!r}, expected a name, or several. Try {argument}='data'.")
     return tuple(given or ())
 
