@@ -260,7 +260,7 @@ class FuseMessenger(Messenger):
                 f"site {msg['name']!r} is not in the plate {min(missing)!r}, over whose members the weight of the fused "
                 f"{self.sites} varies, expected it in all plates of the weight. Try a weight that is the same for all."
             )
-        check_weight(msg, group.rows, group.batch)
+        check_weight(msg, group.batch)
         return group
 
     def _shares_weights(self, handler: Any) -> bool:
