@@ -19,6 +19,7 @@ from pyro_probmix.fusing.perturbation import Labels, Perturbation
 from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
 from pyro_probmix.fusing.sites import (
     Sites,
+    check_met,
     checked_names,
     find_event_dim,
     is_response,
@@ -88,6 +89,7 @@ class FuseMessenger(Messenger):
         self._perturbed: set[str] = set()
         self._outside: list[str] = []  # responses that were observed outside of this handler
         self._seen: list[str] = []
+        self._plates: set[str] = set()  # of fused sites
         self._enumerated: list[dict[str, Any]] = []
 
     def __enter__(self) -> FuseMessenger:
@@ -98,7 +100,7 @@ class FuseMessenger(Messenger):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
         missing = self.sites.missing(self._seen)
-        seen, outside = self._seen, self._too_late()
+        seen, plates, responses, outside = self._seen, sorted(self._plates), self._responses, self._too_late()
         self._forget()
         if exc_type is not None:
             return
@@ -107,6 +109,9 @@ class FuseMessenger(Messenger):
                 f"fuse(at={missing!r}) met no such sample site; the model has the sites "
                 f"{', '.join(map(repr, seen)) or 'none'}. Try one of these as `at`."
             )
+        check_met("weight_plates", self.weights.plates, plates, "plates of the fused sites")
+        if responses:  # some models have others when they predict
+            check_met("keep_labels", self.keep_labels, seen, "sites")
         if outside is not None:
             # A handler outside this one acts after it, when the labels can no longer be perturbed.
             raise ValueError(
@@ -244,6 +249,7 @@ class FuseMessenger(Messenger):
 
     def _group_of_rows(self, msg: Any, rows: Rows) -> Group:
         """The edges and weights of a fused site: those of its plate, which are drawn at the first fused site in it."""
+        self._plates.update(frame.name for frame in msg["cond_indep_stack"])
         group = self._groups.get(rows.plate)
         if group is None:
             sharing: list[Any] = [handler for handler in _PYRO_STACK if self._shares_weights(handler)]

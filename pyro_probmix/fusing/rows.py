@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 
@@ -123,6 +124,9 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
         )
     (frame,) = found
     size = msg["fn"].batch_shape[frame.dim] if frame.size == -1 else frame.size  # a plate of any size
+    if isinstance(size, Tensor):  # as under torch.jit.trace, which holds sizes fixed anyway
+        with ignore_jit_warnings():
+            size = int(size)
     check_parts(site, size, num_fused)
     return Rows(frame.name, frame.dim, size, num_fused, add_unfused_rows, msg.get("event_dims_of_rows", 0))
 
