@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.fusing.algorithms import drawn_labels
+from pyro_probmix.fusing.algorithms import LabelScores, drawn_labels
 from pyro_probmix.fusing.defaults import default_kernel
 from pyro_probmix.fusing.kernels import ExpectedLikelihood, Kernel, Partners
-from pyro_probmix.fusing.label_scores import LabelScores
 from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.fusing.spread import checked_beta
 from pyro_probmix.pooling import linear_pool
