@@ -146,7 +146,12 @@ def check_parts(site: str, size: int, num_fused: int) -> None:
 
 
 def refuse_enumerated_rows(msg: Any, rows: Rows, enumerated: Sequence[dict[str, Any]]) -> None:
-    """Raises ValueError if the site that is to be fused depends on an enumerated one upstream that varies from row to row."""
+    """Raises ValueError if the site that is to be fused depends on an enumerated one upstream that varies from row to row.
+
+    A second enumeration dimension, for the partner's value, would sum over two independent copies of each row's latent,
+    and not over the one that row and partner share: another density than that of the same model with the latent sampled.
+    Exact sums of the two differ (by 0.02 and 0.3 nats for four rows of three components, pooled log-linearly and linearly).
+    """
     for latent in enumerated:
         if all(frame.name != rows.plate for frame in latent["cond_indep_stack"]):
             continue
@@ -155,7 +160,8 @@ def refuse_enumerated_rows(msg: Any, rows: Rows, enumerated: Sequence[dict[str, 
             raise ValueError(
                 f"site {msg['name']!r} cannot be fused: site {latent['name']!r} upstream is enumerated in each row, and one "
                 "enumeration dimension would tie the values of the two rows, expected it sampled or global. Try "
-                f"infer={{'enumerate': None}} for {latent['name']!r}, or marginalise it in closed form."
+                f"infer={{'enumerate': None}} for {latent['name']!r}, or dist.MixtureSameFamily or dist.DiscreteHMM, "
+                "which are sums over it."
             )
 
 

@@ -317,6 +317,39 @@ def test_enumerated_latent_of_a_row_upstream_is_refused(rows, enumerate_):
         TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
 
 
+def test_a_mixture_of_experts_is_fused_with_its_components_summed(rows):
+    """What the refusal of enumerated latents advises; the linear pool is the sum over the components of both rows."""
+    x, y = rows
+    logits, slopes = torch.randn(4, 3, dtype=x.dtype), torch.tensor([-1.0, 0.5, 2.0], dtype=x.dtype)
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            experts = dist.Normal(slopes * x[:, None], 0.5)
+            pyro.sample("y", dist.MixtureSameFamily(dist.Categorical(logits=logits), experts), obs=y)
+
+    for pool in ("linear", "log-linear"):
+        trace = poutine.trace(fuse(model, at="y", weight=WEIGHT, pool=pool)).get_trace(x, y)
+        label: Any = trace.nodes["y"]["value"]
+        scores = logits.log_softmax(-1) + torch.distributions.Normal(slopes * x[:, None], 0.5).log_prob(label[:, None])
+        partner = (logits.log_softmax(-1)).roll(-2, 0) + torch.distributions.Normal(
+            slopes * swap(x)[:, None], 0.5
+        ).log_prob(label[:, None])
+        pairs = (OWN[:, None] * scores.exp()).sum(-1) + ((1 - OWN)[:, None] * partner.exp()).sum(-1)
+        if pool == "linear":
+            torch.testing.assert_close(observed_log_prob(trace), pairs.log())
+        else:
+            grid = torch.linspace(-20, 20, 8001, dtype=x.dtype)[:, None]
+
+            def density(x, logits, grid=grid):
+                each = torch.distributions.Normal(slopes * x[:, None], 0.5).log_prob(grid[..., None])
+                return (logits.log_softmax(-1) + each).logsumexp(-1)
+
+            geometric = OWN * density(x, logits) + (1 - OWN) * density(swap(x), swap(logits))
+            normaliser = geometric.logsumexp(0) + math.log(40 / 8000)
+            at_label = OWN * scores.logsumexp(-1) + (1 - OWN) * partner.logsumexp(-1)
+            torch.testing.assert_close(observed_log_prob(trace), at_label - normaliser, rtol=1e-6, atol=1e-6)
+
+
 def test_predictive_on_a_fused_model(rows):
     x, _ = rows
     torch.manual_seed(0)
