@@ -43,7 +43,7 @@ def called_from(module: str) -> bool:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name == module or name.startswith(f"{module}."):
+        if name.startswith(module) and name[len(module) : len(module) + 1] in ("", "."):
             return True
         frame = frame.f_back
     return False

@@ -74,8 +74,8 @@ class PriorGuide(GuideMessenger, nn.Module):
 
     def _run_guide(self, *args: Any, **kwargs: Any) -> None:
         """Run the inner guide, whose sites traces outside meet here, and not again where the model reaches them."""
-        self.trace, self._guided = poutine.Trace(), poutine.Trace()
         if self.guide is not None:
+            self._guided = poutine.Trace()
             self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,6 +96,7 @@ class PriorGuide(GuideMessenger, nn.Module):
 
     def _run_alone(self, *args: Any, **kwargs: Any) -> None:
         """Run as a guide whose trace is taken outside: nothing but latents is met there, each once."""
+        self.trace = poutine.Trace()
         self._run_guide(*args, **kwargs)
         if scores_nothing():
             return
@@ -163,7 +164,7 @@ class PriorGuide(GuideMessenger, nn.Module):
 
 def _is_weight(msg: Any) -> bool:
     """Whether a site is that of the mixing weights, which depend on no other latent."""
-    return msg["name"] == "lambda" or "fused_weight" in msg["infer"]
+    return "fused_weight" in msg["infer"]
 
 
 def _accepted(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,23 @@ __all__ = ["Fused", "fuse"]
 class Fused(nn.Module):
     """A module whose forward pass runs under a :class:`FuseMessenger`; made by :func:`fuse`.
 
-    A handler around a bare callable would hide the parameters from ``ELBO()(model, guide)`` and ``state_dict``.
+    A handler around a bare callable would hide the parameters from ``ELBO()(model, guide)`` and ``state_dict``. Attributes
+    that a module does not have by itself are those of ``model``, where trainers such as ``pyro.contrib.forecast.Forecaster``
+    look for them.
     """
 
     def __init__(self, model: nn.Module, handler: FuseMessenger) -> None:
         super().__init__()
         self.model = model
         self.handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":  # before there is one, as in a copy that is being made
+                raise
+            return getattr(self.model, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         expose_parameters(self)
@@ -44,6 +54,7 @@ def fuse(
     kernel: Kernel | None = None,
     labels: Labels = "sample",
     plate: str | Sequence[str] | None = None,
+    rows_in_event: int | None = None,
     weight_plates: Sequence[str] = (),
     keep_labels: Sequence[str] = (),
 ) -> Any:
@@ -87,6 +98,9 @@ def fuse(
             log-likelihood over them in closed form (Assumption 4.2).
         plate: name of the plate whose rows are fused, at any dim, or names of several, one for each site; needed where a
             fused site is in more than one plate.
+        rows_in_event: dimension of the event that holds the rows, where a model has them in the events of the fused sites and
+            responses by ``to_event`` and not in a plate, as the likelihoods of ``pyro.contrib.gp`` do; 0 is the leftmost, and
+            -1 the rightmost. The weights of the edges are an event as well.
         weight_plates: names of other plates of the fused site for whose members weights are drawn separately. By default
             an edge has one weight (eq. 12), for all pixels, words or time steps of its two rows.
         keep_labels: names of observed sites after a fused latent whose values are kept: those that do not depend on the
@@ -123,6 +137,7 @@ def fuse(
         kernel=kernel,
         labels=labels,
         plate=plate,
+        rows_in_event=rows_in_event,
         weight_plates=weight_plates,
         keep_labels=keep_labels,
     )

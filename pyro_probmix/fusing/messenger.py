@@ -13,11 +13,13 @@ from torch import Tensor
 
 from pyro_probmix.fusing.algorithms import LabelScores, called_from, scores_nothing
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
+from pyro_probmix.fusing.event_rows import EVENT_PLATE, checked_event_rows
 from pyro_probmix.fusing.kernels import Kernel
 from pyro_probmix.fusing.perturbation import Labels, Perturbation
 from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
 from pyro_probmix.fusing.sites import (
     Sites,
+    check_met,
     checked_names,
     find_event_dim,
     is_response,
@@ -43,7 +45,8 @@ class FuseMessenger(Messenger):
         add_unfused_rows: whether the rows of the second half of each part are not fused: each stands for itself, at its own
             label.
         batch: what is known of the rows' plate; None for no more than ``plate``.
-        at, weight, num_fused, pool, beta, kernel, labels, plate, weight_plates, keep_labels: see :func:`~pyro_probmix.fuse`.
+        at, weight, num_fused, pool, beta, kernel, labels, plate, rows_in_event, weight_plates, keep_labels: see
+            :func:`~pyro_probmix.fuse`.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class FuseMessenger(Messenger):
         kernel: Kernel | None = None,
         labels: Labels = "sample",
         plate: str | Sequence[str] | None = None,
+        rows_in_event: int | None = None,
         weight_plates: Sequence[str] = (),
         keep_labels: Sequence[str] = (),
         add_unfused_rows: bool = False,
@@ -70,6 +74,9 @@ class FuseMessenger(Messenger):
         self.num_fused = num_fused
         self.pool: Pool = pool
         self.perturbation = Perturbation(beta, kernel, labels)
+        self.event_rows = checked_event_rows(rows_in_event, plate)
+        if self.event_rows is not None:
+            plate = EVENT_PLATE
         self.batch = Batch(checked_names("plate", plate)) if batch is None else batch
         self.keep_labels = checked_names("keep_labels", keep_labels)
         self.add_unfused_rows = add_unfused_rows
@@ -82,8 +89,8 @@ class FuseMessenger(Messenger):
         self._perturbed: set[str] = set()
         self._scores = LabelScores()
         self._outside: list[str] = []  # responses that were observed outside of this handler
-        self._replayed = False  # whether draws of a guide are given from outside, as by Predictive, with the response's
         self._seen: list[str] = []
+        self._plates: set[str] = set()  # of fused sites
         self._enumerated: list[dict[str, Any]] = []
 
     def __enter__(self) -> FuseMessenger:
@@ -94,7 +101,7 @@ class FuseMessenger(Messenger):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
         missing = self.sites.missing(self._seen)
-        seen, outside = self._seen, None if self._replayed else self._too_late()
+        seen, plates, responses, outside = self._seen, sorted(self._plates), self._responses, self._too_late()
         self._forget()
         if exc_type is not None:
             return
@@ -103,6 +110,9 @@ class FuseMessenger(Messenger):
                 f"fuse(at={missing!r}) met no such sample site; the model has the sites "
                 f"{', '.join(map(repr, seen)) or 'none'}. Try one of these as `at`."
             )
+        check_met("weight_plates", self.weights.plates, plates, "plates of the fused sites")
+        if responses:  # some models have others when they predict
+            check_met("keep_labels", self.keep_labels, seen, "sites")
         if outside is not None:
             # A handler outside this one acts after it, when the labels can no longer be perturbed.
             raise ValueError(
@@ -118,14 +128,31 @@ class FuseMessenger(Messenger):
             return
         if msg["name"] == WEIGHT_SITE and self.weights.is_random:
             self._refuse_name()
-        fused = self._fuse(msg) if self.sites.match(msg["name"]) else None
-        if is_response(msg):
-            self._responses.add(msg["name"])
-            group = self._group_of_response(msg) if fused is None else fused
-            if group is not None:
-                self._perturb_labels(msg, group, is_fused=fused is not None)
+        self._change(msg)
         self._scores.weigh(msg, self._enumerated)
         msg["infer"]["_mask_at_fuse"] = msg["mask"]
+
+    def _change(self, msg: Any) -> None:
+        """Fuse the density of a site, or perturb its labels, or both."""
+        is_fused, responds = self.sites.match(msg["name"]), is_response(msg)
+        if responds:
+            self._responses.add(msg["name"])
+        if is_fused:
+            refuse_without_density(msg, self._seen)
+        elif not responds or not self._embedded or msg["name"] in self.keep_labels:
+            return
+        else:
+            self._refuse_labels_of_factor(msg)
+        site = msg if self.event_rows is None else self.event_rows.in_plate(msg)
+        group = self._fuse(site) if is_fused else self._group_of_response(site)
+        if responds:
+            self._perturb_labels(site, group, is_fused)
+        if self.event_rows is not None:
+            self.event_rows.put_back(site, msg)
+
+    def _refuse_labels_of_factor(self, msg: Any) -> None:
+        reason = f"after the fused {self.sites}, whose labels fuse cannot perturb"
+        refuse_factor(msg, reason, f", or keep_labels=[{msg['name']!r}], if it has no labels")
 
     def _pyro_param(self, msg: Any) -> None:
         if msg["name"] == WEIGHT_SITE and self.weights.is_random:
@@ -151,7 +178,6 @@ class FuseMessenger(Messenger):
         if site_is_subsample(msg):
             return
         if "fused_weight" in msg["infer"]:
-            self._replayed |= bool(msg["is_observed"])
             return
         name = msg["name"]
         self._seen.append(name)
@@ -170,33 +196,28 @@ class FuseMessenger(Messenger):
     def _observed_outside(self, msg: Any) -> None:
         """Note a response whose labels came too late to be perturbed."""
         groups = self._groups if self.sites.match(msg["name"]) else self._embedded
-        if any(frame.name in groups for frame in msg["cond_indep_stack"]):
+        if EVENT_PLATE in groups or any(frame.name in groups for frame in msg["cond_indep_stack"]):
             self._outside.append(msg["name"])
 
     def _too_late(self) -> str | None:
         """Return a response whose labels came too late, once the whole model has run."""
         # A fused latent whose value is given is none, beside a response that is perturbed.
         outside = [name for name in self._outside if not (self.sites.match(name) and self._perturbed)]
-        if not outside or called_from("pyro.infer.mcmc"):  # a potential energy conditions on all latents
+        # A potential energy conditions on all latents, and predictions on those of a guide.
+        if not outside or called_from("pyro.infer.mcmc") or scores_nothing():
             return None
         return outside[0]
 
-    def _group_of_response(self, msg: Any) -> Group | None:
+    def _group_of_response(self, msg: Any) -> Group:
         """Whose edges perturb the labels of a response that is not fused itself: that of the fused latents before it."""
-        if not self._embedded or msg["name"] in self.keep_labels:
-            return None
-        keep = f"keep_labels=[{msg['name']!r}]"
-        refuse_factor(
-            msg, f"after the fused {self.sites}, whose labels fuse cannot perturb", f", or {keep}, if it has no labels"
-        )
         plates = [frame.name for frame in msg["cond_indep_stack"] if frame.vectorized]
         found = [self._groups[plate] for plate in plates if plate in self._embedded]
         if not found:
             raise ValueError(
                 f"site {msg['name']!r} is observed after the fused {self.sites} and outside of the plate "
                 f"{min(self._embedded)!r} of its rows, where its labels would stay as they are, expected it within. Try "
-                f"`with pyro.plate({min(self._embedded)!r}, ...):` around it, or {keep}, if it does not depend on "
-                f"{self.sites}."
+                f"`with pyro.plate({min(self._embedded)!r}, ...):` around it, or keep_labels=[{msg['name']!r}], if it does not "
+                f"depend on {self.sites}."
             )
         if len(found) > 1:
             raise ValueError(
@@ -207,7 +228,6 @@ class FuseMessenger(Messenger):
 
     def _fuse(self, msg: Any) -> Group:
         name = msg["name"]
-        refuse_without_density(msg, self._seen)
         rows = find_rows(msg, self.batch, self.num_fused, self.add_unfused_rows)
         if msg["infer"].get("_deterministic", False):
             find_event_dim(msg, rows)
@@ -232,6 +252,7 @@ class FuseMessenger(Messenger):
 
     def _group_of_rows(self, msg: Any, rows: Rows) -> Group:
         """The edges and weights of a fused site: those of its plate, which are drawn at the first fused site in it."""
+        self._plates.update(frame.name for frame in msg["cond_indep_stack"])
         group = self._groups.get(rows.plate)
         if group is None:
             sharing: list[Any] = [handler for handler in _PYRO_STACK if self._shares_weights(handler)]
@@ -240,13 +261,15 @@ class FuseMessenger(Messenger):
             shared = next((own[rows.plate] for own in drawn if rows.plate in own), None)
             group = self.weights.group(msg, rows, site, None if shared is None else shared.drawn)
             self._groups[rows.plate] = group
+            if shared is None:
+                return group
         missing = group.plates - {frame.name for frame in msg["cond_indep_stack"]}
         if missing:
             raise ValueError(
                 f"site {msg['name']!r} is not in the plate {min(missing)!r}, over whose members the weight of the fused "
                 f"{self.sites} varies, expected it in all plates of the weight. Try a weight that is the same for all."
             )
-        check_weight(msg, group.rows, group.batch)
+        check_weight(msg, group.batch)
         return group
 
     def _shares_weights(self, handler: Any) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 
@@ -22,6 +23,7 @@ class Rows:
         size: number B of rows.
         num_fused: number k of parts.
         add_unfused_rows: whether the second half of each part is not fused.
+        event_dims: how many dims that hold the rows are the event's, for rows in no plate.
     """
 
     plate: str
@@ -29,6 +31,7 @@ class Rows:
     size: int
     num_fused: int
     add_unfused_rows: bool = False
+    event_dims: int = 0
 
     @property
     def shift(self) -> int:
@@ -108,19 +111,24 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
         wanted = "a plate of rows" if batch.size is None else f"one of the batch's {batch.size} rows"
         if batch.plates:
             wanted = "the plate " + " or ".join(map(repr, batch.plates))
+        in_event = ", or rows_in_event=0 if it has them in its event, by to_event." if msg["fn"].event_shape else ""
         raise ValueError(
             f"site {site!r} is in the plates {_names(frames)}, expected {wanted}. "
-            "Try `with pyro.plate('data', batch_size):` around it, or name its plate, plate=..."
+            f"Try `with pyro.plate('data', batch_size):` around it, or name its plate, plate=...{in_event}"
         )
     if len(found) > 1:
+        # Nor is it the outermost: outputs may lie outside of the rows, and be as many.
         raise ValueError(
             f"site {site!r} is in the plates {_names(found)}, each of which may be that of the rows, expected one that is "
             f"named. Try plate={found[0].name!r}."
         )
     (frame,) = found
     size = msg["fn"].batch_shape[frame.dim] if frame.size == -1 else frame.size  # a plate of any size
+    if isinstance(size, Tensor):  # as under torch.jit.trace, which holds sizes fixed anyway
+        with ignore_jit_warnings():
+            size = int(size)
     check_parts(site, size, num_fused)
-    return Rows(frame.name, frame.dim, size, num_fused, add_unfused_rows)
+    return Rows(frame.name, frame.dim, size, num_fused, add_unfused_rows, msg.get("event_dims_of_rows", 0))
 
 
 def check_parts(site: str, size: int, num_fused: int) -> None:
@@ -138,7 +146,12 @@ def check_parts(site: str, size: int, num_fused: int) -> None:
 
 
 def refuse_enumerated_rows(msg: Any, rows: Rows, enumerated: Sequence[dict[str, Any]]) -> None:
-    """Raises ValueError if the site that is to be fused depends on an enumerated one upstream that varies from row to row."""
+    """Raises ValueError if the site that is to be fused depends on an enumerated one upstream that varies from row to row.
+
+    A second enumeration dimension, for the partner's value, would sum over two independent copies of each row's latent,
+    and not over the one that row and partner share: another density than that of the same model with the latent sampled.
+    Exact sums of the two differ (by 0.02 and 0.3 nats for four rows of three components, pooled log-linearly and linearly).
+    """
     for latent in enumerated:
         if all(frame.name != rows.plate for frame in latent["cond_indep_stack"]):
             continue
@@ -147,7 +160,8 @@ def refuse_enumerated_rows(msg: Any, rows: Rows, enumerated: Sequence[dict[str, 
             raise ValueError(
                 f"site {msg['name']!r} cannot be fused: site {latent['name']!r} upstream is enumerated in each row, and one "
                 "enumeration dimension would tie the values of the two rows, expected it sampled or global. Try "
-                f"infer={{'enumerate': None}} for {latent['name']!r}, or marginalise it in closed form."
+                f"infer={{'enumerate': None}} for {latent['name']!r}, or dist.MixtureSameFamily or dist.DiscreteHMM, "
+                "which are sums over it."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "Sites",
+    "check_met",
     "checked_names",
     "find_event_dim",
     "is_response",
@@ -13,7 +14,7 @@ __all__ = [
 ]
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -59,9 +60,21 @@ def checked_names(argument: str, names: str | Sequence[str] | None) -> tuple[str
         ValueError: if they are not texts.
     """
     given = (names,) if isinstance(names, str) else names
-    if not isinstance(given, Sequence | None) or not all(isinstance(name, str) for name in given or ()):
+    if isinstance(given, tuple) and not given:
+        return ()
+    if not isinstance(given, tuple | list | Sequence | None) or not all(isinstance(name, str) for name in given or ()):
         raise ValueError(f"fuse got {argument}={names!r}, expected a name, or several. Try {argument}='data'.")
     return tuple(given or ())
+
+
+def check_met(argument: str, names: Iterable[str], met: Sequence[str], what: str) -> None:
+    """Raises ValueError for a name that is none of those that were met."""
+    unknown = next((name for name in names if name not in met), None)
+    if unknown is not None:
+        raise ValueError(
+            f"fuse({argument}={unknown!r}) met no such name, expected some of the {what}, "
+            f"{', '.join(map(repr, met)) or 'none'}. Try one of these, or leave {argument} out."
+        )
 
 
 def is_response(msg: Any) -> bool:

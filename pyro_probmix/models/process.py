@@ -10,7 +10,6 @@ import numpy as np
 import pyro
 import torch
 from pyro.poutine.indep_messenger import IndepMessenger
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_probmix.fusing.exposure import expose_parameters
@@ -18,10 +17,11 @@ from pyro_probmix.fusing.guides import PriorGuide
 from pyro_probmix.fusing.kernels import Kernel
 from pyro_probmix.fusing.messenger import FuseMessenger, Pool
 from pyro_probmix.fusing.perturbation import Labels
-from pyro_probmix.fusing.rows import Batch, plates_of_rows
+from pyro_probmix.fusing.rows import Batch
 from pyro_probmix.fusing.sites import checked_names
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.models.orders import shuffled_rows
+from pyro_probmix.models.scaling import ScaledRows
 from pyro_probmix.pooling.simplex import SymmetricDirichlet
 from pyro_probmix.pooling.weights import Beta
 
@@ -182,7 +182,8 @@ class ProbMix(nn.Module):
             parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
         return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler(parts.shape[-1] * self.num_fused))
 
-    def _batch(self, size: int | None) -> Batch:
+    def batch(self, size: int | None) -> Batch:
+        """What is known of the plate of a minibatch's rows, for a number of them."""
         return Batch(self.plates, size, None if self.replicas is None else _REPLICAS)
 
     def _handler(self, size: int | None) -> FuseMessenger:
@@ -194,7 +195,7 @@ class ProbMix(nn.Module):
         options = self._fusion
         if self.replicas is not None:
             options = options | {"weight_plates": (_REPLICAS, *options["weight_plates"])}
-        return FuseMessenger(self.at, weight=weight, beta=beta, batch=self._batch(size), **options)
+        return FuseMessenger(self.at, weight=weight, beta=beta, batch=self.batch(size), **options)
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
         graph = CompleteGraph(n) if self.graph is None else self.graph
@@ -211,7 +212,7 @@ class ProbMix(nn.Module):
         x_rows, y_rows = self._take(x, rows), None if y is None else self._take(y, rows)
         size = rows.shape[-1]
         # With unfused rows, half of them stand for all n, and the other half once more.
-        with _ScaleRows(n / size * (2 if self.add_unfused_rows else 1), self._batch(size)):
+        with ScaledRows(n / size * (2 if self.add_unfused_rows else 1), self.batch(size)):
             if handler is None:
                 return self.density(x_rows, y_rows)
             with handler:
@@ -276,42 +277,3 @@ def _check_arguments(
             "ProbMix got add_unfused_rows=True and at=None, expected a site that is fused beside the rows' own likelihood. "
             "Try at='x'."
         )
-
-
-class _ScaleRows(Messenger):
-    """Scales the sites of the rows' plate from a minibatch to the data set; global latents are not scaled.
-
-    Args:
-        scale: rows of the data set for one of the minibatch.
-        batch: the rows of the minibatch and their plates.
-    """
-
-    def __init__(self, scale: float, batch: Batch) -> None:
-        super().__init__()
-        self.scale, self.batch = scale, batch
-        self._met: set[str] = set()
-
-    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        super().__exit__(exc_type, exc_value, traceback)
-        missing = sorted(set(self.batch.plates) - self._met)
-        if exc_type is None and missing:
-            raise ValueError(
-                f"ProbMix(plate={missing[0]!r}) met no such plate of {self.batch.size} rows, expected one of the density's. "
-                "Try the name in its `with pyro.plate(name, len(x)):`."
-            )
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["infer"].get("_deterministic"):
-            return
-        for frame in plates_of_rows(msg["cond_indep_stack"], self.batch):
-            if frame.size != self.batch.size:
-                continue
-            if not self.batch.plates and self._met not in (set(), {frame.name}):
-                # Another plate may have as many members by chance, and what is in it is not to be scaled.
-                (other,) = self._met
-                raise ValueError(
-                    f"ProbMix met the plates {other!r} and {frame.name!r} of {frame.size} members each, expected one. "
-                    f"Try plate={frame.name!r}, if that is the rows', or plate=[{other!r}, {frame.name!r}], if both are."
-                )
-            self._met.add(frame.name)
-            msg["scale"] = msg["scale"] * self.scale

@@ -182,3 +182,19 @@ def test_svi_steps_with_one_weight_for_an_edge(particles, images):
     losses = [svi.step(images[0], images[0]) for _ in range(60)]
     assert sum(losses[-20:]) < sum(losses[:20])
     pyro.clear_param_store()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"weight_plates": ["columns"]}, r"weight_plates='columns'\) met no such name.*'outputs', 'rows'\. Try"),
+        ({"keep_labels": "penalty"}, r"keep_labels='penalty'\) met no such name.*sites, 'y'\. Try"),
+    ],
+)
+def test_names_that_the_model_does_not_have_are_refused(options, sentence):
+    def model(x):
+        with pyro.plate("rows", 4, dim=-2), pyro.plate("outputs", 2):
+            pyro.sample("y", dist.Normal(0.0, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match=sentence):
+        fuse(model, at="y", weight=0.5, plate="rows", **options)(torch.randn(4, 2))

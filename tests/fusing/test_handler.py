@@ -1,5 +1,6 @@
 """The fuse handler against brute force, composed with what Pyro users compose."""
 
+import copy
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.contrib.forecast import Forecaster, ForecastingModel
 from pyro.infer import SVI, JitTrace_ELBO, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.infer.reparam import LocScaleReparam
@@ -315,6 +317,39 @@ def test_enumerated_latent_of_a_row_upstream_is_refused(rows, enumerate_):
         TraceEnum_ELBO(max_plate_nesting=1).loss(fused, PriorGuide(fused).standalone(), x, y)
 
 
+def test_a_mixture_of_experts_is_fused_with_its_components_summed(rows):
+    """What the refusal of enumerated latents advises; the linear pool is the sum over the components of both rows."""
+    x, y = rows
+    logits, slopes = torch.randn(4, 3, dtype=x.dtype), torch.tensor([-1.0, 0.5, 2.0], dtype=x.dtype)
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            experts = dist.Normal(slopes * x[:, None], 0.5)
+            pyro.sample("y", dist.MixtureSameFamily(dist.Categorical(logits=logits), experts), obs=y)
+
+    for pool in ("linear", "log-linear"):
+        trace = poutine.trace(fuse(model, at="y", weight=WEIGHT, pool=pool)).get_trace(x, y)
+        label: Any = trace.nodes["y"]["value"]
+        scores = logits.log_softmax(-1) + torch.distributions.Normal(slopes * x[:, None], 0.5).log_prob(label[:, None])
+        partner = (logits.log_softmax(-1)).roll(-2, 0) + torch.distributions.Normal(
+            slopes * swap(x)[:, None], 0.5
+        ).log_prob(label[:, None])
+        pairs = (OWN[:, None] * scores.exp()).sum(-1) + ((1 - OWN)[:, None] * partner.exp()).sum(-1)
+        if pool == "linear":
+            torch.testing.assert_close(observed_log_prob(trace), pairs.log())
+        else:
+            grid = torch.linspace(-20, 20, 8001, dtype=x.dtype)[:, None]
+
+            def density(x, logits, grid=grid):
+                each = torch.distributions.Normal(slopes * x[:, None], 0.5).log_prob(grid[..., None])
+                return (logits.log_softmax(-1) + each).logsumexp(-1)
+
+            geometric = OWN * density(x, logits) + (1 - OWN) * density(swap(x), swap(logits))
+            normaliser = geometric.logsumexp(0) + math.log(40 / 8000)
+            at_label = OWN * scores.logsumexp(-1) + (1 - OWN) * partner.logsumexp(-1)
+            torch.testing.assert_close(observed_log_prob(trace), at_label - normaliser, rtol=1e-6, atol=1e-6)
+
+
 def test_predictive_on_a_fused_model(rows):
     x, _ = rows
     torch.manual_seed(0)
@@ -469,6 +504,25 @@ def test_predictive_with_the_prior_guide(rows):
     assert draws["y"].shape == (5, 4)
 
 
+def test_predictive_with_a_guide_of_the_fused_latent(rows):
+    """Its draws come from outside of the handler, and are no labels that would have to be perturbed."""
+    x, _ = rows
+
+    def model(x, y=None):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z, 0.1), obs=y)
+
+    def guide(x, y=None):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Delta(100.0 + x))
+
+    weight: Any
+    for weight in (0.5, dist.Beta(0.5, 0.5)):
+        draws = Predictive(fuse(model, at="z", weight=weight), guide=guide, num_samples=5)(x)["y"]
+        torch.testing.assert_close(draws, (100 + x).expand(5, 4), rtol=0.01, atol=0.0)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -544,6 +598,40 @@ def test_svi_trains_pyro_modules_within_a_fused_module():
         svi.step(x, x[:, 0])
     still = [name for (name, p), old in zip(model.named_parameters(), before, strict=True) if torch.equal(p, old)]
     assert still == ["read.bias"]  # which the model does not use
+    pyro.clear_param_store()
+
+
+def test_a_fused_module_has_the_attributes_of_its_model():
+    model = Regression()
+    model.units = "m"  # type: ignore[assignment]
+    for fused in (fuse(model, at="y", weight=0.5), copy.deepcopy(fuse(model, at="y", weight=0.5))):
+        assert fused.units == "m" and torch.equal(fused.linear.weight, model.linear.weight)
+        assert [name for name, _ in fused.named_parameters()] == ["model.linear.weight", "model.linear.bias"]
+        with pytest.raises(AttributeError, match=r"'Regression' object has no attribute 'slope'"):
+            fused.slope  # noqa: B018
+
+
+class Drifts(ForecastingModel):
+    """Series that drift apart, in a plate at dim=-2."""
+
+    def model(self, zero_data, covariates):
+        spread = pyro.sample("spread", dist.LogNormal(torch.tensor([-1.0]), 0.5).to_event(1))
+        with pyro.plate("series", len(zero_data), dim=-2):
+            with self.time_plate:
+                drift = pyro.sample("drift", dist.Normal(torch.zeros(1), spread).to_event(1))
+            self.predict(dist.Normal(torch.zeros(1), 0.1), drift.cumsum(-2))
+
+
+def test_a_forecaster_of_pyro_trains_a_fused_model():
+    torch.manual_seed(0)
+    data, covariates, model = torch.randn(4, 8, 1).cumsum(-2), torch.zeros(11, 0), Drifts()
+    fused = fuse(model, at="residual", weight=dist.Beta(0.5, 0.5), plate="series")
+    guide = PriorGuide(fused, AutoNormal(model))
+    forecaster = Forecaster(fused, data, covariates[:8], guide=guide, num_steps=60, learning_rate=0.05, log_every=0)
+    assert sum(forecaster.losses[-20:]) < sum(forecaster.losses[:20])
+    for predicts in (fused, model):
+        forecaster.model = predicts
+        assert forecaster(data, covariates, 5).shape == (5, 4, 3, 1)
     pyro.clear_param_store()
 
 

@@ -444,6 +444,20 @@ def test_what_a_fit_cannot_train_is_refused():
         fit(other, x, y, epochs=1)
 
 
+@pytest.mark.parametrize("plate", [None, "rows", ["rows", "groups"]])
+def test_rows_left_of_another_plate_are_refused_by_their_name(plate):
+    class Outputs(Own):
+        def forward(self, x, y=None):
+            with pyro.plate("rows", len(x), dim=-2), pyro.plate("outputs", 3, dim=-1):
+                return pyro.sample("y", dist.Normal(self.linear(x), 1.0), obs=y)
+
+    x, y, process = torch.randn(20, FEATURES), torch.randn(20, 3), ProbMix(Outputs(None), at="y", plate=plate)
+    with pytest.raises(ValueError, match=r"'y' has its rows in the plate 'rows' at dim=-2, .*\('outputs'\).*or SVI"):
+        fit(process, x, y, epochs=1)
+    if plate != ["rows", "groups"]:
+        assert Trace_ELBO().loss(process, process.guide, x, y) > 0
+
+
 def test_shared_validation_rows_as_many_as_replicas():
     x, y = (t[0] for t in data())
     result = fit(process("M-ProbMix"), x, y, epochs=2, validation=(x[:R], y[:R]))

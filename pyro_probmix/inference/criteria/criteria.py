@@ -51,6 +51,17 @@ class Criterion(ELBO):
 
     def check(self, sites: list[dict[str, Any]]) -> None:
         """Raises ValueError if the criterion is not defined for these responses."""
+        if self.num_embeddings > 1:
+            self.refuse_rows_in_event(sites)
+
+    def refuse_rows_in_event(self, sites: list[dict[str, Any]]) -> None:
+        """Raises ValueError for rows in the event, whose density is one, where each row has a logarithm of its own."""
+        for site in sites:
+            if site["infer"].get("rows_in_event", False):
+                raise ValueError(
+                    f"site {site['name']!r} has its rows in the event, and {type(self).__name__} would average their joint "
+                    "density, expected a density for each row. Try a plate of rows, or ExpectedLogLikelihood(num_particles=K)."
+                )
 
     def check_guided(self, site: dict[str, Any]) -> None:
         """Raises ValueError if the criterion is not defined for a latent that another guide than the prior draws."""
@@ -226,6 +237,9 @@ class LogExpectedLikelihood(Criterion):
         self.scope = scope
 
     def check(self, sites: list[dict[str, Any]]) -> None:
+        super().check(sites)
+        if self.num_particles > 1 or self.scope == "graph":
+            self.refuse_rows_in_event(sites)
         for site in sites:
             if self.scope == "graph" and isinstance(site["mask"], Tensor):
                 raise ValueError(

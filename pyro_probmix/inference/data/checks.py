@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Independent
 from torch.distributions.constraints import is_dependent
 
+from pyro_probmix.fusing.rows import plates_of_rows
 from pyro_probmix.inference.data.arrays import as_tensor, in_dtype
 from pyro_probmix.inference.data.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
@@ -84,7 +85,7 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, of_each: tupl
         of_each = (_is_of_each(model, x), _is_of_each(model, y))
     few_x, few_y = (v[:, :2] if each else v[:2] for v, each in zip((x, y), of_each, strict=True))
     sites = _sites(model, few_x, few_y, f"two of the {rows} rows")
-    response = _response(sites, model.plates)
+    response = _response(sites, model, few_x.shape[1] if of_each[0] else few_x.shape[0])
     _check_trained(model, sites, response)
     fn = sites[response]["fn"]
     n = x.shape[1] if of_each[0] else x.shape[0]
@@ -135,13 +136,23 @@ def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:
     return dict(tracer.trace.nodes.items())
 
 
-def _response(sites: dict[str, Any], plates: Sequence[str]) -> str:
+def _response(sites: dict[str, Any], model: ProbMix, num_rows: int) -> str:
     observed = [name for name, site in sites.items() if _is_sampled(site) and site["is_observed"]]
     if len(observed) != 1:
         raise ValueError(
             f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
         )
     (response,) = observed
+    found = plates_of_rows(sites[response]["cond_indep_stack"], model.batch(num_rows))
+    if found and all(frame.dim < -1 for frame in found):
+        (*_, frame) = found
+        inner = [repr(f.name) for f in sites[response]["cond_indep_stack"] if f.vectorized and f.dim > frame.dim]
+        raise ValueError(
+            f"the response {response!r} has its rows in the plate {frame.name!r} at dim={frame.dim}, expected them at dim=-1, "
+            f"where fit scores them. Try .to_event({-1 - frame.dim}) in the place of the plates inside of it "
+            f"({', '.join(inner) or 'none'}), or SVI(process, process.guide, ...), which takes any dim."
+        )
+    plates = model.plates
     if not _plates(sites[response]):
         raise ValueError(
             f"the response {response!r} is in no plate at dim=-1, expected one of the rows. "
