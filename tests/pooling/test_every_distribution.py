@@ -1,0 +1,264 @@
+"""All of ``pyro.distributions``, each in each pool: right, or refused with a sentence; see ``tests/pooling/placed.py``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+import torch.distributions as td
+from torch import Tensor
+
+from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
+from pyro_probmix.pooling.linear import LinearPool
+from pyro_probmix.pooling.numerical import NumericalPool
+from tests.pooling.cases import REAL, t
+from tests.pooling.placed import ABSTRACT, PLACED, Placed, Refused
+
+Pool = Literal["log-linear", "linear"]
+POOLS: tuple[Pool, ...] = ("log-linear", "linear")
+WEIGHT = t(0.3, 0.8, 0.0)  # of three rows
+TAKEN = [(name, pool) for pool in POOLS for name in PLACED if not isinstance(PLACED[name].how(pool), Refused)]
+REFUSED = [(name, pool) for pool in POOLS for name in PLACED if isinstance(PLACED[name].how(pool), Refused)]
+DIFFERENTIABLE = [(name, pool) for name, pool in TAKEN if PLACED[name].gradients and getattr(dist, name).has_rsample]
+SCORED = [(name, pool) for name, pool in TAKEN if PLACED[name].scored]
+every_scored = pytest.mark.parametrize(("name", "pool"), SCORED)
+
+
+@pytest.fixture(autouse=True)
+def _double() -> Iterator[None]:
+    """Some of torch's classes make constants of the default type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(REAL)
+    yield
+    torch.set_default_dtype(before)
+
+
+class Rows:
+    """Three rows of a class and their partners; or two distributions of one that has no batch, one the other's partner."""
+
+    def __init__(self, name: str, requires_grad: bool = False) -> None:
+        self.placed: Placed = PLACED[name]
+        self.leaves = [x.clone().requires_grad_(requires_grad) for x in self.placed.arguments]
+        own, partner = (self.leaves, [x.roll(1, 0) for x in self.leaves])
+        if not self.placed.batched:
+            own, partner = ([x[k] for x in self.leaves] for k in (0, 1))
+        self.p, self.q = self.placed.make(*own), self.placed.make(*partner)
+        self.weight = WEIGHT if self.placed.batched else WEIGHT[0]
+
+    def pools(self, pool: Pool) -> list[Any]:
+        """The pool of two distributions, and that of the rows."""
+        both = POOL_OF[pool](self.p, self.q, self.weight)
+        return [both, pool_rows(self.p, self.weight, 1, pool=pool)] if self.placed.batched else [both]
+
+    def density(self, pool: Pool, value: Tensor) -> Tensor:
+        """The log density of the pool by brute force."""
+        own, partner = scores(self.p, value), scores(self.q, value)
+        if pool == "linear":
+            return torch.logaddexp(own + self.weight.log(), partner + torch.log1p(-self.weight))
+        points, log_measure = self.grid()
+        whole = self._powers(scores(self.p, points), scores(self.q, points))
+        return self._powers(own, partner) - torch.logsumexp(whole + over(log_measure, whole), 0)
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        assert self.placed.support is not None
+        points, log_measure = self.placed.support()
+        return (points.unsqueeze(1) if self.placed.batched else points), log_measure
+
+    def common(self) -> Tensor:
+        """Values ``[4, *batch_shape, *event_shape]`` of the grid, spread over the mass of the log-linear pool."""
+        points, log_measure = self.grid()
+        with torch.no_grad():
+            whole = self._powers(scores(self.p, points), scores(self.q, points))
+            levels = (whole + over(log_measure, whole)).softmax(0).cumsum(0)
+        at = torch.stack([(levels < level).sum(0) for level in (0.05, 0.3, 0.6, 0.9)])
+        return points.reshape(len(points), *self.p.event_shape)[at.clamp(max=len(points) - 1)]
+
+    def _powers(self, own: Tensor, partner: Tensor) -> Tensor:
+        first = torch.where(self.weight > 0, self.weight * own, 0.0)
+        return torch.where((own == -torch.inf) & (self.weight > 0), -torch.inf, first + (1 - self.weight) * partner)
+
+
+POOL_OF = {"log-linear": log_linear_pool, "linear": linear_pool}
+
+
+def over(log_measure: Tensor, whole: Tensor) -> Tensor:
+    return log_measure.reshape(-1, *(1,) * (whole.dim() - 1))
+
+
+def scores(p: Any, value: Tensor) -> Tensor:
+    """The density of one member, zero outside of its support."""
+    try:
+        support = p.support
+    except NotImplementedError:
+        return p.log_prob(value)
+    inside = support.check(value)
+    if inside.all():
+        return p.log_prob(value)
+    safe = torch.where(inside.reshape(*inside.shape, *(1,) * len(p.event_shape)), value, p.sample())
+    return torch.where(inside, p.log_prob(safe), -torch.inf)
+
+
+def test_every_class_has_its_place() -> None:
+    found = {
+        name
+        for name in dir(dist)
+        if inspect.isclass(getattr(dist, name)) and issubclass(getattr(dist, name), td.Distribution)
+    }
+    assert found - ABSTRACT == set(PLACED), "a class of pyro.distributions is not in tests/pooling/placed.py, or is gone"
+    assert all(isinstance(PLACED[name].make(*rows(name)), getattr(dist, name)) for name in PLACED)
+
+
+def rows(name: str) -> list[Tensor]:
+    placed = PLACED[name]
+    return [x if placed.batched else x[0] for x in placed.arguments]
+
+
+@every_scored
+def test_a_pool_is_what_brute_force_says_in_value_and_gradient(name: str, pool: Pool) -> None:
+    both = Rows(name, requires_grad=True)
+    how, tolerance = both.placed.how(pool), both.placed.tolerance
+    torch.manual_seed(0)
+    if pool == "linear":
+        own, partner = (both.placed.values(p).detach() for p in (both.p, both.q))
+        value = torch.cat([own, partner]) if both.placed.several else own[0]
+    else:
+        value = both.common()
+    expected = both.density(pool, value)
+    possible = expected.isfinite()
+    assert possible.any()
+    wanted = torch.autograd.grad(expected[possible].sum(), both.leaves, allow_unused=True, retain_graph=True)
+    for validates in (True, False):
+        with pyro.validation_enabled(validates):
+            for pooled in both.pools(pool):
+                assert kind(pooled) == how
+                assert pooled.batch_shape == both.p.batch_shape and pooled.event_shape == both.p.event_shape
+                ours = pooled.log_prob(value)
+                torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance)
+                if not ours.requires_grad:
+                    continue
+                for actual, want in zip(
+                    torch.autograd.grad(ours[possible].sum(), both.leaves, allow_unused=True, retain_graph=True),
+                    wanted,
+                    strict=True,
+                ):
+                    if want is not None:
+                        torch.testing.assert_close(actual, want, rtol=100 * tolerance, atol=100 * tolerance)
+
+
+def kind(pooled: Any) -> str:
+    """How a pool is computed, as its parts show."""
+    while not isinstance(pooled, (NumericalPool, LinearPool)) and hasattr(pooled, "base_dist"):
+        pooled = pooled.base_dist
+    return {NumericalPool: "quadrature", LinearPool: "any"}.get(type(pooled), "closed")
+
+
+@pytest.mark.parametrize(("name", "pool"), REFUSED)
+def test_what_is_refused_says_why_and_what_to_try(name: str, pool: Pool) -> None:
+    both = Rows(name)
+    how = both.placed.how(pool)
+    assert isinstance(how, Refused)
+    for validates in (True, False):
+        with pyro.validation_enabled(validates):
+            with pytest.raises(how.error, match=how.message):
+                POOL_OF[pool](both.p, both.q, both.weight)
+            if both.placed.batched:
+                with pytest.raises(how.error, match=how.message):
+                    pool_rows(both.p, both.weight, 1, pool=pool)
+
+
+@pytest.mark.parametrize("name", [name for name, placed in PLACED.items() if not placed.batched])
+def test_a_class_without_a_batch_has_no_rows(name: str) -> None:
+    for pool in POOLS:
+        with pytest.raises(ValueError, match=r"without a batch.*Try linear_pool or log_linear_pool of two"):
+            pool_rows(Rows(name).p, 0.3, 1, pool=pool)
+
+
+@every_scored
+def test_expansion_and_masks_of_rows_leave_the_density_alone(name: str, pool: Pool) -> None:
+    both = Rows(name)
+    torch.manual_seed(0)
+    value = both.common()[1] if pool == "log-linear" else both.placed.values(both.p)[0]
+    pooled = both.pools(pool)[-1]
+    expected = pooled.log_prob(value)
+    if both.placed.several:
+        large = pooled.expand((2, *pooled.batch_shape))
+        torch.testing.assert_close(large.log_prob(value), expected.expand(large.batch_shape))
+    if both.placed.batched:
+        mask = torch.tensor([True, False, True])
+        masked = pool_rows(both.p.mask(mask), both.weight, 1, pool=pool)
+        torch.testing.assert_close(masked.log_prob(value), expected * t(1.0, 0.0, 0.0))
+
+
+# Draws: means of bounded functions of the values, and their gradients
+
+
+def bounded(value: Tensor, event_dim: int) -> Tensor:
+    """Functions of values ``[n, *batch_shape, *event_shape]``, in a last dimension."""
+    flat = value.to(REAL).reshape(*value.shape[: value.dim() - event_dim], -1)
+    squashed = flat / (1 + flat.abs())
+    return torch.cat([squashed, squashed.square()], -1)
+
+
+def mean_and_error(p: Any, count: int, several: bool) -> tuple[Tensor, Tensor]:
+    values = p.sample((count,)) if several else torch.stack([p.sample() for _ in range(count)])
+    values = bounded(values, len(p.event_shape))
+    return values.mean(0), values.std(0) / count**0.5
+
+
+@pytest.mark.parametrize(("name", "pool"), [(name, pool) for name, pool in TAKEN if PLACED[name].draws])
+def test_draws_have_the_pools_density(name: str, pool: Pool) -> None:
+    """Means are within five standard errors of those of the members, or of the density over the support."""
+    both = Rows(name)
+    torch.manual_seed(0)
+    pooled, count, several = both.pools(pool)[-1], both.placed.draws, both.placed.several
+    ours, error = mean_and_error(pooled, count, several)
+    weight = both.weight.unsqueeze(-1)
+    if pool == "linear":
+        (own, own_error), (partner, partner_error) = (mean_and_error(member, count, several) for member in (both.p, both.q))
+        expected = weight * own + (1 - weight) * partner
+        error = (error**2 + (weight * own_error) ** 2 + ((1 - weight) * partner_error) ** 2).sqrt()
+    else:
+        points, log_measure = both.grid()
+        density = both.density(pool, points)
+        mass = (density + over(log_measure, density)).exp()
+        expected = (mass.unsqueeze(-1) * bounded(points, len(both.p.event_shape))).sum(0)
+    assert ((ours - expected).abs() <= 5 * error + 1e-6).all()
+
+
+def slopes(p: Any, weight: Tensor | float, leaves: list[Tensor], direction: list[Tensor]) -> Tensor:
+    """Directional derivatives of weighted means of bounded draws, one of each of 20 batches of 50 draws."""
+    found = []
+    for _ in range(20):
+        mean = bounded(p.rsample((50,)), len(p.event_shape)).mean(0)
+        given = torch.autograd.grad((weight * mean.sum(-1)).sum(), leaves, allow_unused=True, retain_graph=True)
+        found.append(sum((d * g).sum() for d, g in zip(direction, given, strict=True) if g is not None))
+    return torch.stack([torch.as_tensor(x) for x in found])
+
+
+@pytest.mark.parametrize(("name", "pool"), DIFFERENTIABLE)
+def test_gradients_of_draws_are_those_of_means(name: str, pool: Pool) -> None:
+    """Within six standard errors, by means of batches, wherever the class says that its draws carry a gradient."""
+    both = Rows(name, requires_grad=True)
+    torch.manual_seed(0)
+    pooled = both.pools(pool)[-1]
+    direction = [torch.randn_like(x) for x in both.leaves]
+    ours = slopes(pooled, 1.0, both.leaves, direction)
+    error = ours.var() / len(ours)
+    if pool == "linear":
+        weighted = ((both.p, both.weight), (both.q, 1 - both.weight))
+        members = [slopes(p, weight, both.leaves, direction) for p, weight in weighted]
+        expected = sum(x.mean() for x in members)
+        error = error + sum(x.var() / len(x) for x in members)
+    else:
+        points, log_measure = both.grid()
+        density = both.density(pool, points)
+        mass = (density + over(log_measure, density)).exp()
+        mean = (mass.unsqueeze(-1) * bounded(points, len(both.p.event_shape))).nansum(0)
+        given = torch.autograd.grad(mean.sum(), both.leaves)
+        expected = sum((d * g).sum() for d, g in zip(direction, given, strict=True))
+    assert abs(ours.mean() - expected) <= 6 * error.sqrt() + 1e-6
