@@ -63,14 +63,22 @@ class Placed:
     log_linear: How
     support: Callable[[], Points] | None = None  # points [n, *event_shape] and log measures [n]
     linear: How = "any"
+    moving: bool = False  # True: the support moves with the arguments, which a sum over fixed points does not see
     batched: bool = True  # False: the class has no batch, and each row of the arguments makes one distribution
     draws: int = 2000  # 0: the class cannot draw
     gradients: bool = True  # False: the gradient of its draws is not that of their mean, such as a straight-through one
     tolerance: float = 1e-6
     note: str = ""
     several: bool = True  # False: takes and gives one value of each row at a time
+    shown: Callable[[Tensor], Tensor] = lambda value: (
+        value
+    )  # what draws show of values with a density, such as relaxed ones
+    slow: bool = False  # True: scoring a value takes long, and the log-linear pool is asked for its value alone
+    smooth: bool = True  # False: the class's own log_prob cannot be differentiated
     scored: bool = True  # False: the class has no log_prob
-    given: Callable[[Any], Tensor] | None = None  # values [n, *batch_shape, *event_shape] to score, where it cannot draw
+    given: Callable[[Any], Tensor] | None = (
+        None  # values [n, *batch_shape, *event_shape] to score, where it cannot draw
+    )
 
     def how(self, pool: str) -> How:
         return self.linear if pool == "linear" else self.log_linear
@@ -79,7 +87,8 @@ class Placed:
         """Values to score, ``[n, *batch_shape, *event_shape]``."""
         if self.given is not None:
             return self.given(p)
-        return p.sample((4,)) if self.several else p.sample().unsqueeze(0)
+        drawn: Tensor = p.sample((4,)) if self.several else p.sample().unsqueeze(0)
+        return drawn
 
 
 NO_POOL = Refused(
@@ -87,7 +96,7 @@ NO_POOL = Refused(
 )
 COUNTS = Refused("a sum over counts without a closed form", r"has no closed log-linear pool.*Try the linear pool")
 
-ATOMS = Refused("point masses at draws, of which two sets share none", "x")
+ATOMS = Refused("it is of point masses, of which two members need not share any", r"point masses.*Try the linear pool")
 
 X, Y = t(0.3, -1.5, 2.0), t(1.0, 0.5, 2.0)
 SHAPE, RATE = t(1.5, 4.0, 2.5), t(1.0, 2.5, 0.6)
@@ -188,7 +197,9 @@ def sphere() -> Points:
 def torus() -> Points:
     angle, step = circle()
     angle = angle[::4]
-    return torch.cartesian_prod(angle, angle), torch.full((len(angle) ** 2,), 2 * (step[0] + math.log(4)).item(), dtype=REAL)
+    return torch.cartesian_prod(angle, angle), torch.full(
+        (len(angle) ** 2,), 2 * (step[0] + math.log(4)).item(), dtype=REAL
+    )
 
 
 def directions() -> Points:
@@ -238,8 +249,8 @@ PLACED: dict[str, Placed] = {
     "MixtureSameFamily": Placed(NUMBER, mixture, (X, Y), "quadrature", real_line),
     "MaskedMixture": Placed(
         NUMBER,
-        lambda a, b: dist.MaskedMixture(torch.tensor([True, False, True]), dist.Normal(a, 1.0), dist.Laplace(b, 1.0)),
-        (X, Y),
+        lambda a, b, first: dist.MaskedMixture(first > 0, dist.Normal(a, 1.0), dist.Laplace(b, 1.0)),
+        (X, Y.round(), t(1.0, -1.0, 1.0)),
         "quadrature",
         lambda: panels(-60.0, 60.0),
     ),
@@ -248,10 +259,18 @@ PLACED: dict[str, Placed] = {
         dist.Stable,
         (t(1.5, 1.8, 1.2), t(0.1, -0.2, 0.0), Y, X),
         "quadrature",
-        heavy_line,
+        lambda: heavy_line(9.0, 401),
+        tolerance=1e-4,
+        slow=True,
     ),
     "StableWithLogProb": Placed(
-        NUMBER, dist.StableWithLogProb, (t(1.5, 1.8, 1.2), t(0.1, -0.2, 0.0), Y, X), "quadrature", heavy_line
+        NUMBER,
+        dist.StableWithLogProb,
+        (t(1.5, 1.8, 1.2), t(0.1, -0.2, 0.0), Y, X),
+        "quadrature",
+        lambda: heavy_line(9.0, 401),
+        tolerance=1e-4,
+        slow=True,
     ),
     # One positive or bounded number
     "LogNormal": Placed(POSITIVE, dist.LogNormal, (X, Y), "closed", lambda: half_line(-30.0, 30.0)),
@@ -263,10 +282,14 @@ PLACED: dict[str, Placed] = {
     "InverseGamma": Placed(POSITIVE, dist.InverseGamma, (SHAPE, RATE), "closed", lambda: half_line(-6.0, 45.0)),
     "Weibull": Placed(POSITIVE, dist.Weibull, (RATE, SHAPE), "quadrature", half_line),
     "Pareto": Placed(
-        POSITIVE, dist.Pareto, (t(1.0, 1.0, 1.0), SHAPE), "quadrature", lambda: half_line_from(1.0), note="one bound"
+        POSITIVE, dist.Pareto, (t(1.0, 1.0, 1.0), SHAPE), "quadrature", lambda: half_line_from(1.0), moving=True
     ),
     "GeneralizedPareto": Placed(
-        POSITIVE, dist.GeneralizedPareto, (0 * X, Y, t(0.5, 0.2, 0.3)), "quadrature", lambda: half_line(high=60.0)
+        POSITIVE,
+        lambda s, c: vars(dist)["GeneralizedPareto"](torch.zeros_like(s), s, c),
+        (Y, t(0.5, 0.2, 0.3)),
+        "quadrature",
+        lambda: half_line(high=60.0),
     ),
     "FisherSnedecor": Placed(
         POSITIVE, dist.FisherSnedecor, (2 * SHAPE, 4 * RATE), "quadrature", lambda: half_line(-45.0, 60.0)
@@ -274,7 +297,12 @@ PLACED: dict[str, Placed] = {
     "FoldedDistribution": Placed(
         POSITIVE, lambda a, b: dist.FoldedDistribution(dist.Normal(a, b)), (X, Y), "quadrature", half_line
     ),
-    "Rejector": Placed(POSITIVE, rejector, (RATE,), Refused("the class has no support", r"closed log-linear pool")),
+    "Rejector": Placed(
+        POSITIVE,
+        rejector,
+        (RATE,),
+        Refused("the class declares no support", r"no support over which.*Try the linear pool"),
+    ),
     "TruncatedPolyaGamma": Placed(
         POSITIVE,
         lambda x: dist.TruncatedPolyaGamma(x[..., 0]),
@@ -292,12 +320,16 @@ PLACED: dict[str, Placed] = {
         "closed",
         lambda: bounded_line(-1.0, 2.0),
     ),
-    "Uniform": Placed(POSITIVE, dist.Uniform, (X, X + 5.0), "quadrature", lambda: panels(-2.0, 8.0, 0.1)),
+    "Uniform": Placed(POSITIVE, dist.Uniform, (X, X + 5.0), "quadrature", lambda: panels(-2.0, 8.0, 0.1), moving=True),
     "ContinuousBernoulli": Placed(
         POSITIVE, lambda x: dist.ContinuousBernoulli(logits=x), (X,), "quadrature", unit_interval
     ),
     "RelaxedBernoulli": Placed(
-        POSITIVE, lambda x: dist.RelaxedBernoulli(torch.tensor(0.7, dtype=REAL), logits=x), (X,), "quadrature", unit_interval
+        POSITIVE,
+        lambda x: dist.RelaxedBernoulli(torch.tensor(0.7, dtype=REAL), logits=x),
+        (X,),
+        "quadrature",
+        unit_interval,
     ),
     "RelaxedBernoulliStraightThrough": Placed(
         POSITIVE,
@@ -305,6 +337,7 @@ PLACED: dict[str, Placed] = {
         (X,),
         "quadrature",
         unit_interval,
+        shown=torch.round,
         gradients=False,
     ),
     # Counts
@@ -347,7 +380,7 @@ PLACED: dict[str, Placed] = {
         COUNTS,
         lambda: counts(600),
         draws=0,
-        given=lambda p: torch.randint(9, (4, 3)).to(REAL),
+        given=lambda p: torch.randint(9, (4, *p.shape())).to(REAL),
     ),
     # Classes
     "Categorical": Placed(CLASS, lambda x: dist.Categorical(logits=x), (LOGITS,), "closed", lambda: counts(2)),
@@ -355,7 +388,11 @@ PLACED: dict[str, Placed] = {
         CLASS, lambda x: dist.OrderedLogistic(x, t(-1.0, 0.5)), (X,), "closed", lambda: counts(2)
     ),
     "OneHotCategorical": Placed(
-        CLASS, lambda x: dist.OneHotCategorical(logits=x), (LOGITS,), "closed", lambda: counted(torch.eye(3, dtype=REAL))
+        CLASS,
+        lambda x: dist.OneHotCategorical(logits=x),
+        (LOGITS,),
+        "closed",
+        lambda: counted(torch.eye(3, dtype=REAL)),
     ),
     "OneHotCategoricalStraightThrough": Placed(
         CLASS,
@@ -419,6 +456,7 @@ PLACED: dict[str, Placed] = {
         dist.MixtureOfDiagNormals,
         (torch.stack([VECTORS, VECTORS + 2], 1), DIAGONAL.unsqueeze(1).expand(3, 2, 2), LOGITS[:, :2]),
         NO_POOL,
+        draws=500,
         several=False,
     ),
     "MixtureOfDiagNormalsSharedCovariance": Placed(
@@ -426,6 +464,7 @@ PLACED: dict[str, Placed] = {
         dist.MixtureOfDiagNormalsSharedCovariance,
         (torch.stack([VECTORS, VECTORS + 2], 1), DIAGONAL, LOGITS[:, :2]),
         NO_POOL,
+        draws=500,
         several=False,
     ),
     "GaussianScaleMixture": Placed(
@@ -433,6 +472,8 @@ PLACED: dict[str, Placed] = {
         lambda c, logits, s: dist.GaussianScaleMixture(c, logits, s),
         (DIAGONAL, LOGITS[:, :2], DIAGONAL),
         NO_POOL,
+        smooth=False,
+        draws=500,
         several=False,
         batched=False,
     ),
@@ -440,7 +481,11 @@ PLACED: dict[str, Placed] = {
         VECTOR,
         lambda m, s, o: dist.GroupedNormalNormal(m, s, o, torch.tensor([0, 1, 0])),
         (VECTORS, DIAGONAL, t([0.5, 1.0, 0.7], [0.8, 0.3, 1.1], [0.6, 0.9, 0.5])),
-        Refused("its values are vectors though it declares numbers", r"log-linear pool"),
+        Refused(
+            "its values are vectors, though the class declares numbers",
+            r"GroupedNormalNormal\.log_prob only supports values",
+            ValueError,
+        ),
         batched=False,
         draws=0,
         several=False,
@@ -479,7 +524,12 @@ PLACED: dict[str, Placed] = {
     "LKJCholesky": Placed(MATRIX, lambda c: dist.LKJCholesky(2, c), (SHAPE,), NO_POOL, cholesky_factors),
     "LKJCorrCholesky": Placed(MATRIX, old_cholesky, (SHAPE,), NO_POOL, cholesky_factors),
     "Wishart": Placed(
-        MATRIX, lambda d, s: dist.Wishart(d + 2, scale_tril=s.tril()), (SHAPE, TRIL), NO_POOL, positive_definite
+        MATRIX,
+        lambda d, s: dist.Wishart(d + 4, scale_tril=s.tril()),
+        (SHAPE, TRIL),
+        NO_POOL,
+        positive_definite,
+        gradients=False,
     ),
     "OneOneMatching": Placed(
         MATRIX,
@@ -500,35 +550,37 @@ PLACED: dict[str, Placed] = {
     # Time series
     "DiscreteHMM": Placed(
         SERIES_,
-        lambda a, b, m: dist.DiscreteHMM(a, b.unsqueeze(-3).expand(*b.shape[:-2], 3, 2, 2), dist.Normal(m.unsqueeze(-2), 1.0)),
+        lambda a, b, m: dist.DiscreteHMM(
+            a, b.unsqueeze(-3).expand(*b.shape[:-2], 3, 2, 2), dist.Normal(m.unsqueeze(-2), 1.0)
+        ),
         (VECTORS, TRIL, VECTORS),
         NO_POOL,
     ),
     "GaussianHMM": Placed(SERIES_, hmm(dist.GaussianHMM), (SERIES,), NO_POOL),
     "LinearHMM": Placed(SERIES_, hmm(dist.LinearHMM), (SERIES,), NO_POOL, scored=False),
-    "GammaGaussianHMM": Placed(SERIES_, gamma_hmm, (SERIES,), NO_POOL, draws=0, given=lambda p: torch.randn(4, *p.shape(), dtype=REAL)),
+    "GammaGaussianHMM": Placed(
+        SERIES_, gamma_hmm, (SERIES,), NO_POOL, draws=0, given=lambda p: torch.randn(4, *p.shape(), dtype=REAL)
+    ),
     "IndependentHMM": Placed(
         SERIES_,
         lambda d: dist.IndependentHMM(hmm(single)(d)),
         (torch.stack([SERIES, -SERIES], -1),),
         NO_POOL,
     ),
-    "GaussianMRF": Placed(SERIES_, markov_field, (SERIES,), NO_POOL, draws=0, given=lambda p: torch.randn(4, *p.shape(), dtype=REAL)),
-    "CoalescentTimes": Placed(
-        SERIES_, lambda r: dist.CoalescentTimes(t(0.0, 0.2, 0.5), r), (RATE,), NO_POOL
+    "GaussianMRF": Placed(
+        SERIES_, markov_field, (SERIES,), NO_POOL, draws=0, given=lambda p: torch.randn(4, *p.shape(), dtype=REAL)
     ),
+    "CoalescentTimes": Placed(SERIES_, lambda r: dist.CoalescentTimes(t(0.0, 0.2, 0.5), r), (RATE,), NO_POOL),
     "CoalescentTimesWithRate": Placed(
         SERIES_,
         lambda r: dist.CoalescentTimesWithRate(t(0.0, 1.0, 1.5), r.unsqueeze(-1).expand(*r.shape, 4)),
         (RATE,),
         NO_POOL,
         draws=0,
-        given=lambda p: t([-0.5, 0.7], [-2.0, 0.3]).unsqueeze(1).expand(2, 3, 2),
+        given=lambda p: t([-0.5, 0.7], [-2.0, 0.3]).unsqueeze(1).expand(2, *p.shape()),
     ),
     # Wrappers
-    "Independent": Placed(
-        WRAPPER, lambda m, s: dist.Normal(m, s).to_event(1), (VECTORS, DIAGONAL), "closed", plane
-    ),
+    "Independent": Placed(WRAPPER, lambda m, s: dist.Normal(m, s).to_event(1), (VECTORS, DIAGONAL), "closed", plane),
     "MaskedDistribution": Placed(
         WRAPPER, lambda m, s: MaskedDistribution(dist.Normal(m, s), True), (X, Y), "closed", real_line
     ),
@@ -543,12 +595,13 @@ PLACED: dict[str, Placed] = {
         unit_interval,
     ),
     # Others
-    "Delta": Placed(OTHER, dist.Delta, (X,), "closed", draws=1),
+    "Delta": Placed(OTHER, dist.Delta, (X,), "closed", draws=500),
     "Empirical": Placed(
         OTHER,
         dist.Empirical,
         (t([1.0, 2.0, 3.0], [2.0, 3.0, 1.0], [3.0, 1.0, 2.0]), LOGITS),
         ATOMS,
+        draws=500,
         several=False,
     ),
     "ImproperUniform": Placed(
@@ -559,7 +612,7 @@ PLACED: dict[str, Placed] = {
         draws=0,
         given=lambda p: torch.randn(4, *p.shape(), dtype=REAL),
     ),
-    "Unit": Placed(OTHER, dist.Unit, (X,), NO_POOL),
+    "Unit": Placed(OTHER, dist.Unit, (X,), NO_POOL, draws=0),
 }
 #: Classes to be derived from, of which nothing can be made.
 ABSTRACT = {"ExponentialFamily", "TorchDistribution"}
@@ -567,7 +620,7 @@ ABSTRACT = {"ExponentialFamily", "TorchDistribution"}
 
 def single(step: Any, decay: Tensor, *rest: Any) -> Any:
     """A series of one number, each of two for each row."""
-    first, matrix, seen = rest
+    first, matrix, _ = rest
     return dist.GaussianHMM(step, decay, first, matrix[:, :1], dist.Normal(t(0.0), t(1.0)).to_event(1))
 
 
