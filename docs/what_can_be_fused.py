@@ -88,7 +88,7 @@ def _seconds(placed: Placed, pool: str | None) -> float:
 
 def _shortest(step: Callable[[], None]) -> float:
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < 0.5 and len(times) < 200):
+    while len(times) < 2 or (sum(times) < 0.2 and len(times) < 100):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)

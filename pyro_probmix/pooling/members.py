@@ -242,13 +242,13 @@ def check_continuous(p: td.Distribution) -> None:
     support, name = declared_support(inner), type(inner).__name__
     if support is None:
         raise TypeError(
-            f"A {name} has no closed log-linear pool, and no support over which a numerical one could be taken, expected a "
-            "class that declares it. Try the linear pool, or support = constraints.real in the class."
+            f"The class {name} has no closed log-linear pool, and declares no support over which a numerical one could be "
+            "taken, expected a support. Try the linear pool, or support = constraints.real in the class."
         )
     if not inner.event_shape and inner.has_enumerate_support and not support.is_discrete:
         raise TypeError(
-            f"A {name} has no log-linear pool: it is of point masses, of which two members need not share any, expected a "
-            "density. Try the linear pool."
+            f"The class {name} has no log-linear pool: it is of point masses, of which two members need not share "
+            "any, expected a density. Try the linear pool."
         )
     if isinstance(inner, dist.ImproperUniform):
         raise ValueError(

@@ -11,6 +11,7 @@ __all__ = [
     "coordinate",
     "declared_support",
     "interior_point",
+    "is_circular",
     "is_fixed",
     "is_interval",
     "supported_log_prob",
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from torch import Tensor
@@ -180,6 +182,17 @@ def unvalidated(p: Any) -> Any:
             vars(copied)[name] = tuple(map(unvalidated, part))
     vars(copied)["_validate_args"] = False
     return copied
+
+
+def is_circular(p: Any) -> bool:
+    """Return whether a density's mass is that of one turn, as that of a von Mises density or of a mixture of them is."""
+    if isinstance(p, (td.VonMises, dist.SineSkewed)):
+        return True
+    if isinstance(p, td.TransformedDistribution):
+        return False
+    held = [*vars(p).values(), *getattr(p, "members", ())]
+    parts = [x for x in held if isinstance(x, td.Distribution) and not isinstance(x, td.Categorical)]
+    return bool(parts) and all(map(is_circular, parts))
 
 
 def interior_point(support: Any) -> float | Tensor:

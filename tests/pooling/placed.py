@@ -68,12 +68,15 @@ class Placed:
     draws: int = 2000  # 0: the class cannot draw
     gradients: bool = True  # False: the gradient of its draws is not that of their mean, such as a straight-through one
     tolerance: float = 1e-6
-    note: str = ""
+    note: str = ""  # what the page adds on the log-linear pool
+    expands: bool = True  # False: the class cannot expand its batch
     several: bool = True  # False: takes and gives one value of each row at a time
     shown: Callable[[Tensor], Tensor] = lambda value: (
         value
     )  # what draws show of values with a density, such as relaxed ones
-    slow: bool = False  # True: scoring a value takes long, and the log-linear pool is asked for its value alone
+    value_alone: bool = (
+        False  # True: its log density is slow, or has gradients that are NaN, and its log-linear pool a value alone
+    )
     smooth: bool = True  # False: the class's own log_prob cannot be differentiated
     scored: bool = True  # False: the class has no log_prob
     given: Callable[[Any], Tensor] | None = (
@@ -94,7 +97,6 @@ class Placed:
 NO_POOL = Refused(
     "the density is not of one number, and has no closed pool", r"has no closed log-linear pool.*Try the linear pool"
 )
-COUNTS = Refused("a sum over counts without a closed form", r"has no closed log-linear pool.*Try the linear pool")
 
 ATOMS = Refused("it is of point masses, of which two members need not share any", r"point masses.*Try the linear pool")
 
@@ -240,6 +242,8 @@ PLACED: dict[str, Placed] = {
         (X, Y, t(1.2, 0.8, 1.0), t(1.0, 0.7, 1.1)),
         "quadrature",
         lambda: real_line(-80.0, 80.0),
+        value_alone=True,
+        note="without a gradient, as the class has none 38 scales from its centre",
     ),
     "Logistic": Placed(NUMBER, dist.Logistic, (X, Y), "quadrature", lambda: real_line(-90.0, 90.0)),
     "SkewLogistic": Placed(
@@ -261,7 +265,7 @@ PLACED: dict[str, Placed] = {
         "quadrature",
         lambda: heavy_line(9.0, 401),
         tolerance=1e-4,
-        slow=True,
+        value_alone=True,
     ),
     "StableWithLogProb": Placed(
         NUMBER,
@@ -270,7 +274,7 @@ PLACED: dict[str, Placed] = {
         "quadrature",
         lambda: heavy_line(9.0, 401),
         tolerance=1e-4,
-        slow=True,
+        value_alone=True,
     ),
     # One positive or bounded number
     "LogNormal": Placed(POSITIVE, dist.LogNormal, (X, Y), "closed", lambda: half_line(-30.0, 30.0)),
@@ -301,7 +305,7 @@ PLACED: dict[str, Placed] = {
         POSITIVE,
         rejector,
         (RATE,),
-        Refused("the class declares no support", r"no support over which.*Try the linear pool"),
+        Refused("the class declares no support", r"declares no support.*Try the linear pool"),
     ),
     "TruncatedPolyaGamma": Placed(
         POSITIVE,
@@ -322,7 +326,7 @@ PLACED: dict[str, Placed] = {
     ),
     "Uniform": Placed(POSITIVE, dist.Uniform, (X, X + 5.0), "quadrature", lambda: panels(-2.0, 8.0, 0.1), moving=True),
     "ContinuousBernoulli": Placed(
-        POSITIVE, lambda x: dist.ContinuousBernoulli(logits=x), (X,), "quadrature", unit_interval
+        POSITIVE, lambda x: dist.ContinuousBernoulli(logits=x), (X,), "closed", unit_interval
     ),
     "RelaxedBernoulli": Placed(
         POSITIVE,
@@ -347,37 +351,37 @@ PLACED: dict[str, Placed] = {
     "Geometric": Placed(COUNT, lambda x: dist.Geometric(logits=x), (X,), "closed", lambda: counts(300)),
     "Poisson": Placed(COUNT, dist.Poisson, (RATE,), "closed", lambda: counts(60)),
     "NegativeBinomial": Placed(
-        COUNT, lambda x: dist.NegativeBinomial(t(5.0)[0], logits=x - 1), (X,), COUNTS, lambda: counts(400)
+        COUNT, lambda x: dist.NegativeBinomial(t(5.0)[0], logits=x - 1), (X,), "closed", lambda: counts(400)
     ),
-    "GammaPoisson": Placed(COUNT, dist.GammaPoisson, (SHAPE, RATE), COUNTS, lambda: counts(400)),
+    "GammaPoisson": Placed(COUNT, dist.GammaPoisson, (SHAPE, RATE), "sum", lambda: counts(400)),
     "ZeroInflatedPoisson": Placed(
-        COUNT, lambda r, g: dist.ZeroInflatedPoisson(r, gate_logits=g), (RATE, X), COUNTS, lambda: counts(60)
+        COUNT, lambda r, g: dist.ZeroInflatedPoisson(r, gate_logits=g), (RATE, X), "sum", lambda: counts(60)
     ),
     "ZeroInflatedNegativeBinomial": Placed(
         COUNT,
         lambda x, g: dist.ZeroInflatedNegativeBinomial(t(5.0)[0], logits=x - 1, gate_logits=g),
         (X, X),
-        COUNTS,
+        "sum",
         lambda: counts(400),
     ),
     "ZeroInflatedDistribution": Placed(
         COUNT,
         lambda x, g: dist.ZeroInflatedDistribution(dist.Geometric(logits=x), gate_logits=g),
         (X, X),
-        COUNTS,
+        "sum",
         lambda: counts(300),
     ),
     "BetaBinomial": Placed(
-        COUNT, lambda a, b: dist.BetaBinomial(a, b, total_count=6), (SHAPE, RATE), COUNTS, lambda: counts(6)
+        COUNT, lambda a, b: dist.BetaBinomial(a, b, total_count=6), (SHAPE, RATE), "sum", lambda: counts(6)
     ),
     "ExtendedBetaBinomial": Placed(
-        COUNT, lambda a, b: dist.ExtendedBetaBinomial(a, b, total_count=6), (SHAPE, RATE), COUNTS, lambda: counts(6)
+        COUNT, lambda a, b: dist.ExtendedBetaBinomial(a, b, total_count=6), (SHAPE, RATE), "sum", lambda: counts(6)
     ),
     "LogNormalNegativeBinomial": Placed(
         COUNT,
         lambda x, s: dist.LogNormalNegativeBinomial(t(5.0)[0], x - 1, s / 4),
         (X, Y),
-        COUNTS,
+        "sum",
         lambda: counts(600),
         draws=0,
         given=lambda p: torch.randint(9, (4, *p.shape())).to(REAL),
@@ -446,7 +450,7 @@ PLACED: dict[str, Placed] = {
         batched=False,
     ),
     "LowRankMultivariateNormal": Placed(
-        VECTOR, dist.LowRankMultivariateNormal, (VECTORS, VECTORS.unsqueeze(-1), DIAGONAL), NO_POOL, plane
+        VECTOR, dist.LowRankMultivariateNormal, (VECTORS, VECTORS.unsqueeze(-1), DIAGONAL), "closed", plane
     ),
     "MultivariateStudentT": Placed(
         VECTOR, lambda d, m, s: dist.MultivariateStudentT(d, m, s.tril()), (4 * Y, VECTORS, TRIL), NO_POOL
@@ -471,7 +475,7 @@ PLACED: dict[str, Placed] = {
         VECTOR,
         lambda c, logits, s: dist.GaussianScaleMixture(c, logits, s),
         (DIAGONAL, LOGITS[:, :2], DIAGONAL),
-        NO_POOL,
+        Refused("the class declares no support", r"declares no support.*Try the linear pool"),
         smooth=False,
         draws=500,
         several=False,
@@ -499,7 +503,7 @@ PLACED: dict[str, Placed] = {
         CIRCLE,
         lambda a, k, s: dist.SineSkewed(dist.VonMises(a, k).to_event(1), s),
         (X.unsqueeze(-1), RATE.unsqueeze(-1), t([0.2], [-0.3], [0.1])),
-        NO_POOL,
+        "quadrature",
         lambda: one_number(circle()),
     ),
     "SineBivariateVonMises": Placed(
@@ -514,20 +518,20 @@ PLACED: dict[str, Placed] = {
         CIRCLE,
         dist.VonMises3D,
         (t([1.0, 0.5, -0.3], [0.2, -1.0, 2.0], [-0.4, 0.3, 0.8]),),
-        NO_POOL,
+        "closed",
         sphere,
         draws=0,
         given=lambda p: torch.nn.functional.normalize(torch.randn(4, *p.shape(), dtype=REAL), dim=-1),
     ),
     # Matrices, trees and matchings
-    "LKJ": Placed(MATRIX, lambda c: dist.LKJ(2, c), (SHAPE,), NO_POOL, correlations),
-    "LKJCholesky": Placed(MATRIX, lambda c: dist.LKJCholesky(2, c), (SHAPE,), NO_POOL, cholesky_factors),
-    "LKJCorrCholesky": Placed(MATRIX, old_cholesky, (SHAPE,), NO_POOL, cholesky_factors),
+    "LKJ": Placed(MATRIX, lambda c: dist.LKJ(2, c), (SHAPE,), "closed", correlations, expands=False),
+    "LKJCholesky": Placed(MATRIX, lambda c: dist.LKJCholesky(2, c), (SHAPE,), "closed", cholesky_factors),
+    "LKJCorrCholesky": Placed(MATRIX, old_cholesky, (SHAPE,), "closed", cholesky_factors),
     "Wishart": Placed(
         MATRIX,
         lambda d, s: dist.Wishart(d + 4, scale_tril=s.tril()),
         (SHAPE, TRIL),
-        NO_POOL,
+        "closed",
         positive_definite,
         gradients=False,
     ),
@@ -535,7 +539,7 @@ PLACED: dict[str, Placed] = {
         MATRIX,
         dist.OneOneMatching,
         (torch.stack([LOGITS, LOGITS.T, -LOGITS]),),
-        NO_POOL,
+        "closed",
         lambda: counted(torch.tensor(list(itertools.permutations(range(3))), dtype=torch.long)),
         batched=False,
     ),
@@ -543,10 +547,20 @@ PLACED: dict[str, Placed] = {
         MATRIX,
         dist.OneTwoMatching,
         (torch.stack([torch.cat([LOGITS[:, :2], -x[:, :2] / 2])[:4] for x in (LOGITS, LOGITS.T, 2 * LOGITS)]),),
-        NO_POOL,
+        "closed",
+        lambda: counted(torch.tensor([x for x in itertools.product((0, 1), repeat=4) if sum(x) == 2])),
         batched=False,
     ),
-    "SpanningTree": Placed(MATRIX, dist.SpanningTree, (LOGITS,), NO_POOL, batched=False, draws=200, several=False),
+    "SpanningTree": Placed(
+        MATRIX,
+        dist.SpanningTree,
+        (LOGITS,),
+        "closed",
+        lambda: counted(dist.SpanningTree(LOGITS[0]).enumerate_support()),
+        batched=False,
+        draws=200,
+        several=False,
+    ),
     # Time series
     "DiscreteHMM": Placed(
         SERIES_,

@@ -15,6 +15,7 @@ from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Tensor
 
 from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
+from pyro_probmix.pooling.counts import CountPool
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.numerical import NumericalPool
 from tests.pooling.cases import REAL, t
@@ -40,14 +41,18 @@ def taken(placed: Placed, linear: bool) -> bool:
 
 every_refused = cases(lambda placed, linear: isinstance(placed.linear if linear else placed.log_linear, Refused))
 every_scored = cases(lambda placed, linear: taken(placed, linear) and placed.scored)
-every_quick = cases(lambda placed, linear: taken(placed, linear) and placed.scored and (linear or not placed.slow))
-every_drawn = cases(lambda placed, linear: taken(placed, linear) and placed.draws > 0 and (linear or not placed.slow))
+every_quick = cases(
+    lambda placed, linear: taken(placed, linear) and placed.scored and (linear or not placed.value_alone)
+)
+every_drawn = cases(
+    lambda placed, linear: taken(placed, linear) and placed.draws > 0 and (linear or not placed.value_alone)
+)
 every_differentiable = cases(
     lambda placed, linear: (
         taken(placed, linear)
         and placed.draws > 0
         and placed.gradients
-        and (linear or not (placed.slow or placed.moving))
+        and (linear or not (placed.value_alone or placed.moving))
     )
 )
 # torch's Wishart says so of draws that are not singular.
@@ -89,8 +94,14 @@ class Rows:
             own, partner = own.masked_fill(impossible, 0.0), partner.masked_fill(impossible, 0.0)
             return torch.logaddexp(own, partner).masked_fill(impossible, -torch.inf)
         points, log_measure = self.grid()
-        whole = self._powers(scores(self.p, points), scores(self.q, points))
+        whole = self._powers(self._over(self.p, points), self._over(self.q, points))
         return self._powers(own, partner) - torch.logsumexp(whole + over(log_measure, whole), 0)
+
+    def over_grid(self) -> Tensor:
+        """The log density of the log-linear pool at each point of the grid."""
+        points, log_measure = self.grid()
+        whole = self._powers(self._over(self.p, points), self._over(self.q, points))
+        return whole - torch.logsumexp(whole + over(log_measure, whole), 0)
 
     def grid(self) -> tuple[Tensor, Tensor]:
         assert self.placed.support is not None
@@ -101,10 +112,13 @@ class Rows:
         """Values ``[4, *batch_shape, *event_shape]`` of the grid, spread over the mass of the log-linear pool."""
         points, log_measure = self.grid()
         with torch.no_grad():
-            whole = self._powers(scores(self.p, points), scores(self.q, points))
+            whole = self._powers(self._over(self.p, points), self._over(self.q, points))
             levels = (whole + over(log_measure, whole)).softmax(0).cumsum(0)
         at = torch.stack([(levels < level).sum(0) for level in (0.05, 0.3, 0.6, 0.9)])
         return points.reshape(len(points), *self.p.event_shape)[at.clamp(max=len(points) - 1)]
+
+    def _over(self, p: Any, points: Tensor) -> Tensor:
+        return scores(p, points) if self.placed.several else torch.stack([p.log_prob(point) for point in points])
 
     def _powers(self, own: Tensor, partner: Tensor) -> Tensor:
         first = torch.where(self.weight > 0, self.weight * own, 0.0)
@@ -166,11 +180,11 @@ def test_a_pool_is_what_brute_force_says_in_value_and_gradient(name: str, pool: 
         own, partner = (both.placed.values(p) for p in (plain.p, plain.q))
         value = torch.cat([own, partner]) if both.placed.several else own[0]
     else:
-        value = plain.common()
+        value = plain.common() if both.placed.several else plain.common()[1]
     expected = both.density(pool, value)
     possible = expected.isfinite()
     assert possible.any()
-    still = pool == "linear" or not (both.placed.moving or both.placed.slow)
+    still = pool == "linear" or not (both.placed.moving or both.placed.value_alone)
     smooth = expected.requires_grad and both.placed.smooth and still
     leaves = both.leaves if smooth else []
     wanted = (
@@ -195,9 +209,9 @@ def test_a_pool_is_what_brute_force_says_in_value_and_gradient(name: str, pool: 
 
 def kind(pooled: Any) -> str:
     """How a pool is computed, as its parts show."""
-    while not isinstance(pooled, (NumericalPool, LinearPool)) and hasattr(pooled, "base_dist"):
+    while not isinstance(pooled, (NumericalPool, CountPool, LinearPool)) and hasattr(pooled, "base_dist"):
         pooled = pooled.base_dist
-    return {NumericalPool: "quadrature", LinearPool: "any"}.get(type(pooled), "closed")
+    return {NumericalPool: "quadrature", CountPool: "sum", LinearPool: "any"}.get(type(pooled), "closed")
 
 
 @every_refused
@@ -228,7 +242,7 @@ def test_expansion_and_masks_of_rows_leave_the_density_alone(name: str, pool: Po
     value = both.common()[1] if pool == "log-linear" else both.placed.values(both.p)[0]
     pooled = both.pools(pool)[-1]
     expected = pooled.log_prob(value)
-    if both.placed.several:
+    if both.placed.several and both.placed.expands:
         large = pooled.expand((2, *pooled.batch_shape))
         torch.testing.assert_close(large.log_prob(value), expected.expand(large.batch_shape))
     if both.placed.batched:
@@ -273,7 +287,7 @@ def test_draws_have_the_pools_density(name: str, pool: Pool) -> None:
         error = (error**2 + (weight * own_error) ** 2 + ((1 - weight) * partner_error) ** 2).sqrt()
     else:
         points, log_measure = both.grid()
-        density = both.density(pool, points)
+        density = both.over_grid()
         mass = (density + over(log_measure, density)).exp()
         expected = (mass.unsqueeze(-1) * bounded(both.placed.shown(points), len(both.p.event_shape))).sum(0)
     assert ((ours - expected).abs() <= 5 * error + 1e-6).all()
@@ -309,7 +323,7 @@ def test_gradients_of_draws_are_those_of_means(name: str, pool: Pool) -> None:
         error = error + sum(x.var() / len(x) for x in members)
     else:
         points, log_measure = both.grid()
-        density = both.density(pool, points)
+        density = both.over_grid()
         mass = (density + over(log_measure, density)).exp()
         mean = (mass.unsqueeze(-1) * bounded(points, len(both.p.event_shape))).nansum(0)
         given = torch.autograd.grad(mean.sum(), both.leaves, allow_unused=True)
