@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import pyro
 import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the classes are placed in the tests
 
 from pyro_probmix.pooling import pool_rows  # noqa: E402
-from tests.pooling.placed import PLACED, How, Placed, Refused  # noqa: E402
+from tests.pooling.placed import PLACED, Placed, Refused  # noqa: E402
 
 PAGE = ROOT / "docs" / "what_can_be_fused.md"
 TIMES = ROOT / "benchmarks" / "pools.json"
@@ -37,14 +38,17 @@ def tables() -> str:
         lines.append("| --- | --- | --- | --- | --- |")
         for name, placed in PLACED.items():
             if placed.section == section:
-                cells = [cell for pool in POOLS for cell in (_how(placed.how(pool)), _cost(placed, times, name, pool))]
+                cells = [cell for pool in POOLS for cell in (_how(placed, pool), _cost(placed, times, name, pool))]
                 lines.append("| " + " | ".join([f"`{name}`", *cells]) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _how(how: How) -> str:
-    return f"no: {how.why}" if isinstance(how, Refused) else WORDS[how]
+def _how(placed: Placed, pool: str) -> str:
+    how = placed.how(pool)
+    if isinstance(how, Refused):
+        return f"no: {how.why}"
+    return f"{WORDS[how]}, {placed.note}" if placed.note and pool == "log-linear" else WORDS[how]
 
 
 def _cost(placed: Placed, times: dict[str, dict[str, float]], name: str, pool: str) -> str:
@@ -54,7 +58,9 @@ def _cost(placed: Placed, times: dict[str, dict[str, float]], name: str, pool: s
         return "no rows"
     if not placed.scored:
         return "no density"
-    return f"{times[name][pool]:.2g}"
+    if pool not in times.get(name, {}):
+        return "not timed"
+    return f"{times[name][pool]:g}"
 
 
 def measure() -> None:
@@ -63,7 +69,7 @@ def measure() -> None:
     torch.set_num_threads(1)
     times = {}
     for name, placed in PLACED.items():
-        if placed.batched and placed.scored:
+        if placed.batched and placed.scored and not placed.value_alone:
             own = _seconds(placed, None)
             pools = [pool for pool in POOLS if not isinstance(placed.how(pool), Refused)]
             times[name] = {pool: float(f"{_seconds(placed, pool) / own:.2g}") for pool in pools}
@@ -88,7 +94,7 @@ def _seconds(placed: Placed, pool: str | None) -> float:
 
 def _shortest(step: Callable[[], None]) -> float:
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < 0.2 and len(times) < 100):
+    while len(times) < 3 or (sum(times) < 0.03 and len(times) < 100):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
@@ -105,5 +111,6 @@ if __name__ == "__main__":
     if "--measure" in sys.argv[1:]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            measure()
+            with pyro.validation_enabled(False):
+                measure()
     PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
