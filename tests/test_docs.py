@@ -202,6 +202,12 @@ def test_the_tables_of_which_method_are_those_of_the_results():
     assert script.page(text) == text, "results/ has changed since: run python docs/which_method.py"
 
 
+def test_the_tables_of_what_can_be_fused_are_those_of_the_walk_over_all_distributions():
+    script = load("what_can_be_fused")
+    text = script.PAGE.read_text("utf-8")
+    assert script.page(text) == text, "tests/pooling/placed.py has changed since: run python docs/what_can_be_fused.py"
+
+
 def test_what_the_readme_says_is_measured_is_what_the_results_say():
     script = load("measured")
     text = script.PAGE.read_text("utf-8")

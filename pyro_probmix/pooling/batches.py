@@ -71,7 +71,7 @@ class RolledRows(TorchDistribution):
     def support(self) -> Any:
         """Each row's own support."""
         own: Any = self.base_dist.support
-        return own if is_fixed(own) else RolledSupport(own, self.shift, self.dim)
+        return own if is_fixed(own) else RolledSupport(own, self.shift, self.dim, len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density, shape ``sample_shape + batch_shape``."""
@@ -167,7 +167,7 @@ def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribut
     try:
         expanded: td.Distribution = p.expand(batch_shape)
         return expanded
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):  # as of Pyro's zero-inflated counts once they have been drawn from
         return ExpandedDistribution(p, batch_shape)
 
 

@@ -106,8 +106,10 @@ class LinearPool(TorchDistribution):
         absent = self.weights == 0
         differing = isinstance(self._support, AnyOf)
         log_weights = self.weights.masked_fill(absent, 1.0).log().masked_fill(absent, -torch.inf)
-        scores = torch.stack([supported_log_prob(p, value, differing) for p in self.members], -1)
-        return torch.logsumexp(scores + log_weights, -1)
+        scores = torch.stack([supported_log_prob(p, value, differing) for p in self.members], -1) + log_weights
+        impossible = (scores == -torch.inf).all(-1)  # of which logsumexp has no gradient
+        total = torch.logsumexp(scores.masked_fill(impossible.unsqueeze(-1), 0.0), -1)
+        return total.masked_fill(impossible, -torch.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Return the mixture of the members' distribution functions."""

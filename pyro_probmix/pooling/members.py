@@ -6,6 +6,7 @@ __all__ = [
     "Members",
     "Roll",
     "Weights",
+    "check_continuous",
     "check_supports",
     "checked_members",
     "checked_weights",
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import MaskedDistribution
@@ -32,7 +34,7 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, In
 from pyro_probmix.pooling.batches import RolledRows, floating_tensor
 from pyro_probmix.pooling.families import Family, find_family
 from pyro_probmix.pooling.rolls import roll_tensor, varies
-from pyro_probmix.pooling.supports import bounds, can_be_read, interior_point
+from pyro_probmix.pooling.supports import bounds, can_be_read, declared_support, interior_point
 
 Members = tuple[td.Distribution, ...]
 Weights = tuple[float | Tensor, ...]
@@ -242,6 +244,27 @@ def check_supports(members: Sequence[Any], roll: Roll | None, family: Family) ->
         raise ValueError(
             f"Cannot pool {describe(members[0])} with {describe(members[-1])}: their supports differ, expected "
             "one (such as the same total_count). Try the linear pool."
+        )
+
+
+def check_continuous(p: td.Distribution) -> None:
+    """Refuse what has no density on the line that could be normalised numerically."""
+    inner: Any = p.base_dist if isinstance(p, RolledRows) else p
+    support, name = declared_support(inner), type(inner).__name__
+    if support is None:
+        raise TypeError(
+            f"The class {name} has no closed log-linear pool, and declares no support over which a numerical one could be "
+            "taken, expected a support. Try the linear pool, or support = constraints.real in the class."
+        )
+    if not inner.event_shape and inner.has_enumerate_support and not support.is_discrete:
+        raise TypeError(
+            f"The class {name} has no log-linear pool: it is of point masses, of which two members need not share "
+            "any, expected a density. Try the linear pool."
+        )
+    if isinstance(inner, dist.ImproperUniform):
+        raise ValueError(
+            f"The log-linear pool of {name} does not exist: its density has no finite mass, expected a proper density. "
+            "Try a wide one, such as Normal(0, 1000)."
         )
 
 

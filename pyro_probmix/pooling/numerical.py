@@ -24,6 +24,7 @@ from pyro_probmix.pooling.supports import (
     bounds,
     coordinate,
     interior_point,
+    is_circular,
     is_fixed,
     is_interval,
     supported_log_prob,
@@ -214,6 +215,9 @@ class NumericalPool(TorchDistribution):
     def _intersection(self) -> tuple[Any, Tensor | None, Tensor | None]:
         """The common support of the members of positive weight, and its bounds."""
         supports: list[Any] = [p.support for p in self.members]
+        if all(map(is_circular, self.members)):
+            turn = floating_tensor(self.members[0]).new_tensor([-torch.pi, torch.pi])
+            return supports[0], turn[0], turn[1]
         lows, highs = zip(*map(bounds, supports), strict=True)
         lower, upper = self._tightest(lows, -torch.inf), self._tightest(highs, torch.inf)
         if all(map(is_fixed, supports)):

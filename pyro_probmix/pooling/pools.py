@@ -22,6 +22,7 @@ from pyro_probmix.pooling.members import (
     Members,
     Roll,
     Weights,
+    check_continuous,
     check_supports,
     checked_members,
     checked_weights,
@@ -162,6 +163,11 @@ def pool_rows(
         )
     if not isinstance(pool, str) or pool not in ("log-linear", "linear"):
         raise ValueError(f"pool_rows got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
+    if not p.batch_shape:
+        raise ValueError(
+            f"pool_rows got {describe(p)}, a distribution without a batch, expected rows to pool with each other. "
+            "Try linear_pool or log_linear_pool of two of them."
+        )
     if not -len(p.batch_shape) <= dim < 0:
         raise ValueError(
             f"pool_rows got dim={dim} for a {describe(p)}, expected a negative dimension of its batch. Try dim=-1."
@@ -211,6 +217,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
             _log_linear_bases(members, weights, roll), p.transforms
         )
         return transformed
+    check_continuous(p)
     if roll is not None:
         members = _rolled(p, roll)
     if all(map(is_count, members)):

@@ -9,7 +9,9 @@ __all__ = [
     "can_be_read",
     "common_support",
     "coordinate",
+    "declared_support",
     "interior_point",
+    "is_circular",
     "is_fixed",
     "is_interval",
     "supported_log_prob",
@@ -22,6 +24,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from torch import Tensor
@@ -55,12 +58,15 @@ class AnyOf(constraints.Constraint):
 
 
 class RolledSupport(constraints.Constraint):
-    """A support that depends on parameters, its rows exchanged as by ``torch.roll``."""
+    """A support that depends on parameters, its rows exchanged as by ``torch.roll``.
 
-    def __init__(self, base: Any, shift: int, dim: int) -> None:
+    The event's dimensions are those of the distribution: a support may declare fewer, as that of Pyro's coalescent times does.
+    """
+
+    def __init__(self, base: Any, shift: int, dim: int, event_dim: int) -> None:
         self.base, self.shift, self.dim = base, shift, dim
         self.is_discrete = base.is_discrete
-        self.event_dim = base.event_dim
+        self.event_dim = event_dim
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
@@ -113,7 +119,7 @@ def is_fixed(support: Any) -> bool:
 
 def common_support(members: Sequence[Any]) -> Any:
     """Return the one support of distributions, :class:`AnyOf` where they have several, None where a class has none."""
-    supports = [_support(p) for p in members]
+    supports = [declared_support(p) for p in members]
     if any(support is None for support in supports):
         return None
     one = all(map(is_fixed, supports)) and all(bounds(support) == bounds(supports[0]) for support in supports)
@@ -137,19 +143,21 @@ def supported_log_prob(p: td.Distribution, value: Tensor, differing: bool | None
         value: where to score it.
         differing: whether others have another support; by default, whether its bounds depend on parameters.
     """
-    support = _support(p)
+    support = declared_support(p)
     if differing is None:
         differing = any(isinstance(bound, Tensor) for bound in bounds(support))
     if not differing:
         return p.log_prob(value)
-    one = coordinate(support)
+    holds, one = _holds(support, value), coordinate(support)
+    if bounds(one) == (None, None) and not isinstance(_base(one), _Multinomial):  # no point that it holds is known
+        return torch.where(holds, unvalidated(p).log_prob(value), -torch.inf)
     within = _holds(one, value)
     safe = torch.where(within.reshape(within.shape + (1,) * one.event_dim), value, interior_point(support))
-    return torch.where(_holds(support, value), p.log_prob(safe), -torch.inf)
+    return torch.where(holds, p.log_prob(safe), -torch.inf)
 
 
-def _support(p: Any) -> Any:
-    """The support, None where the class does not tell."""
+def declared_support(p: Any) -> Any:
+    """Return the support, None where the class does not tell."""
     try:
         return p.support
     except NotImplementedError:
@@ -176,11 +184,22 @@ def unvalidated(p: Any) -> Any:
     return copied
 
 
+def is_circular(p: Any) -> bool:
+    """Return whether a density's mass is that of one turn, as that of a von Mises density or of a mixture of them is."""
+    if isinstance(p, (td.VonMises, dist.SineSkewed)):
+        return True
+    if isinstance(p, td.TransformedDistribution):
+        return False
+    held = [*vars(p).values(), *getattr(p, "members", ())]
+    parts = [x for x in held if isinstance(x, td.Distribution) and not isinstance(x, td.Categorical)]
+    return bool(parts) and all(map(is_circular, parts))
+
+
 def interior_point(support: Any) -> float | Tensor:
     """Return a point of the support in one coordinate."""
     if isinstance(support, AnyOf):
         return interior_point(support.supports[0])
-    if isinstance(getattr(support, "base", support), _Multinomial):  # of exchanged rows too
+    if isinstance(_base(support), _Multinomial):
         return 0.0
     low, high = bounds(support)
     points: list[float | Tensor] = [0.0]
@@ -194,6 +213,11 @@ def interior_point(support: Any) -> float | Tensor:
     for other in points[1:]:  # a bound may be infinite in some rows
         point = torch.where(other.isfinite(), other, point) if isinstance(other, Tensor) else other
     return point
+
+
+def _base(support: Any) -> Any:
+    """The support whose rows are exchanged, or itself."""
+    return getattr(support, "base", support)
 
 
 def _holds_tensors(support: Any) -> bool:
@@ -219,7 +243,8 @@ def coordinate(support: Any) -> Any:
     """Return the support of one coordinate of an event, its batch that of the coordinates."""
     if isinstance(support, RolledSupport):
         base = coordinate(support.base)
-        return RolledSupport(base, support.shift, support.dim - support.event_dim + base.event_dim)
+        inner = support.base.event_dim - base.event_dim
+        return RolledSupport(base, support.shift, support.dim - inner, support.event_dim - inner)
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support

@@ -72,8 +72,8 @@ def real_line(low: float = -40.0, high: float = 40.0) -> tuple[Tensor, Tensor]:
     return line(low, high, 3001)
 
 
-def heavy_line() -> tuple[Tensor, Tensor]:
-    u, step = line(-45.0, 45.0, 4001)
+def heavy_line(end: float = 45.0, count: int = 4001) -> tuple[Tensor, Tensor]:
+    u, step = line(-end, end, count)
     return torch.sinh(u), step + torch.cosh(u).log()
 
 

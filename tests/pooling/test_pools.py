@@ -785,6 +785,15 @@ def test_moments_that_do_not_exist_are_not_made_up() -> None:
     torch.testing.assert_close(pool.mean[1:], t(1.0, 1.0))
 
 
+def test_mixtures_of_angles_are_pooled_over_one_turn() -> None:
+    mixing = dist.Categorical(t([0.3, 0.7], [0.5, 0.5]))
+    p = dist.MixtureSameFamily(mixing, dist.VonMises(t([0.5, -2.0], [1.0, 3.0]), t([2.0, 1.0], [0.5, 4.0])))
+    for pooled in (pool_rows(p, t(0.3, 0.8), 1), log_linear_pool(p, linear_pool(p, p, 0.5).members[1], 0.5)):
+        angle = torch.arange(-180, 180, dtype=REAL).unsqueeze(-1) * (math.pi / 180)
+        torch.testing.assert_close(pooled.log_prob(angle).exp().sum(0) * (math.pi / 180), t(1.0, 1.0))
+        assert (pooled.sample((100,)).abs() <= math.pi).all()
+
+
 def test_supports_that_depend_on_parameters_are_intersected() -> None:
     low = t(0.0).requires_grad_()
     pool = log_linear_pool(dist.Uniform(low, t(4.0)), dist.Uniform(t(3.0), t(5.0)), t(0.25, 1.0, 0.0))
