@@ -547,7 +547,7 @@ def test_svi_trains_pyro_modules_within_a_fused_module():
     pyro.clear_param_store()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")  # torch's, of what Pyro's loss does
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")  # torch's, of what Pyro's loss does
 def test_a_jitted_loss_takes_a_fused_pyro_module_alone():
     class Slope(PyroModule):
         def __init__(self):
