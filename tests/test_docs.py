@@ -10,10 +10,12 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tokenize
 import tomllib
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from tokenize import COMMENT, STRING
 from types import ModuleType
 from typing import Any
 
@@ -115,8 +117,8 @@ def test_all_that_pages_and_benchmarks_import_is_there():
 
 
 def test_all_python_is_a_doctest_but_for_the_three_scripts_of_scaling():
-    found = {page.name: len(scripts(page)) for page in PAGES if scripts(page)}
-    assert found == {"scaling.md": 3}  # its second, train.py, is run by test_distributed
+    found = {str(page.relative_to(ROOT)): len(scripts(page)) for page in PAGES if scripts(page)}
+    assert found == {"docs/scaling.md": 3}  # its second, train.py, is run by test_distributed
 
 
 def test_the_sweep_of_scaling_runs(tmp_path, monkeypatch):
@@ -248,6 +250,18 @@ def test_pages_take_data_from_where_a_reader_has_it():
         assert "../shared" not in page.read_text("utf-8"), page.name
     for config in ROOT.glob("results/*/config.json"):
         assert '"data_dir": null' in config.read_text("utf-8"), config
+
+
+def test_words_are_distributions_where_no_law_is_meant():
+    """Of pages, comments and strings; a law is one of large numbers, of total expectation or the like."""
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]  # it has the old names
+    words = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in pages}
+    for path in (ROOT / "pyro_probmix").rglob("*.py"):
+        with path.open("rb") as file:
+            said = [token.string for token in tokenize.tokenize(file.readline) if token.type in (COMMENT, STRING)]
+        words[str(path.relative_to(ROOT))] = "\n".join(said)
+    pattern = re.compile(r"\blaws?\b(?! of (?:large|total|iterated))", re.IGNORECASE)
+    assert {name: found for name, text in words.items() if (found := pattern.findall(text))} == {}
 
 
 def test_the_version_is_one():

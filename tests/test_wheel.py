@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from pathlib import Path
 from zipfile import ZipFile
@@ -79,11 +78,12 @@ def test_what_is_in_the_wheel(wheel):
 def test_the_command_from_the_wheel(installed, tmp_path):
     where = run(installed, tmp_path, "python", "-c", "import pyro_probmix; print(pyro_probmix.__file__)").stdout
     assert Path(where.strip()).is_relative_to(installed)
-    seconds = []
+    seconds = []  # of the processor's time: other programs may run beside
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         helped = run(installed, tmp_path, "probmix", "--help")
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))
         assert helped.returncode == 0 and helped.stdout.startswith("usage: probmix")
     assert min(seconds) < 2.0, seconds
     rng = np.random.default_rng(0)

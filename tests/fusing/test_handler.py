@@ -635,7 +635,7 @@ def test_a_forecaster_of_pyro_trains_a_fused_model():
     pyro.clear_param_store()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")  # torch's, of what Pyro's loss does
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")  # torch's, of what Pyro's loss does
 def test_a_jitted_loss_takes_a_fused_pyro_module_alone():
     class Slope(PyroModule):
         def __init__(self):

@@ -82,7 +82,7 @@ def test_a_complete_graph_takes_the_same_memory_whatever_its_rows() -> None:
     """What torch allocates to make the graph, and to draw and score 1,000 edges."""
 
     def allocated(n: int) -> int:
-        with torch.profiler.profile(profile_memory=True) as profile:
+        with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
             edges = CompleteGraph(n).edges()
             edges.log_prob(edges.sample((1_000,)))
         return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
