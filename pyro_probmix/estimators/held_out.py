@@ -175,7 +175,8 @@ class HeldOut:
 
     def _finite(self) -> tuple[Any, list[list[int]]]:
         """The densities of the held-out rows, and the members of each share whose density is finite."""
-        components = member_densities(self.density, self.x, self.noise)
+        with pyro.validation_enabled(False):  # a member may not be finite
+            components = member_densities(self.density, self.x, self.noise)
         finite = components.log_prob(self.y).isfinite().all(-1).all(0).tolist()  # [S, R, v] to [R]
         groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
         return components, [members for members in groups if members]
