@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_probmix.inference.predictive.draws import from_noise, independent
 from pyro_probmix.inference.predictive.prediction import is_plain, log_density, plain_density, response_density
-from pyro_probmix.random_state import own_random_state
+from pyro_probmix.random_state import alone, own_random_state
 
 __all__ = ["HeldOut", "member_densities", "widened"]
 
@@ -76,7 +76,7 @@ def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any
         with torch.no_grad():
             return plain_density(density, x, draw)
     # The model draws a response, too, which nobody looks at: the random state is as before.
-    with torch.no_grad(), pyro.validation_enabled(False), own_random_state(x.device):
+    with torch.no_grad(), own_random_state(x.device), pyro.validation_enabled(False):
         return response_density(density, x, draw)
 
 
@@ -175,7 +175,7 @@ class HeldOut:
 
     def _finite(self) -> tuple[Any, list[list[int]]]:
         """The densities of the held-out rows, and the members of each share whose density is finite."""
-        with pyro.validation_enabled(False):  # a member may not be finite
+        with alone(), pyro.validation_enabled(False):  # one switch for all threads; a member may not be finite
             components = member_densities(self.density, self.x, self.noise)
         finite = components.log_prob(self.y).isfinite().all(-1).all(0).tolist()  # [S, R, v] to [R]
         groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
