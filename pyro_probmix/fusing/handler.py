@@ -128,6 +128,10 @@ def fuse(
         >>> trace.nodes["lambda"]["value"].shape
         torch.Size([4])
     """
+    if model is not None and not callable(model):
+        raise ValueError(
+            f"fuse got a model of type {type(model).__name__}, expected a function or a module. Try fuse(model, ...)."
+        )
     handler = FuseMessenger(
         at,
         weight=weight,

@@ -67,7 +67,7 @@ class FuseMessenger(Messenger):
         batch: Batch | None = None,
     ) -> None:
         super().__init__()
-        if pool not in ("log-linear", "linear"):
+        if not isinstance(pool, str) or pool not in ("log-linear", "linear"):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
         self.sites = Sites(at)
         self.weights = EdgeWeights(weight, num_fused, checked_names("weight_plates", weight_plates))

@@ -31,7 +31,7 @@ class Perturbation:
     """
 
     def __init__(self, beta: float | Tensor, kernel: Kernel | None, labels: Labels) -> None:
-        if labels not in ("sample", "expected"):
+        if not isinstance(labels, str) or labels not in ("sample", "expected"):
             raise ValueError(f"fuse got labels={labels!r}, expected 'sample' or 'expected'. Try labels='sample'.")
         if kernel is not None and not isinstance(kernel, Kernel):
             raise ValueError(

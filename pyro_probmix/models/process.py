@@ -112,7 +112,7 @@ class ProbMix(nn.Module):
         self.at = at if isinstance(at, str | None) else list(checked_names("at", at))
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
-        _check_arguments(num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
+        _check_arguments(density, num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
         self.batch_size = batch_size
         self.num_fused = num_fused
         if not isinstance(plate, str | Sequence | None) or not all(isinstance(name, str) for name in plate or ()):
@@ -251,9 +251,14 @@ class ProbMix(nn.Module):
 
 
 def _check_arguments(
-    num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: bool, at: object
+    density: object, num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: object, at: object
 ) -> None:
     """Raises ValueError for a process that cannot be."""
+    if not callable(density):
+        raise ValueError(
+            f"ProbMix got a density of type {type(density).__name__}, expected a Pyro model density(x, y). "
+            "Try build_density(...)."
+        )
     if not isinstance(num_fused, int) or num_fused < 2:
         raise ValueError(f"ProbMix got num_fused={num_fused!r}, expected an integer of at least 2. Try num_fused=2.")
     if graph is not None and not isinstance(graph, Graph):
@@ -271,6 +276,10 @@ def _check_arguments(
         raise ValueError(
             f"ProbMix got batch_size={batch_size}, expected {parts} that are each other's partners. "
             f"Try {-(-32 // num_fused) * num_fused}."
+        )
+    if not isinstance(add_unfused_rows, bool):
+        raise ValueError(
+            f"ProbMix got add_unfused_rows={add_unfused_rows!r}, expected True or False. Try add_unfused_rows=False."
         )
     if add_unfused_rows and at is None:
         raise ValueError(

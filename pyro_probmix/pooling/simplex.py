@@ -5,8 +5,10 @@ from __future__ import annotations
 __all__ = ["Dirichlet", "SymmetricDirichlet", "Weight", "checked_weight"]
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -115,7 +117,7 @@ def checked_weight(weight: Weight, num_fused: int) -> Weight:
     return _on_unit_interval(weight) if num_fused == 2 else _on_simplex(weight, num_fused)
 
 
-def _on_unit_interval(weight: Weight) -> Weight:
+def _on_unit_interval(weight: Any) -> Weight:
     advice = "Try dist.Beta(alpha, alpha) or 0.5."
     if isinstance(weight, Beta):
         return weight
@@ -139,10 +141,10 @@ def _on_unit_interval(weight: Weight) -> Weight:
         ) from None
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(f"fuse got the weight {weight}, expected values in [0, 1]. {advice}")
-    return weight
+    return weight if isinstance(weight, int | float) else values
 
 
-def _on_simplex(weight: Weight, num_fused: int) -> Weight:
+def _on_simplex(weight: Any, num_fused: int) -> Weight:
     advice = f"Try dist.Dirichlet(alpha * torch.ones({num_fused}))."
     if isinstance(weight, Distribution):
         if weight.event_shape != (num_fused,) or weight.support is not constraints.simplex:
@@ -153,6 +155,9 @@ def _on_simplex(weight: Weight, num_fused: int) -> Weight:
         if isinstance(weight, torch.distributions.Dirichlet) and not isinstance(weight, SymmetricDirichlet):
             return Dirichlet(weight.concentration)
         return weight
+    if isinstance(weight, np.ndarray | list | tuple):
+        with suppress(RuntimeError, TypeError, ValueError):
+            weight = torch.as_tensor(weight)
     if not isinstance(weight, Tensor) or weight.shape[-1:] != (num_fused,):
         shape = f"of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else f"{weight!r}"
         raise ValueError(
