@@ -12,6 +12,7 @@ import torch
 from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.exposure import expose_parameters
 from pyro_probmix.fusing.guides import PriorGuide
 from pyro_probmix.fusing.kernels import Kernel
@@ -89,6 +90,7 @@ class ProbMix(nn.Module):
     alpha: Tensor
     beta: Tensor
 
+    @checked()
     def __init__(
         self,
         density: nn.Module,
@@ -115,9 +117,7 @@ class ProbMix(nn.Module):
         _check_arguments(num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
         self.batch_size = batch_size
         self.num_fused = num_fused
-        if not isinstance(plate, str | Sequence | None) or not all(isinstance(name, str) for name in plate or ()):
-            raise ValueError(f"ProbMix got plate={plate!r}, expected a name, or several. Try plate='data'.")
-        self.plates = (plate,) if isinstance(plate, str) else tuple(plate or ())
+        self.plates = checked_names("plate", plate)
         self.add_unfused_rows = add_unfused_rows
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
