@@ -31,6 +31,9 @@ def checked_beta(beta: float | Tensor) -> float | Tensor:
         raise TypeError(f"beta must be a number or a tensor, got {kind}. Try torch.tensor(beta).") from None
     if not 0 <= number < math.inf:
         raise ValueError(f"beta must be finite and not negative, got {number}. Try beta=0.")
+    largest = torch.finfo(torch.get_default_dtype()).max
+    if number > largest:
+        raise ValueError(f"beta must be at most {largest:g} in {torch.get_default_dtype()}, got {number}. Try beta=0.")
     return number
 
 
