@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.infer.util import MultiFrameTensor
 from pyro.poutine.mask_messenger import MaskMessenger
@@ -83,7 +84,8 @@ def drawn_labels(msg: Any, perturbed: Any) -> Tensor:
     Raises:
         ValueError: if an algorithm cannot have labels that are drawn.
     """
-    once = called_from("pyro.infer.mcmc")
+    # Points are the same in each evaluation; the walk through the calling functions is what a step would notice.
+    once = not isinstance(perturbed, dist.Delta) and called_from("pyro.infer.mcmc")
     if once and torch._C._get_tracing_state() is not None:
         raise ValueError(
             f"the labels of site {msg['name']!r} are drawn, which a jitted potential energy would do anew in each evaluation, "

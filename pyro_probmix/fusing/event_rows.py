@@ -95,15 +95,10 @@ def checked_event_rows(event_dim: int | None, plate: object) -> EventRows | None
     """The rows in the event, if some are.
 
     Raises:
-        ValueError: for what is no dimension, or a plate beside it.
+        ValueError: for a plate beside it.
     """
     if event_dim is None:
         return None
-    if isinstance(event_dim, bool) or not isinstance(event_dim, int):
-        raise ValueError(
-            f"fuse got rows_in_event={event_dim!r}, expected the dimension of the event that holds the rows. "
-            "Try rows_in_event=0, the leftmost."
-        )
     if plate:
         raise ValueError(
             f"fuse got plate={plate!r} and rows_in_event={event_dim}, expected rows in a plate or in the event. "

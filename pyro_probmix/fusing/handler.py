@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.exposure import expose_parameters
 from pyro_probmix.fusing.kernels import Kernel
 from pyro_probmix.fusing.messenger import FuseMessenger, Pool
@@ -43,6 +44,7 @@ class Fused(nn.Module):
             return self.model(*args, **kwargs)
 
 
+@checked()
 def fuse(
     model: Callable[..., Any] | None = None,
     *,
@@ -128,10 +130,6 @@ def fuse(
         >>> trace.nodes["lambda"]["value"].shape
         torch.Size([4])
     """
-    if model is not None and not callable(model):
-        raise ValueError(
-            f"fuse got a model of type {type(model).__name__}, expected a function or a module. Try fuse(model, ...)."
-        )
     handler = FuseMessenger(
         at,
         weight=weight,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["by_beta", "check_spread", "checked_beta", "trailing"]
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,8 +29,11 @@ def checked_beta(beta: float | Tensor) -> float | Tensor:
     except (TypeError, ValueError):
         kind = type(beta).__name__
         raise TypeError(f"beta must be a number or a tensor, got {kind}. Try torch.tensor(beta).") from None
-    if not 0 <= number <= torch.finfo(torch.float32).max:
-        raise ValueError(f"beta must be finite and not negative, also in single precision, got {number}. Try beta=0.")
+    if not 0 <= number < math.inf:
+        raise ValueError(f"beta must be finite and not negative, got {number}. Try beta=0.")
+    largest = torch.finfo(torch.get_default_dtype()).max
+    if number > largest:
+        raise ValueError(f"beta must be at most {largest:g} in {torch.get_default_dtype()}, got {number}. Try beta=0.")
     return number
 
 

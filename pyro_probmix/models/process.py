@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import pyro
 import torch
 from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.exposure import expose_parameters
 from pyro_probmix.fusing.guides import PriorGuide
 from pyro_probmix.fusing.kernels import Kernel
@@ -89,6 +89,7 @@ class ProbMix(nn.Module):
     alpha: Tensor
     beta: Tensor
 
+    @checked()
     def __init__(
         self,
         density: nn.Module,
@@ -112,12 +113,10 @@ class ProbMix(nn.Module):
         self.at = at if isinstance(at, str | None) else list(checked_names("at", at))
         self.graph = graph
         self.replicas: int | None = getattr(density, "replicas", None)
-        _check_arguments(density, num_fused, graph, batch_size, add_unfused_rows=add_unfused_rows, at=at)
+        _check_arguments(num_fused, batch_size, add_unfused_rows=add_unfused_rows, at=at)
         self.batch_size = batch_size
         self.num_fused = num_fused
-        if not isinstance(plate, str | Sequence | None) or not all(isinstance(name, str) for name in plate or ()):
-            raise ValueError(f"ProbMix got plate={plate!r}, expected a name, or several. Try plate='data'.")
-        self.plates = (plate,) if isinstance(plate, str) else tuple(plate or ())
+        self.plates = checked_names("plate", plate)
         self.add_unfused_rows = add_unfused_rows
         alpha = self._per_replica("alpha", alpha)
         beta = self._per_replica("beta", beta)
@@ -137,10 +136,7 @@ class ProbMix(nn.Module):
             self._handler(None)  # refuses options that are not there now, not at the first step
 
     def _per_replica(self, name: str, value: float | Tensor) -> Tensor:
-        try:
-            value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-        except (RuntimeError, TypeError, ValueError):
-            raise ValueError(f"ProbMix got {name}={value!r}, expected a number or a tensor. Try {name}=0.1.") from None
+        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
         if value.dim() == 0:
             return value
         if value.shape != (self.replicas,):
@@ -250,25 +246,10 @@ class ProbMix(nn.Module):
         return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
 
 
-def _check_arguments(
-    density: object, num_fused: object, graph: object, batch_size: object, *, add_unfused_rows: object, at: object
-) -> None:
+def _check_arguments(num_fused: int, batch_size: int | None, *, add_unfused_rows: bool, at: object) -> None:
     """Raises ValueError for a process that cannot be."""
-    if not callable(density):
-        raise ValueError(
-            f"ProbMix got a density of type {type(density).__name__}, expected a Pyro model density(x, y). "
-            "Try build_density(...)."
-        )
-    if not isinstance(num_fused, int) or num_fused < 2:
+    if num_fused < 2:
         raise ValueError(f"ProbMix got num_fused={num_fused!r}, expected an integer of at least 2. Try num_fused=2.")
-    if graph is not None and not isinstance(graph, Graph):
-        raise ValueError(
-            f"ProbMix got graph={graph!r}, expected a Graph. Try graph=NearestNeighborGraph(x, k=5), or graph=None."
-        )
-    if batch_size is not None and not isinstance(batch_size, int | np.integer):
-        raise ValueError(
-            f"ProbMix got batch_size={batch_size!r}, expected an integer. Try {-(-32 // num_fused) * num_fused}."
-        )
     if batch_size is not None and (batch_size < num_fused or batch_size % num_fused):
         parts = (
             "an even number of rows, two halves" if num_fused == 2 else f"a multiple of {num_fused} rows, equal parts"
@@ -276,10 +257,6 @@ def _check_arguments(
         raise ValueError(
             f"ProbMix got batch_size={batch_size}, expected {parts} that are each other's partners. "
             f"Try {-(-32 // num_fused) * num_fused}."
-        )
-    if not isinstance(add_unfused_rows, bool):
-        raise ValueError(
-            f"ProbMix got add_unfused_rows={add_unfused_rows!r}, expected True or False. Try add_unfused_rows=False."
         )
     if add_unfused_rows and at is None:
         raise ValueError(

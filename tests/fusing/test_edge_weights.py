@@ -93,7 +93,7 @@ def test_a_weight_for_each_member_of_a_plate_on_request(images):
     assert {frame.name for frame in drawn["cond_indep_stack"]} == {"rows", "width"}
     everywhere = fuse(pixels, at="y", weight=LAW, plate="rows", weight_plates=["height", "width"])
     assert len(poutine.trace(everywhere).get_trace(*images).nodes["lambda"]["value"].unique()) == B * H * W
-    with pytest.raises(ValueError, match=r"fuse got weight_plates=3, expected a name"):
+    with pytest.raises(ValueError, match=r"fuse got weight_plates=3, expected .* texts\. Try"):
         fuse(pixels, at="y", weight=LAW, weight_plates=3)  # type: ignore[arg-type] # the mistake
 
 

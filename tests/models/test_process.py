@@ -185,11 +185,11 @@ def test_data_of_each_replica(table):
         ({"alpha": torch.ones(3)}, r"alpha of shape \(3,\), expected a number or one for each replica.*Try"),
         ({"pool": "geometric"}, r"pool='geometric'.*Try"),
         ({"labels": "both"}, r"labels='both'.*Try"),
-        ({"batch_size": 4.0}, r"batch_size=4.0, expected an integer.*Try 32"),
+        ({"batch_size": 4.0}, r"batch_size=4.0, expected an integer.*Try"),
         ({"graph": "knn"}, r"graph='knn', expected a Graph.*Try"),
-        ({"graph": CompleteGraph}, r"graph=<class .*CompleteGraph'>, expected a Graph.*Try"),
+        ({"graph": CompleteGraph}, r"graph=CompleteGraph, expected a Graph.*Try"),
         ({"kernel": "gaussian"}, r"kernel='gaussian', expected a Kernel.*Try"),
-        ({"kernel": GaussianKernel}, r"kernel=<class .*GaussianKernel'>, expected a Kernel.*Try"),
+        ({"kernel": GaussianKernel}, r"kernel=GaussianKernel, expected a Kernel.*Try"),
     ],
 )
 def test_bad_options_are_refused_at_once(options, sentence, table):
@@ -270,7 +270,7 @@ def test_two_plates_of_rows_are_named():
     with pytest.raises(ValueError, match=r"or plate=\['a', 'b'\], if both are"):
         ProbMix(Twice(), at=None, batch_size=8)(x, x[:, 0])
     for plate in (5, [5], ["a", None]):
-        with pytest.raises(ValueError, match=r"ProbMix got plate=.*, expected a name, or several\. Try"):
+        with pytest.raises(ValueError, match=r"ProbMix got plate=.*, expected text, a sequence of texts.*Try"):
             ProbMix(Twice(), at=None, plate=plate)  # type: ignore[arg-type] # the mistake
     trace = poutine.trace(ProbMix(Twice(), at=None, batch_size=8, plate=["a", "b"])).get_trace(x, x[:, 0])
     assert trace.nodes["u"]["scale"] == trace.nodes["y"]["scale"] == 3
@@ -280,7 +280,7 @@ def test_shapes_that_are_no_numbers_are_refused(table):
     for name in ("alpha", "beta"):
         for value in (None, "a", [[1.0], [1.0, 2.0]]):
             with pytest.raises(
-                ValueError, match=rf"ProbMix got {name}=.*, expected a number or a tensor\. Try {name}=0\.1"
+                ValueError, match=rf"ProbMix got {name}=.*, expected a number or a Tensor\. Try {name}=0\."
             ):
                 process("ProbMix", table, **{name: value})
 
