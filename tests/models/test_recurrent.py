@@ -158,5 +158,5 @@ def test_the_compiled_step_is_the_eager_one(network):
 
 
 def test_a_separate_variance_network_of_a_series_is_refused():
-    with pytest.raises(ValueError, match="no separate variance network"):
+    with pytest.raises(ValueError, match="a separate variance network for network='lstm'"):
         build_density(METHODS["M-ProbMix*"], num_features=(T, D), likelihood=Gaussian, network="lstm")
