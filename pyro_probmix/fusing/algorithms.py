@@ -42,9 +42,8 @@ def called_from(module: str) -> bool:
     Pyro's algorithms tell a model nothing of themselves; their handlers are those that users wrap around models, too.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if name.startswith(module) and name[len(module) : len(module) + 1] in ("", "."):
+    while frame is not None:  # some thirty frames in each step
+        if frame.f_globals.get("__name__", "").startswith(module):
             return True
         frame = frame.f_back
     return False

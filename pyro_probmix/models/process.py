@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 import pyro
@@ -194,7 +195,7 @@ class ProbMix(nn.Module):
         return FuseMessenger(self.at, weight=weight, beta=beta, batch=self.batch(size), **options)
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
-        graph = CompleteGraph(n) if self.graph is None else self.graph
+        graph = _complete_graph(n) if self.graph is None else self.graph
         edges = graph.edges(rows, self.num_fused)
         num_edges = num_edges if rows is None else rows.shape[-1] // self.num_fused
         # The density declares the plate of the replicas; a second declaration of it would be a second site of that name.
@@ -244,6 +245,12 @@ class ProbMix(nn.Module):
         if not self.has_replica_rows(data):
             return data[rows]
         return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
+
+
+@lru_cache(maxsize=64)
+def _complete_graph(num_rows: int) -> CompleteGraph:
+    """The same graph in each step, whose arguments are checked once."""
+    return CompleteGraph(num_rows)
 
 
 def _check_arguments(num_fused: int, batch_size: int | None, *, add_unfused_rows: bool, at: object) -> None:
