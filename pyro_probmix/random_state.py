@@ -1,4 +1,4 @@
-"""Torch's global random numbers, lent for a while and given back as they were; by one thread at a time."""
+"""Runs code without changing torch's global random state; one thread at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def own_random_state(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Random numbers of the CPU and of a device, of whose use no trace is left; other threads that ask for them wait.
+    """Seeds torch's random state within a block and restores it afterwards; other threads that ask for it wait.
 
     Args:
         device: a CPU stands for itself alone.

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from pyro_probmix import _HOMES
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pyro_probmix"
 #: From the top down. A folder's name stands for the modules that lie directly in it; those at the root stand for themselves.
@@ -70,7 +72,7 @@ def imports(name: str) -> Iterator[str]:
             base = node.module.removeprefix("pyro_probmix").removeprefix(".")
             for alias in node.names:
                 below = f"{base}.{alias.name}".removeprefix(".")
-                yield below if below in MODULES else base
+                yield below if below in MODULES else base or _HOMES.get(alias.name, "")
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("pyro_probmix."):

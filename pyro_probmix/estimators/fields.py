@@ -1,4 +1,4 @@
-"""The fields of a saved model, each checked as it is read: a file may come from a stranger, who can seal what he likes."""
+"""The fields of a saved model, each checked as it is read: a file may come from an untrusted source."""
 
 from __future__ import annotations
 

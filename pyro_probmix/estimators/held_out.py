@@ -182,7 +182,10 @@ class HeldOut:
         return components, [members for members in groups if members]
 
     def _ahead(self, groups: list[list[int]]) -> float:
-        """The gain of all R members over m as a multiple of that of m over one, if it is linear in 1/m; 0 where m is 1 or R."""
+        """The factor by which the gain from one member to m is extrapolated to the gain from m to all R.
+
+        It takes a score to be linear in 1/m; 0 where m is 1 or R.
+        """
         m = len(groups) / sum(1 / len(members) for members in groups)
         everybody = sum(len(members) for members in groups)
         return 0.0 if m == 1 else (1 / m - 1 / everybody) / (1 - 1 / m)

@@ -23,8 +23,8 @@ def load(
 ) -> ProbMixEstimator:
     """Reads an estimator that :meth:`~pyro_probmix.ProbMixRegressor.save` wrote; its predictions are the same, bit for bit.
 
-    A file holds numbers and settings alone. Code of a user's own is never taken from it; it is given again. So a file of a
-    stranger runs no code. Each of its fields is checked before anything is built, and it asks for memory and time in
+    A file holds numbers and settings alone. Code of a user's own is never taken from it; it is given again. So a file from
+    an untrusted source runs no code. Each of its fields is checked before anything is built, and it asks for memory and time in
     proportion to its own size. What it can do is predict whatever its maker likes: its seal finds damage, and is no
     signature.
 

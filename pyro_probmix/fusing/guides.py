@@ -148,7 +148,7 @@ class PriorGuide(GuideMessenger, nn.Module):
                 msg["value"] = msg["fn"]()
 
     def get_traces(self) -> tuple[poutine.Trace, poutine.Trace]:
-        """The traces of model and guide from the last call, as ``Trace_ELBO`` and its kin ask for them."""
+        """The traces of model and guide from the last call, as ``Trace_ELBO`` and similar ask for them."""
         model_trace = prune_subsample_sites(self.trace)
         guide_trace = prune_subsample_sites(self._guided).copy()
         sites: dict[str, Any] = dict(model_trace.nodes.items())

@@ -78,7 +78,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Batch:
-    """What is known of the rows' plate before a site is met.
+    """Name, size and dimension of the rows' plate.
 
     Attributes:
         plates: names of plates, one of which holds the rows of a site; none if they are not named.

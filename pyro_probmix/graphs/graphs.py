@@ -27,7 +27,7 @@ from pyro_probmix.graphs.weighted import WeightedGraph
 
 
 class CompleteGraph(Graph):
-    r"""Every ordered pair of rows, a row with itself included, equally often: :math:`w_{ij} = 1 / n^2`.
+    r"""The complete graph: every ordered pair of rows equally often, also a row with itself: :math:`w_{ij} = 1 / n^2`.
 
     It costs the same memory whatever n is. The halves of a shuffled minibatch are its edges.
 
@@ -62,9 +62,9 @@ class CompleteGraph(Graph):
 
 
 class NearestNeighborGraph(Graph):
-    r"""An edge from every row to each of its K nearest others, :math:`w_{ij} = 1 / (nK)` for :math:`x_j \in C_K(x_i)`.
+    r"""The graph of nearest neighbours: an edge from each row to each of its K nearest others.
 
-    Nearest in Euclidean distance; a row is not its own neighbour, also where rows are repeated. Found exactly in tables
+    :math:`w_{ij} = 1 / (nK)` for :math:`x_j \in C_K(x_i)`. Nearest in Euclidean distance; a row is not its own neighbour, also where rows are repeated. Found exactly in tables
     of at most 50,000 rows or 5 features, and in larger ones through an index that finds nearly all of them
     (``benchmarks/neighbors.py`` measures how many); the same data give the same graph. Takes memory in proportion to
     n (K + d).
@@ -118,9 +118,9 @@ class NearestNeighborGraph(Graph):
 
 
 class SameClassGraph(Graph):
-    r"""An edge from every row to each row of its class, itself included: :math:`w_{ij} = 1[y_i = y_j] / (n\, n_{y_i})`.
+    r"""The graph of classes: an edge from each row to each row of its class, itself included.
 
-    The anchor is uniform, and its partner is uniform among the :math:`n_{y_i}` rows of its class. Takes memory in
+    :math:`w_{ij} = 1[y_i = y_j] / (n\, n_{y_i})`: the anchor is uniform, and its partner is uniform among the :math:`n_{y_i}` rows of its class. Takes memory in
     proportion to n.
 
     Args:
@@ -159,7 +159,7 @@ class SameClassGraph(Graph):
 
 
 class LabelKernelGraph(Graph):
-    r"""Edges to rows with a similar response: i uniform, :math:`p(j \mid i) \propto \exp(-\|y_i - y_j\|^2 / (2 h^2))`.
+    r"""The graph of similar responses: i uniform, :math:`p(j \mid i) \propto \exp(-\|y_i - y_j\|^2 / (2 h^2))`.
 
     Only the anchors' rows of the kernel are computed: E anchors take memory in proportion to E n, for drawing and for
     the density, and nothing of size n by n is built.

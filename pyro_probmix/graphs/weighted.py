@@ -16,7 +16,7 @@ from pyro_probmix.graphs.edges import Graph
 
 
 class WeightedGraph(Graph):
-    r"""Edges in proportion to the entries of a matrix: :math:`w_{ij} = W_{ij} / \sum_{kl} W_{kl}`.
+    r"""The graph of a matrix: edges in proportion to its entries, :math:`w_{ij} = W_{ij} / \sum_{kl} W_{kl}`.
 
     Anchors follow the matrix's row sums: a row of zeros is no anchor. Where these are not equal, the rows of a shuffled
     minibatch cannot be anchors without changing it, so ``edges(rows)`` takes from them only their number and draws

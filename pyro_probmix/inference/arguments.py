@@ -66,8 +66,8 @@ def check_criterion(criterion: object) -> None:
         raise ValueError(f"fit got the class {name} as criterion, expected one made of it. Try criterion={name}().")
     if criterion is not None and not isinstance(criterion, Criterion):
         raise ValueError(
-            f"fit got the criterion {name_of(criterion)}, expected one of ours. Try ExpectedLogLikelihood(), "
-            f"or pyro.infer.SVI with {name_of(criterion)}."
+            f"fit got the criterion {name_of(criterion)}, expected a pyro_probmix.inference.Criterion. "
+            f"Try ExpectedLogLikelihood(), or pyro.infer.SVI with {name_of(criterion)}."
         )
 
 

@@ -26,11 +26,11 @@ _LONGEST = 40
 
 
 class ForeignCheckpoint(ValueError):
-    """The file is no checkpoint of this fit: of another one, of another version, or damaged."""
+    """Raised when a checkpoint belongs to another fit or version, or is damaged."""
 
 
 class DamagedCheckpoint(ForeignCheckpoint):
-    """The file is not as it was written, or never was a checkpoint."""
+    """Raised when a checkpoint is damaged."""
 
 
 class Checkpoint:

@@ -52,15 +52,22 @@ class Likelihood(nn.Module):
         self.linear = Linear(in_features, num_outputs * self.parameters_per_output, replicas)
 
     @abstractmethod
-    def density(self, raw: Tensor) -> Any:  # a Pyro distribution; Pyro annotates `to_event` and its kin as Any
+    def density(self, raw: Tensor) -> Any:  # a Pyro distribution; Pyro annotates `to_event` and similar as Any
         """The density whose unconstrained parameters are ``raw``, [..., B, d_y * parameters_per_output]."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no density, expected a method density(raw) that returns a Pyro distribution. "
+            "Try dist.Normal(raw, 1.0).to_event(1)."
+        )
 
     def forward(self, features: Tensor) -> Any:
         return self.density(self.linear(features))
 
 
 class Gaussian(Likelihood):
-    r"""Heteroscedastic Gaussian, :math:`\mathcal{N}(\mu(x), \sigma^2(x))`, a softplus with a floor for the scale."""
+    r"""Head of a heteroscedastic Gaussian likelihood, :math:`\mathcal{N}(\mu(x), \sigma^2(x))`.
+
+    The scale is a softplus with a floor.
+    """
 
     parameters_per_output = 2
 
@@ -70,7 +77,7 @@ class Gaussian(Likelihood):
 
 
 class HomoscedasticGaussian(Likelihood):
-    r"""Gaussian with one learnt scale for each output, :math:`\mathcal{N}(\mu(x), \sigma^2)`."""
+    r"""Head of a Gaussian likelihood with one learnt scale for each output, :math:`\mathcal{N}(\mu(x), \sigma^2)`."""
 
     def __init__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> None:
         super().__init__(in_features, num_outputs, replicas)
@@ -81,7 +88,7 @@ class HomoscedasticGaussian(Likelihood):
 
 
 class StudentT(Likelihood):
-    r"""Student's t with location, scale and degrees of freedom from the features; these are above 2, at first near 5."""
+    r"""Head of a Student's t likelihood: location, scale, degrees of freedom above 2, at first near 5."""
 
     parameters_per_output = 3
 
@@ -124,21 +131,24 @@ class _StudentT(dist.StudentT):  # type: ignore[misc] # Pyro is annotated in par
 
 
 class Categorical(Likelihood):
-    r"""Classes 0 to ``num_outputs`` - 1, with logits from the features."""
+    r"""Head of a categorical likelihood: classes 0 to ``num_outputs`` - 1, with logits from the features."""
 
     def density(self, raw: Tensor) -> Any:
         return dist.Categorical(logits=raw)
 
 
 class Bernoulli(Likelihood):
-    """Binary responses in {0., 1.}, with logits from the features."""
+    """Head of a Bernoulli likelihood: binary responses in {0., 1.}, with logits from the features."""
 
     def density(self, raw: Tensor) -> Any:
         return dist.Bernoulli(logits=raw).to_event(1)
 
 
 class Poisson(Likelihood):
-    """Counts, with rates from a softplus of the features, in multiples of ``unit``, [d_y]; 1 unless set."""
+    """Head of a Poisson likelihood: counts, with rates from a softplus of the features.
+
+    The rates are in multiples of ``unit``, [d_y]; 1 unless set.
+    """
 
     unit: Tensor
 
@@ -151,7 +161,7 @@ class Poisson(Likelihood):
 
 
 class Gamma(Likelihood):
-    """Positive responses, with concentration and rate from a softplus of the features."""
+    """Head of a gamma likelihood: positive responses, with concentration and rate from a softplus of the features."""
 
     parameters_per_output = 2
 

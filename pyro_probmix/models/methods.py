@@ -84,7 +84,7 @@ def build_density(
     network: str = "mlp",
     replicas: int | None = None,
 ) -> ConditionalDensity:
-    """A density p(y|x) for a method: layers up to the embedding, the embedding, the others, the head.
+    """Builds the conditional density p(y|x) that a method trains: encoder, embedding, decoder, likelihood.
 
     Args:
         method: for example ``METHODS["M-ProbMix"]``.

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Linear(nn.Module):
-    r"""An affine map of the last dimension, :math:`x W_r + b_r` in replica :math:`r`.
+    r"""A linear layer, batched over replicas: :math:`x W_r + b_r` in replica :math:`r`.
 
     Args:
         in_features: width of the input.
@@ -139,7 +139,7 @@ def by_replica(function: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor) 
 
 
 class MLP(nn.Module):
-    """Affine maps, each followed by an activation and dropout.
+    """A multilayer perceptron with dropout, batched over replicas.
 
     Args:
         in_features: width of the input.

@@ -180,7 +180,7 @@ class ProbMix(nn.Module):
         return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler(parts.shape[-1] * self.num_fused))
 
     def batch(self, size: int | None) -> Batch:
-        """What is known of the plate of a minibatch's rows, for a number of them."""
+        """Name, size and dimension of the rows' plate."""
         return Batch(self.plates, size, None if self.replicas is None else _REPLICAS)
 
     def _handler(self, size: int | None) -> FuseMessenger:

@@ -77,7 +77,9 @@ class LSTMLayer(nn.Module):
 
 
 class LSTM(nn.Module):
-    """Layers of :class:`LSTMLayer`; all of their outputs, flattened, are compressed linearly to the embedding.
+    """An LSTM encoder, batched over replicas.
+
+    All outputs of the last of its :class:`LSTMLayer` are flattened and compressed linearly to the embedding.
 
     Args:
         in_features: numbers of a time step.

@@ -57,7 +57,7 @@ class Stacked(nn.Module):
 
     @torch.no_grad()
     def initialise(self, replica: int, generator: torch.Generator | None) -> None:
-        """Draws the weights of one replica anew."""
+        """Draws the weights of one replica again."""
         code: Any = copy.deepcopy(self._code)
         # The layers draw from the global generator; its seed is the one number taken from ours.
         device = next((p.device for p in code.parameters()), torch.device("cpu"))

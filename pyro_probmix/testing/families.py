@@ -33,8 +33,9 @@ def check_family(
 ) -> None:
     r"""Check a family that was registered by :func:`~pyro_probmix.register_family`.
 
-    Beside the invariants of :func:`check_pool`, for its log-linear pools, it looks at: ``"maps"`` (they are there and
-    return what they should), ``"round trip"`` (from natural parameters back to the distribution), ``"product of powers"``
+    Beside the invariants of :func:`check_pool`, for its log-linear pools, it looks at: ``"log density"``
+    (a number for each row at each value), ``"maps"`` (they are there and return what
+    they should), ``"round trip"`` (from natural parameters back to the distribution), ``"product of powers"``
     (the pool is :math:`p^\lambda q^{1 - \lambda}` up to a constant, in value and gradient, which holds only if the tensors
     are affine in the natural parameters), ``"rows"`` (rows of a batch are pooled with
     one another).
@@ -66,6 +67,14 @@ def _family_of(p: Any) -> Family:
     return found
 
 
+@FAMILY.add("log density", "log_prob gives a number for each row of a batch at each value")
+def _log_density(s: Pooled) -> None:
+    p, grid = s.members.member(0)[0], s.members.grid
+    value = s.members.values() if grid is None else grid.points[len(grid.points) // 2 :][:3]
+    found, wanted = tuple(s.members.score(p, value).shape), (len(value), 2)
+    demand(found == wanted, f"log densities of shape {found} at {len(value)} values", f"{wanted}")
+
+
 @FAMILY.add("maps", "to_natural gives a tuple of tensors over the batch, from_natural a distribution of that batch")
 def _maps(s: Pooled) -> None:
     p, _ = s.members.member(0)
@@ -76,6 +85,13 @@ def _maps(s: Pooled) -> None:
     demand(isinstance(made, TorchDistributionMixin), f"a {type(made).__name__} of torch", "one of pyro.distributions")
     found, wanted = (made.batch_shape, made.event_shape), (p.batch_shape, p.event_shape)
     demand(found == wanted, f"shapes {[list(x) for x in found]}", f"{[list(x) for x in wanted]}")
+    own = find_family(type(made))
+    again = naturals if own is None else own.naturals(made)
+    demand(
+        {eta.dtype for eta in again} == {eta.dtype for eta in naturals},
+        f"a distribution with natural parameters of {again[0].dtype}",
+        f"{naturals[0].dtype}, as given to from_natural",
+    )
 
 
 @FAMILY.add("round trip", "from_natural takes the natural parameters of a distribution back to that distribution")

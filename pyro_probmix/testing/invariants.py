@@ -17,7 +17,7 @@ Subject = TypeVar("Subject")
 
 
 class BrokenInvariant(AssertionError):
-    """What a check raises: which invariant is broken, what was found, what was expected.
+    """Raised by a check: names the invariant, what was found and what was expected.
 
     Attributes:
         invariant: its name, which the check's argument ``skip`` takes.

@@ -79,7 +79,8 @@ def check_kernel(
     Args:
         kernel: from the spread :math:`\beta` to a kernel: its class, or a function; or a kernel that has no spread, which
             is left out of "Dirac limit" then.
-        y: at least four labels that differ, ``[B]`` or ``[B, *event]``.
+        y: at least four labels that differ, ``[B]`` or ``[B, *event]``. Of numbers ``[B]``, the invariant "shape" is checked
+            on ``[B, 1]`` as well.
         betas: a middle and a very small spread.
         support: the constraint that a label meets, such as ``constraints.positive``; None checks no draws by it.
         skip: names of invariants that are left out.
@@ -106,6 +107,10 @@ def check_kernel(
     make = None if isinstance(kernel, Kernel) else kernel
     labels = y.double() if y.is_floating_point() else y
     KERNEL.hold(name_of(own), Labelled(make, own, betas[1], labels, labels.roll(1, 0), support), skip)
+    if y.dim() == 1 and y.is_floating_point():  # a table's responses are [B, 1]
+        columns = labels.unsqueeze(-1)
+        others = {*KERNEL.all} - {"shape"} | {*skip}
+        KERNEL.hold(name_of(own), Labelled(make, own, betas[1], columns, columns.roll(1, 0), support), others)
 
 
 @KERNEL.add("shape", "pooled is a distribution with a batch of labels, and draws of the labels' shape")

@@ -38,9 +38,9 @@ LIKELIHOOD: Invariants[Head] = Invariants("likelihood")
 def check_likelihood(likelihood: MakeHead, *, num_outputs: int = 2, skip: Collection[str] = ()) -> None:
     """Check a likelihood, the head of a network.
 
-    It looks at: ``"shape"``, ``"normalisation"``, ``"support"``, ``"gradient"``, ``"large features"``, ``"rows"`` and
-    ``"replicas"`` (which never touch), ``"seeds"``, ``"saving"``, ``"fusing"``, ``"training"``, ``"prediction"``,
-    ``"dtype"`` and ``"device"``.
+    It looks at: ``"shape"``, ``"normalisation"``, ``"support"``, ``"dtype"``, ``"gradient"``, ``"large features"``, ``"rows"``
+    and ``"replicas"`` (which never touch), ``"seeds"``, ``"saving"``, ``"fusing"``, ``"training"``, ``"prediction"`` and
+    ``"device"``.
 
     Args:
         likelihood: makes a head from (in_features, num_outputs, replicas): a :class:`~pyro_probmix.models.Likelihood`'s class,
@@ -50,12 +50,19 @@ def check_likelihood(likelihood: MakeHead, *, num_outputs: int = 2, skip: Collec
 
     Raises:
         BrokenInvariant: an ``AssertionError`` that names the invariant, what was found and what was expected.
+        TypeError: if it makes no head: a head itself, for example.
 
     Example:
         >>> from pyro_probmix.models import Gamma
         >>> from pyro_probmix.testing import check_likelihood
         >>> check_likelihood(Gamma)
     """
+    if isinstance(likelihood, torch.nn.Module) or not callable(likelihood):
+        given = f"a {name_of(likelihood)} that is made" if isinstance(likelihood, torch.nn.Module) else repr(likelihood)
+        raise TypeError(
+            f"check_likelihood got {given}, expected its class, or a function from (in_features, num_outputs, replicas) to a "
+            "head. Try check_likelihood(MyLikelihood)."
+        )
     LIKELIHOOD.hold(name_of(likelihood), Head(likelihood, num_outputs), skip)
 
 
@@ -101,6 +108,19 @@ def _support(s: Head) -> None:
     y = s.draw(p)
     demand(p.support.check(y).all(), "a draw outside of the support", "draws inside")
     demand(q.support.check(y).all(), "a draw outside of the support at other features", "one support for all features")
+
+
+@LIKELIHOOD.add("dtype", "parameters of float32 and of float64 give draws and log densities of their own dtype")
+def _dtype(s: Head) -> None:
+    head, features = s.build(), features_of(REPLICAS, ROWS)
+    y = s.draw(head(features))
+    for dtype in (torch.float64, torch.float32):
+        label = y.to(dtype) if y.is_floating_point() else y
+        p = head.to(dtype)(features.to(dtype))
+        drawn = s.draw(p)
+        demand(drawn.dtype == dtype or not drawn.is_floating_point(), f"draws of {drawn.dtype}", f"{dtype}")
+        score = p.log_prob(label)
+        demand(score.dtype == dtype, f"log densities of {score.dtype}", f"{dtype}")
 
 
 @LIKELIHOOD.add("gradient", "the gradient of the log density in each parameter is the slope of its values")
@@ -273,16 +293,6 @@ def _prediction(s: Head) -> None:
     demand_close(mixed, wanted, "a log density of the ensemble", "that of the mixture", 1e-4, 1e-4)
     again = predict(density, x[:, :7]).log_prob(y[0, :7])
     demand_close(again, each[:, :7], "a log density among fewer rows", "that among all", 1e-4, 1e-4)
-
-
-@LIKELIHOOD.add("dtype", "parameters of float32 and of float64 give log densities of their own dtype")
-def _dtype(s: Head) -> None:
-    head, features = s.build(), features_of(REPLICAS, ROWS)
-    y = s.draw(head(features))
-    for dtype in (torch.float64, torch.float32):
-        label = y.to(dtype) if y.is_floating_point() else y
-        score = head.to(dtype)(features.to(dtype)).log_prob(label)
-        demand(score.dtype == dtype, f"log densities of {score.dtype}", f"{dtype}")
 
 
 @LIKELIHOOD.add("device", "to(device) takes all tensors along, and no value is read back from the device")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, transform_to
 
-from pyro_probmix.pooling.supports import supported_log_prob
+from pyro_probmix.pooling.supports import declared_support, supported_log_prob
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.testing.grids import Grid, as_grid, grid_over
 from pyro_probmix.testing.invariants import name_of
@@ -91,8 +91,10 @@ def members_of(
     """Return three members, from their arguments, or from those that the class says that it takes.
 
     Raises:
-        ValueError: if there are not three lists of arguments, or none are given and the class does not say what it takes.
+        ValueError: if there are not three lists of arguments, or none are given and the class does not say what it takes; if
+            it declares no support.
     """
+    name = name_of(make)
     names: tuple[str, ...] = ()
     if arguments is None:
         names, arguments = _drawn(make)
@@ -106,6 +108,10 @@ def members_of(
     if grid is not None:
         return members
     made = [members.member(k)[0] for k in range(3)]
+    if declared_support(made[0]) is None:
+        raise ValueError(
+            f"A check got {name}, which declares no support, expected one. Try support = constraints.real in the class."
+        )
     try:
         with own_random_state(torch.device("cpu"), seed=1):
             draws = torch.cat([p.sample((200,)) for p in made], 1)
@@ -116,7 +122,7 @@ def members_of(
         members.values()  # refused here where supports do not overlap
     if found is None and draws is None:
         raise ValueError(
-            f"A check of {name_of(make)} found neither draws nor points of its support. Try a method sample, or grid=(points, "
+            f"A check of {name} found neither draws nor points of its support. Try a method sample, or grid=(points, "
             "log_weights), over which a density sums to one."
         )
     return replace(members, grid=found)

@@ -75,6 +75,7 @@ def check_pool(
 
     Raises:
         BrokenInvariant: an ``AssertionError`` that names the invariant, what was found and what was expected.
+        TypeError: if the first argument is no function.
         ValueError: if the members cannot be made from what is given.
 
     Example:
@@ -87,6 +88,10 @@ def check_pool(
         ...
         pyro_probmix.testing.invariants.BrokenInvariant: ...
     """
+    if not callable(pool):
+        raise TypeError(
+            f"check_pool got {pool!r}, expected a function pool(p, q, weight). Try check_pool(linear_pool, MyDistribution)."
+        )
     POOL.hold(name_of(pool), Pooled(pool, members_of(family, arguments, grid, tolerance)), skip)
 
 

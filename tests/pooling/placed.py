@@ -95,10 +95,10 @@ class Placed:
 
 
 NO_POOL = Refused(
-    "the density is not of one number, and has no closed pool", r"has no closed log-linear pool.*Try the linear pool"
+    "it is multivariate, and its pool has no closed form", r"has no closed log-linear pool.*Try the linear pool"
 )
 
-ATOMS = Refused("it is of point masses, of which two members need not share any", r"point masses.*Try the linear pool")
+ATOMS = Refused("it consists of point masses, and two members may share none", r"point masses.*Try the linear pool")
 
 X, Y = t(0.3, -1.5, 2.0), t(1.0, 0.5, 2.0)
 SHAPE, RATE = t(1.5, 4.0, 2.5), t(1.0, 2.5, 0.6)
@@ -628,7 +628,7 @@ PLACED: dict[str, Placed] = {
     ),
     "Unit": Placed(OTHER, dist.Unit, (X,), NO_POOL, draws=0),
 }
-#: Classes to be derived from, of which nothing can be made.
+#: Base classes, which cannot be instantiated.
 ABSTRACT = {"ExponentialFamily", "TorchDistribution"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import pytest
@@ -65,6 +65,21 @@ def test_a_family_without_draws_needs_points_of_its_support() -> None:
     check_family(make, arguments, grid=grid)
 
 
+class Undeclared(dist.TorchDistribution):
+    """A family that says nothing of its support."""
+
+    arg_constraints: ClassVar = {"rate": dist.constraints.positive}
+
+    def __init__(self, rate: torch.Tensor, validate_args: Any = None) -> None:
+        self.rate = rate
+        super().__init__(rate.shape, validate_args=False)
+
+
+def test_a_family_without_a_support_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"got Undeclared, which declares no support, expected one. Try support ="):
+        check_family(Undeclared)
+
+
 def waiting(
     to_natural: Callable[[Any], Any] = lambda p: (p.rate,),
     from_natural: Callable[[Any, Any], Any] | None = None,
@@ -108,6 +123,10 @@ def ranked() -> Any:
     return _Ranked
 
 
+def _summed(p: Any, value: Any) -> Any:
+    return dist.Exponential.log_prob(p, value).sum(-1)
+
+
 def _louder(p: Any, value: Any) -> Any:
     return dist.Exponential.log_prob(p, value) + 0.1
 
@@ -117,7 +136,9 @@ def _looking(p: Any) -> Any:
 
 
 BROKEN: dict[str, list[Callable[[], Any]]] = {
+    "log density": [lambda: waiting(log_prob=_summed), lambda: waiting(log_prob=lambda p, value: p.rate.log())],
     "maps": [
+        lambda: waiting(from_natural=lambda p, naturals: dist.Exponential(naturals[0].float())),
         lambda: Unregistered,
         lambda: waiting(lambda p: p.rate),
         lambda: waiting(lambda p: (p.rate[:1].repeat(3),)),

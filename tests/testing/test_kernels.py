@@ -221,7 +221,7 @@ class OnTheCpu(Around):
 
 
 BROKEN: dict[str, list[tuple[type[Kernel], dict[str, Any]]]] = {
-    "shape": [(NoEvent, {"y": Y[:, None]}), (OwnBatch, {})],
+    "shape": [(NoEvent, {"y": Y[:, None]}), (NoEvent, {}), (OwnBatch, {})],
     "normalisation": [(Louder, {}), (Louder, {"y": torch.stack([Y, Y + 9], -1)}), (Louder2, {"y": CLASSES})],
     "support": [(Around, {"support": constraints.positive})],
     "unanimity": [(WideBetween, {})],

@@ -89,6 +89,17 @@ def test_likelihoods_of_every_kind_pass(name: str) -> None:
     check_likelihood(OTHERS[name])
 
 
+@pytest.mark.parametrize("given", [Sound(4), 3, "gaussian"])
+def test_what_makes_no_head_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"check_likelihood got .*, expected its class.* Try check_likelihood"):
+        check_likelihood(given)
+
+
+def test_a_likelihood_without_its_density_says_so() -> None:
+    with pytest.raises(NotImplementedError, match=r"Likelihood has no density, expected a method.* Try dist.Normal"):
+        Likelihood(4)(torch.zeros(2, 4))  # type: ignore[abstract]
+
+
 class NoEvent(Sound):
     def density(self, raw: Tensor) -> Any:
         return self.member(*raw.abs().chunk(2, -1))
@@ -214,6 +225,11 @@ class Doubles(Sound):
         return dist.Normal(loc.double(), scale.double())
 
 
+class Singles(Sound):
+    def member(self, loc: Tensor, scale: Tensor) -> Any:
+        return dist.Normal(loc.float(), scale.float())
+
+
 class PlainTensor(Sound):
     def __init__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> None:
         super().__init__(in_features, num_outputs, replicas)
@@ -241,7 +257,7 @@ BROKEN: dict[str, list[type[Likelihood]]] = {
     "fusing": [Closed],
     "training": [FewRows],
     "prediction": [NoisyPrediction],
-    "dtype": [Doubles],
+    "dtype": [Doubles, Singles],
     "device": [PlainTensor, ReadingBack],
 }
 

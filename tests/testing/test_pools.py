@@ -34,6 +34,11 @@ def test_members_whose_support_depends_on_them_pass(pool: Any) -> None:
         check_pool(pool, dist.Uniform, [[a + 5 * k, b + 5 * k] for k, (a, b) in enumerate(arguments)])
 
 
+def test_what_is_no_function_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"check_pool got 'linear', expected a function.* Try check_pool"):
+        check_pool("linear")  # type: ignore[arg-type]
+
+
 class _Changed(dist.Normal):
     """A normal distribution to break."""
 

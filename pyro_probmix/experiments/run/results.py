@@ -106,7 +106,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def add(self, job: Job, finished: Finished) -> None:
-        """Writes a finished job's files, and the tables anew."""
+        """Writes a finished job's files, and the tables again."""
         cell = {
             "run": self._digest,
             "job": _identity(job),

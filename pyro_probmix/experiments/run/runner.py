@@ -71,7 +71,7 @@ class FittedMethod:
 
 
 def check_method(method: Method, config: Config, problem: Problem) -> None:
-    """Raises ValueError if a method cannot be trained on the data: for want of such a graph, likelihood or batch."""
+    """Raises ValueError if a method cannot be trained on the data: for lack of such a graph, likelihood or batch."""
     rows, name = problem.train.x.shape[1], graph_name(config, method)
     if config.batch_size is not None and config.batch_size % method.num_fused:
         raise ValueError(

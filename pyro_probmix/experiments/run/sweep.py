@@ -26,7 +26,7 @@ LARGEST_LOSSES = 3
 
 
 class WorkersLost(RuntimeError):
-    """Workers were lost again and again, for example for want of memory."""
+    """Workers were lost again and again, for example for lack of memory."""
 
 
 #: Pyro's handlers and PyTorch's random state are shared by a process: a worker with several threads runs one job at a time.

@@ -24,7 +24,9 @@ __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
 
 class Criterion(ELBO):
-    """The objective of a fit, which is maximised; criteria differ in how they average over the draws, :meth:`average`.
+    """Base class of the objectives that :func:`fit` maximises.
+
+    Criteria differ in how they average over the draws, :meth:`average`.
 
     Args:
         num_particles: K, draws of the weight and the perturbed labels for each edge. The network is evaluated once for

@@ -1,4 +1,4 @@
-"""When memory goes back to the system: at once where the allocator might keep it, after the fit where it is used anew."""
+"""When memory goes back to the system: at once where the allocator might keep it, after the fit where it is used again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def kept_pages() -> Iterator[None]:
     """Within it, freed memory stays with the process, for the next step to take.
 
     A step frees its activations, and the next one takes as many. GNU's C library hands large arrays back to the system at
-    once, which then fills every page with zeros anew: at 8,192 rows of each of 20 models a third of the time of a compiled
+    once, which then fills every page with zeros again: at 8,192 rows of each of 20 models a third of the time of a compiled
     step, two thirds of an eager one. The price is memory: pieces that are kept fit together less well.
 
     The library's settings are those of the whole process, so they are changed once for all fits at a time in it, and left

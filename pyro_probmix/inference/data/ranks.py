@@ -8,7 +8,7 @@ __all__ = ["Ranks"]
 
 
 class Ranks:
-    r"""The W processes of a fit, its ranks; without the others, one.
+    r"""The W processes (ranks) of a distributed fit; W = 1 otherwise.
 
     Rank r evaluates the pairs of its share of a batch, with its own weights and noise, and
 

@@ -16,7 +16,7 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Units:
-    """What is subtracted from the columns of a table, and by what they are divided then.
+    """Offset and scale of each column of a table.
 
     Attributes:
         mean, scale: in the columns' own units, [columns].

@@ -16,7 +16,7 @@ fused_adam = partial(torch.optim.Adam, fused=True)
 class FusedStep:
     """Steps an optimizer made by :data:`fused_adam`, whose state stays in it.
 
-    ``torch.optim.Adam.step`` collects parameters, gradients and state anew, and looks for hooks and a profiler. For one
+    ``torch.optim.Adam.step`` collects parameters, gradients and state again, and looks for hooks and a profiler. For one
     small network this takes several times as long as the update itself.
 
     Args:

@@ -47,7 +47,7 @@ class Captured:
         return self._by_shape[key](*tensors)
 
     def forget(self) -> None:
-        """Makes the next calls run once more as they are, and then record anew."""
+        """Makes the next calls run once more as they are, and then record again."""
         for recording in self._by_shape.values():
             recording.replay = None
             recording.calls = min(recording.calls, self.warm_up - 1)

@@ -32,7 +32,7 @@ def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) 
     """The gradient by a compiled graph: the model is run twice, now, and its tensor operations are what is repeated.
 
     Whatever is no tensor (a number, a flag, a branch taken) stays as it was in that run. Parameters, buffers, data, and
-    tensors that the model takes from elsewhere, such as a graph's neighbours, are read anew at each step. Random numbers
+    tensors that the model takes from elsewhere, such as a graph's neighbours, are read again at each step. Random numbers
     are drawn by the same calls in the same order as by :func:`eager_gradient`.
 
     Args:

@@ -67,7 +67,7 @@ class Replicas:
     def step(self, optimizer: torch.optim.Optimizer | FusedStep, rate: Tensor | None) -> None:
         """A step of the optimizer, each replica's scaled by its relative rate [R] in [0, 1]; None is one for all.
 
-        The steps of SGD, Adam and their kin are linear in the rate, so scaling the step scales the rate; at 0 a replica rests.
+        The steps of SGD, Adam and similar are linear in the rate, so scaling the step scales the rate; at 0 a replica rests.
         """
         before = None if rate is None else [p.detach().clone() for p in self.parameters]
         optimizer.step()

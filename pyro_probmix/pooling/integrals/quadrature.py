@@ -103,7 +103,7 @@ class Quadrature:
         line: the map of the support, its tensors of the shape of the batch.
         centres, widths: landmarks ``[k, *batch_shape]``: points near which the density may be narrow, and how narrow.
         kinks: points ``[m, *batch_shape]`` to cut at. Points outside the support do no harm.
-        rounds: how often the cells are chosen anew.
+        rounds: how often the cells are chosen again.
         fineness: multiplies the number of cells.
     """
 
