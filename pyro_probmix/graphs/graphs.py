@@ -64,10 +64,10 @@ class CompleteGraph(Graph):
 class NearestNeighborGraph(Graph):
     r"""The graph of nearest neighbours: an edge from each row to each of its K nearest others.
 
-    :math:`w_{ij} = 1 / (nK)` for :math:`x_j \in C_K(x_i)`. Nearest in Euclidean distance; a row is not its own neighbour, also where rows are repeated. Found exactly in tables
-    of at most 50,000 rows or 5 features, and in larger ones through an index that finds nearly all of them
-    (``benchmarks/neighbors.py`` measures how many); the same data give the same graph. Takes memory in proportion to
-    n (K + d).
+    :math:`w_{ij} = 1 / (nK)` for :math:`x_j \in C_K(x_i)`. Nearest in Euclidean distance; a row is not its own neighbour,
+    also where rows are repeated. Found exactly in tables of at most 50,000 rows or 5 features, and in larger ones through
+    an index that finds nearly all of them (``benchmarks/neighbors.py`` measures how many); the same data give the same
+    graph. Takes memory in proportion to n (K + d).
 
     Args:
         x: the rows' features, ``[n, d]`` or ``[R, n, d]``, standardised by the caller where units differ.
@@ -120,8 +120,8 @@ class NearestNeighborGraph(Graph):
 class SameClassGraph(Graph):
     r"""The graph of classes: an edge from each row to each row of its class, itself included.
 
-    :math:`w_{ij} = 1[y_i = y_j] / (n\, n_{y_i})`: the anchor is uniform, and its partner is uniform among the :math:`n_{y_i}` rows of its class. Takes memory in
-    proportion to n.
+    :math:`w_{ij} = 1[y_i = y_j] / (n\, n_{y_i})`: the anchor is uniform, and its partner is uniform among the
+    :math:`n_{y_i}` rows of its class. Takes memory in proportion to n.
 
     Args:
         y: the rows' classes, integers ``[n]`` or ``[R, n]``.
