@@ -197,7 +197,12 @@ def declared_support(p: Any) -> Any:
     if scores_as(p, td.Independent):
         inner = declared_support(p.base_dist)
         return declared if inner is None else constraints.independent(inner, p.reinterpreted_batch_ndims)
-    return _mapped_support(p, declared) if scores_as(p, td.TransformedDistribution) else declared
+    if not scores_as(p, td.TransformedDistribution):
+        return declared
+    try:
+        return _mapped_support(p, declared)
+    except Exception:  # of any kind: a transform may be the user's own, which does not map one number
+        return declared
 
 
 def _mapped_support(p: Any, declared: Any) -> Any:
@@ -252,7 +257,7 @@ def _mapped(t: Any, bound: Bound) -> Bound:
         return made
     mapped: Tensor = copy.copy(t)(torch.tensor(float(bound), dtype=torch.float64))
     held = any(isinstance(x, Tensor) for x in vars(t).values())
-    return mapped if held else float(mapped)
+    return mapped if held or mapped.dim() else float(mapped)
 
 
 def _holds(support: Any, value: Tensor) -> Tensor:
