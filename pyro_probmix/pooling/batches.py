@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["RolledRows", "expand_batch", "floating_tensor", "join_batches", "roll_batch", "take_batch"]
 
-import functools
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, MethodType
@@ -17,8 +17,9 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistribution
 from torch import Tensor, nn
 
+from pyro_probmix.pooling.families import scores_as
 from pyro_probmix.pooling.rolls import roll_tensor, varies
-from pyro_probmix.pooling.supports import RolledSupport, is_fixed
+from pyro_probmix.pooling.supports import RolledSupport, declared_support, is_fixed
 
 # Constructor arguments of which exactly one may be given. The first is preferred where a distribution holds several.
 _ALTERNATIVES = (("logits", "probs"), ("scale_tril", "covariance_matrix", "precision_matrix"))
@@ -70,7 +71,7 @@ class RolledRows(TorchDistribution):
     @constraints.dependent_property
     def support(self) -> Any:
         """Each row's own support."""
-        own: Any = self.base_dist.support
+        own: Any = declared_support(self.base_dist)
         return own if is_fixed(own) else RolledSupport(own, self.shift, self.dim, len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -115,7 +116,6 @@ class RolledRows(TorchDistribution):
         return roll_tensor(function(there), self.shift, self.dim)
 
 
-@functools.singledispatch
 def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution:
     """Return ``p`` with its batch rolled: row *b* becomes row *b* - ``shift``, as by ``torch.roll``.
 
@@ -136,25 +136,17 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
                 [0., 1.],
                 [2., 3.]])
     """
+    wrapper: Any = p
+    if scores_as(p, td.Independent):
+        n = wrapper.reinterpreted_batch_ndims
+        rolled: td.Distribution = dist.Independent(roll_batch(wrapper.base_dist, shift, dim - n), n)
+        return rolled
+    if scores_as(p, MaskedDistribution):
+        mask = wrapper._mask if isinstance(wrapper._mask, bool) else roll_tensor(wrapper._mask, shift, dim)
+        return MaskedDistribution(roll_batch(wrapper.base_dist, shift, dim), mask)
+    if scores_as(p, ExpandedDistribution):
+        return ExpandedDistribution(roll_batch(wrapper.base_dist, shift, dim), p.batch_shape)
     return RolledRows(p, shift, dim) if varies(p.batch_shape, dim) else p
-
-
-@roll_batch.register(td.Independent)
-def _roll_independent(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    n = p.reinterpreted_batch_ndims
-    rolled: td.Distribution = dist.Independent(roll_batch(p.base_dist, shift, dim - n), n)
-    return rolled
-
-
-@roll_batch.register(MaskedDistribution)
-def _roll_masked(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    mask = p._mask if isinstance(p._mask, bool) else roll_tensor(p._mask, shift, dim)
-    return MaskedDistribution(roll_batch(p.base_dist, shift, dim), mask)
-
-
-@roll_batch.register(ExpandedDistribution)
-def _roll_expanded(p: Any, shift: int, dim: int = -1) -> td.Distribution:
-    return ExpandedDistribution(roll_batch(p.base_dist, shift, dim), p.batch_shape)
 
 
 def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribution:
@@ -162,8 +154,10 @@ def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribut
     batch_shape = torch.Size(batch_shape)
     if p.batch_shape == batch_shape:
         return p
-    if isinstance(p, ExpandedDistribution):
+    if isinstance(p, ExpandedDistribution) and scores_as(p, ExpandedDistribution):
         return ExpandedDistribution(p.base_dist, batch_shape)
+    if isinstance(p, ExpandedDistribution):
+        p = copy.copy(p)  # which its expand changes in place
     try:
         expanded: td.Distribution = p.expand(batch_shape)
         return expanded
@@ -222,7 +216,7 @@ def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribu
 
     if len(parts) == 1:
         return parts[0]
-    if all(isinstance(p, td.Independent) for p in parts):
+    if all(scores_as(p, td.Independent) for p in parts):
         wrapped: list[Any] = list(parts)
         n = wrapped[0].reinterpreted_batch_ndims
         joined: td.Distribution = dist.Independent(join_batches([p.base_dist for p in wrapped], dim - n), n)

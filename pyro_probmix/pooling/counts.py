@@ -17,13 +17,18 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.pooling.batches import RolledRows, floating_tensor
+from pyro_probmix.pooling.families import scores_as
 from pyro_probmix.pooling.integrals.sums import CountSum
 from pyro_probmix.pooling.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.rolls import roll_tensor
 from pyro_probmix.pooling.supports import bounds, can_be_read, unvalidated
 
 _EXTENDED = (dist.ExtendedBinomial, dist.ExtendedBetaBinomial)  # their support is declared to be all integers
-_SMOOTH = (td.Poisson, td.Binomial, td.NegativeBinomial, td.Geometric, dist.GammaPoisson, dist.BetaBinomial)
+_SMOOTH: tuple[type[Any], ...] = (
+    *(td.Poisson, td.Binomial, td.NegativeBinomial, td.Geometric, dist.Poisson, dist.Binomial, dist.Geometric),
+    *(dist.GammaPoisson, dist.BetaBinomial, dist.LogNormalNegativeBinomial, *_EXTENDED),
+)
 _WRAPPERS = (ExpandedDistribution, RolledRows, dist.ZeroInflatedDistribution)
 _EXACT = 4096  # a finite support of up to this many counts is summed count by count, where the family is not known
 
@@ -194,13 +199,13 @@ def _largest(p: Any) -> Tensor | None:
 
 def _is_smooth(p: Any) -> bool:
     """Whether the log density is known to be a smooth function between the counts."""
-    if isinstance(p, _WRAPPERS):
+    if scores_as(p, *_WRAPPERS):
         return _is_smooth(p.base_dist)
-    if isinstance(p, td.MixtureSameFamily):
+    if scores_as(p, td.MixtureSameFamily):
         return _is_smooth(p.component_distribution)
-    if isinstance(getattr(p, "members", None), tuple):
+    if scores_as(p, LinearPool, CountPool):
         return all(map(_is_smooth, p.members))
-    return isinstance(p, (*_SMOOTH, dist.LogNormalNegativeBinomial))
+    return scores_as(p, *_SMOOTH)
 
 
 def _inside(centre: Tensor, limit: Tensor | None) -> Tensor:
@@ -225,7 +230,7 @@ def _score(
             outside = ((value < 0) | (value > limit)) & ~absent
             elsewhere = absent | outside
         read = p.log_prob(torch.where(elsewhere, anchor.to(value), value))
-        total = total + weight.to(read) * read
+        total = total + (weight.to(read) * read).masked_fill(absent, 0.0)
         if outside is not None:
             total = total.masked_fill(outside, -torch.inf)
     assert isinstance(total, Tensor)

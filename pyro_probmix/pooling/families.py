@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Family", "find_family", "register_family"]
+__all__ = ["Family", "find_family", "register_family", "scores_as"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,11 +126,30 @@ def register_family(
     _FAMILIES[cls] = Family(to_natural, from_natural, tuple(shared))
 
 
-def find_family(cls: type) -> Family | None:
-    """Return the family that a class is registered under, itself or by inheritance of its density, or None."""
-    base: Any = next((base for base in cls.__mro__ if base in _FAMILIES), None)
-    own: Any = cls
-    return None if base is None or own.log_prob is not base.log_prob else _FAMILIES[base]
+def find_family(p: td.Distribution) -> Family | None:
+    """Return the family that the class of ``p`` is registered under, itself or by inheritance of its density, or None."""
+    base: Any = next((base for base in type(p).__mro__ if base in _FAMILIES), None)
+    if base is None or not scores_as(p, base) or not _has_transforms_of(p, base):
+        return None
+    return _FAMILIES[base]
+
+
+def scores_as(p: Any, *classes: type[Any]) -> bool:
+    """Return whether ``p`` is of one of the classes and has the ``log_prob`` of that class, not another one of a subclass."""
+    return any(isinstance(p, cls) and type(p).log_prob is cls.log_prob for cls in classes)
+
+
+def _has_transforms_of(p: Any, base: type[Any]) -> bool:
+    """Whether a subclass maps the same base distribution by the same transforms: its density is by these alone."""
+    if type(p) is base or not issubclass(base, td.TransformedDistribution):
+        return True
+    if type(p).__init__ is base.__init__:
+        return True
+    try:
+        standard = base(**{name: getattr(p, name) for name in base.arg_constraints}, validate_args=False)
+    except Exception:  # of any kind: the class may be the user's own
+        return False
+    return type(standard.base_dist) is type(p.base_dist) and list(standard.transforms) == list(p.transforms)
 
 
 def _register(
@@ -191,7 +210,14 @@ def _scale_tril(p: Any, precision: Tensor) -> Tensor:
 def _from_multivariate_normal(p: Any, weighted: Tensor, precision: Tensor) -> dict[str, Any]:
     scale_tril = _scale_tril(p, precision)
     loc = scale_tril @ (scale_tril.mT @ weighted.unsqueeze(-1))
-    return {"loc": loc.squeeze(-1), "scale_tril": scale_tril}
+    return {"loc": loc.squeeze(-1).to(p.loc), "scale_tril": scale_tril.to(p.loc)}
+
+
+def _multivariate_normal(p: Any) -> Naturals:
+    # In double precision: single has no digits left on the way through the inverse of a nearly singular covariance.
+    exact = p.scale_tril if p.scale_tril.device.type == "mps" else p.scale_tril.double()
+    precision = torch.cholesky_inverse(exact)
+    return (precision @ p.loc.to(exact).unsqueeze(-1)).squeeze(-1), precision
 
 
 def _log_probs(p: Any) -> Naturals:
@@ -274,7 +300,7 @@ _register(
 )
 _register(
     dist.MultivariateNormal,
-    lambda p: ((p.precision_matrix @ p.loc.unsqueeze(-1)).squeeze(-1), p.precision_matrix),
+    _multivariate_normal,
     _from_multivariate_normal,
     dist.NanMaskedMultivariateNormal,
     dist.LowRankMultivariateNormal,

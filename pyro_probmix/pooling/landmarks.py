@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_probmix.pooling.batches import RolledRows, floating_tensor
 from pyro_probmix.pooling.rolls import roll_tensor
-from pyro_probmix.pooling.supports import bounds
+from pyro_probmix.pooling.supports import bounds, declared_support
 
 Landmarks = tuple[Tensor, Tensor, Tensor]
 
@@ -62,7 +62,7 @@ def _landmarks(p: Any) -> Landmarks:
     middle = _first_finite([x for x in (mean, loc) if x is not None] + [like.new_zeros(())])
     width = _first_finite([x for x in (stddev, scale) if x is not None] + [like.new_ones(())])
     width = torch.where(width > 0, width, 1.0)
-    cuts += [x if isinstance(x, Tensor) else like.new_full((), x) for x in bounds(p.support) if x is not None]
+    cuts += [x if isinstance(x, Tensor) else like.new_full((), x) for x in bounds(declared_support(p)) if x is not None]
     shape = p.batch_shape
     return (
         middle.expand(shape).unsqueeze(0),

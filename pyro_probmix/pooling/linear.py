@@ -15,7 +15,8 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.pooling.batches import RolledRows, expand_batch, floating_tensor
-from pyro_probmix.pooling.supports import AnyOf, bounds, common_support, supported_log_prob
+from pyro_probmix.pooling.families import scores_as
+from pyro_probmix.pooling.supports import AnyOf, bounds, common_support, declared_support, supported_log_prob
 
 
 class LinearPool(TorchDistribution):
@@ -106,7 +107,14 @@ class LinearPool(TorchDistribution):
         absent = self.weights == 0
         differing = isinstance(self._support, AnyOf)
         log_weights = self.weights.masked_fill(absent, 1.0).log().masked_fill(absent, -torch.inf)
-        scores = torch.stack([supported_log_prob(p, value, differing) for p in self.members], -1) + log_weights
+        try:
+            scores = torch.stack([supported_log_prob(p, value, differing) for p in self.members], -1)
+        except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
+            raise TypeError(
+                f"The linear pool of {' and '.join(type(p).__name__ for p in self.members)} needs log densities at other "
+                f"values than their draws, but got {type(error).__name__}: {error}. Try invertible transforms."
+            ) from error
+        scores = (scores + log_weights).masked_fill(absent, -torch.inf)  # whatever a member of no weight says
         impossible = (scores == -torch.inf).all(-1)  # of which logsumexp has no gradient
         total = torch.logsumexp(scores.masked_fill(impossible.unsqueeze(-1), 0.0), -1)
         return total.masked_fill(impossible, -torch.inf)
@@ -116,7 +124,7 @@ class LinearPool(TorchDistribution):
         self._check(value)
         levels = []
         for p in self.members:
-            low, high = bounds(p.support)  # beyond its own bounds a member's function is that at the bound
+            low, high = bounds(declared_support(p))  # beyond its own bounds a member's function is that at the bound
             inside = value if low is None else value.clamp(min=low)
             inside = inside if high is None else inside.clamp(max=high)
             levels.append(_of_member(p, "cdf", inside))
@@ -199,7 +207,7 @@ def simplex_weights(members: Sequence[td.Distribution], weights: Sequence[float 
 def _inside(p: Any) -> Iterator[Any]:
     """A distribution and what is inside of its wrappers."""
     yield p
-    while isinstance(p, (td.Independent, MaskedDistribution, ExpandedDistribution, RolledRows)):
+    while scores_as(p, td.Independent, MaskedDistribution, ExpandedDistribution, RolledRows):
         p = p.base_dist
         yield p
 

@@ -32,7 +32,7 @@ from torch.distributions import transforms
 from torch.distributions.transforms import AffineTransform, ComposeTransform, IndependentTransform, Transform
 
 from pyro_probmix.pooling.batches import RolledRows, floating_tensor
-from pyro_probmix.pooling.families import Family, find_family
+from pyro_probmix.pooling.families import Family, find_family, scores_as
 from pyro_probmix.pooling.rolls import roll_tensor, varies
 from pyro_probmix.pooling.supports import bounds, can_be_read, declared_support, interior_point
 
@@ -116,7 +116,7 @@ def same_kind(members: Sequence[Any]) -> Family | type | None:
                 f"Cannot pool {describe(p)} with {describe(q)}: expected distributions of one family. "
                 "Try the same class, and the same to_event and mask, for all members."
             )
-        if isinstance(p, td.Independent) and p.reinterpreted_batch_ndims != q.reinterpreted_batch_ndims:
+        if _kind(p) is td.Independent and p.reinterpreted_batch_ndims != q.reinterpreted_batch_ndims:
             raise ValueError(
                 f"Cannot pool {describe(p)} with {describe(q)}: they take {p.reinterpreted_batch_ndims} and "
                 f"{q.reinterpreted_batch_ndims} batch dimensions into the event. Try to_event of the same number."
@@ -125,11 +125,9 @@ def same_kind(members: Sequence[Any]) -> Family | type | None:
 
 
 def _kind(p: Any) -> Family | type | None:
-    family = find_family(type(p))
-    if isinstance(p, td.TransformedDistribution) and type(p).log_prob is not td.TransformedDistribution.log_prob:
-        return family  # of its own density, and not that of its base behind its transforms
+    # One that has a density of its own is none of the wrappers, whatever it inherits from.
     wrappers = (td.Independent, MaskedDistribution, td.TransformedDistribution)
-    return family or next((wrapper for wrapper in wrappers if isinstance(p, wrapper)), None)
+    return find_family(p) or next((wrapper for wrapper in wrappers if scores_as(p, wrapper)), None)
 
 
 def share_transforms(members: Sequence[Any], roll: Roll | None) -> bool:

@@ -23,10 +23,11 @@ from pyro_probmix.pooling.landmarks import landmarks, spread_over
 from pyro_probmix.pooling.supports import (
     bounds,
     coordinate,
+    declared_support,
     interior_point,
-    is_circular,
     is_fixed,
     is_interval,
+    one_turn,
     supported_log_prob,
     unvalidated,
 )
@@ -71,7 +72,7 @@ class _Coordinate(TorchDistribution):
 
     @constraints.dependent_property
     def support(self) -> Any:
-        return coordinate(self.base_dist.support)
+        return coordinate(declared_support(self.base_dist))
 
     @property
     def mean(self) -> Tensor:
@@ -132,6 +133,8 @@ class NumericalPool(TorchDistribution):
         centres, widths, kinks = (
             torch.cat([spread_over(x, batch_shape) for x in xs]) for xs in zip(*marks, strict=True)
         )
+        if lower is not None and upper is not None and one_turn(members) is not None:
+            centres, kinks = (lower + (x - lower).remainder(upper - lower) for x in (centres, kinks))
         line = LineMap(lower, upper, centres.mean(0), widths.mean(0))
         anchors = [_inside(p, spread_over(own[0], batch_shape)[0]) for p, own in zip(members, marks, strict=True)]
         self._score = partial(_score, [unvalidated(p) for p in members], self.weights, anchors)
@@ -214,10 +217,11 @@ class NumericalPool(TorchDistribution):
 
     def _intersection(self) -> tuple[Any, Tensor | None, Tensor | None]:
         """The common support of the members of positive weight, and its bounds."""
-        supports: list[Any] = [p.support for p in self.members]
-        if all(map(is_circular, self.members)):
-            turn = floating_tensor(self.members[0]).new_tensor([-torch.pi, torch.pi])
-            return supports[0], turn[0], turn[1]
+        supports: list[Any] = [declared_support(p) for p in self.members]
+        turn = one_turn(self.members)
+        if turn is not None:
+            half = torch.as_tensor(turn).to(floating_tensor(self.members[0])) / 2
+            return supports[0], -half, half
         lows, highs = zip(*map(bounds, supports), strict=True)
         lower, upper = self._tightest(lows, -torch.inf), self._tightest(highs, torch.inf)
         if all(map(is_fixed, supports)):
@@ -252,7 +256,9 @@ def _score(members: Sequence[td.Distribution], weights: Tensor, anchors: Sequenc
     """Weighted sum of the members' log-densities; one of no weight is read at a harmless point of its own."""
     total: Tensor | float = 0.0
     for p, weight, anchor in zip(members, weights.unbind(-1), anchors, strict=True):
-        total = total + weight * supported_log_prob(p, torch.where(weight == 0, anchor, value))
+        absent = weight == 0
+        read = supported_log_prob(p, torch.where(absent, anchor, value))
+        total = total + (weight * read).masked_fill(absent, 0.0)
     assert isinstance(total, Tensor)
     return total
 
@@ -266,5 +272,5 @@ def _may_be_rough(p: Any) -> bool:
 
 def _inside(p: td.Distribution, point: Tensor) -> Tensor:
     """The point, or another one where it is not in the support."""
-    support: Any = p.support
+    support: Any = declared_support(p)
     return torch.where(support.check(point), point, interior_point(support))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyro_probmix.pooling.batches import expand_batch, roll_batch
 from pyro_probmix.pooling.counts import CountPool, is_count
-from pyro_probmix.pooling.families import Family
+from pyro_probmix.pooling.families import Family, scores_as
 from pyro_probmix.pooling.linear import LinearPool, simplex_weights
 from pyro_probmix.pooling.members import (
     Members,
@@ -206,13 +206,13 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
     if isinstance(family, Family) and (share_attributes(members, roll, family, surely=True) or not is_count(p)):
         check_supports(members, roll, family)
         return _combined(members, weights, roll, family)
-    if isinstance(p, td.Independent):
+    if family is td.Independent:
         n = p.reinterpreted_batch_ndims
         return dist.Independent(_log_linear_bases(members, weights, roll), n)
-    if isinstance(p, MaskedDistribution):
+    if family is MaskedDistribution:
         base = _log_linear_bases(members, weights, roll)
         return MaskedDistribution(base, _pooled_mask(members, weights, roll))
-    if isinstance(p, td.TransformedDistribution) and share_transforms(members, roll):
+    if family is td.TransformedDistribution and share_transforms(members, roll):
         transformed: td.Distribution = dist.TransformedDistribution(
             _log_linear_bases(members, weights, roll), p.transforms
         )
@@ -254,11 +254,22 @@ def _convex(values: Sequence[Tensor], weights: Weights, batch_dim: int) -> Tenso
     scaled = [_over(w, first.dim() - batch_dim) for w in weights]
     scaled = [w.to(first) if isinstance(w, Tensor) else w for w in scaled]
     if len(values) == 2:
-        return torch.lerp(values[1], first, scaled[0])  # exact at both ends, and where the two are equal
-    total = scaled[0] * first
-    for weight, value in zip(scaled[1:], values[1:], strict=True):
-        total = total + weight * value
+        between = torch.lerp(values[1], first, scaled[0])  # exact at both ends, and where the two are equal
+        return _without(_without(between, scaled[0], 1, first), scaled[0], 0, values[1])
+    total: Tensor | float = 0.0
+    for weight, value in zip(scaled, values, strict=True):
+        total = total + _without(weight * value, weight, 0, 0.0)
+    assert isinstance(total, Tensor)
     return total
+
+
+def _without(value: Tensor, weight: float | Tensor, end: int, alone: Tensor | float) -> Tensor:
+    """The value, or what remains where a weight is at one end: a NaN or infinity of a member of no weight is not read."""
+    if isinstance(weight, Tensor):
+        return torch.where(weight == end, alone, value)
+    return (
+        torch.where(torch.full_like(value, weight == end, dtype=torch.bool), alone, value) if weight == end else value
+    )
 
 
 def _linear(members: Members, weights: Weights) -> td.Distribution:
@@ -320,6 +331,6 @@ def _expand_over(pooled: td.Distribution, members: Members) -> td.Distribution:
 
 
 def _stripped(p: td.Distribution) -> td.Distribution:
-    while isinstance(p, ExpandedDistribution):
+    while isinstance(p, ExpandedDistribution) and scores_as(p, ExpandedDistribution):
         p = p.base_dist
     return p

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions.utils import clamp_probs
 
 from pyro_probmix.pooling.batches import expand_batch
+from pyro_probmix.pooling.families import scores_as
 
 Quantize = Callable[[Tensor], Tensor]
 
@@ -77,11 +78,11 @@ def softened(p: Any) -> tuple[td.Distribution, Quantize | None]:
     if isinstance(p, StraightThrough):
         return p.base_dist, p.quantize
     for cls, relaxed, quantize in _CLASSES:
-        if isinstance(p, cls):
+        if scores_as(p, cls):
             soft: td.Distribution = object.__new__(relaxed)
             soft.__dict__.update(vars(p))
             return soft, quantize
-    if not isinstance(p, (td.Independent, MaskedDistribution, ExpandedDistribution)):
+    if not scores_as(p, td.Independent, MaskedDistribution, ExpandedDistribution):
         return p, None
     base, found = softened(p.base_dist)
     if found is None:

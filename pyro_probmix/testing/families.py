@@ -61,7 +61,7 @@ def check_family(
 
 
 def _family_of(p: Any) -> Family:
-    found = find_family(type(p))
+    found = find_family(p)
     if found is None:
         refuse(f"no maps for {type(p).__name__}", "some from register_family")
     return found
