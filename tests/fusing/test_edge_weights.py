@@ -209,6 +209,7 @@ def test_a_list_of_weights_is_that_of_an_array():
         with pyro.plate("rows", 4):
             pyro.sample("y", dist.Normal(y, 1.0), obs=y)
 
+    given: Any
     for given in (weights, tuple(weights), np.array(weights)):
         value: Any = poutine.trace(fuse(model, at="y", weight=given)).get_trace().nodes["y"]["value"]
         own = y.new_tensor([0.1, 0.2, 0.7, 0.6])

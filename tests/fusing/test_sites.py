@@ -401,9 +401,10 @@ def test_an_intervention_outside_of_fuse_is_named(data):
             z = pyro.sample("z", dist.Normal(torch.zeros_like(y), 1.0))
             pyro.sample("y", dist.Normal(z, 1.0), obs=y)
 
-    points = {"z": torch.ones_like(y)}
+    points: Any = {"z": torch.ones_like(y)}
     with pytest.raises(ValueError, match=r"site 'z' is set by poutine\.do outside of fuse.*Try fuse\(poutine\.do"):
         poutine.do(fuse(model, at="z", weight=WEIGHT), points)()
     trace = poutine.trace(fuse(poutine.do(model, points), at="z", weight=WEIGHT)).get_trace()
-    assert (trace.nodes["y"]["fn"].mean == 1).all()
+    fn: Any = trace.nodes["y"]["fn"]
+    assert (fn.mean == 1).all()
     torch.testing.assert_close(trace.nodes["y"]["value"], mixed(y))

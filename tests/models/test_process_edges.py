@@ -317,6 +317,7 @@ class AnyDensity(torch.nn.Module):
 )
 def test_as_many_rows_as_replicas(density, replicas, shapes, of_each):
     """Shapes are read by the dims of a row, or by what fits together, and refused where neither tells."""
+    built: Any
     if density == "conditional":
         built = build_density(METHODS["M-Mix"], num_features=3, likelihood=Gaussian, widths=(4, 2), replicas=replicas)
     else:
