@@ -15,7 +15,7 @@ import tomllib
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from tokenize import COMMENT, STRING
+from tokenize import COMMENT, NAME, STRING
 from types import ModuleType
 from typing import Any
 
@@ -255,12 +255,12 @@ def test_pages_take_data_from_where_a_reader_has_it():
 
 
 def test_words_are_distributions_where_no_law_is_meant():
-    """Of pages, comments and strings; a law is one of large numbers, of total expectation or the like."""
+    """Of pages, comments, strings and names; a law is one of large numbers, of total expectation or the like."""
     pages = [page for page in PAGES if page.name != "CHANGELOG.md"]  # it has the old names
     words = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in pages}
     for path in (ROOT / "pyro_probmix").rglob("*.py"):
         with path.open("rb") as file:
-            said = [token.string for token in tokenize.tokenize(file.readline) if token.type in (COMMENT, STRING)]
+            said = [token.string for token in tokenize.tokenize(file.readline) if token.type in (COMMENT, STRING, NAME)]
         words[str(path.relative_to(ROOT))] = "\n".join(said)
     pattern = re.compile(r"\blaws?\b(?! of (?:large|total|iterated))", re.IGNORECASE)
     assert {name: found for name, text in words.items() if (found := pattern.findall(text))} == {}

@@ -127,11 +127,15 @@ def _period(leaf: Any) -> float | None:
         return 2 * math.pi
     if isinstance(leaf, dist.Empirical | dist.ZeroInflatedDistribution):
         return 0.0
-    if not isinstance(leaf, TransformedDistribution):
+    observations = getattr(leaf, "observation_dist", None)  # of a hidden Markov model
+    if not isinstance(leaf, TransformedDistribution) and not isinstance(observations, Distribution):
         return None
-    periods = {_period(inner) for inner in _leaves(leaf.base_dist)}
+    inner, transforms = (
+        (observations, ()) if isinstance(observations, Distribution) else (leaf.base_dist, leaf.transforms)
+    )
+    periods = {_period(one) for one in _leaves(inner)}
     period = periods.pop() if len(periods) == 1 else 0.0
-    return None if period is None else period * math.prod(abs(_scale(t)) for t in leaf.transforms)
+    return None if period is None else period * math.prod(abs(_scale(t)) for t in transforms)
 
 
 def _scale(transform: Any) -> float:

@@ -62,8 +62,12 @@ class CircularKernel(Kernel):
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
         radians = 2 * math.pi / self.period
-        # Seen from the own label, at angle 0: exact where that is all there is, and the middle where there is none.
-        turns = [(label - y) * radians for label in all_labels(y, partner)]
+        # Seen from the own label, at angle 0: exact where that is all there is, and the middle where there is none. One that
+        # is missing may have no weight.
+        labels_of_rows = all_labels(y, partner)
+        for label in labels_of_rows[1:]:
+            y = torch.where(y.isfinite(), y, label)
+        turns = [(label - y) * radians for label in labels_of_rows]
         sine, cosine = (mixed_labels([part(t) for t in turns], weight, event_dim) for part in (torch.sin, torch.cos))
         check_spread(self.beta, sine.shape[: sine.dim() - event_dim])
         angle = y + torch.atan2(sine, cosine) / radians

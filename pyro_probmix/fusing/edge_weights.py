@@ -53,7 +53,7 @@ class EdgeWeights:
         plates: names of further plates of the fused site for whose members weights are drawn separately.
     """
 
-    def __init__(self, weight: Weight, num_fused: int, plates: Sequence[str]) -> None:
+    def __init__(self, weight: Weight | Sequence[Any], num_fused: int, plates: Sequence[str]) -> None:
         self.given = weight
         self.weight = checked_weight(weight, num_fused)
         self.num_fused = num_fused
@@ -84,13 +84,13 @@ class EdgeWeights:
     def leave_plates(self, msg: Any) -> None:
         """Take the weights' site out of the plates inside of the handler that are not theirs, and their masks and scales."""
         assert self._drawing is not None
-        law, frames = self._drawing
+        distribution, frames = self._drawing
         scale: Any = 1.0
         for frame in frames:
             if frame.full_size is not None:  # of a subsampled plate
                 scale = scale * frame.full_size / frame.size
         if len(frames) < len(msg["cond_indep_stack"]):
-            msg["fn"] = _in_plates(law, frames)
+            msg["fn"] = _in_plates(distribution, frames)
         msg["cond_indep_stack"] = tuple(frames)
         msg["scale"], msg["mask"] = scale, None
         # In `pyro.markov`: the fused site, which handlers outside have not met yet, does not come before its weight.
@@ -100,7 +100,7 @@ class EdgeWeights:
         if isinstance(self.weight, Distribution):
             batch = self.weight.batch_shape
             check_weight(msg, batch)
-            law: Any = self.weight
+            distribution: Any = self.weight
             frames = [
                 frame
                 for frame in msg["cond_indep_stack"]
@@ -108,12 +108,12 @@ class EdgeWeights:
                 and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
             ]
             if rows.event_dims:  # the weights lie in the event, too
-                law = dist.Independent(_in_plates(law, frames, rows.event_dims), rows.event_dims)
+                distribution = dist.Independent(_in_plates(distribution, frames, rows.event_dims), rows.event_dims)
                 frames = [f._replace(dim=f.dim + rows.event_dims) for f in frames if f.name != rows.plate]
             infer: Any = {"fused_weight": self.given, "fused_site": msg["name"]}
-            self._drawing = law, frames
+            self._drawing = distribution, frames
             try:
-                drawn: Tensor = pyro.sample(site, law, infer=infer)
+                drawn: Tensor = pyro.sample(site, distribution, infer=infer)
             finally:
                 self._drawing = None
             return drawn
@@ -125,13 +125,13 @@ class EdgeWeights:
         return torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
 
 
-def _in_plates(law: Any, frames: Sequence[Any], dims: int = 0) -> Any:
+def _in_plates(distribution: Any, frames: Sequence[Any], dims: int = 0) -> Any:
     """A distribution of weights, expanded over some plates, to no fewer batch dims than asked for."""
     shape = [1] * max((-frame.dim for frame in frames), default=0)
     shape = [1] * (dims - len(shape)) + shape
     for frame in frames:
         shape[frame.dim] = frame.size
-    return law.expand(torch.broadcast_shapes(law.batch_shape, tuple(shape)))
+    return distribution.expand(torch.broadcast_shapes(distribution.batch_shape, tuple(shape)))
 
 
 def check_weight(msg: Any, weight: torch.Size) -> None:
@@ -146,7 +146,7 @@ def check_weight(msg: Any, weight: torch.Size) -> None:
             )
 
 
-def same_weight(one: Weight, other: Weight) -> bool:
+def same_weight(one: Any, other: Any) -> bool:
     """Whether two weights are one: the same object, or equal numbers."""
     return one is other or (isinstance(one, float | int) and isinstance(other, float | int) and one == other)
 

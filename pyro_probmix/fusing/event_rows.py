@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EVENT_PLATE", "EventRows", "checked_event_rows"]
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -69,7 +70,10 @@ def _split(fn: Any, moved: int) -> Any:
             return _split(fn.base_dist, -kept)
         return dist.Independent(fn.base_dist, kept) if kept else fn.base_dist
     if isinstance(fn, dist.Delta):
-        return dist.Delta(fn.v, event_dim=fn.event_dim - moved)
+        shape = fn.event_shape[:moved]
+        share = fn.log_density / math.prod(shape)  # of each row, in equal parts
+        share = share[(..., *(None,) * moved)].expand(fn.batch_shape + shape)
+        return dist.Delta(fn.v, share, event_dim=fn.event_dim - moved)
     if not isinstance(fn, ExpandedDistribution | MaskedDistribution | td.TransformedDistribution):
         return None
     split = _split(fn.base_dist, moved) if len(fn.base_dist.event_shape) >= moved else None

@@ -49,7 +49,7 @@ def fuse(
     model: Callable[..., Any] | None = None,
     *,
     at: str | Sequence[str],
-    weight: Weight,
+    weight: Weight | Sequence[Any],
     num_fused: int = 2,
     pool: Pool = "log-linear",
     beta: float | Tensor = 0.0,

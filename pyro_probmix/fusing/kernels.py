@@ -88,10 +88,12 @@ class GaussianKernel(Kernel):
         mean = mixed_labels(all_labels(y, partner), weight, event_dim)
         check_spread(self.beta, mean.shape[: mean.dim() - event_dim])
         if isinstance(self.beta, Tensor):
-            return _events(_NormalOrPoint(mean, trailing(self.beta, event_dim).to(mean).sqrt()), event_dim)
+            scale = trailing(self.beta, event_dim).to(mean).sqrt()
+            return _events(_NormalOrPoint(mean, scale, validate_args=False), event_dim)  # missing labels stay missing
         if self.beta == 0:
             return dist.Delta(mean, event_dim=event_dim)
-        return _events(dist.Normal(mean, torch.full_like(mean, math.sqrt(self.beta))), event_dim)
+        scale = torch.full_like(mean, math.sqrt(self.beta))
+        return _events(dist.Normal(mean, scale, validate_args=False), event_dim)
 
 
 class BiasedCategoricalKernel(Kernel):
@@ -254,12 +256,22 @@ def all_labels(y: Tensor, partner: Partners) -> list[Tensor]:
 
 
 def mixed_labels(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
-    """Return the convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners."""
+    """Return the convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners.
+
+    A label without weight has no part in it, even if it is NaN or infinite.
+    """
     dtype = torch.result_type(labels[0], weight)
     values = [label.to(dtype) for label in labels]
+    shares = (weight, 1 - weight) if len(values) == 2 else weight.unbind(-1)
+    weights = [trailing(one.to(dtype), dims) for one in shares]
+    if labels[0].is_floating_point():
+        values = [
+            torch.where((one == 0) & ~value.isfinite(), 0.0, value) for one, value in zip(weights, values, strict=True)
+        ]
     if len(values) == 2:
-        return torch.lerp(values[1], values[0], trailing(weight.to(dtype), dims))
-    weights = [trailing(one.to(dtype), dims) for one in weight.unbind(-1)]
+        mixed = torch.lerp(values[1], values[0], weights[0])
+        # Where a label with weight is infinite, the way between the two, by which lerp goes, has no length.
+        return torch.where(mixed.isfinite(), mixed, weights[0] * values[0] + weights[1] * values[1])
     return torch.stack([one * value for one, value in zip(weights, values, strict=True)]).sum(0)
 
 

@@ -53,7 +53,7 @@ class FuseMessenger(Messenger):
         self,
         at: str | Sequence[str],
         *,
-        weight: Weight,
+        weight: Weight | Sequence[Any],
         num_fused: int = 2,
         pool: Pool = "log-linear",
         beta: float | Tensor = 0.0,

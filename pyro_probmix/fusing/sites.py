@@ -93,6 +93,11 @@ def _is_reparameterised(msg: Any) -> bool:
 def refuse_without_density(msg: Any, seen: Sequence[str]) -> None:
     """Raises ValueError for a site that is fused already, or has no one density: half observed, reparameterised, a factor."""
     site = msg["name"]
+    if msg["infer"].get("_fused", False) and msg.get("_intervener_id") is not None:
+        raise ValueError(
+            f"site {site!r} is set by poutine.do outside of fuse, where its density is fused already, expected inside. "
+            "Try fuse(poutine.do(model, data), ...)."
+        )
     if msg["infer"].get("_fused", False):
         raise ValueError(f"site {site!r} is fused by two handlers, expected one. Try fuse(..., num_fused=3).")
     if f"{site}_observed" in seen:
@@ -103,7 +108,8 @@ def refuse_without_density(msg: Any, seen: Sequence[str]) -> None:
     if bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and _is_reparameterised(msg):
         raise ValueError(
             f"site {site!r} is an observed point without a density, as reparameterised inside of fuse, expected the "
-            "density. Try poutine.reparam(fuse(model, ...), config), or pyro.deterministic for a point."
+            "density. Try fuse without the reparameterizer of the site, or pyro.deterministic for a point; of normal "
+            "densities, whose log-linear pool is normal, poutine.reparam(fuse(model, ...), config) does too."
         )
     refuse_factor(msg, "a number for each row and no density, which could be pooled with that of another row")
 

@@ -35,7 +35,8 @@ _RULES: list[tuple[type[Distribution], type[Distribution], Rule]] = []
 def register_expected_log_prob(p: type[Distribution], labels: type[Distribution]) -> Callable[[Rule], Rule]:
     """Register a rule of :func:`expected_log_prob` for two classes of distributions and their subclasses.
 
-    A later rule counts before an earlier one.
+    A later rule counts before an earlier one. A subclass of ``p`` with a ``log_prob`` of its own has another density, which
+    the rule does not fit.
 
     Args:
         p: class of the density.
@@ -78,7 +79,7 @@ def expected_log_prob(p: Distribution, labels: Distribution) -> Tensor:
         [-1.5]
     """
     for p_class, labels_class, rule in reversed(_RULES):
-        if isinstance(p, p_class) and isinstance(labels, labels_class):
+        if isinstance(p, p_class) and isinstance(labels, labels_class) and _has_density_of(p, p_class):
             return rule(p, labels)
     raise _no_closed_form(p, labels)
 
@@ -211,6 +212,18 @@ def _masked(p: MaskedDistribution, labels: Distribution) -> Tensor:
 def _expanded(p: ExpandedDistribution, labels: Distribution) -> Tensor:
     expected = expected_log_prob(p.base_dist, labels)
     return expected.expand(broadcast_shape(expected.shape, p.batch_shape))
+
+
+@register_expected_log_prob(dist.NanMaskedNormal, Normal)
+def _gaussian_with_gaps(p: Any, labels: Normal) -> Tensor:
+    at_mean: Tensor = p.log_prob(labels.mean)  # 0 where a label is missing
+    return at_mean - torch.where(labels.mean.isnan(), 0.0, labels.variance / (2 * p.variance))
+
+
+def _has_density_of(p: Distribution, p_class: type[Distribution]) -> bool:
+    """Whether a distribution of a class, or of a subclass, is scored as that class is, in torch or in Pyro."""
+    known = p_class, getattr(dist, p_class.__name__, p_class)
+    return p_class is Distribution or any(type(p).log_prob is one.log_prob for one in known)
 
 
 def _weighted(weight: Tensor, log_prob: Tensor) -> Tensor:

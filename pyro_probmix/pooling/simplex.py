@@ -99,7 +99,7 @@ class SymmetricDirichlet(dist.Dirichlet):
         return log_weight.exp().clamp(min=torch.finfo(a.dtype).tiny)
 
 
-def checked_weight(weight: Weight, num_fused: int) -> Weight:
+def checked_weight(weight: Weight | Sequence[Any], num_fused: int) -> Weight:
     """Return the weight, a Beta or Dirichlet distribution as one that is drawn right for small shapes too.
 
     Args:
@@ -114,6 +114,9 @@ def checked_weight(weight: Weight, num_fused: int) -> Weight:
         raise ValueError(
             f"fuse got num_fused={num_fused!r}, expected an integer of at least 2, the rows that are fused. Try num_fused=2."
         )
+    if isinstance(weight, list | tuple):  # in double precision, as an array of NumPy's
+        with suppress(RuntimeError, TypeError, ValueError):
+            weight = torch.as_tensor(np.asarray(weight))
     return _on_unit_interval(weight) if num_fused == 2 else _on_simplex(weight, num_fused)
 
 
@@ -155,7 +158,7 @@ def _on_simplex(weight: Any, num_fused: int) -> Weight:
         if isinstance(weight, torch.distributions.Dirichlet) and not isinstance(weight, SymmetricDirichlet):
             return Dirichlet(weight.concentration)
         return weight
-    if isinstance(weight, np.ndarray | list | tuple):
+    if isinstance(weight, np.ndarray):
         with suppress(RuntimeError, TypeError, ValueError):
             weight = torch.as_tensor(weight)
     if not isinstance(weight, Tensor) or weight.shape[-1:] != (num_fused,):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -15,7 +16,7 @@ from pyro_probmix import PriorGuide, ProbMix, fuse
 from tests.fusing.brute_force import halves, own_weight, pooled_log_prob, run_twice
 
 B, H, W = 4, 3, 2
-LAW = dist.Beta(torch.tensor(0.7, dtype=torch.float64), 0.7)
+WEIGHT = dist.Beta(torch.tensor(0.7, dtype=torch.float64), 0.7)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ PARTS = {
 @pytest.mark.parametrize("name", PARTS)
 def test_the_parts_of_a_row_share_its_weight(name, images):
     model, dim = PARTS[name]
-    trace = poutine.trace(fuse(model, at="y", weight=LAW, plate="rows")).get_trace(*images)
+    trace = poutine.trace(fuse(model, at="y", weight=WEIGHT, plate="rows")).get_trace(*images)
     trace.compute_log_prob()
     drawn: Any = trace.nodes["lambda"]
     assert drawn["value"].numel() == drawn["log_prob"].numel() == B
@@ -77,8 +78,8 @@ def test_more_than_two_rows_share_weights_too(images):
         with pyro.plate("rows", 3, dim=-3), pyro.plate("height", H, dim=-2), pyro.plate("width", W, dim=-1):
             pyro.sample("y", dist.Normal(x, 1.0), obs=y)
 
-    law = dist.Dirichlet(torch.ones(3, dtype=torch.float64))
-    trace = poutine.trace(fuse(model, at="y", weight=law, num_fused=3, plate="rows")).get_trace()
+    weight = dist.Dirichlet(torch.ones(3, dtype=torch.float64))
+    trace = poutine.trace(fuse(model, at="y", weight=weight, num_fused=3, plate="rows")).get_trace()
     drawn: Any = trace.nodes["lambda"]["value"]
     assert drawn.shape == (3, 1, 1, 3)
     value: Any = trace.nodes["y"]["value"]
@@ -87,20 +88,20 @@ def test_more_than_two_rows_share_weights_too(images):
 
 
 def test_a_weight_for_each_member_of_a_plate_on_request(images):
-    fused = fuse(pixels, at="y", weight=LAW, plate="rows", weight_plates=["width"])
+    fused = fuse(pixels, at="y", weight=WEIGHT, plate="rows", weight_plates=["width"])
     drawn: Any = poutine.trace(fused).get_trace(*images).nodes["lambda"]
     assert drawn["value"].shape == (B, 1, W) and len(drawn["value"].unique()) == B * W
     assert {frame.name for frame in drawn["cond_indep_stack"]} == {"rows", "width"}
-    everywhere = fuse(pixels, at="y", weight=LAW, plate="rows", weight_plates=["height", "width"])
+    everywhere = fuse(pixels, at="y", weight=WEIGHT, plate="rows", weight_plates=["height", "width"])
     assert len(poutine.trace(everywhere).get_trace(*images).nodes["lambda"]["value"].unique()) == B * H * W
     with pytest.raises(ValueError, match=r"fuse got weight_plates=3, expected .* texts\. Try"):
-        fuse(pixels, at="y", weight=LAW, weight_plates=3)  # type: ignore[arg-type] # the mistake
+        fuse(pixels, at="y", weight=WEIGHT, weight_plates=3)  # type: ignore[arg-type] # the mistake
 
 
 def test_a_distribution_with_a_batch_of_its_own_has_weights_for_it(images):
     """A shape for each of three heights: their weights differ."""
-    law = dist.Beta(torch.tensor([[0.5], [1.0], [50.0]], dtype=torch.float64), 1.0)
-    trace = poutine.trace(fuse(pixels, at="y", weight=law, plate="rows")).get_trace(*images)
+    weight = dist.Beta(torch.tensor([[0.5], [1.0], [50.0]], dtype=torch.float64), 1.0)
+    trace = poutine.trace(fuse(pixels, at="y", weight=weight, plate="rows")).get_trace(*images)
     assert trace.nodes["lambda"]["value"].shape == (B, H, 1)
 
 
@@ -129,11 +130,11 @@ def test_masks_and_scales_inside_leave_the_weight_alone(images):
         with rows, height, width, poutine.mask(mask=mask), poutine.scale(scale=0.1):
             pyro.sample("y", dist.Normal(x, 1.0), obs=y)
 
-    trace = poutine.trace(fuse(model, at="y", weight=LAW, plate="rows")).get_trace()
+    trace = poutine.trace(fuse(model, at="y", weight=WEIGHT, plate="rows")).get_trace()
     trace.compute_log_prob()
     drawn: Any = trace.nodes["lambda"]
     assert drawn["scale"] == 2 and drawn["mask"] is None
-    torch.testing.assert_close(drawn["log_prob_sum"], 2 * LAW.log_prob(drawn["value"]).sum())
+    torch.testing.assert_close(drawn["log_prob_sum"], 2 * WEIGHT.log_prob(drawn["value"]).sum())
     kept = mask & halves(mask)
     log_prob: Any = trace.nodes["y"]["log_prob"]
     assert torch.equal(log_prob != 0, kept)
@@ -154,7 +155,7 @@ def test_a_response_outside_of_the_time_of_a_fused_latent_is_mixed_by_the_weight
     torch.testing.assert_close(trace.nodes["z"]["fn"].loc, own * x + (1 - own) * halves(x, 1))
     torch.testing.assert_close(trace.nodes["y"]["value"], own * y + (1 - own) * halves(y))
     with pytest.raises(ValueError, match=r"'y' is not in the plate 'time' of the fused site 'z'.*Try"):
-        fuse(model, at="z", weight=LAW, plate="rows", weight_plates=["time"])(x, y)
+        fuse(model, at="z", weight=WEIGHT, plate="rows", weight_plates=["time"])(x, y)
 
 
 def test_time_steps_in_a_loop_have_their_own_sites_and_one_of_them_is_fused(images):
@@ -166,7 +167,7 @@ def test_time_steps_in_a_loop_have_their_own_sites_and_one_of_them_is_fused(imag
             for t in pyro.plate("time", 2):
                 pyro.sample(f"y_{t}", dist.Normal(x + t, 1.0), obs=y)
 
-    drawn: Any = poutine.trace(fuse(model, at="y_1", weight=LAW)).get_trace().nodes["lambda"]
+    drawn: Any = poutine.trace(fuse(model, at="y_1", weight=WEIGHT)).get_trace().nodes["lambda"]
     assert [frame.name for frame in drawn["cond_indep_stack"]] == ["rows"]
 
 
@@ -176,7 +177,7 @@ def test_svi_steps_with_one_weight_for_an_edge(particles, images):
         slope = pyro.param("slope", lambda: torch.zeros((), dtype=torch.float64))
         pixels(slope * x, y)
 
-    fused = fuse(model, at="y", weight=LAW, plate="rows")
+    fused = fuse(model, at="y", weight=WEIGHT, plate="rows")
     elbo = Trace_ELBO(particles, max_plate_nesting=3, vectorize_particles=particles > 1)
     svi = SVI(fused, PriorGuide(fused), ClippedAdam({"lr": 0.01}), elbo)
     losses = [svi.step(images[0], images[0]) for _ in range(60)]
@@ -198,3 +199,21 @@ def test_names_that_the_model_does_not_have_are_refused(options, sentence):
 
     with pytest.raises(ValueError, match=sentence):
         fuse(model, at="y", weight=0.5, plate="rows", **options)(torch.randn(4, 2))
+
+
+def test_a_list_of_weights_is_that_of_an_array():
+    weights: list[Any] = [0.1, 0.2, 0.3, 0.4]
+    y = torch.arange(4.0, dtype=torch.float64)
+
+    def model():
+        with pyro.plate("rows", 4):
+            pyro.sample("y", dist.Normal(y, 1.0), obs=y)
+
+    given: Any
+    for given in (weights, tuple(weights), np.array(weights)):
+        value: Any = poutine.trace(fuse(model, at="y", weight=given)).get_trace().nodes["y"]["value"]
+        own = y.new_tensor([0.1, 0.2, 0.7, 0.6])
+        torch.testing.assert_close(value, own * y + (1 - own) * y.roll(2), rtol=1e-14, atol=0)
+    for wrong in (["a"] * 4, [[0.1], [0.2, 0.3]], [0.5, 2.0]):
+        with pytest.raises(ValueError, match=r"fuse got (the )?weight.*expected.*Try"):
+            fuse(model, at="y", weight=wrong)

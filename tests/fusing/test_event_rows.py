@@ -143,9 +143,9 @@ def test_particles_and_plates_around_the_event(data):
         with pyro.plate("outputs", K):
             pyro.sample("y", dist.Normal(slope[..., None] * x, 1.0).to_event(1), obs=y)
 
-    law = dist.Beta(torch.tensor(2.0, dtype=x.dtype), 2.0)
+    weight = dist.Beta(torch.tensor(2.0, dtype=x.dtype), 2.0)
     for plates, shape in (((), (B,)), (("outputs",), (K, B))):
-        fused = fuse(model, at="y", weight=law, rows_in_event=0, weight_plates=plates)
+        fused = fuse(model, at="y", weight=weight, rows_in_event=0, weight_plates=plates)
         assert poutine.trace(fused).get_trace(x, y).nodes["lambda"]["value"].shape == shape
         loss = Trace_ELBO(num_particles=5, vectorize_particles=True, max_plate_nesting=1)
         assert loss.loss(fused, PriorGuide(fused), x, y) > 0
@@ -155,7 +155,7 @@ def test_particles_and_plates_around_the_event(data):
         assert drawn.shape == (5, shape[0] if plates else 1, B)
         own = torch.cat([drawn[..., : B // 2], 1 - drawn[..., B // 2 :]], -1)
         torch.testing.assert_close(tracer.trace.nodes["y"]["value"], own * y + (1 - own) * y.roll(-B // 2, -1))
-    drawn_y = Predictive(fuse(model, at="y", weight=law, rows_in_event=0), num_samples=7, parallel=True)(x)["y"]
+    drawn_y = Predictive(fuse(model, at="y", weight=weight, rows_in_event=0), num_samples=7, parallel=True)(x)["y"]
     assert drawn_y.shape == (7, K, B)
 
 
@@ -234,3 +234,14 @@ def test_labels_that_come_from_outside_are_refused(data):
 
     with pytest.raises(ValueError, match=r"observed outside fuse.*Try fuse\(poutine.condition"):
         poutine.condition(fuse(model, at="y", weight=0.3, rows_in_event=0), {"y": y})(x)
+
+
+def test_the_log_density_of_points_in_the_event_is_kept():
+    def model(points):
+        pyro.sample("z", dist.Delta(points, torch.tensor(-3.0, dtype=points.dtype), event_dim=1))
+
+    trace = poutine.trace(fuse(model, at="z", weight=0.3, rows_in_event=0)).get_trace(
+        torch.ones(4, dtype=torch.float64)
+    )
+    trace.compute_log_prob()
+    assert trace.nodes["z"]["log_prob_sum"] == -3.0

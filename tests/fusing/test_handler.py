@@ -687,10 +687,10 @@ def test_a_site_of_the_name_of_the_weight_is_refused_where_one_is_drawn(rows):
     def with_parameter(x, y=None):
         regression(pyro.param("lambda", torch.ones(())) * x, y)
 
-    law = dist.Beta(0.5, 0.5)
+    weight = dist.Beta(0.5, 0.5)
     for twice in (model, with_parameter):
         with pytest.raises(ValueError, match=r"site 'lambda' of its own.*Try 'rate'"):
-            fuse(twice, at="y", weight=law)(x, y)
+            fuse(twice, at="y", weight=weight)(x, y)
     trace = poutine.trace(fuse(model, at="y", weight=0.5)).get_trace(x, y)
     assert type(trace.nodes["lambda"]["fn"]) is dist.Gamma  # the model's own
     pyro.clear_param_store()

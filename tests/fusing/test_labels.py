@@ -539,3 +539,78 @@ def test_a_latent_of_each_row_after_the_fused_one_is_inferred_by_a_chain() -> No
     assert set(initial) == {"w", "z", "u"}
     assert potential(initial) == potential(initial)
     assert not torch.equal(trace.nodes["y"]["value"], X)
+
+
+class Robust(dist.Normal):
+    def log_prob(self, value):
+        return torch.logaddexp(super().log_prob(value), torch.full_like(value, -5.0))
+
+
+class Sharper(dist.Categorical):
+    def log_prob(self, value):
+        return 2 * super().log_prob(value)
+
+
+def downstream(density: Callable[[Tensor], Any], y: Tensor) -> Callable[[], None]:
+    def model():
+        with pyro.plate("rows", len(y)):
+            z = pyro.sample("z", dist.Delta(torch.arange(1.0, len(y) + 1)))
+            pyro.sample("y", density(z), obs=y)
+
+    return model
+
+
+def scores(model: Callable[[], None], **options: Any) -> Any:
+    trace = poutine.trace(fuse(model, **options)).get_trace()
+    trace.compute_log_prob()
+    return trace.nodes["y"]
+
+
+@pytest.mark.parametrize("density", [Robust, lambda z, s: Robust(z[:, None], s).to_event(1)])
+def test_a_density_of_its_own_has_no_closed_form_of_its_base(density):
+    y = torch.randn(B, *density(torch.ones(B), 1.0).event_shape)
+    with pytest.raises(TypeError, match=r"type Robust and labels of type Normal.*Try labels='sample'"):
+        scores(downstream(lambda z: density(z, 1.0), y), at="z", weight=0.3, beta=0.5, labels="expected")
+    classes, soft = torch.arange(3.0).log1p(), dist.Categorical(ones(3))
+    expected = expected_log_prob(Sharper(logits=classes.expand(B, 3)), soft)
+    torch.testing.assert_close(expected, 2 * classes.log_softmax(-1).mean().expand(B))
+
+
+def test_the_expected_score_of_a_missing_label_is_zero():
+    y = torch.tensor([1.0, torch.nan, 3.0, 4.0])
+    model = downstream(lambda z: dist.NanMaskedNormal(z, 1.0), y)
+    for labels in ("sample", "expected"):
+        site = scores(model, at="z", weight=0.5, beta=0.5, labels=labels)
+        assert (site["log_prob"] == 0).tolist() == [False, True, False, True]
+    own = torch.full((2,), 2.0)
+    torch.testing.assert_close(site["log_prob"][::2], dist.Normal(own, 1.0).log_prob(own) - 0.25)
+
+
+def test_labels_of_a_hidden_markov_model_on_the_circle_are_mixed_along_it():
+    def hmm(observation: Any) -> Any:
+        return dist.DiscreteHMM(torch.zeros(B, 2), torch.zeros(B, 3, 2, 2), observation(torch.zeros(B, 3, 2), 1.0))
+
+    labels = default_kernel(hmm(dist.VonMises)).pooled(3.1 * ones(3), -3.1 * ones(3), 0.5 * ones(), event_dim=1)
+    torch.testing.assert_close(labels.sample().abs(), math.pi * ones(3))
+    assert isinstance(default_kernel(hmm(dist.Normal)), GaussianKernel)
+
+
+@pytest.mark.parametrize("missing", [torch.nan, torch.inf])
+@pytest.mark.parametrize("kernel", [GaussianKernel(0.0), CircularKernel(), DiracKernel()])
+@pytest.mark.parametrize("num_fused", [2, 3])
+def test_a_label_without_weight_has_no_part(kernel, missing, num_fused):
+    own, other = torch.tensor([0.5, missing]), torch.tensor([missing, 0.25])
+    weight = torch.tensor([1.0, 0.0])
+    partners: Any = other
+    if num_fused == 3:
+        weight, partners = torch.stack([weight, 1 - weight, torch.zeros(2)], -1), [other, own]
+    with pyro.validation_enabled(False):
+        assert kernel.pooled(own, partners, weight, event_dim=0).sample().tolist() == [0.5, 0.25]
+
+
+def test_a_row_of_all_weight_is_scored_beside_a_missing_one():
+    y = torch.tensor([1.0, 2.0, torch.nan, torch.nan])
+    with pyro.validation_enabled(False):
+        site = scores(downstream(lambda z: dist.Cauchy(z, 1.0), y), at="z", weight=1.0)
+    torch.testing.assert_close(site["value"], torch.tensor([1.0, 2.0, 1.0, 2.0]))
+    torch.testing.assert_close(site["log_prob"], dist.Cauchy(y[:2].repeat(2), 1.0).log_prob(y[:2].repeat(2)))

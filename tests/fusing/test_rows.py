@@ -154,8 +154,8 @@ def test_a_minibatch_of_a_plate_is_its_rows(data):
             pyro.sample("y", dist.Normal(x[index], 1.0), obs=y[index])
 
     index: Any = torch.tensor([4, 1, 0, 2])
-    law = dist.Beta(torch.tensor(2.0, dtype=x.dtype), 2.0)
-    trace = poutine.trace(fuse(model, at="y", weight=law)).get_trace(x, y)
+    weight = dist.Beta(torch.tensor(2.0, dtype=x.dtype), 2.0)
+    trace = poutine.trace(fuse(model, at="y", weight=weight)).get_trace(x, y)
     drawn = trace.nodes["lambda"]["value"]
     own = torch.cat([drawn[:2], 1 - drawn[2:]])
     torch.testing.assert_close(trace.nodes["y"]["value"], own * y[index] + (1 - own) * halves(y[index]))

@@ -18,7 +18,7 @@ from tests.fusing.brute_force import halves, own_weight, pooled_log_prob, run_tw
 
 B, WEIGHT = 6, 0.3
 ALL: Any = torch.ones(B, dtype=torch.bool)
-LAW = dist.Beta(torch.tensor(2.0, dtype=torch.float64), 2.0)
+RANDOM_WEIGHT = dist.Beta(torch.tensor(2.0, dtype=torch.float64), 2.0)
 
 
 @pytest.fixture
@@ -238,8 +238,11 @@ def test_a_second_response_that_is_observed_outside_is_refused(data):
     trace = poutine.trace(fuse(poutine.condition(model, {"c": y}), at="z", weight=WEIGHT)).get_trace(x, y)
     torch.testing.assert_close(trace.nodes["c"]["value"], mixed(y))
     # Draws of all latents are no labels.
-    posterior = PriorGuide(fuse(model, at="z", weight=LAW))
-    assert Predictive(fuse(model, at="z", weight=LAW), guide=posterior, num_samples=3)(x, y)["c"].shape == (3, B)
+    posterior = PriorGuide(fuse(model, at="z", weight=RANDOM_WEIGHT))
+    assert Predictive(fuse(model, at="z", weight=RANDOM_WEIGHT), guide=posterior, num_samples=3)(x, y)["c"].shape == (
+        3,
+        B,
+    )
 
 
 # Several sites
@@ -253,10 +256,10 @@ def tasks(x, y, c):
 
 
 WAYS = {
-    "names": lambda model: fuse(model, at=("y", "c"), weight=LAW),
-    "pattern": lambda model: fuse(model, at=["y*", "c"], weight=LAW),
-    "nested": lambda model: fuse(fuse(model, at="y", weight=LAW), at="c", weight=LAW),
-    "nested the other way": lambda model: fuse(fuse(model, at="c", weight=LAW), at="y", weight=LAW),
+    "names": lambda model: fuse(model, at=("y", "c"), weight=RANDOM_WEIGHT),
+    "pattern": lambda model: fuse(model, at=["y*", "c"], weight=RANDOM_WEIGHT),
+    "nested": lambda model: fuse(fuse(model, at="y", weight=RANDOM_WEIGHT), at="c", weight=RANDOM_WEIGHT),
+    "nested the other way": lambda model: fuse(fuse(model, at="c", weight=RANDOM_WEIGHT), at="y", weight=RANDOM_WEIGHT),
 }
 
 
@@ -299,7 +302,7 @@ def test_time_steps_are_fused_by_a_pattern(data):
                 z = pyro.sample(f"z_{t}", dist.Normal(0.5 * z + x[:, t], 1.0))
                 pyro.sample(f"y_{t}", dist.Normal(z, 1.0), obs=y)
 
-    trace = poutine.trace(fuse(model, at="z_*", weight=LAW)).get_trace()
+    trace = poutine.trace(fuse(model, at="z_*", weight=RANDOM_WEIGHT)).get_trace()
     own, z = drawn_weight(trace), torch.zeros(B, dtype=torch.float64)
     for t in range(3):
         loc = 0.5 * z + x[:, t]
@@ -307,7 +310,7 @@ def test_time_steps_are_fused_by_a_pattern(data):
         torch.testing.assert_close(trace.nodes[f"y_{t}"]["value"], own * y + (1 - own) * halves(y))
         z = trace.nodes[f"z_{t}"]["value"]
     with pytest.raises(ValueError, match=r"fuse\(at='u_\*'\) met no such sample site.*'z_0'"):
-        fuse(model, at=["z_*", "u_*"], weight=LAW)()
+        fuse(model, at=["z_*", "u_*"], weight=RANDOM_WEIGHT)()
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -319,9 +322,9 @@ def test_ragged_groups_have_weights_of_their_own(nested, data):
             with pyro.plate(f"group_{g}", size):
                 pyro.sample(f"y_{g}", dist.Normal(torch.arange(float(size)).double(), 1.0), obs=y[:size])
 
-    fused = fuse(model, at="y_*", weight=LAW)
+    fused = fuse(model, at="y_*", weight=RANDOM_WEIGHT)
     if nested:
-        fused = fuse(fuse(model, at=["y_0", "y_2"], weight=LAW), at="y_1", weight=LAW)
+        fused = fuse(fuse(model, at=["y_0", "y_2"], weight=RANDOM_WEIGHT), at="y_1", weight=RANDOM_WEIGHT)
     trace = poutine.trace(fused).get_trace()
     for g, (size, site) in enumerate(zip(sizes, ("lambda", "lambda_group_1", "lambda_group_2"), strict=True)):
         own = drawn_weight(trace, site)
@@ -339,7 +342,7 @@ def test_a_latent_and_the_response_after_it_are_fused_together(data):
             z = pyro.sample("z", dist.Normal(x.sum(-1), 1.0))
             pyro.sample("y", dist.Normal(2 * z, 1.0), obs=y)
 
-    for weight in (WEIGHT, LAW):
+    for weight in (WEIGHT, RANDOM_WEIGHT):
         for fused in (
             fuse(model, at=("z", "y"), weight=weight),
             fuse(fuse(model, at="z", weight=weight), at="y", weight=weight),
@@ -360,9 +363,13 @@ def test_handlers_that_cannot_share_are_told(data):
     with pytest.raises(
         ValueError, match=r"two handlers draw the weight 'lambda' from two distributions.*Try fuse\(model, at="
     ):
-        fuse(fuse(model, at="y", weight=LAW), at="c", weight=dist.Beta(LAW.concentration1, LAW.concentration0))()
+        fuse(
+            fuse(model, at="y", weight=RANDOM_WEIGHT),
+            at="c",
+            weight=dist.Beta(RANDOM_WEIGHT.concentration1, RANDOM_WEIGHT.concentration0),
+        )()
     with pytest.raises(ValueError, match=r"site 'y' is fused by two handlers.*Try"):
-        fuse(fuse(model, at="y", weight=LAW), at="y", weight=LAW)()
+        fuse(fuse(model, at="y", weight=RANDOM_WEIGHT), at="y", weight=RANDOM_WEIGHT)()
     for at in (3, (), ["y", None]):
         with pytest.raises(ValueError, match=r"fuse got at=.*Try"):
             fuse(model, at=at, weight=0.5)  # type: ignore[arg-type] # the mistake
@@ -384,3 +391,20 @@ def test_a_process_fuses_two_responses(data):
     torch.testing.assert_close(
         trace.nodes["a"]["value"], own * y[edge.T.flatten()] + (1 - own) * y[edge.flip(-1).T.flatten()]
     )
+
+
+def test_an_intervention_outside_of_fuse_is_named(data):
+    _, y = data
+
+    def model():
+        with pyro.plate("rows", len(y)):
+            z = pyro.sample("z", dist.Normal(torch.zeros_like(y), 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    points: Any = {"z": torch.ones_like(y)}
+    with pytest.raises(ValueError, match=r"site 'z' is set by poutine\.do outside of fuse.*Try fuse\(poutine\.do"):
+        poutine.do(fuse(model, at="z", weight=WEIGHT), points)()
+    trace = poutine.trace(fuse(poutine.do(model, points), at="z", weight=WEIGHT)).get_trace()
+    fn: Any = trace.nodes["y"]["fn"]
+    assert (fn.mean == 1).all()
+    torch.testing.assert_close(trace.nodes["y"]["value"], mixed(y))

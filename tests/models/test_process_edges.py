@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 
 from pyro_probmix import ExpectedLogLikelihood, LogExpectedLikelihood, Method, NearestNeighborGraph, ProbMix, fit, fuse
 from pyro_probmix.inference.data.ranks import Ranks
-from pyro_probmix.models import Categorical, Gaussian, build_density, initialise
+from pyro_probmix.models import METHODS, Categorical, Gaussian, build_density, initialise
 from tests.inference.step.test_programs import assert_equal_fits
 from tests.inference.step.test_programs import traced_only as traced_only  # a fixture
 
@@ -291,3 +291,41 @@ def test_clean_without_a_fused_site_is_refused():
     density = process("x").density
     with pytest.raises(ValueError, match=r"add_unfused_rows=True and at=None, expected a site.*Try at='x'"):
         ProbMix(density, at=None, add_unfused_rows=True)
+
+
+class AnyDensity(torch.nn.Module):
+    replicas = 4
+
+    def forward(self, x, y=None):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("density", "replicas", "shapes", "of_each"),
+    [
+        ("conditional", 4, ((4, 3), (4, 3)), (False, False)),
+        ("conditional", 20, ((20, 3), (20,)), (False, False)),
+        ("conditional", 4, ((4, 4, 3), (4, 4, 1)), (True, True)),
+        ("conditional", 4, ((4, 6, 3), (6, 4)), (True, False)),
+        ("conditional", 4, ((4, 3), (4, 4)), None),  # [n, 4] or [R, n]
+        ("other", 4, ((4, 3), (4,)), (False, False)),
+        ("other", 4, ((4, 3), (4, 2)), (False, False)),
+        ("other", 4, ((4, 3), (3, 2)), (True, False)),
+        ("other", 4, ((4, 3, 2), (4, 3)), (True, True)),
+        ("other", 4, ((4, 3), (4, 3)), None),
+    ],
+)
+def test_as_many_rows_as_replicas(density, replicas, shapes, of_each):
+    """Shapes are read by the dims of a row, or by what fits together, and refused where neither tells."""
+    built: Any
+    if density == "conditional":
+        built = build_density(METHODS["M-Mix"], num_features=3, likelihood=Gaussian, widths=(4, 2), replicas=replicas)
+    else:
+        built = AnyDensity()
+    model, (x, y) = ProbMix(built, at="y"), (torch.zeros(shape) for shape in shapes)
+    if of_each is None:
+        with pytest.raises(ValueError, match=r"which may be rows that its 4 replicas share or those of each.*Try"):
+            model.num_rows(x, y)
+    else:
+        assert model.of_each_replica(x, y) == of_each
+        assert model.num_rows(x, y) == shapes[0][of_each[0]]

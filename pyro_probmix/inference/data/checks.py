@@ -70,7 +70,7 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, of_each: tupl
         model: the process.
         x, y: rows, shared by the replicas or those of each.
         rows: what they are called in messages.
-        of_each: whether x and whether y hold the rows of each replica, if it is known; else what has R as its first size does.
+        of_each: whether x and whether y hold the rows of each replica, if it is known; else as the process reads them.
 
     Raises:
         ValueError: for rows that do not fit the model, or a density with something in it that a fit cannot train.
@@ -82,7 +82,7 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, of_each: tupl
                 "Try to drop or impute those rows."
             )
     if of_each is None:
-        of_each = (_is_of_each(model, x), _is_of_each(model, y))
+        of_each = model.of_each_replica(x, y)
     few_x, few_y = (v[:, :2] if each else v[:2] for v, each in zip((x, y), of_each, strict=True))
     sites = _sites(model, few_x, few_y, f"two of the {rows} rows")
     response = _response(sites, model, few_x.shape[1] if of_each[0] else few_x.shape[0])
@@ -110,10 +110,6 @@ def check_rows(model: ProbMix, x: Tensor, y: Tensor, rows: str, *, of_each: tupl
         some_x, some_y = (v[:, part] if each else v[part] for v, each in zip((x, y), of_each, strict=True))
         _check_responses(_sites(model, some_x, some_y, f"some of the {rows} rows")[response], rows, is_strict)
     return response
-
-
-def _is_of_each(model: ProbMix, values: Tensor) -> bool:
-    return model.replicas is not None and values.dim() > 1 and values.shape[0] == model.replicas
 
 
 def _sites(model: ProbMix, x: Tensor, y: Tensor, which: str) -> dict[str, Any]:

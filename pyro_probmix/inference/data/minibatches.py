@@ -218,7 +218,9 @@ def checked_validation(
     if not isinstance(rows, RowStream):
         _check_some(*rows, "validation")
         x, y = rows[0].to(source.device), rows[1].to(source.device)
-        of_each = _is_of_each(model, x, source.x), _is_of_each(model, y, source.y)
+        # A stream's rows are shared by the replicas.
+        trained = (False, False) if source.stream is not None else model.of_each_replica(source.x, source.y)
+        of_each = _is_of_each(model, x, source.x, trained[0]), _is_of_each(model, y, source.y, trained[1])
         check_rows(model, x, y, "validation", of_each=of_each)
         return x, y, of_each
     if source.stream is not None:
@@ -231,7 +233,7 @@ def checked_validation(
     return rows.shared_by(1, next(model.parameters()).dtype), None, (False, False)
 
 
-def _is_of_each(model: ProbMix, values: Tensor, training: Tensor) -> bool:
+def _is_of_each(model: ProbMix, values: Tensor, training: Tensor, trained: bool) -> bool:
     """Whether values hold the rows of each replica, by their number of dims: R shared rows have R as first size, too."""
-    dims = training.dim() + (0 if model.has_replica_rows(training) else 1)
+    dims = training.dim() + (0 if trained else 1)
     return model.replicas is not None and values.shape[:1] == (model.replicas,) and values.dim() == dims
