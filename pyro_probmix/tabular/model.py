@@ -29,7 +29,7 @@ from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.page_files import files_of_page
 from pyro_probmix.tabular.spelling import codes, spelled
 from pyro_probmix.tabular.targets import TASKS, numbers, task_of
-from pyro_probmix.unfinished import UNFINISHED, settle
+from pyro_probmix.unfinished import UNFINISHED, UnfinishedError, settle
 
 #: The format of ``table.json``; a model of another one is refused.
 FORMAT = 2
@@ -234,6 +234,8 @@ class TableModel:
                 raise ValueError(
                     f"{shown(path)} holds no model: there is no {shown(file)}. Try probmix fit first."
                 ) from None
+            except UnfinishedError:
+                raise
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise ValueError(
                     f"{shown(file)} is damaged, expected a model as probmix fit wrote it. Try fitting it again."
