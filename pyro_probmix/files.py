@@ -21,25 +21,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from pyro_probmix.names import printable, shown
-from pyro_probmix.unfinished import (
+from pyro_probmix.moves import (
     FILES,
     MANIFEST,
-    Save,
     UnfinishedError,
-    alone,
-    committed_in,
     finish,
     flush,
     flush_file,
     inodes_of,
     place_of,
     prepare,
-    private_folder,
-    save_file,
-    settle,
-    settle_locked,
 )
+from pyro_probmix.names import printable, shown
+from pyro_probmix.unfinished import Save, alone, committed_in, private_folder, save_file, settle, settle_locked
 
 #: Files by their names, or a function that writes them to an empty folder.
 Files = Mapping[str, Save] | Callable[[Path], object]

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from pyro_probmix.files import UnwritableError, reading, write_file, write_files
+from pyro_probmix.moves import UnfinishedError, inodes_of
 from pyro_probmix.names import printable, shown
-from pyro_probmix.unfinished import UnfinishedError, alone, inodes_of, settle
+from pyro_probmix.unfinished import alone, settle
 
 # Kills the process just before its k-th change to files; prints the number of changes otherwise.
 KILLED = """
@@ -434,3 +435,19 @@ def test_ctrl_c_after_the_commit_says_what_is_written(
             write_file(tmp_path / "a.txt", lambda path: path.write_text("new"))
     assert len(pressed) == len(names) and contents(tmp_path) == dict.fromkeys(names, "new")
     assert os.listdir(tmp_path) and not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_file_that_the_system_keeps_is_found_before_anything_is_moved(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("old")
+    if (
+        not shutil.which("chattr")
+        or subprocess.run(["chattr", "+i", tmp_path / "b.txt"], capture_output=True).returncode
+    ):
+        pytest.skip("the system keeps no files")
+    try:
+        with pytest.raises(UnwritableError, match=r"'b.txt' may not be changed.*; what was there before stays"):
+            write_files(tmp_path, {name: lambda path: path.write_text("new") for name in ("a.txt", "b.txt")})
+    finally:
+        subprocess.run(["chattr", "-i", tmp_path / "b.txt"], check=True)
+    assert contents(tmp_path) == {"a.txt": "old", "b.txt": "old"}

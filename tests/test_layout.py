@@ -45,6 +45,7 @@ FLOORS = (
     "arguments",
     "files",
     "unfinished",
+    "moves",
     "names",
     "random_state",
 )

@@ -22,6 +22,7 @@ from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.files import reading, write_files
+from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import shown
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tables.writing import expect_folder
@@ -29,7 +30,7 @@ from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.page_files import files_of_page
 from pyro_probmix.tabular.spelling import codes, spelled
 from pyro_probmix.tabular.targets import TASKS, numbers, task_of
-from pyro_probmix.unfinished import UNFINISHED, UnfinishedError, settle
+from pyro_probmix.unfinished import UNFINISHED, settle
 
 #: The format of ``table.json``; a model of another one is refused.
 FORMAT = 2

@@ -23,8 +23,9 @@ from pyro_probmix.experiments.run.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.run.measures import Calibration
 from pyro_probmix.experiments.run.record import check_same, digest_of, record_of, recorded_config, versions_of_packages
 from pyro_probmix.files import write_file, write_files
+from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import shown
-from pyro_probmix.unfinished import Save, UnfinishedError, alone, settle
+from pyro_probmix.unfinished import Save, alone, settle
 
 __all__ = ["COLUMNS", "TABLES", "RunFolder", "summary"]
 

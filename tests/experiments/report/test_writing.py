@@ -21,6 +21,7 @@ from pyro_probmix.experiments.report.figures.calibration import coverage_curves,
 from pyro_probmix.experiments.report.figures.curves import training_curves
 from pyro_probmix.experiments.report.figures.style import png, style_of
 from pyro_probmix.experiments.report.numbers.paper import METHODS
+from pyro_probmix.unfinished import private_folder
 from tests.experiments.report import cases as cases
 
 PNG = b"\x89PNG"
@@ -422,3 +423,16 @@ def test_the_report_of_the_runs_in_the_repository(tmp_path):
 def test_the_command_imports_nothing_heavy_before_it_must():
     code = "import sys, pyro_probmix.cli; assert not {'jinja2', 'matplotlib', 'pandas', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_that_is_named_twice_and_written_to_meanwhile_is_waited_for_by_nobody(tmp_path):
+    one, two = (tmp_path / name for name in ("one", "two"))
+    for k, folder in enumerate((one, two)):
+        cases.write_run(folder, cases.ablation("regression", 3, TWO if k else ("ERM", "ProbMix")))
+    code = "import sys; from pyro_probmix.cli import main; sys.exit(main(sys.argv[1:]))"
+    with private_folder(one):  # of a command that is writing there
+        for runs in ((one, one), (one, two), (two, one)):
+            command = [sys.executable, "-c", code, "report", *map(str, runs), "--out", str(tmp_path / "report")]
+            subprocess.run(command, check=True, timeout=60, capture_output=True)
+            assert (tmp_path / "report" / "report.html").is_file()
+        assert any(name.startswith(".partial-") for name in os.listdir(one))
