@@ -63,6 +63,10 @@ class RunFolder:
         recorded = recorded_config(path)
         try:
             for name in _PARTS:
+                if (self.path / name).is_symlink() and not (self.path / name).is_dir():
+                    raise ValueError(
+                        f"{shown(self.path / name)} is a link to no folder, expected one that is there. Try making that folder."
+                    )
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             for part in (self.path, self.checkpoints, *(self.path / name for name in _PARTS if self._is_apart(name))):
                 settle(part)
