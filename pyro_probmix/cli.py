@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         whole = arguments.action in (_fit, _predict, _check)
-        left = "nothing was written" if whole else "what was finished is in the run's folder"
+        left = (str(stop) or "nothing was written") if whole else "what was finished is in the run's folder"
         print(f"probmix: stopped; {left}.", file=sys.stderr)
         return 130
     return 0

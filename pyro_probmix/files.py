@@ -3,7 +3,8 @@
 A file is made in a private folder beside its target, flushed to the disk and renamed. Several files that belong together are
 made so too; then the private folder is renamed once, which is the moment from which the new files are the ones, and they are
 moved to their places. A command that is killed before that moment leaves what was there; one that is killed after it leaves
-the move to be finished by the next command that writes there, or reads through :func:`reading`.
+the move to be finished by the next command that writes there, or reads through :func:`reading`. Only what was committed in
+the very folder is finished, by its inode numbers: a copy, or what an archive brings, is never acted on.
 """
 
 from __future__ import annotations
@@ -13,33 +14,35 @@ __all__ = ["UnwritableError", "reading", "write_file", "write_files"]
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
-from pyro_probmix.names import printable, shown
-from pyro_probmix.unfinished import (
+from pyro_probmix.moves import (
     FILES,
     MANIFEST,
-    Save,
-    alone,
+    UnfinishedError,
     finish,
     flush,
     flush_file,
+    inodes_of,
     place_of,
     prepare,
-    private_folder,
-    save_file,
-    settle,
-    settle_locked,
 )
+from pyro_probmix.names import printable, shown
+from pyro_probmix.unfinished import Save, alone, committed_in, private_folder, save_file, settle, settle_locked
 
 #: Files by their names, or a function that writes them to an empty folder.
 Files = Mapping[str, Save] | Callable[[Path], object]
 
 
 class UnwritableError(OSError, ValueError):
-    """A file could not be written; the message is one sentence with what to try, and what was there before stays.
+    """A file could not be written; the message is one sentence with what to try.
+
+    What was there before stays, unless the message says that the new files are written.
 
     Attributes:
         reason: what the system said.
@@ -81,18 +84,19 @@ def write_file(
         ...     path.read_text()
         'hello'
     """
-    target = Path(path)
+    target = _path(path, advice)
     with _sentence(target, advice, errors):
         if not target.name:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        settle(target.parent)
+        settle(target.parent, [target.name])
         with private_folder(target.parent) as private:
             save_file(private / target.name, save)
-            if new:
-                _link(private / target.name, target)
-            else:
-                os.replace(private / target.name, target)
-            flush(target.parent)
+            with _uninterrupted(target):
+                if new:
+                    _link(private / target.name, target)
+                else:
+                    os.replace(private / target.name, target)
+                _flush(target)
     return target
 
 
@@ -122,36 +126,92 @@ def write_files(
     Raises:
         UnwritableError: says why the files could not be written.
     """
-    target = Path(folder)
+    target = _path(folder, advice)
     with _sentence(target, advice, errors), _made(target):
         settle(target)
         with private_folder(target) as private:
             names = _fill(private / FILES, files)
             with alone(target):
                 settle_locked(target)
-                manifest = {"files": names, "stale": sorted(set(stale()) - set(names))}
+                old = sorted(set(stale()) - set(names))
+                manifest = {"files": names, "stale": old, "inodes": inodes_of(private)}
                 save_file(private / MANIFEST, lambda path: path.write_text(json.dumps(manifest), "utf-8"))
-                prepare(target, names, manifest["stale"])
+                prepare(target, private, names, old)
                 committed = target / private.name.replace(".partial-", ".commit-")
-                os.rename(private, committed)  # from here on the new files are the ones
-                flush(target)
-                finish(target, committed)
+                with _uninterrupted(target):
+                    os.rename(private, committed)  # from here on the new files are the ones
+                    _flush(committed)
+                    finish(target, committed, names, old)
     return target
 
 
 @contextmanager
-def reading(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def reading(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> Iterator[Path]:
     """Keeps those that write to a folder by :func:`write_files` away while its files are read.
 
     What a killed command left unfinished there is finished first.
 
+    Args:
+        folder: which.
+        names: of the files that are going to be read, all by default.
+
     Raises:
-        OSError: if that cannot be done, or the folder not be read.
+        UnfinishedError: if that cannot be done.
+        OSError: if the folder cannot be read.
     """
     path = Path(folder)
-    settle(path)
-    with alone(path, shared=True):
-        yield path
+    while True:
+        left = settle(path, names)
+        with alone(path, shared=True):
+            if committed_in(path) <= left:  # else a command was killed in between
+                yield path
+                return
+
+
+def _path(path: str | bytes | os.PathLike[str], advice: str) -> Path:
+    """A path as the system knows it."""
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{shown(path)} is a {type(path).__name__}, expected a path. {advice}") from None
+    try:
+        if "\0" in text:
+            raise ValueError
+        os.fsencode(text)
+    except ValueError:
+        text = f"{shown(text)} could not be written, expected a path of characters that a name can have. {advice}"
+        raise UnwritableError(errno.EINVAL, text) from None
+    return Path(text)
+
+
+@contextmanager
+def _uninterrupted(path: Path) -> Iterator[None]:
+    """Holds Ctrl-C back until files are in their places; then it says that they are."""
+    pressed: list[tuple[int, FrameType | None]] = []
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(former):
+        yield  # Ctrl-C does not end up here
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if pressed and former is signal.default_int_handler:
+        raise KeyboardInterrupt(f"{shown(path)} is written")
+    if pressed:
+        former(*pressed[0])
+
+
+def _flush(path: Path) -> None:
+    """Flushes the name of a path that is in its place."""
+    try:
+        flush(path.parent)
+    except OSError as error:
+        raise UnfinishedError(
+            f"{shown(path)} is written, but a power failure may still lose it ({error.strerror}), expected a disk that keeps "
+            "it. Try the command again, or another disk."
+        ) from None
 
 
 @contextmanager
@@ -162,6 +222,8 @@ def _sentence(path: Path, advice: str, errors: tuple[type[Exception], ...]) -> I
     except Exception as error:
         if not isinstance(error, (OSError, *errors)):
             raise
+        if isinstance(error, UnfinishedError):  # says itself what is there
+            raise UnwritableError(error.errno, str(error)) from None
         said = error.reason if isinstance(error, UnwritableError) else getattr(error, "strerror", None)
         reason = said or printable(error) or type(error).__name__
         text = f"{shown(path)} could not be written ({reason}); what was there before stays. {advice}"

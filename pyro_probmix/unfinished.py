@@ -1,18 +1,12 @@
-"""Files on their way to their places: private folders, locks, and what a killed command left, which the next one finishes."""
+"""Folders of unfinished files: private ones, their locks, and what a killed command left, which the next one finishes."""
 
 from __future__ import annotations
 
 __all__ = [
-    "FILES",
-    "MANIFEST",
     "UNFINISHED",
     "Save",
     "alone",
-    "finish",
-    "flush",
-    "flush_file",
-    "place_of",
-    "prepare",
+    "committed_in",
     "private_folder",
     "save_file",
     "settle",
@@ -20,17 +14,17 @@ __all__ = [
 ]
 
 import errno
-import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from pyro_probmix.moves import NO_LOCKS, UnfinishedError, finish, flush_file, manifest_of
 from pyro_probmix.names import shown
 
 fcntl: Any
@@ -45,10 +39,8 @@ Save = Callable[[Path], object]
 #: How the names begin of folders with files in the making, and of those with whole ones on their way to their places.
 UNFINISHED = (".partial-", ".commit-")
 _PARTIAL, _COMMITTED = (re.compile(re.escape(start) + "[0-9a-f]{32}") for start in UNFINISHED)
-#: In such a folder: the names of the files that are to come and to go, and the folder of the former.
-MANIFEST, FILES = "manifest.json", "files"
-#: What a file system says that has no locks, or none of folders, as NFS.
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+#: How often a private folder is made anew, if another command takes it for a left-over one.
+_TRIES = 20
 
 
 @contextmanager
@@ -62,44 +54,100 @@ def alone(folder: str | os.PathLike[str], shared: bool = False) -> Iterator[None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
         yield
     finally:
         os.close(descriptor)
 
 
-def settle(folder: str | os.PathLike[str]) -> None:
+def settle(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> set[str]:
     """Finishes what killed commands had committed in a folder, and removes what they had not.
 
+    Waits for others only where something is committed, so that one that reads several folders never waits for itself.
+
+    Args:
+        folder: which.
+        names: of the files that are going to be read or written, all by default; an obstacle of others is none.
+
+    Returns:
+        the names of the committed folders that are left, since they have nothing to do with the names.
+
     Raises:
-        OSError: if that cannot be done, or the folder not be read.
+        UnfinishedError: if something committed cannot be finished.
+        OSError: if the folder cannot be read.
     """
-    if any(_PARTIAL.fullmatch(name) or _COMMITTED.fullmatch(name) for name in os.listdir(folder)):
-        with alone(folder):
-            settle_locked(Path(folder))
+    path = Path(folder)
+    for name in os.listdir(path):
+        if _PARTIAL.fullmatch(name) and _is_ours(path / name):
+            _remove_if_dead(path / name)
+    if not committed_in(path):
+        return set()
+    with alone(path):
+        return settle_locked(path, names)
 
 
-def settle_locked(folder: Path) -> None:
-    for name in sorted(os.listdir(folder)):
-        if _COMMITTED.fullmatch(name) and _is_ours(folder / name):
-            finish(folder, folder / name)
-        elif _PARTIAL.fullmatch(name) and _is_ours(folder / name):
-            descriptor = _try_lock(folder / name)
-            if descriptor is not None and descriptor >= 0:  # its maker is dead
-                shutil.rmtree(folder / name, ignore_errors=True)
-                os.close(descriptor)
+def settle_locked(folder: Path, names: Collection[str] | None = None) -> set[str]:
+    return {name for name in sorted(committed_in(folder)) if not _completed(folder, folder / name, names)}
+
+
+def committed_in(folder: Path) -> set[str]:
+    """The names of the folders of committed files."""
+    return {name for name in os.listdir(folder) if _COMMITTED.fullmatch(name)}
+
+
+def _completed(folder: Path, committed: Path, names: Collection[str] | None) -> bool:
+    """Finishes what was committed, unless it was not here and has nothing to do with the names."""
+    try:
+        status = committed.lstat()
+    except FileNotFoundError:
+        return True
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        around = folder.stat()
+        if around.st_mode & stat.S_ISVTX and around.st_uid != status.st_uid:
+            return False  # as in /tmp, where nobody replaces another's files
+        raise UnfinishedError(
+            f"the files in {shown(committed)}, which belong into the folder above it, were left unfinished by another user, "
+            "expected to be put in their places by that one. Try again after that user's next command there, or remove it."
+        )
+    manifest = manifest_of(committed)
+    if manifest is None:
+        if names is not None:
+            return False
+        raise UnfinishedError(
+            f"{shown(committed)} is damaged or was copied or unpacked from elsewhere, expected files that were committed in "
+            "this folder. Try removing it, or the folder that this one is a copy of."
+        )
+    try:
+        finish(folder, committed, *manifest)
+    except UnfinishedError:
+        if names is None or not {*names}.isdisjoint({*manifest[0], *manifest[1]}):
+            raise
+        return False
+    return True
 
 
 @contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
     """A folder that nobody else can write to, removed at the end; locked as long as its maker lives."""
-    while True:
+    for _ in range(_TRIES):
         private = parent / f".partial-{secrets.token_hex(16)}"
         private.mkdir(mode=0o700)
-        descriptor = _try_lock(private)
+        try:
+            private.chmod(0o700)  # whatever the umask is
+            descriptor = _try_lock(private)
+        except FileNotFoundError:  # another command took it for a left-over one
+            continue
+        except BaseException:
+            with suppress(OSError):
+                private.rmdir()
+            raise
         if descriptor is not None:
-            break  # else another command took it for a left-over one
+            break
+        with suppress(OSError):
+            private.rmdir()
+    else:
+        raise OSError(errno.EBUSY, "other commands removed or locked each new folder in it")
     try:
         yield private
     finally:
@@ -108,22 +156,36 @@ def private_folder(parent: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
+def _remove_if_dead(private: Path) -> None:
+    """Removes a private folder whose maker is dead, as far as can be known."""
+    try:
+        descriptor = _try_lock(private)
+    except OSError:
+        return
+    if descriptor is not None and descriptor >= 0:
+        shutil.rmtree(private, ignore_errors=True)
+        os.close(descriptor)
+
+
 def _try_lock(folder: Path) -> int | None:
     """The descriptor of a folder that is locked now, -1 where there are no locks, None if it is another's or gone."""
     if fcntl is None:
         return -1
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise
+    except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.stat(folder)
+    except (BlockingIOError, FileNotFoundError):
+        os.close(descriptor)
+        return None
     except OSError as error:
         os.close(descriptor)
-        return -1 if error.errno in _NO_LOCKS else None
+        if error.errno not in NO_LOCKS:
+            raise
+        return -1
     return descriptor
 
 
@@ -136,56 +198,6 @@ def _is_ours(path: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
 
 
-def prepare(folder: Path, names: Iterable[str], stale: Iterable[str]) -> None:
-    """Makes the folders of files, and raises OSError where a file could not be moved to its place, or an old one not go."""
-    for name in names:
-        place = place_of(folder, name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_dir() and not place.is_symlink():
-            raise OSError(errno.EISDIR, f"{shown(name)} is a folder")
-    for parent in {place_of(folder, name).parent for name in (*names, *stale)}:
-        if parent.exists() and not os.access(parent, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def finish(folder: Path, committed: Path) -> None:
-    """Moves committed files to their places; as often as it takes."""
-    try:
-        manifest = json.loads((committed / MANIFEST).read_text("utf-8"))
-        names, stale = [*map(str, manifest["files"])], [*map(str, manifest["stale"])]
-    except (ValueError, KeyError, TypeError):
-        raise OSError(
-            errno.EIO, f"{shown(committed)} is damaged, expected files on their way to their places"
-        ) from None
-    for name in names:
-        place = place_of(folder, name)
-        if (committed / FILES / name).exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(committed / FILES / name, place)
-            flush(place.parent)
-    for name in stale:
-        place = place_of(folder, name)
-        with suppress(OSError):  # the new files are the ones, whatever somebody has done to an old one since
-            place.unlink(missing_ok=True)
-            for parent in place.parents[: len(PurePosixPath(name).parts) - 1]:
-                parent.rmdir()  # if it is empty now
-    flush(folder)
-    # Under a name that is removed at any later time, since its manifest may be gone before the rest.
-    done = folder / f".partial-{secrets.token_hex(16)}"
-    os.rename(committed, done)
-    shutil.rmtree(done, ignore_errors=True)
-
-
-def place_of(folder: Path, name: str) -> Path:
-    """The path of a file in a folder; raises OSError for a name that leads out of it."""
-    parts = PurePosixPath(name).parts
-    place = folder.joinpath(*parts)
-    outside = not parts or PurePosixPath(name).is_absolute() or ".." in parts
-    if outside or any((folder.joinpath(*parts[:k])).is_symlink() for k in range(1, len(parts))):
-        raise OSError(errno.EPERM, f"{shown(name)} leads out of the folder")
-    return place
-
-
 def save_file(path: Path, save: Save) -> None:
     """Makes a file, with the mode that the umask gives, lets it be written, and flushes it to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -195,25 +207,3 @@ def save_file(path: Path, save: Save) -> None:
     if stat.S_IMODE(path.stat().st_mode) != mode:  # replaced by what wrote it
         path.chmod(mode)
     flush_file(path)
-
-
-def flush_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush(folder: Path) -> None:
-    """Flushes the names in a folder to the disk, where the system knows how."""
-    if fcntl is None:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,8 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from pyro_probmix.files import UnwritableError, reading, write_file, write_files
+from pyro_probmix.moves import UnfinishedError, inodes_of
 from pyro_probmix.names import printable, shown
+from pyro_probmix.unfinished import alone, settle
 
 # Kills the process just before its k-th change to files; prints the number of changes otherwise.
 KILLED = """
@@ -132,10 +136,75 @@ def test_a_foreign_manifest_moves_nothing_out_of_its_folder(name: str, tmp_path:
     (tmp_path / "precious.txt").write_text("mine")
     committed = tmp_path / "folder" / f".commit-{'0' * 32}"
     (committed / "files").mkdir(parents=True)
-    (committed / "manifest.json").write_text(json.dumps({"files": [name], "stale": [name]}))
+    manifest = {"files": [name], "stale": [name], "inodes": inodes_of(committed)}
+    (committed / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(OSError, match="leads out"), reading(tmp_path / "folder"):
         pass
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def commit(folder: Path, **files: str) -> Path:
+    """What a command leaves that was killed right after it had committed."""
+    committed = folder / f".commit-{'0' * 32}"
+    (committed / "files").mkdir(parents=True)
+    for name, text in files.items():
+        (committed / "files" / name).write_text(text)
+    manifest = {"files": sorted(files), "stale": [], "inodes": inodes_of(committed)}
+    (committed / "manifest.json").write_text(json.dumps(manifest))
+    return committed
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("link", ["the folder of the files", "a folder in it", "a file"])
+def test_no_file_from_elsewhere_is_moved_by_a_committed_folder(link: str, sealed: bool, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "key").write_text("mine")
+    committed = commit(tmp_path / "model", key="theirs")
+    manifest = json.loads((committed / "manifest.json").read_text())
+    inside = committed / "files"
+    if link == "the folder of the files":
+        (inside / "key").unlink()
+        inside.rmdir()
+        inside.symlink_to(tmp_path / "home")
+    elif link == "a file":
+        (inside / "key").unlink()
+        (inside / "key").symlink_to(tmp_path / "home" / "key")
+    else:
+        manifest["files"] = ["sub/key"]
+        (inside / "sub").symlink_to(tmp_path / "home")
+    if not sealed:
+        manifest["inodes"] = [0, 0]
+    (committed / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UnfinishedError, match="Try"), reading(tmp_path / "model"):
+        pass
+    with pytest.raises(UnwritableError, match="Try"):
+        write_files(tmp_path / "model", {"a.txt": lambda path: path.write_text("new")})
+    assert (tmp_path / "home" / "key").read_text() == "mine" and not (tmp_path / "model" / "key").exists()
+
+
+def test_a_copied_folder_is_not_finished(tmp_path: Path) -> None:
+    commit(tmp_path / "a", **{"a.txt": "new"})
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    with reading(tmp_path / "a"):
+        assert contents(tmp_path / "a") == {"a.txt": "new"}
+    with pytest.raises(UnfinishedError, match=r"was copied or unpacked .* Try removing it"), reading(tmp_path / "b"):
+        pass
+    write_file(
+        tmp_path / "b" / "a.txt", lambda path: path.write_text("mine")
+    )  # is never replaced by what does not count
+    assert (tmp_path / "b" / "a.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", "{", "\xff", None])
+def test_a_manifest_that_is_none_is_a_sentence(text: str | None, tmp_path: Path) -> None:
+    committed = commit(tmp_path)
+    if text is None:
+        (committed / "manifest.json").unlink()
+        os.mkfifo(committed / "manifest.json")
+    else:
+        (committed / "manifest.json").write_text(text, "latin-1")
+    with pytest.raises(UnfinishedError, match="is damaged"), reading(tmp_path):
+        pass
 
 
 def test_folders_of_other_names_stay(tmp_path: Path) -> None:
@@ -255,3 +324,130 @@ def test_names_in_messages() -> None:
     assert "..." in shown(Path("y" * 300))
     assert len(shown({"a": ["x" * 5000]})) < 130 and shown(3) == "3"
     assert printable("a\nb\x1b[31m\u202e") == "a b\\x1b[31m\\u202e" and len(printable("x " + "y" * 5000)) < 130
+
+
+def test_an_obstacle_that_comes_after_the_commit_is_named_and_blocks_its_own_file_alone(tmp_path: Path) -> None:
+    commit(tmp_path, **{"a.txt": "new", "b.txt": "new"})
+    (tmp_path / "a.txt").mkdir()
+    with (
+        pytest.raises(UnfinishedError, match=r"a.txt' is written, .* \(Is a directory\).* Try moving away"),
+        reading(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "b.txt").read_text() == "new"
+    with pytest.raises(UnwritableError, match=r"a.txt' is written") as caught:
+        write_files(tmp_path, {"c.txt": lambda path: path.write_text("newer")})
+    assert "stays" not in str(caught.value)
+    write_file(tmp_path / "c.txt", lambda path: path.write_text("newer"))
+    with reading(tmp_path, ["c.txt"]):
+        pass
+    (tmp_path / "a.txt").rmdir()
+    with reading(tmp_path):
+        assert contents(tmp_path) == {"a.txt": "new", "b.txt": "new", "c.txt": "newer"}
+
+
+def test_a_folder_on_another_disk_is_found_before_anything_is_moved(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "sub").mkdir()
+    command = ["mount", "--bind", str(tmp_path / "sub"), str(tmp_path / "sub")]
+    code = (
+        "import subprocess, sys; from pathlib import Path; from pyro_probmix.files import write_files\n"
+        f"if subprocess.run({command!r}).returncode: sys.exit(3)\n"
+        f"write_files({str(tmp_path)!r}, {{n: lambda p: p.write_text('new') for n in ('a.txt', 'sub/b.txt')}})"
+    )
+    unshare = ["unshare", "--mount", "--map-root-user"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("the system lets nobody mount")
+    done = subprocess.run([*unshare, sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode == 3:
+        pytest.skip("the system lets nobody mount")
+    assert "could not be written" in done.stderr and "what was there before stays" in done.stderr, done.stderr
+    assert contents(tmp_path) == {"a.txt": "old"}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files to another user")
+def test_what_another_user_left_unfinished_is_a_sentence(tmp_path: Path) -> None:
+    committed = commit(tmp_path, **{"a.txt": "theirs"})
+    os.chown(committed, 12345, 12345)
+    with pytest.raises(UnfinishedError, match=r"left unfinished by another user.* Try"), reading(tmp_path):
+        pass
+    with pytest.raises(UnwritableError, match="left unfinished by another user"):
+        write_file(tmp_path / "a.txt", lambda path: path.write_text("mine"))
+    tmp_path.chmod(0o1777)  # where nobody can replace another's files
+    write_file(tmp_path / "a.txt", lambda path: path.write_text("mine"))
+    assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+def test_who_reads_a_folder_waits_for_no_writer_there(tmp_path: Path) -> None:
+    def save(path: Path) -> None:
+        path.write_text("new")
+        with reading(tmp_path), alone(tmp_path, shared=True):
+            settle(tmp_path)  # would wait for itself
+
+    write_files(tmp_path, {"a.txt": save})
+    assert contents(tmp_path) == {"a.txt": "new"}
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EWOULDBLOCK, errno.EIO])
+def test_a_private_folder_that_cannot_be_locked_is_a_sentence_and_no_litter(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(descriptor: int, how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    with pytest.raises(UnwritableError, match="could not be written"):
+        write_file(tmp_path / "a.txt", lambda path: path.write_text("new"))
+    assert not os.listdir(tmp_path)
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    for name in ("a\0b", "a\ud800"):
+        with pytest.raises(UnwritableError, match="expected a path of characters"):
+            write_file(tmp_path / name, lambda path: path.write_text("new"))
+        with pytest.raises(UnwritableError, match="expected a path of characters"):
+            write_files(tmp_path / name, {})
+    with pytest.raises(UnwritableError, match="has a null character"):
+        write_files(tmp_path, {"a\0b": lambda path: path.write_text("new")})
+    with pytest.raises(TypeError, match="3 is a int, expected a path"):
+        write_file(3, lambda path: path.write_text("new"))  # type: ignore[arg-type]
+    written = write_file(os.fsencode(tmp_path / "a.txt"), lambda path: path.write_text("new"))  # type: ignore[arg-type]
+    assert written == tmp_path / "a.txt" and contents(tmp_path) == {"a.txt": "new"}
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_ctrl_c_after_the_commit_says_what_is_written(
+    several: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, pressed = os.replace, []
+
+    def replace(path: Path, target: Path) -> None:
+        inner(path, target)
+        pressed.append(path)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", replace)
+    names = ("a.txt", "b.txt") if several else ("a.txt",)
+    with pytest.raises(KeyboardInterrupt, match="is written"):
+        if several:
+            write_files(tmp_path, {name: lambda path: path.write_text("new") for name in names})
+        else:
+            write_file(tmp_path / "a.txt", lambda path: path.write_text("new"))
+    assert len(pressed) == len(names) and contents(tmp_path) == dict.fromkeys(names, "new")
+    assert os.listdir(tmp_path) and not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_file_that_the_system_keeps_is_found_before_anything_is_moved(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("old")
+    if (
+        not shutil.which("chattr")
+        or subprocess.run(["chattr", "+i", tmp_path / "b.txt"], capture_output=True).returncode
+    ):
+        pytest.skip("the system keeps no files")
+    try:
+        with pytest.raises(UnwritableError, match=r"'b.txt' may not be changed.*; what was there before stays"):
+            write_files(tmp_path, {name: lambda path: path.write_text("new") for name in ("a.txt", "b.txt")})
+    finally:
+        subprocess.run(["chattr", "-i", tmp_path / "b.txt"], check=True)
+    assert contents(tmp_path) == {"a.txt": "old", "b.txt": "old"}

@@ -47,6 +47,7 @@ FLOORS = (
     "arguments",
     "files",
     "unfinished",
+    "moves",
     "names",
     "random_state",
 )

@@ -91,7 +91,7 @@ class Checkpoint:
         if not self.path.parent.is_dir():
             raise FileNotFoundError(self._sentence("has no folder", "one that is there", "making it first"))
         try:
-            with reading(self.path.parent):  # finishes what a killed fit left there
+            with reading(self.path.parent, [self.path.name]):  # finishes what a killed fit left there
                 if not self.path.exists():
                     return None
                 if not self.path.is_file():

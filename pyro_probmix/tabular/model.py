@@ -22,6 +22,7 @@ from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.files import reading, write_files
+from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import shown
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tables.writing import expect_folder
@@ -234,6 +235,8 @@ class TableModel:
                 raise ValueError(
                     f"{shown(path)} holds no model: there is no {shown(file)}. Try probmix fit first."
                 ) from None
+            except UnfinishedError:
+                raise
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise ValueError(
                     f"{shown(file)} is damaged, expected a model as probmix fit wrote it. Try fitting it again."

@@ -85,7 +85,7 @@ def _maps(s: Pooled) -> None:
     demand(isinstance(made, TorchDistributionMixin), f"a {type(made).__name__} of torch", "one of pyro.distributions")
     found, wanted = (made.batch_shape, made.event_shape), (p.batch_shape, p.event_shape)
     demand(found == wanted, f"shapes {[list(x) for x in found]}", f"{[list(x) for x in wanted]}")
-    own = find_family(type(made))
+    own = find_family(made)
     again = naturals if own is None else own.naturals(made)
     demand(
         {eta.dtype for eta in again} == {eta.dtype for eta in naturals},

@@ -40,9 +40,9 @@ def write_report(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[
     if len(runs) > 1 and out is None:
         raise ValueError(f"a report of {len(runs)} runs needs a folder, none was given. Try --out FOLDER.")
     with ExitStack() as others:
-        for run in runs:
-            if os.path.isdir(run):
-                others.enter_context(reading(run))
+        # Each once, and in one order, else two reports of the same runs could wait for each other.
+        for run in sorted({os.path.realpath(run) for run in runs if os.path.isdir(run)}):
+            others.enter_context(reading(run))
         page = build_page(read_runs(runs))
     pictures = {f"{figure.name}.png": figure.png for figure in figures_of(page)}
     content = hashlib.sha256(b"".join(hashlib.sha256(png).digest() for png in pictures.values())).hexdigest()

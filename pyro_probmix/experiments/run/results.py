@@ -23,6 +23,7 @@ from pyro_probmix.experiments.run.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.run.measures import Calibration
 from pyro_probmix.experiments.run.record import check_same, digest_of, record_of, recorded_config, versions_of_packages
 from pyro_probmix.files import write_file, write_files
+from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import shown
 from pyro_probmix.unfinished import Save, alone, settle
 
@@ -31,6 +32,7 @@ __all__ = ["COLUMNS", "TABLES", "RunFolder", "summary"]
 _KEYS = ("experiment", "dataset", "network", "method", "setting", "split")
 COLUMNS = (*_KEYS, "metric", "value")
 _ADVICE = "Try another --out."
+_PARTS = ("cells", "checkpoints", "figures", "models")
 #: File -> its columns.
 TABLES = {
     "results": COLUMNS,
@@ -44,7 +46,8 @@ class RunFolder:
 
     ``cells/JOB.json`` holds a job's numbers, ``models/JOB.safetensors`` the trained weights, ``checkpoints/`` the state of
     running jobs. ``results.parquet``, ``curves.parquet`` and ``calibration.parquet`` gather the numbers of all cells, see
-    ``TABLES``. A run on a folder with the same configuration takes the finished jobs from there.
+    ``TABLES``. A run on a folder with the same configuration takes the finished jobs from there. One of the four folders may
+    be on another disk, by a mount or by a link that is there before the run.
 
     Args:
         path: the folder, made if it is not there.
@@ -59,12 +62,18 @@ class RunFolder:
         self.path = Path(path)
         recorded = recorded_config(path)
         try:
-            for name in ("cells", "checkpoints", "figures", "models"):
+            for name in _PARTS:
+                if (self.path / name).is_symlink() and not (self.path / name).is_dir():
+                    raise ValueError(
+                        f"{shown(self.path / name)} is a link to no folder, expected one that is there. Try making that folder."
+                    )
                 (self.path / name).mkdir(parents=True, exist_ok=True)
-            for part in (self.path, self.checkpoints):
+            for part in (self.path, self.checkpoints, *(self.path / name for name in _PARTS if self._is_apart(name))):
                 settle(part)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+                with tempfile.TemporaryFile(dir=part):
+                    pass
+        except UnfinishedError:
+            raise
         except OSError as error:
             raise ValueError(
                 f"the folder {shown(self.path)} cannot be written to ({error.strerror}). {_ADVICE}"
@@ -201,8 +210,26 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
+    def _is_apart(self, name: str) -> bool:
+        """Whether a folder of the run is elsewhere, by a link or a mount."""
+        folder = self.path / name
+        return folder.is_symlink() or folder.stat().st_dev != self.path.stat().st_dev
+
     def _write(self, files: Mapping[str, Save]) -> None:
-        write_files(self.path, files, advice=_ADVICE, errors=(SafetensorError, pa.ArrowException))
+        """Writes files all or none; those of folders that are elsewhere before the others, and the cells last.
+
+        A job whose cell is missing is run again, whatever else of it is there.
+        """
+        parts: dict[Path, dict[str, Save]] = {}
+        for name, save in files.items():
+            part, _, rest = name.partition("/")
+            if rest and self._is_apart(part):
+                parts.setdefault((self.path / part).resolve(), {})[rest] = save
+            else:
+                parts.setdefault(self.path, {})[name] = save
+        cells = (self.path / "cells").resolve()
+        for folder in sorted(parts, key=lambda folder: (folder == cells, folder == self.path)):
+            write_files(folder, parts[folder], advice=_ADVICE, errors=(SafetensorError, pa.ArrowException))
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from pyro_probmix.experiments.report.figures.calibration import coverage_curves,
 from pyro_probmix.experiments.report.figures.curves import training_curves
 from pyro_probmix.experiments.report.figures.style import png, style_of
 from pyro_probmix.experiments.report.numbers.paper import METHODS
+from pyro_probmix.unfinished import private_folder
 from tests.experiments.report import cases as cases
 
 PNG = b"\x89PNG"
@@ -422,3 +423,14 @@ def test_the_report_of_the_runs_in_the_repository(tmp_path):
 def test_the_command_imports_nothing_heavy_before_it_must():
     code = "import sys, pyro_probmix.cli; assert not {'jinja2', 'matplotlib', 'pandas', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_is_named_twice_and_written_to_meanwhile_is_waited_for_by_nobody(tmp_path):
+    one, two = (tmp_path / name for name in ("one", "two"))
+    cases.write_run(one, cases.ablation("regression", 3, ("ERM",)))
+    cases.write_run(two, cases.ablation("regression", 3, ("Mix",)))
+    with private_folder(one):  # of a command that is writing there
+        for runs in ((one, one), (one, two), (two, one, one / ".." / "one")):
+            assert write_report(runs, tmp_path / "report").is_file()
+        assert any(name.startswith(".partial-") for name in os.listdir(one))

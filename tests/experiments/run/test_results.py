@@ -115,3 +115,21 @@ def test_a_first_seed_that_diverged_costs_its_own_panel_alone(capsys, tmp_path):
     config.write_text(json.dumps(record), "utf-8")
     assert main(["run", str(config), "--out", str(tmp_path / "tame")]) == 0
     assert (tmp_path / "tame" / "figures" / "bands.png").exists()
+
+
+def test_folders_of_a_run_may_be_elsewhere_by_links(capsys, finished, tmp_path):
+    table, out = finished
+    linked = tmp_path / "linked"
+    for name in ("cells", "figures", "models"):
+        (tmp_path / "big" / name).mkdir(parents=True)
+        linked.mkdir(exist_ok=True)
+        (linked / name).symlink_to(tmp_path / "big" / name)
+    assert run(capsys, table, linked)[0] == 0
+    for name in ("cells", "figures", "models"):
+        assert (linked / name).is_symlink()
+        assert sorted(p.name for p in (tmp_path / "big" / name).iterdir()) == sorted(
+            p.name for p in (out / name).iterdir()
+        )
+    shutil.rmtree(tmp_path / "big" / "cells")
+    status, said = run(capsys, table, linked)  # before any training
+    assert status == 1 and "cells' is a link to no folder, expected one that is there. Try making" in said
