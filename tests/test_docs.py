@@ -236,8 +236,10 @@ def test_what_patience_leaves_out_is_what_the_page_says():
 def test_the_picture_is_what_its_script_draws(tmp_path):
     load("picture").draw(tmp_path / "picture.png")
     drawn, kept = imread(tmp_path / "picture.png"), imread(ROOT / "docs" / "picture.png")
-    assert drawn.shape == kept.shape
-    assert abs(drawn - kept).mean() < 0.005
+    assert drawn.shape == kept.shape == (840, 1800, 4)
+    # In patches of 60 pixels: Matplotlib's versions set text a pixel or two apart.
+    patches = (drawn - kept).reshape(14, 60, 30, 60, 4).mean((1, 3))
+    assert abs(patches).max() < 0.045
 
 
 def test_the_table_of_the_tutorial_is_what_the_benchmark_prints():

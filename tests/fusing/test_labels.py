@@ -519,7 +519,7 @@ def test_expected_labels_have_a_potential_without_draws_whose_gradient_is_right_
         assert torch.autograd.gradcheck(energy, at, check_undefined_grad=False)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")  # torch's, of what Pyro does
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")  # torch's, of what Pyro does
 def test_drawn_labels_of_a_jitted_potential_are_refused() -> None:
     density, y, beta = RANDOM_LABELS["Normal"]
     kernel = NUTS(fuse(regression, at="y", weight=0.3, beta=beta), jit_compile=True, ignore_jit_warnings=True)

@@ -281,7 +281,7 @@ def damaged(tmp_path, kind):
         ("truncated", "results.parquet' is not a whole Parquet file"),
         ("foreign", "results.parquet' is not a whole Parquet file"),
         ("columns", "results.parquet' has no column 'experiment', expected experiment, dataset"),
-        ("text", "the column 'value' is str, expected a number"),
+        ("text", "the column 'value' is string, expected a number"),
         ("unnamed", "some rows have no method, expected a name in each"),
         ("twice", "holds two values of uci, yacht, mlp, ERM, fixed, 0, nll, expected one"),
         ("empty", "results.parquet' has no rows yet"),

@@ -183,8 +183,9 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
     kept = [*columns, *(name for name in optional if name in frame)]
     for name in kept:
         if name in _NUMBERS and not pd.api.types.is_numeric_dtype(frame[name]):
+            kind = pd.api.types.infer_dtype(frame[name])  # the name of text's dtype depends on pandas' version
             raise ValueError(
-                f"{shown(path)}: the column {shown(name)} is {frame[name].dtype}, expected {_NUMBERS[name]}. "
+                f"{shown(path)}: the column {shown(name)} is {kind}, expected {_NUMBERS[name]}. "
                 "Try a file that probmix run wrote."
             )
     unnamed = [name for name in KEYS if frame[name].isna().any()]
