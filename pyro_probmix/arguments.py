@@ -93,10 +93,15 @@ def _taken(who: str, parameter: inspect.Parameter, given: object, hint: Any, lea
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The types that an annotation allows."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return tuple(option for part in typing.get_args(hint) for option in _options(part))
-    return (hint,)
+    """The types that an annotation allows; NumPy's ArrayLike, of other parts in each of its versions, is one."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return (hint,)
+    options = tuple(option for part in typing.get_args(hint) for option in _options(part))
+    if any(getattr(typing.get_origin(option), "__name__", "") == "_SupportsArray" for option in options):
+        from numpy.typing import ArrayLike
+
+        return (ArrayLike, *(option for option in options if option not in typing.get_args(ArrayLike)))
+    return options
 
 
 def _converted(value: Any, hint: Any) -> Any:
@@ -123,6 +128,8 @@ def _fits(value: object, hint: Any) -> bool:
     from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
     options = _options(hint)
+    if any(_is_array_like(option) for option in options):
+        return (value is None and type(None) in options) or _is_array(value)
     entries = value if isinstance(value, list | tuple) else [value]
     if any(isinstance(entry, bool) for entry in entries) and not any(
         option in (bool, Any, object) or bool in typing.get_args(option) or _is_literal(option) for option in options
@@ -135,6 +142,24 @@ def _fits(value: object, hint: Any) -> bool:
     except TypeCheckError:
         return False
     return True
+
+
+def _is_array_like(option: Any) -> bool:
+    if getattr(option, "__name__", "") == "ArrayLike":
+        return True
+    return any(getattr(typing.get_origin(part), "__name__", "") == "_SupportsArray" for part in typing.get_args(option))
+
+
+def _is_array(value: Any) -> bool:
+    """Whether NumPy makes an array of the value, other than one of Python's objects."""
+    if hasattr(value, "__array__"):
+        return True
+    import numpy as np
+
+    try:
+        return np.asarray(value).dtype != object
+    except (ValueError, TypeError):
+        return False  # of uneven rows
 
 
 def _is_literal(hint: Any) -> bool:
@@ -158,6 +183,8 @@ def _described(hint: Any, least: float | None) -> str:
 def _name(option: Any, least: float | None) -> str:
     bound = "" if least is None else f" of at least {least:g}"
     origin = typing.get_origin(option)
+    if _is_array_like(option):
+        return "an array"
     if _is_literal(option):
         return " or ".join(repr(value) for value in typing.get_args(option))
     if option in _NAMES:

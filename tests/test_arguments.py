@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pyro_probmix.arguments import ArgumentError, checked
@@ -90,6 +91,39 @@ def test_what_is_refused(name: str, given: Any, said: str) -> None:
         example(**{name: given})
     assert isinstance(caught.value, ValueError) and isinstance(caught.value, TypeError)
     assert len(str(caught.value)) < 600
+
+
+@checked()
+def arrays(y: ArrayLike, weights: ArrayLike | None = None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.zeros(3),
+        [1.0, 2],
+        (1, 2),
+        [[1, 2], [3, 4]],
+        [True, False],
+        range(3),
+        1.5,
+        pd.Series([1]),
+        torch.zeros(2),
+        ["a"],
+    ],
+    ids=repr,
+)
+def test_what_numpy_makes_an_array_of_is_taken(y: Any) -> None:
+    arrays(y)
+    arrays(y, y)
+
+
+@pytest.mark.parametrize("y", [None, {}, [None], [1, [2, 3]], {1}, print], ids=repr)
+def test_what_is_no_array_is_refused(y: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^arrays got y=.*, expected an array. Try passing an array.$"):
+        arrays(y)
+    with pytest.raises(ArgumentError, match=r"^arrays got weights=.*, expected an array or None. Try leaving"):
+        arrays(0.0, y or [None])
 
 
 def test_signature_names_and_errors_of_python_stay() -> None:
