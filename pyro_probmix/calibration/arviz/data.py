@@ -175,12 +175,11 @@ def _as_netcdf(data: Any) -> bytes:
 
     It is made in memory: the HDF5 library crashes the process, rather than raise, where a disk is full.
     """
-    import h5netcdf
     from xarray import Dataset
     from xarray.backends import H5NetCDFStore
 
     content = BytesIO()
-    with h5netcdf.File(content, "w") as file:
+    with import_module("h5netcdf").File(content, "w") as file:
         for name in _names(data):
             group = data[name] if isinstance(data[name], Dataset) else data[name].to_dataset()
             group.dump_to_store(H5NetCDFStore(file, group=name, mode="a"))
