@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyro_probmix.experiments.config import EXPERIMENTS
@@ -32,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         action: Callable[[argparse.Namespace], None] = arguments.action
         action(arguments)
+        with _printing():  # what is still to go out
+            pass
     except BrokenPipeError:  # the reader of what is printed, such as head, has read enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # else Python reports the closed pipe once more when it ends
         return 0
@@ -52,6 +56,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"probmix: stopped; {left}.", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _printing(done: str = "", errors: str = "backslashreplace") -> Iterator[None]:
+    """Lets what is printed inside go out at once.
+
+    Args:
+        done: what has been done already, which is said where nothing can be printed.
+        errors: what becomes of characters that the terminal's encoding lacks.
+
+    Raises:
+        ValueError: if it cannot be printed.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=errors)
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except UnicodeEncodeError as error:
+        odd = shown(error.object[error.start : error.start + 1])
+        raise ValueError(
+            f"{done}the standard output is in {error.encoding}, which has no {odd}. Try --out, or PYTHONIOENCODING=utf-8."
+        ) from None
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # else Python reports it once more when it ends
+        raise ValueError(
+            f"{done}the standard output could not be written to ({error.strerror}). Try another place for it."
+        ) from None
 
 
 def _sentence(error: Exception) -> str:
@@ -224,10 +259,11 @@ def _fit(arguments: argparse.Namespace) -> None:
         frame, targets, task=arguments.task, impute=arguments.impute, verbose=int(sys.stderr.isatty()), **given
     )
     model.save(arguments.out)
-    print(
-        f"model: {printable(arguments.out)}; {len(frame)} rows, {len(model.columns.features)} features; "
-        f"{printable(model.task)}"
-    )
+    with _printing(f"the model is saved in {shown(arguments.out)}, but "):
+        print(
+            f"model: {printable(arguments.out)}; {len(frame)} rows, {len(model.columns.features)} features; "
+            f"{printable(model.task)}"
+        )
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -248,7 +284,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.quote_formulas:
         predicted = quote_formulas(predicted)
     if arguments.out is None:
-        predicted.to_csv(sys.stdout, index=False)
+        with _printing(errors="strict"):  # a table with other characters than the predictions' would be wrong
+            predicted.to_csv(sys.stdout, index=False)
     else:
         write_table(predicted, Path(arguments.out))
 
@@ -263,16 +300,23 @@ def _check(arguments: argparse.Namespace) -> None:
 
     model = TableModel.load(arguments.model)
     folder = Path(arguments.out or Path(arguments.model) / "check")
+    if not arguments.out and folder.is_symlink():  # which a new model would not take away with the old one
+        raise ValueError(
+            f"{shown(folder)} is a link, expected a folder of the model's own. Try --out {shown(os.path.realpath(folder))}."
+        )
     for place in (folder, folder.absolute().parent):  # it is put together beside the folder
         expect_folder(place)
     page = check_table(model, read_table(Path(arguments.table)), folder, source=Path(arguments.table).name)
-    print(f"page: {printable(page)}")
+    with _printing(f"the page is written to {shown(page)}, but "):
+        print(f"page: {printable(page)}")
 
 
 def _report_runs(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.report import write_report
 
-    print(f"report: {printable(write_report(arguments.runs, arguments.out))}")
+    page = write_report(arguments.runs, arguments.out)
+    with _printing(f"the report is written to {shown(page)}, but "):
+        print(f"report: {printable(page)}")
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -317,4 +361,11 @@ def _listed(name: str, method: Method) -> str:
 def _run(arguments: argparse.Namespace) -> None:
     from pyro_probmix.experiments.command import run_experiment
 
+    for option in ("dataset", "target"):  # the run's files hold them
+        value = getattr(arguments, option)
+        if value is not None and not value.isascii() and value != value.encode("utf-8", "ignore").decode():
+            raise ValueError(
+                f"--{option} {shown(value)} is not written in UTF-8, as a run's files are, expected a name in UTF-8. Try "
+                "renaming it."
+            )
     run_experiment(arguments)

@@ -21,7 +21,16 @@ from tqdm import tqdm
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.fields import check_attributes
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
-from pyro_probmix.estimators.parameters import check_parameters, check_seed, chosen_device, is_integer, only_numbers
+from pyro_probmix.estimators.parameters import (
+    check_parameters,
+    check_seed,
+    chosen_device,
+    is_integer,
+    only_numbers,
+    refuse_dates,
+    refuse_masked,
+    without_graph,
+)
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.saving import SavedModel, write
 from pyro_probmix.estimators.state import State
@@ -29,6 +38,7 @@ from pyro_probmix.estimators.training import Plan, train
 from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.inference.step.adam import fused_adam
 from pyro_probmix.models import Method
+from pyro_probmix.names import shown
 from pyro_probmix.random_state import own_random_state
 
 __all__ = ["Callback", "ProbMixEstimator"]
@@ -139,6 +149,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             ValueError: if it holds what JSON does not, such as classes that are no numbers or text.
             OSError: if it cannot be written; what was there before stays.
         """
+        if "\0" in os.fspath(path):
+            raise ValueError(f"save got the path {shown(path)} with a NUL character. Try another path.")
         check_parameters(self)  # which load would refuse
         attributes = {name: getattr(self, name) for name in FITTED_ATTRIBUTES if hasattr(self, name)}
         write(SavedModel(type(self).__name__, self.get_params(deep=False), attributes, self._fitted()), path)
@@ -334,6 +346,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             raise ValueError(
                 f"two columns of X are named {twice!r}, expected different names. Try renaming one, or X.to_numpy()."
             )
+        refuse_masked(type(self).__name__, "X", X)
+        refuse_dates(type(self).__name__, "X", X)
+        X = without_graph(X)
         with only_numbers("X"), np.errstate(invalid="ignore", over="ignore"):  # it finds what is not finite by a sum
             numbers: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
         return numbers
@@ -343,6 +358,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             return None
         if isinstance(sample_weight, complex | np.complexfloating):
             raise ValueError("sample_weight is complex, expected real numbers. Try sample_weight=None.")
+        refuse_masked(type(self).__name__, "sample_weight", sample_weight)
+        refuse_dates(type(self).__name__, "sample_weight", sample_weight)
+        sample_weight = without_graph(sample_weight)
         with only_numbers("sample_weight"):
             weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not np.isfinite(weights).all():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
-from pyro_probmix.estimators.parameters import check_entries, only_numbers
+from pyro_probmix.estimators.parameters import check_entries, only_numbers, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
 
 __all__ = ["ProbMixClassifier"]
@@ -104,6 +104,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose class is predicted, see :func:`sklearn.metrics.accuracy_score`."""
         check_entries("score", X=X, y=y)
+        y = without_graph(y)
         weights = self._weights(sample_weight, X)
         with only_numbers("y"):
             return float(super().score(X, y, weights))
@@ -140,7 +141,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         if y is None:
             raise ValueError("ProbMixClassifier requires y to be passed, but the target y is None. Try fit(X, y).")
         check_entries(type(self).__name__, y=y)
-        X = self._numbers(X, reset=reset)
+        X, y = self._numbers(X, reset=reset), without_graph(y)
         with only_numbers("y"):
             labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
         check_consistent_length(X, labels)

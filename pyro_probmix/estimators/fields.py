@@ -274,6 +274,8 @@ def _array(name: str, value: dict[str, Any]) -> Any:
         dtype = np.dtype(kind)
         room = ARRAY + ARRAY_OF_EACH * sum(len(str(entry)) for entry in entries)
         _need(dtype.itemsize * len(entries) <= room, name, kind, "a type that fits the entries")
-        return np.array(entries, dtype=dtype)
+        found = np.array(entries, dtype=dtype)
+        # As wide as the longest text: predictions repeat an entry for each row, whatever width the file asks for.
+        return found.astype(f"U{max(map(len, found.tolist()), default=1) or 1}") if dtype.kind == "U" else found
     except (TypeError, OverflowError) as error:
         raise ValueError(f"its {name} cannot be an array of {kind}: {error}") from None

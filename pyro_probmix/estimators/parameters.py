@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["check_entries", "check_parameters", "check_seed", "chosen_device", "is_integer", "only_numbers"]
+__all__ = [
+    "check_entries",
+    "check_parameters",
+    "check_seed",
+    "chosen_device",
+    "is_integer",
+    "only_numbers",
+    "refuse_dates",
+    "refuse_masked",
+    "without_graph",
+]
 
 import math
 from collections.abc import Iterator
@@ -14,6 +24,7 @@ import torch
 
 from pyro_probmix.estimators.network import named_likelihood
 from pyro_probmix.models.networks import ACTIVATIONS
+from pyro_probmix.names import shown
 
 #: Sizes above are a slip: memory would run out before anything is said.
 LARGEST = 2**24
@@ -103,6 +114,10 @@ def only_numbers(name: str) -> Iterator[None]:
     """Says which argument held what is no number, where NumPy says that something did."""
     try:
         yield
+    except OverflowError:
+        raise ValueError(
+            f"{name} holds an integer above {np.finfo(np.float64).max:.3g}, expected finite numbers. Try other units."
+        ) from None
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         if any(words in str(error) for words in _NO_NUMBER):  # scikit-learn's other sentences are its own
@@ -115,14 +130,46 @@ def only_numbers(name: str) -> Iterator[None]:
 def check_entries(who: str, **given: Any) -> None:
     """Raises ValueError for what has no entries, such as a distribution, or masked ones."""
     for name, value in given.items():
-        if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-            raise ValueError(
-                f"{who} got {name} with masked values, expected one for each row. Try leaving out those rows."
-            )
+        refuse_masked(who, name, value)
         if not hasattr(value, "__len__") and not hasattr(value, "__array__"):
             raise ValueError(
                 f"{who} got {name} of type {type(value).__name__}, expected an entry for each row. Try an array of them."
             )
+
+
+def refuse_masked(who: str, name: str, value: object) -> None:
+    """Raises ValueError for an array with masked values, which NumPy would take without the mask."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{who} got {name} with masked values, expected one for each row. Try leaving out those rows.")
+
+
+def refuse_dates(who: str, name: str, value: Any) -> None:
+    """Raises ValueError for dates and durations, which NumPy would take as integers of any unit; columns are named."""
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        of_parts = {
+            f"column {shown(str(column))} of {name}": of for column, of in zip(value.columns, value.dtypes, strict=True)
+        }
+    else:
+        first = value
+        while isinstance(first, list | tuple) and len(first):
+            first = first[0]
+        of_parts = {name: getattr(first, "dtype", None)}
+    for part, dtype in of_parts.items():
+        if getattr(dtype, "kind", "") in ("M", "m"):
+            raise ValueError(
+                f"{who} got {part} of {'dates' if dtype.kind == 'M' else 'durations'}, expected numbers. "
+                "Try the days since a date, as (values - values.min()) / numpy.timedelta64(1, 'D')."
+            )
+
+
+def without_graph(value: Any) -> Any:
+    """A tensor as NumPy can take it: without its graph, on the CPU, floating numbers in double precision; else the same."""
+    if isinstance(value, list | tuple) and any(isinstance(row, torch.Tensor) for row in value):
+        return [without_graph(row) for row in value]
+    if not isinstance(value, torch.Tensor):
+        return value
+    plain = value.detach().cpu()
+    return plain.double() if plain.is_floating_point() else plain
 
 
 def is_integer(value: object) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
-from pyro_probmix.estimators.parameters import check_entries, only_numbers
+from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_dates, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
@@ -172,6 +172,8 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the targets' variance that the predictions explain, see :func:`sklearn.metrics.r2_score`."""
         check_entries("score", X=X, y=y)
+        refuse_dates("score", "y", y)
+        y = without_graph(y)
         weights = self._weights(sample_weight, X)
         with only_numbers("y"):
             return float(super().score(X, y, weights))
@@ -217,7 +219,8 @@ class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] 
         if y is None:
             raise ValueError("ProbMixRegressor requires y to be passed, but the target y is None. Try fit(X, y).")
         check_entries(type(self).__name__, y=y)
-        X = self._numbers(X, reset=reset)
+        refuse_dates(type(self).__name__, "y", y)
+        X, y = self._numbers(X, reset=reset), without_graph(y)
         with only_numbers("y"):
             targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)
         check_consistent_length(X, targets)

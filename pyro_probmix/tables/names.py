@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["find_columns", "listed", "remedy"]
+__all__ = ["distinct", "find_columns", "listed", "remedy"]
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -36,6 +36,21 @@ def remedy(names: Iterable[object], otherwise: str) -> str:
     if len(one) == 1 and ";" in one[0]:
         return "Try a file with commas between its columns; this one has semicolons."
     return otherwise
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names in their order, each that was there before with primes.
+
+    Example:
+        >>> distinct(["a", "b", "a", "a"])
+        ['a', 'b', "a'", "a''"]
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        while name in found:
+            name += "'"
+        found[name] = None
+    return list(found)
 
 
 def listed(names: Iterable[object]) -> str:

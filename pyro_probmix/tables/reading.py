@@ -126,16 +126,24 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _expect_room(path: Path) -> None:
     """Raises ValueError for a Parquet file whose table takes too much memory: a small file can hold millions of rows."""
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
         record = file.metadata
+        lengths = [file.schema.column(k).length for k in range(len(file.schema))]  # of values of a fixed length
         groups = [record.row_group(k) for k in range(record.num_row_groups)]
         chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
         texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
-        size = max(
-            sum(8 * chunk.num_values for chunk in chunks), sum(chunk.total_uncompressed_size for chunk in chunks)
+        values = sum(
+            max(8, lengths[k] if group.column(k).physical_type == "FIXED_LEN_BYTE_ARRAY" else 0)
+            * group.column(k).num_values
+            for group in groups
+            for k in range(group.num_columns)
         )
+        size = max(values, sum(chunk.total_uncompressed_size for chunk in chunks))
     if size <= MOST_BYTES and texts:
-        with pq.ParquetFile(path, read_dictionary=texts) as file:  # each text is there once, whatever rows repeat it
+        with (
+            path.open("rb") as opened,
+            pq.ParquetFile(opened, read_dictionary=texts) as file,
+        ):  # each text is there once, whatever rows repeat it
             for batch in file.iter_batches(batch_size=1 << 16, columns=texts):
                 size += sum(_bytes_of_texts(column) for column in batch.columns)
                 if size > MOST_BYTES:
@@ -158,7 +166,8 @@ def _bytes_of_texts(column: Any) -> int:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     _expect_room(path)
-    frame = pd.read_parquet(path, engine="pyarrow")
+    with path.open("rb") as opened:  # Arrow takes no names that are not UTF-8
+        frame = pd.read_parquet(opened, engine="pyarrow")
     named = [name for name in frame.index.names if name is not None]
     if not named:
         return frame

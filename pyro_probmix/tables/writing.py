@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["expect_file", "expect_folder", "quote_formulas", "write_table"]
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from pyro_probmix.files import write_file
 from pyro_probmix.names import shown
+from pyro_probmix.tables.names import distinct
 
 #: How the texts begin that spreadsheets take for formulas.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -52,7 +52,7 @@ def quote_formulas(frame: pd.DataFrame) -> pd.DataFrame:
         >>> quote_formulas(pd.DataFrame({"=name": ["@sum", "-1", "plain"]})).to_csv(index=False)
         "'=name\\n'@sum\\n-1\\nplain\\n"
     """
-    quoted = frame.rename(columns=_quoted)
+    quoted = frame.set_axis(distinct(str(_quoted(name)) for name in frame.columns), axis="columns")
     for name in quoted.columns:
         if not pd.api.types.is_numeric_dtype(quoted[name]):
             quoted[name] = quoted[name].map(_quoted)
@@ -73,5 +73,9 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
     expect_file(path)
     writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
-    save = partial(writers[path.suffix.lower()], index=False)
+
+    def save(place: Path) -> None:
+        with place.open("wb") as file:  # opened here, since Arrow takes no names that are not UTF-8
+            writers[path.suffix.lower()](file, index=False)
+
     write_file(path, save, advice="Try another file.", errors=(pa.ArrowException,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["check_table"]
 
 import os
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from pyro_probmix.names import printable, shown
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
 from pyro_probmix.tabular.model import TableModel
-from pyro_probmix.tabular.page_files import files_of_page
+from pyro_probmix.tabular.page_files import expect_own_page
 from pyro_probmix.tabular.parts import parts_of
 from pyro_probmix.tabular.verdict import LEVEL
+from pyro_probmix.unfinished import settle
 
 #: The most rows for figures, calibration and importances; the scores are of all rows.
 MOST_ROWS = 2000
@@ -61,16 +63,20 @@ def check_table(
 
     Raises:
         ValueError: for rows that do not fit, fewer than two of them, a target that the likelihood rules out, or a folder that
-            cannot be written to.
+            cannot be written to, or holds a file of that name that is of no such page.
     """
     if len(frame) < 2:
         raise ValueError(f"the table has {len(frame)} rows, expected at least two. Try more held-out rows.")
+    target, made = Path(folder), ["check.html", "predictions.nc"]
+    if target.is_dir():
+        with suppress(OSError):  # which is said where the page is written
+            settle(target)  # a check may have been killed there
+    expect_own_page(target)
     frame = frame.reset_index(drop=True)
     y = model.observed(frame)
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
     shuffled, repeats = _work(len(model.columns.features), some)
     steps = 4 + len(model.columns.features) * repeats
-    target = Path(folder)
 
     def fill(private: Path) -> None:
         scores = _row_scores(model, frame, y)
@@ -101,9 +107,10 @@ def check_table(
             sections=parts_of_page,
         )
         (private / "check.html").write_text(text, "utf-8")
+        made[:] = [path.name for path in private.iterdir()]
 
     with tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar:  # none without a terminal
-        write_files(target, fill, stale=lambda: files_of_page(target))
+        write_files(target, fill, stale=lambda: expect_own_page(target, made))
     return target / "check.html"
 
 

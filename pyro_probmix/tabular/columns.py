@@ -15,7 +15,7 @@ import pandas as pd
 
 from pyro_probmix.names import shown
 from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
-from pyro_probmix.tables.names import listed, remedy
+from pyro_probmix.tables.names import distinct, listed, remedy
 from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, spelled, unread_format, where
 
 #: A column of more different texts than this holds names or keys rather than categories.
@@ -110,12 +110,7 @@ class Columns:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the numbers, [d]; one that is taken, as ``k = x`` is by a column of that name, gets a prime."""
-        names: dict[str, None] = {}
-        for name in (name for column in self.columns for name in column.outputs):
-            while name in names:
-                name += "'"
-            names[name] = None
-        return tuple(names)
+        return tuple(distinct(name for column in self.columns for name in column.outputs))
 
     def numbers(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
         """The rows of a table as numbers, [n, d]; columns that are none of the features are left out.

@@ -23,8 +23,8 @@ from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
 from pyro_probmix.files import reading, write_files
 from pyro_probmix.moves import UnfinishedError
-from pyro_probmix.names import shown
-from pyro_probmix.tables.names import listed, remedy
+from pyro_probmix.names import printable, shown
+from pyro_probmix.tables.names import distinct, listed, remedy
 from pyro_probmix.tables.writing import expect_folder
 from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.page_files import files_of_page
@@ -152,8 +152,9 @@ class TableModel:
         if isinstance(self.estimator, ProbMixClassifier):
             probabilities = self.estimator.predict_proba(x)
             predicted = pd.Series(np.asarray(self.classes)[probabilities.argmax(1)], name=self.targets[0])
-            named = {f"probability of {name}": probabilities[:, k] for k, name in enumerate(self.classes)}
-            return pd.concat([predicted, pd.DataFrame(named)], axis=1)
+            # A column that has the target's name gets a prime, so that no two have one name.
+            names = distinct([self.targets[0], *(f"probability of {name}" for name in self.classes)])
+            return pd.concat([predicted, pd.DataFrame(probabilities, columns=names[1:])], axis=1)
         mean, std = (values.reshape(len(x), -1) for values in self.estimator.predict(x, return_std=True))
         quantiles = self.estimator.predict_quantiles(x, LEVELS).reshape(len(x), -1, len(LEVELS))
         columns: dict[str, np.ndarray] = {}
@@ -168,7 +169,9 @@ class TableModel:
         path = Path(folder)
         expect_folder(path)
         inside = {one.name for one in path.iterdir()} if path.exists() else set()
-        ours = {name for name in inside if name in ("check", "table.json") or name.startswith((*UNFINISHED, "model-"))}
+        ours = {name for name in inside if name == "check" or name.startswith((*UNFINISHED, "model-"))}
+        if "table.json" in inside and _is_record(path / "table.json", any(map(_OWN_MODEL.fullmatch, inside))):
+            ours.add("table.json")
         if inside - ours:
             raise ValueError(f"the folder {shown(path)} holds other files, expected none. Try another --out.")
 
@@ -202,11 +205,11 @@ class TableModel:
 
         def stale() -> Iterable[str]:
             yield from (one.name for one in path.iterdir() if _OWN_MODEL.fullmatch(one.name))
-            if not (table.is_file() and table.read_bytes() == text.encode()):
-                page = path / "check"
-                if page.is_dir() and not page.is_symlink():
-                    settle(page)  # a check may have been killed there
-                yield from (f"check/{name}" for name in files_of_page(page))
+            page = path / "check"
+            if page.is_dir() and not page.is_symlink():  # a linked folder is not the model's
+                settle(page)  # a check may have been killed there
+                if not (table.is_file() and table.read_bytes() == text.encode()):
+                    yield from (f"check/{name}" for name in files_of_page(page))
 
         write_files(path, fill, stale=stale, advice="Try another --out.")
 
@@ -215,9 +218,11 @@ class TableModel:
         """Reads what :meth:`save` wrote; its predictions are the same, bit for bit.
 
         Raises:
-            ValueError: if it is no such folder, of another version, damaged, or was changed.
+            ValueError: if it is no such folder, of another version, damaged, or was changed, or it cannot be read.
         """
         path = Path(folder)
+        if "\0" in str(path):
+            raise ValueError(f"{shown(path)} has a NUL character, expected a model's folder. Try another path.")
         if os.path.isfile(path):
             raise ValueError(f"{shown(path)} is a file, expected a model's folder. Try {shown(path.parent)}.")
         file = path / "table.json"
@@ -237,7 +242,12 @@ class TableModel:
                 ) from None
             except UnfinishedError:
                 raise
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except OSError as error:
+                raise ValueError(
+                    f"the model in {shown(path)} cannot be read ({error.strerror or printable(error)}). "
+                    "Try another path, or a copy of the folder."
+                ) from None
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise ValueError(
                     f"{shown(file)} is damaged, expected a model as probmix fit wrote it. Try fitting it again."
                 ) from None
@@ -250,6 +260,15 @@ class TableModel:
                 )
             estimator: Any = load(model)
         return cls(columns, estimator, targets)
+
+
+def _is_record(path: Path, beside_model: bool) -> bool:
+    """Whether a ``table.json`` is of a model of any format, or a damaged one beside a model."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return beside_model
+    return isinstance(record, dict) and {"format", "targets", "columns"} <= set(record)
 
 
 def _digest(record: dict[str, Any]) -> str:

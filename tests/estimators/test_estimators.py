@@ -956,6 +956,43 @@ def test_what_holds_no_numbers_is_refused_in_a_sentence(odd):
         )
 
 
+def test_what_numpy_would_take_for_other_numbers_is_refused_and_tensors_of_any_kind_are_taken():
+    """Masked values, dates and durations; and tensors with a graph, or of a type that NumPy lacks."""
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    y, masked = x[:, 0], np.ma.masked_array(x, mask=x > 1)
+    days = np.datetime64("2024-01-01") + np.arange(40).astype("m8[D]")
+    frame = pd.DataFrame({"a": y, "due": days})
+    model = ProbMixRegressor(ensemble=2, widths=(4,), epochs=1, random_state=0).fit(x, y)
+    classifier = ProbMixClassifier(ensemble=2, widths=(4,), epochs=1, random_state=0).fit(x, y > 0)
+    calls = [
+        (lambda: model.fit(masked, y), "got X with masked values"),
+        (lambda: model.fit(x, y, validation=(masked, y)), "got X with masked values"),
+        (lambda: classifier.predict_proba(masked), "got X with masked values"),
+        (lambda: model.fit(x, y, masked[:, 0]), "got sample_weight with masked values"),
+        (lambda: model.fit(x, days), "got y of dates"),
+        (lambda: model.fit(x, list(days - days[0])), "got y of durations"),
+        (lambda: model.fit(x, frame), "got column 'due' of y of dates"),
+        (lambda: model.score(x, days), "got y of dates"),
+        (lambda: model.fit(frame, y), "got column 'due' of X of dates"),
+        (lambda: model.fit(frame.assign(due=days - days[0]), y), "got column 'due' of X of durations"),
+        (lambda: model.predict([[days[0], days[1]]]), "got X of dates"),
+        (lambda: model.predict([[10**400, 0]]), "X holds an integer above"),
+        (lambda: model.fit(x, [10**400] * 40), "y holds an integer above"),
+        (lambda: model.save("a\0b"), "with a NUL character"),
+    ]
+    for call, sentence in calls:
+        with pytest.raises(ValueError, match=f"{sentence}.*Try"):
+            call()
+    graph = torch.tensor(x, requires_grad=True)
+    expected = model.predict(x)
+    for taken in (graph, list(graph), np.ma.masked_array(x)):
+        np.testing.assert_array_equal(model.predict(taken), expected)
+        np.testing.assert_array_equal(clone(model).fit(taken, graph[:, 0], graph[:, 1] ** 2).predict(x).shape, (40,))
+    coarse = graph.bfloat16()
+    np.testing.assert_array_equal(model.predict(coarse), model.predict(coarse.detach().double().numpy()))
+    classifier.fit(graph, graph[:, 0] > 0)
+
+
 @pytest.mark.parametrize(
     "odd",
     [

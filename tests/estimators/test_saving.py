@@ -251,6 +251,16 @@ def test_a_strangers_file_is_refused_before_anything_is_built(data, tmp_path, ch
         loads(hostile_file, tmp_path)
 
 
+def test_labels_take_no_more_room_than_the_longest(tmp_path):
+    """Whatever width the file asks for: each predicted label takes as much."""
+    ProbMixClassifier(**TINY).fit(X, np.where(Y > 0.5, "a", "bcd")).save(tmp_path / "model")
+    wide = set_at("attributes", "classes_", value={"array": ["a", "bcd"], "type": "<U900000"})
+    hostile_file = with_record((tmp_path / "model").read_bytes(), wide, tmp_path)
+    with bounded():
+        found = loads(hostile_file, tmp_path)
+        assert found.predict(np.repeat(X, 50, 0)).dtype == "<U3" and list(found.classes_) == ["a", "bcd"]
+
+
 def damaged(data, rng, folder, k):
     """Any bytes changed; or the record or the tensors, sealed anew."""
     if k % 3 == 0:

@@ -23,6 +23,11 @@ def bomb(path: Path, kind: str) -> None:
     if kind == "texts":  # 2 GB of them, in which 1 KB recurs
         column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(ROWS, np.int32)), pa.array(["x" * 1000]))
         table = pa.table({"a": column.cast(pa.dictionary(pa.int32(), pa.string()))})
+    elif kind == "fixed":  # texts of one length, which recur too
+        column = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(ROWS, np.int32)), pa.array([b"x" * 1000], pa.binary(1000))
+        )
+        table = pa.table({"a": column})
     elif kind == "columns":
         table = pa.table({f"a{k}": pa.array(np.zeros(ROWS)) for k in range(80)})
     else:  # lists of values, in fewer rows
@@ -34,7 +39,7 @@ def bomb(path: Path, kind: str) -> None:
     assert path.stat().st_size < 1 << 20
 
 
-@pytest.mark.parametrize("kind", ["texts", "columns", "lists"])
+@pytest.mark.parametrize("kind", ["texts", "fixed", "columns", "lists"])
 def test_a_small_file_of_a_large_table_is_refused_in_little_memory(kind: str, tmp_path: Path) -> None:
     bomb(tmp_path / "t.parquet", kind)
     code = (

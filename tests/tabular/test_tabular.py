@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -184,6 +185,98 @@ def test_a_check_into_the_folder_where_one_is(folder, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert main(["check", str(folder / "model"), str(folder / "new.csv"), "--out", "."]) == 0, capsys.readouterr().err
     assert (tmp_path / "check.html").exists()
+
+
+@pytest.mark.parametrize("name", ["check.html", "predictions.nc", "pit.png"])
+def test_a_check_replaces_no_file_of_another(folder, tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    assert main(["check", str(folder / "model"), str(folder / "new.csv"), "--out", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert f"holds '{name}', which no page of a check lists" in err and "Try another --out." in err
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("record", ['{"my": "own"}', "no JSON", '{"format": 2}', "[]"])
+def test_a_fit_replaces_no_table_json_of_another(folder, tmp_path, capsys, record):
+    (tmp_path / "table.json").write_text(record)
+    assert main(["fit", str(folder / "train.csv"), "--target", "price", *FIT, "--out", str(tmp_path)]) == 1
+    assert "holds other files, expected none. Try another --out." in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["table.json"] and (tmp_path / "table.json").read_text() == record
+
+
+def test_a_fit_replaces_a_damaged_record_and_leaves_a_page_of_another(folder, tmp_path):
+    model = TableModel.load(folder / "model")
+    model.save(tmp_path / "m")
+    (tmp_path / "m" / "table.json").write_text("{")
+    (tmp_path / "m" / "check").mkdir()
+    (tmp_path / "m" / "check" / "check.html").write_text("mine")
+    partial = tmp_path / "m" / "check" / f".partial-{'0' * 32}"
+    for _ in range(2):  # the second time it is the model that is there
+        partial.mkdir()  # of a check that was killed
+        model.save(tmp_path / "m")
+        assert TableModel.load(tmp_path / "m").targets == ("price",)
+        assert not partial.exists() and (tmp_path / "m" / "check" / "check.html").read_text() == "mine"
+
+
+def test_a_linked_folder_is_no_place_for_the_page_of_a_model(folder, tmp_path, capsys):
+    TableModel.load(folder / "model").save(tmp_path / "m")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "m" / "check").symlink_to(tmp_path / "elsewhere")
+    assert main(["check", str(tmp_path / "m"), str(folder / "new.csv")]) == 1
+    assert "is a link, expected a folder of the model's own. Try --out" in capsys.readouterr().err
+    assert not os.listdir(tmp_path / "elsewhere")
+
+
+def test_a_model_that_the_system_does_not_let_be_read(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, reason in (("x" * 300, "File name too long"), ("loop", "Too many levels"), ("a\0b", "NUL character")):
+        with pytest.raises(ValueError, match=f"{reason}.*Try another path"):
+            TableModel.load(tmp_path / name)
+
+
+def test_names_that_are_not_utf_8(folder, tmp_path, capsys):
+    odd = os.fsdecode(b"o\xff")
+    for ending in ("parquet", "csv"):
+        out = str(tmp_path / f"{odd}.{ending}")
+        assert main(["predict", str(folder / "model"), str(folder / "new.csv"), "--out", out]) == 0
+        if ending == "parquet":
+            assert main(["fit", out, "--target", "price mean", *FIT, "--out", str(tmp_path / odd)]) == 0
+    assert main(["check", str(tmp_path / odd), out]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["run", "table", "--dataset", out, "--out", str(tmp_path / "run")]) == 1
+    assert "is not written in UTF-8" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_no_two_predicted_columns_have_one_name(tmp_path):
+    table = frame(40).rename(columns={"big": "probability of no"})[["größe", "probability of no"]]
+    model = TableModel.fit(table, ["probability of no"], epochs=1, ensemble=2, random_state=0)
+    predicted = model.predict(table)
+    assert list(predicted) == ["probability of no", "probability of no'", "probability of yes"]
+    np.testing.assert_allclose(predicted.iloc[:, 1] + predicted.iloc[:, 2], 1)
+    assert check_table(model, table, tmp_path).exists()
+
+
+@pytest.mark.parametrize("place", ["/dev/full", None])
+def test_what_is_said_where_nothing_can_be_printed(folder, tmp_path, place):
+    """A full disk, and a terminal without the characters of a target."""
+    command = [sys.executable, "-c", "import sys; from pyro_probmix.cli import main; sys.exit(main())"]
+    pd.read_csv(folder / "train.csv").rename(columns={"price": "€"}).to_csv(tmp_path / "t.csv", index=False)
+    model, codes = str(tmp_path / "m"), {}
+    for arguments in (["fit", str(tmp_path / "t.csv"), "--target", "€", *FIT, "--out", model],
+                      ["predict", model, str(tmp_path / "t.csv")]):  # fmt: skip
+        with open(place or tmp_path / "out", "w") as out:
+            done = subprocess.run(
+                [*command, *arguments], env=os.environ | {"PYTHONIOENCODING": "utf-8" if place else "latin-1"}, stdout=out,
+                stderr=subprocess.PIPE, text=True, check=False
+            )  # fmt: skip
+        codes[arguments[0]] = (done.returncode, done.stderr)
+    assert TableModel.load(model).targets == ("€",)
+    if place:
+        assert codes["fit"][0] == 1 and codes["fit"][1].startswith("probmix: the model is saved in ")
+        assert all("No space left" in err and err.count("\n") == 1 for _, err in codes.values())
+    else:
+        assert codes["fit"] == (0, "")
+        assert codes["predict"][0] == 1 and "which has no '\\u20ac'. Try --out" in codes["predict"][1]
 
 
 @pytest.mark.parametrize("fault", [ValueError("no. Try."), KeyboardInterrupt()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,8 +135,7 @@ def loo(data: Any) -> Any:
         True
     """
     _check_kind(data)
-    groups = data.groups() if callable(data.groups) else [group.lstrip("/") for group in data.groups]
-    sizes = dict(data["log_likelihood"].sizes) if "log_likelihood" in groups else {}
+    sizes = dict(data["log_likelihood"].sizes) if "log_likelihood" in _names(data) else {}
     count = sizes.get("chain", 0) * sizes.get("draw", 0)
     if count < SMALLEST_FOR_LOO:
         raise ValueError(
@@ -167,7 +167,29 @@ def save_netcdf(data: Any, path: str | os.PathLike[str]) -> Path:
 
 def netcdf_of(data: Any) -> Save:
     """Writes the data of :func:`to_arviz` to a path."""
-    return lambda path: data.to_netcdf(str(path), engine="h5netcdf")
+    return lambda path: path.write_bytes(_as_netcdf(data))
+
+
+def _as_netcdf(data: Any) -> bytes:
+    """The data of :func:`to_arviz` as a NetCDF file holds it.
+
+    It is made in memory: the HDF5 library crashes the process, rather than raise, where a disk is full.
+    """
+    from xarray import Dataset
+    from xarray.backends import H5NetCDFStore
+
+    content = BytesIO()
+    with import_module("h5netcdf").File(content, "w") as file:
+        for name in _names(data):
+            group = data[name] if isinstance(data[name], Dataset) else data[name].to_dataset()
+            group.dump_to_store(H5NetCDFStore(file, group=name, mode="a"))
+    return content.getvalue()
+
+
+def _names(data: Any) -> list[str]:
+    """The names of the groups, which ArviZ 0.x and 1.x say in different ways."""
+    names = data.groups() if callable(data.groups) else [group.lstrip("/") for group in data.groups]
+    return [name for name in names if name]
 
 
 def _check_kind(data: Any) -> None:

@@ -80,6 +80,25 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("room", [1, 1000, 20_000, 60_000])
+def test_a_disk_that_is_full_gives_one_sentence(room, tmp_path):
+    """In a process of its own, which the HDF5 library would crash if it wrote to the disk itself."""
+    code = (
+        "import resource, sys; from tests.calibration.arviz import cases\n"
+        "from pyro_probmix.calibration import save_netcdf, to_arviz\n"
+        "data = to_arviz(cases.continuous())\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
+        "try: save_netcdf(data, sys.argv[2])\n"
+        "except ValueError as error: print(error)"
+    )
+    place = tmp_path / "predictions.nc"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(room), str(place)], capture_output=True, text=True, check=True
+    )
+    assert "predictions.nc' could not be written (" in done.stdout and done.stdout.endswith("Try another folder.\n")
+    assert not os.listdir(tmp_path)
+
+
 def test_leave_one_out_with_draws_of_the_parameters():
     """400 members that hardly differ: close to the log score, a bit below it, and no Pareto k to warn of."""
     predictions = cases.continuous(num_members=400)
