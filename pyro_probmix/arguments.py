@@ -192,7 +192,7 @@ def _name(option: Any, least: float | None) -> str:
     if origin in (Sequence, list, tuple):
         entries = [entry for entry in typing.get_args(option) if entry is not Ellipsis]
         kinds = dict.fromkeys(_NAMES.get(one, ("", getattr(one, "__name__", "values")))[1] for one in entries)
-        return f"a sequence of {' or '.join(kinds)}{bound}"
+        return "a sequence" if kinds.keys() <= {"Any"} else f"a sequence of {' or '.join(kinds)}{bound}"
     if origin is not None and getattr(origin, "__name__", "") == "Callable":
         return "a function"
     if getattr(origin or option, "__name__", "") == "PathLike":

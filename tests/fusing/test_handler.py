@@ -669,7 +669,8 @@ def test_a_site_that_is_reparameterised_inside_is_refused(rows):
 
     config: dict[str, Any] = {"z": LocScaleReparam(0.0)}
     with pytest.raises(
-        ValueError, match=r"'z' is an observed point without a density, as reparam.*Try poutine.reparam\(fuse"
+        ValueError,
+        match=r"'z' is an observed point without a density, as reparam.*Try fuse without the reparameterizer",
     ):
         fuse(poutine.reparam(model, config), at="z", weight=0.5)(x, y)
     trace = poutine.trace(poutine.reparam(fuse(model, at="z", weight=0.5), config)).get_trace(x, y)

@@ -333,9 +333,9 @@ def test_the_elbo_of_three_rows_is_finite_at_the_corners():
         ({"weight": dist.Dirichlet(torch.ones(4)), "num_fused": 3}, r"event shape \(4,\).*the simplex of 3 weights"),
         ({"weight": dist.Dirichlet(torch.ones(3))}, r"expected the unit interval.*or num_fused=k"),
         ({"weight": dist.Beta(torch.ones(8), 1.0).to_event(1)}, r"event shape \(8,\).*expected the unit interval.*Try"),
-        ({"weight": None}, r"the weight None, expected a number, a tensor or a distribution.*Try"),
+        ({"weight": None}, r"weight=None, expected a number, a Tensor, a Distribution or a sequence.*Try"),
         ({"weight": "a"}, r"the weight 'a', expected a number, a tensor or a distribution.*Try"),
-        ({"weight": dist.Beta}, r"the weight <class .*expected a number, a tensor or a distribution.*Try"),
+        ({"weight": dist.Beta}, r"weight=Beta, expected a number, a Tensor, a Distribution or a sequence.*Try"),
     ],
 )
 def test_weights_off_the_simplex_are_refused(options, sentence):
