@@ -41,7 +41,9 @@ def own_random_state(device: torch.device, seed: int | None = None) -> Iterator[
     lent = [device] if device.type == "cuda" else []
     with alone(), torch.random.fork_rng(devices=lent):
         if seed is not None:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all devices, also those not lent
+            torch.default_generator.manual_seed(
+                int(seed)
+            )  # torch.manual_seed would seed all devices, also those not lent
             for device in lent:
                 index = torch.cuda.current_device() if device.index is None else device.index
                 torch.cuda.default_generators[index].manual_seed(seed)

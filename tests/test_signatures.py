@@ -620,7 +620,7 @@ def is_sentence(error: BaseException) -> bool:
     ours = file.startswith(PACKAGE) or any(
         part in file for part in ("sklearn/utils", "sklearn/base", "sklearn/metrics")
     )
-    return ours and on_purpose and isinstance(error, ValueError | TypeError | OSError) and len(str(error)) > 20
+    return ours and on_purpose and isinstance(error, ValueError | TypeError | OSError) and len(str(error)) > 15
 
 
 def outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> BaseException | None:
@@ -660,7 +660,12 @@ def odd_calls(names: list[str], each: int) -> Iterator[tuple[str, str, Any, Call
                     continue
                 pool = [*ODD, *varied(arguments.get(argument))]
                 for k in rng.permutation(len(pool))[:each]:
-                    if callable(pool[k]) and callable(arguments.get(argument)):
+                    takes_functions = callable(arguments.get(argument)) or argument in (
+                        "on_epoch",
+                        "schedule",
+                        "validation",
+                    )
+                    if callable(pool[k]) and takes_functions:
                         continue  # what somebody's own function raises when it is called is theirs to say
                     yield name, argument, pool[k], function, {**arguments, argument: pool[k]}
 

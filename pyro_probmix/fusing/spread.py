@@ -19,6 +19,8 @@ def checked_beta(beta: float | Tensor) -> float | Tensor:
         TypeError: if it is no number or tensor.
         ValueError: if it is negative or not finite.
     """
+    if isinstance(beta, Tensor) and beta.layout is not torch.strided:
+        raise TypeError("beta must be a number or a dense tensor, got a sparse one. Try beta.to_dense().")
     if isinstance(beta, Tensor):
         # Looking at values waits for the device, so it is done where Pyro validates arguments.
         if is_validation_enabled() and not bool(((beta >= 0) & torch.isfinite(beta)).all()):

@@ -54,7 +54,10 @@ class Graph(ABC):
             raise ValueError(f"A graph needs at least one row, got {num_nodes}. Try passing data with rows.")
         self.num_nodes = num_nodes
         self.batch_shape = torch.Size(batch_shape)
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+        except RuntimeError:
+            raise ValueError(f"A graph got device={device!r}, expected one of torch's. Try device='cpu'.") from None
         self.minibatch = minibatch
         self._anchor_probs = anchor_probs
         self._anchor_cdf = None if anchor_probs is None else anchor_probs.cumsum(0)

@@ -215,7 +215,10 @@ def _copy(values: Any, name: str) -> Tensor:
     # A copy: the graph must not change when the caller's array does.
     if isinstance(values, Tensor):
         return values.detach().clone()
-    array = np.array(values)
+    try:
+        array = np.array(values)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths, expected an array. Try rows of one length.") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got entries of type {array.dtype}. Try encoding them as numbers.")
     return torch.from_numpy(array)

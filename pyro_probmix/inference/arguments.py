@@ -111,7 +111,7 @@ def check_arguments(
     given: dict[str, Any] = {"epochs": epochs, "patience": patience, "clip_norm": clip_norm, "num_samples": num_samples}
     for name, number in given.items():
         is_number = isinstance(number, float | int | np.number) or (isinstance(number, Tensor) and number.numel() == 1)
-        if number is not None and not (is_number and number > 0):
+        if number is not None and not (is_number and 0 < number < 2**63):
             raise ValueError(f"fit got {name}={number!r}, expected a value above 0. Try {name}=10.")
     if patience is not None and validation is None:
         raise ValueError("fit got patience but no validation rows, expected rows to watch. Try validation=(x, y).")

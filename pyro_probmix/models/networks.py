@@ -204,4 +204,9 @@ def initialise(module: nn.Module, seeds: Sequence[int]) -> None:
         for child in module.modules():
             draw: Any = getattr(child, "initialise", None)
             if draw is not None:
-                draw(replica, generator)
+                try:
+                    draw(replica, generator)
+                except IndexError:
+                    raise ValueError(
+                        f"initialise got {len(seeds)} seeds for fewer replicas, expected one for each. Try seeds=range(R)."
+                    ) from None

@@ -69,5 +69,10 @@ class PeriodicFeatures(nn.Module):
             target.copy_(2 * math.pi * drawn)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != self.frequency.shape[-2:-1]:
+            raise ValueError(
+                f"PeriodicFeatures of {self.frequency.shape[-2]} inputs got x of shape {tuple(x.shape)}, expected as many "
+                "numbers to a row. Try in_features=x.shape[-1]."
+            )
         waves = torch.cos(self.frequency * x[..., None] + self.phase).flatten(-2)
         return torch.cat([x.expand(*waves.shape[:-1], -1), waves], -1)

@@ -80,6 +80,11 @@ class Stacked(nn.Module):
         if x.dim() <= self.event_dim + 1:
             shared: Tensor = vmap(one, in_dims=(0, None), randomness="different")(own, x)
             return shared
+        if x.shape[-self.event_dim - 2] != self.replicas:
+            raise ValueError(
+                f"Stacked of {self.replicas} replicas got x of shape {tuple(x.shape)} with event_dim={self.event_dim}, expected "
+                "[B, *row] or [..., R, B, *row]. Try another event_dim."
+            )
         # Draws to the left of the replicas become rows.
         draws = x.shape[: -self.event_dim - 2]
         rows = x.movedim(-self.event_dim - 2, 0).flatten(1, -self.event_dim - 1)

@@ -43,6 +43,11 @@ class Attention(nn.Module):
         self.output = Linear(width, width, replicas, zero_bias=True)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        if self.query.weight.dim() == 3 and queries.dim() < 4:
+            raise ValueError(
+                f"Attention got queries of shape {tuple(queries.shape)}, expected those of each replica, [R, B, T, width]. "
+                "Try queries.expand(R, ...)."
+            )
         keys, values = _rows(self.key_value, memory).chunk(2, -1)
         heads = self._heads(_rows(self.query, queries)), self._heads(keys), self._heads(values)
         mixed = nn.functional.scaled_dot_product_attention(*heads).transpose(-2, -3)
@@ -150,6 +155,11 @@ class Transformer(nn.Module):
         self.register_buffer("position", _position(num_steps, width), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:-1] != self.position.shape[-2:-1]:
+            raise ValueError(
+                f"a Transformer of {self.position.shape[-2]} time steps got x of shape {tuple(x.shape)}, expected "
+                "[..., time steps, numbers of each]. Try num_steps=x.shape[-2]."
+            )
         return by_replica(self._embedded, x, self.input.weight)
 
     def _embedded(self, x: Tensor) -> Tensor:

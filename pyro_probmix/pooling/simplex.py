@@ -142,6 +142,8 @@ def _on_unit_interval(weight: Any) -> Weight:
         raise ValueError(
             f"fuse got the weight {weight!r}, expected a number, a tensor or a distribution. {advice}"
         ) from None
+    if values.layout is not torch.strided:
+        raise ValueError("fuse got a sparse tensor as weight, expected a dense one. Try weight.to_dense().")
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(f"fuse got the weight {weight}, expected values in [0, 1]. {advice}")
     return weight if isinstance(weight, int | float) else values

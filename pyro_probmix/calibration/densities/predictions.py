@@ -205,6 +205,12 @@ def _named(name: str, values: Any, count: int, prefix: str = "") -> tuple[Any, .
         )
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} entries, expected {count}. Try leaving {name} out.")
-    if name != "rows" and len({id(value) if name == "densities" else value for value in values}) < count:
+    try:
+        different = len({id(value) if name == "densities" else value for value in values})
+    except TypeError:
+        raise TypeError(
+            f"{name} has entries that are sequences, expected texts or numbers. Try numbering them."
+        ) from None
+    if name != "rows" and different < count:
         raise ValueError(f"{name} has an entry twice, expected different ones. Try numbering them.")
     return tuple(values)

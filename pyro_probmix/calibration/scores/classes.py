@@ -187,7 +187,11 @@ def class_probabilities(probabilities: ArrayLike, y: ArrayLike) -> tuple[Floats,
     Raises:
         ValueError: if they are not.
     """
-    table, observed = of_unit_interval("probabilities", probabilities), np.asarray(y)
+    try:
+        observed = np.asarray(y)
+    except (TypeError, ValueError):
+        raise TypeError(f"y is of type {type(y).__name__}, expected classes. Try numpy.asarray(y).") from None
+    table = of_unit_interval("probabilities", probabilities)
     if table.ndim != 2 or table.shape[1] < 2 or observed.shape != table.shape[:1]:
         raise ValueError(
             f"probabilities has the shape {table.shape} and y {observed.shape}, expected [N, K] and [N]. "
