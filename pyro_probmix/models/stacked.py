@@ -82,8 +82,8 @@ class Stacked(nn.Module):
             return shared
         if x.shape[-self.event_dim - 2] != self.replicas:
             raise ValueError(
-                f"Stacked of {self.replicas} replicas got x of shape {tuple(x.shape)} with event_dim={self.event_dim}, expected "
-                "[B, *row] or [..., R, B, *row]. Try another event_dim."
+                f"Stacked of {self.replicas} replicas got x of shape {tuple(x.shape)} with event_dim={self.event_dim}, "
+                "expected [B, *row] or [..., R, B, *row]. Try another event_dim."
             )
         # Draws to the left of the replicas become rows.
         draws = x.shape[: -self.event_dim - 2]
