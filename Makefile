@@ -96,5 +96,5 @@ test-arviz: $(ARVIZ)/.installed
 
 $(ARVIZ)/.installed: pyproject.toml constraints.txt
 	$(call make_venv,$(ARVIZ),3.12,python3.12 python3.13 python3 $(wildcard $(PYENV)/3.1[2-9].*/bin/python3))
-	@$(ARVIZ)/bin/python $(PIP_INSTALL) -c constraints.txt 'arviz>=1' h5netcdf h5py matplotlib pytest pytest-timeout
+	@$(ARVIZ)/bin/python $(PIP_INSTALL) -c constraints.txt 'arviz>=1' h5netcdf h5py matplotlib pytest pytest-timeout typeguard
 	@touch $@
