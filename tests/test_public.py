@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -55,18 +56,14 @@ def test_all_that_version_0_1_exported_is_there(folder):
     assert set(names) <= set(getattr(module, "__all__", ()))
 
 
-def test_the_changelog_names_modules_that_are_there():
+def test_the_changelog_names_what_is_there():
     rows = re.findall(
         r"^\| `([\w.]+)` \| (`[\w.]+`(?:, `[\w.]+`)*) \|$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
     )
-    assert rows
-    missing = [
-        name
-        for _, now in rows
-        for name in re.findall(r"[\w.]+", now)
-        if not (ROOT / "pyro_probmix" / Path(*name.split("."))).with_suffix(".py").exists()
-    ]
-    assert missing == []
+    assert len(rows) > 50
+    for _, now in rows:
+        for name in re.findall(r"[\w.]+", now):
+            assert pkgutil.resolve_name(f"pyro_probmix.{name}"), name
 
 
 def test_python_m_runs_the_command():
