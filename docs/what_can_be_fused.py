@@ -18,8 +18,8 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the classes are placed in the tests
 
-from pyro_probmix.pooling import pool_rows  # noqa: E402
-from tests.pooling.placed import PLACED, Placed, Refused  # noqa: E402
+from pyro_probmix.pooling import pool_rows  # noqa: E402 # after the path to the tests
+from tests.pooling.placed import PLACED, Placed, Refused  # noqa: E402 # likewise
 
 PAGE = ROOT / "docs" / "what_can_be_fused.md"
 TIMES = ROOT / "benchmarks" / "pools.json"
@@ -85,7 +85,7 @@ def _seconds(placed: Placed, pool: str | None) -> float:
 
     def step() -> None:
         p = placed.make(*leaves)
-        score = (p if pool is None else pool_rows(p, weight, ROWS // 2, pool=pool)).log_prob(value)  # type: ignore[arg-type]
+        score = (p if pool is None else pool_rows(p, weight, ROWS // 2, pool=pool)).log_prob(value)  # type: ignore[arg-type] # a name
         if score.requires_grad:
             score[score.isfinite()].sum().backward()
 

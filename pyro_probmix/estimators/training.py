@@ -174,7 +174,7 @@ class _Data:
             x = torch.as_tensor(part.x, dtype=torch.float32, device=device)
             y, weights = targets(part.y).to(device), torch.as_tensor(part.weights, device=device)
             found = x, y.float() if y.is_floating_point() else y, weights
-            return tuple(v.expand(members, *v.shape) for v in found) if expand else found  # type: ignore[return-value]
+            return tuple(v.expand(members, *v.shape) for v in found) if expand else found  # type: ignore[return-value] # three
 
         dealt = None
         if validation is None and plan.fraction > 0:
