@@ -43,6 +43,7 @@ FLOORS = (
     "fusing",
     "graphs",
     "pooling",
+    "pooling.rows",
     "pooling.integrals",
     "arguments",
     "files",

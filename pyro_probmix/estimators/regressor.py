@@ -19,7 +19,7 @@ from pyro_probmix.estimators.parameters import check_entries, only_numbers, refu
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
-from pyro_probmix.pooling.batches import join_batches, take_batch
+from pyro_probmix.pooling.rows.rebuilding import join_batches, take_batch
 
 __all__ = ["ProbMixRegressor"]
 

@@ -22,7 +22,7 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
 from pyro_probmix.fusing.directional import Angles, Directions
-from pyro_probmix.pooling.batches import requires_grad
+from pyro_probmix.pooling.rows.tensors import requires_grad
 from pyro_probmix.random_state import own_random_state
 
 #: Objectives that are not linear in the log densities of the sites, in which a score is not a factor of each.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.fusing.rows import Rows
-from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 from pyro_probmix.pooling.simplex import Weight, checked_weight
 
 #: Name of the sample site of the weights; further plates of rows have one that goes on with an underscore and their name.

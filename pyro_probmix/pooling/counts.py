@@ -16,13 +16,15 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import RolledRows, floating_tensor
-from pyro_probmix.pooling.families import scores_as
 from pyro_probmix.pooling.integrals.sums import CountSum
-from pyro_probmix.pooling.landmarks import landmarks, spread_over
 from pyro_probmix.pooling.linear import LinearPool
-from pyro_probmix.pooling.rolls import roll_tensor
-from pyro_probmix.pooling.supports import bounds, can_be_read, unvalidated
+from pyro_probmix.pooling.rows.batches import RolledRows
+from pyro_probmix.pooling.rows.declared import unvalidated
+from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.rows.rolls import roll_tensor
+from pyro_probmix.pooling.rows.scoring import scores_as
+from pyro_probmix.pooling.rows.supports import bounds
+from pyro_probmix.pooling.rows.tensors import can_be_read, floating_tensor
 
 _EXTENDED = (dist.ExtendedBinomial, dist.ExtendedBetaBinomial)  # their support is declared to be all integers
 _SMOOTH: tuple[type[Any], ...] = (

@@ -23,8 +23,8 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
-from pyro_probmix.pooling.batches import expand_batch
 from pyro_probmix.pooling.linear import LinearPool
+from pyro_probmix.pooling.rows.batches import expand_batch
 
 Rule = Callable[[Any, Any], Tensor]
 

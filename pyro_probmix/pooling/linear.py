@@ -14,9 +14,11 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import RolledRows, expand_batch, floating_tensor
-from pyro_probmix.pooling.families import scores_as
-from pyro_probmix.pooling.supports import AnyOf, bounds, common_support, declared_support, supported_log_prob
+from pyro_probmix.pooling.rows.batches import RolledRows, expand_batch
+from pyro_probmix.pooling.rows.declared import common_support, declared_support, supported_log_prob
+from pyro_probmix.pooling.rows.scoring import scores_as
+from pyro_probmix.pooling.rows.supports import AnyOf, bounds
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 
 class LinearPool(TorchDistribution):

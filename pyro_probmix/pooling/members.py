@@ -31,10 +31,13 @@ from torch import Tensor, nn
 from torch.distributions import transforms
 from torch.distributions.transforms import AffineTransform, ComposeTransform, IndependentTransform, Transform
 
-from pyro_probmix.pooling.batches import RolledRows, floating_tensor
-from pyro_probmix.pooling.families import Family, find_family, scores_as
-from pyro_probmix.pooling.rolls import roll_tensor, varies
-from pyro_probmix.pooling.supports import bounds, can_be_read, declared_support, interior_point
+from pyro_probmix.pooling.families import Family, find_family
+from pyro_probmix.pooling.rows.batches import RolledRows
+from pyro_probmix.pooling.rows.declared import declared_support
+from pyro_probmix.pooling.rows.rolls import roll_tensor, varies
+from pyro_probmix.pooling.rows.scoring import scores_as
+from pyro_probmix.pooling.rows.supports import bounds, interior_point
+from pyro_probmix.pooling.rows.tensors import can_be_read, floating_tensor
 
 Members = tuple[td.Distribution, ...]
 Weights = tuple[float | Tensor, ...]

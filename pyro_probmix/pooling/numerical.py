@@ -17,20 +17,12 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import floating_tensor
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
-from pyro_probmix.pooling.landmarks import landmarks, spread_over
-from pyro_probmix.pooling.supports import (
-    bounds,
-    coordinate,
-    declared_support,
-    interior_point,
-    is_fixed,
-    is_interval,
-    one_turn,
-    supported_log_prob,
-    unvalidated,
-)
+from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
+from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.rows.supports import bounds, coordinate, interior_point, is_fixed, is_interval
+from pyro_probmix.pooling.rows.tensors import floating_tensor
+from pyro_probmix.pooling.rows.turns import one_turn
 
 _ROUGH = 6  # times as many cells for densities of unknown smoothness
 

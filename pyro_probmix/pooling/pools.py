@@ -14,9 +14,8 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import expand_batch, roll_batch
 from pyro_probmix.pooling.counts import CountPool, is_count
-from pyro_probmix.pooling.families import Family, scores_as
+from pyro_probmix.pooling.families import Family
 from pyro_probmix.pooling.linear import LinearPool, simplex_weights
 from pyro_probmix.pooling.members import (
     Members,
@@ -32,7 +31,9 @@ from pyro_probmix.pooling.members import (
     share_transforms,
 )
 from pyro_probmix.pooling.numerical import numerical_pool
-from pyro_probmix.pooling.rolls import roll_tensor
+from pyro_probmix.pooling.rows.batches import expand_batch, roll_batch
+from pyro_probmix.pooling.rows.rolls import roll_tensor
+from pyro_probmix.pooling.rows.scoring import scores_as
 from pyro_probmix.pooling.straight_through import StraightThrough, softened
 
 
@@ -128,7 +129,7 @@ def pool_rows(
     """Pool each row of a batch with the row ``shift`` away.
 
     The rows of any class of distributions can be exchanged: the linear pool and the numerical one score the partner's
-    density at a value by :class:`~pyro_probmix.pooling.batches.RolledRows`. Where the pool has a closed form, natural
+    density at a value by :class:`~pyro_probmix.pooling.rows.batches.RolledRows`. Where the pool has a closed form, natural
     parameters are computed once and rolled.
 
     Args:

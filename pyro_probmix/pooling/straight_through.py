@@ -16,8 +16,8 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from torch import Tensor
 from torch.distributions.utils import clamp_probs
 
-from pyro_probmix.pooling.batches import expand_batch
-from pyro_probmix.pooling.families import scores_as
+from pyro_probmix.pooling.rows.batches import expand_batch
+from pyro_probmix.pooling.rows.scoring import scores_as
 
 Quantize = Callable[[Tensor], Tensor]
 

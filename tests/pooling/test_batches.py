@@ -12,7 +12,8 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.distributions.transforms.spline import ConditionedSpline
 
 from pyro_probmix.pooling import linear_pool, pool_rows
-from pyro_probmix.pooling.batches import join_batches, roll_batch, take_batch
+from pyro_probmix.pooling.rows.batches import roll_batch
+from pyro_probmix.pooling.rows.rebuilding import join_batches, take_batch
 from tests.pooling.cases import EVERY, REAL, Case, t
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.pooling import log_linear_pool, pool_rows
-from pyro_probmix.pooling.batches import roll_batch
 from pyro_probmix.pooling.counts import CountPool
 from pyro_probmix.pooling.integrals.sums import gauss_sum
-from pyro_probmix.pooling.supports import unvalidated
+from pyro_probmix.pooling.rows.batches import roll_batch
+from pyro_probmix.pooling.rows.declared import unvalidated
 from tests.pooling.cases import REAL, t
 
 # Means from 0.003 to 1e4, widths from one count to 1e4, mass at zero, at both ends and in two places.

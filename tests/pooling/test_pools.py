@@ -19,10 +19,10 @@ from scipy.integrate import quad
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
-from pyro_probmix.pooling.batches import roll_batch
 from pyro_probmix.pooling.families import find_family, register_family
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.numerical import NumericalPool
+from pyro_probmix.pooling.rows.batches import roll_batch
 from pyro_probmix.testing import check_family, check_pool
 from tests.pooling.cases import CLOSED, EVERY, NUMERICAL, REAL, Case, panels, real_line, t
 

@@ -23,7 +23,7 @@ from pyro_probmix.inference.data.arrays import as_tensor, in_dtype
 from pyro_probmix.inference.data.streaming import RowStream
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.process import ProbMix
-from pyro_probmix.pooling.supports import is_fixed
+from pyro_probmix.pooling.rows.supports import is_fixed
 from pyro_probmix.random_state import own_random_state
 
 CHECKED_ROWS = 8_192  # at once, so that what a check computes is small beside a block

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 Embedding = Literal["sample", "mean"]
 #: From the density of an embedding q(z|x), batch shape [*batch], to S draws of it, [S, *batch, width]; or to one value in

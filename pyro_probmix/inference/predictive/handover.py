@@ -20,7 +20,7 @@ from pyro_probmix.calibration.densities.predictions import Kind
 from pyro_probmix.inference.data.arrays import TensorLike, as_array, as_tensor
 from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses, fits
-from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 __all__ = ["rescale", "to_predictions"]
 

@@ -15,7 +15,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.inference.data.arrays import TensorLike, as_tensor
 from pyro_probmix.inference.predictive.families import family_of, marginals_of
-from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 __all__ = ["PredictiveMixture", "check_responses", "fits"]
 

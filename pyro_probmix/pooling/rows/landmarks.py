@@ -13,9 +13,11 @@ import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 
-from pyro_probmix.pooling.batches import RolledRows, floating_tensor
-from pyro_probmix.pooling.rolls import roll_tensor
-from pyro_probmix.pooling.supports import bounds, declared_support
+from pyro_probmix.pooling.rows.batches import RolledRows
+from pyro_probmix.pooling.rows.declared import declared_support
+from pyro_probmix.pooling.rows.rolls import roll_tensor
+from pyro_probmix.pooling.rows.supports import bounds
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 Landmarks = tuple[Tensor, Tensor, Tensor]
 

@@ -1,28 +1,24 @@
-"""The batch of any distribution: exchange its rows, expand it, join several, or take a part."""
+"""The batch of any distribution: exchange its rows, and expand it."""
 
 from __future__ import annotations
 
-__all__ = ["RolledRows", "expand_batch", "floating_tensor", "join_batches", "roll_batch", "take_batch"]
+__all__ = ["RolledRows", "expand_batch", "roll_batch"]
 
 import copy
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from types import FunctionType, MethodType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 import torch.distributions as td
-from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistribution
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributions import constraints
 
-from pyro_probmix.pooling.families import scores_as
-from pyro_probmix.pooling.rolls import roll_tensor, varies
-from pyro_probmix.pooling.supports import RolledSupport, declared_support, is_fixed
-
-# Constructor arguments of which exactly one may be given. The first is preferred where a distribution holds several.
-_ALTERNATIVES = (("logits", "probs"), ("scale_tril", "covariance_matrix", "precision_matrix"))
+from pyro_probmix.pooling.rows.declared import declared_support
+from pyro_probmix.pooling.rows.rolls import roll_tensor, varies
+from pyro_probmix.pooling.rows.scoring import scores_as
+from pyro_probmix.pooling.rows.supports import RolledSupport, is_fixed
 
 
 class RolledRows(TorchDistribution):
@@ -41,7 +37,7 @@ class RolledRows(TorchDistribution):
 
     Example:
         >>> import torch, pyro.distributions as dist
-        >>> from pyro_probmix.pooling.batches import RolledRows
+        >>> from pyro_probmix.pooling.rows.batches import RolledRows
         >>> p = dist.DirichletMultinomial(torch.tensor([[1.0, 1.0], [3.0, 1.0]]), total_count=4)
         >>> RolledRows(p, 1, -1).mean
         tensor([[3., 1.],
@@ -129,7 +125,7 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
 
     Example:
         >>> import torch, pyro.distributions as dist
-        >>> from pyro_probmix.pooling.batches import roll_batch
+        >>> from pyro_probmix.pooling.rows.batches import roll_batch
         >>> p = dist.Normal(torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), 1.0).to_event(1)
         >>> roll_batch(p, 1).mean
         tensor([[4., 5.],
@@ -163,114 +159,3 @@ def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribut
         return expanded
     except (NotImplementedError, ValueError):  # as of Pyro's zero-inflated counts once they have been drawn from
         return ExpandedDistribution(p, batch_shape)
-
-
-def floating_tensor(p: td.Distribution) -> Tensor:
-    """Return some floating-point tensor of a distribution, whose dtype and device its densities have."""
-    device = None
-    for tensor in _tensors(p, set()):
-        if tensor.is_floating_point():
-            return tensor
-        device = tensor.device
-    return torch.empty((), device=device)
-
-
-def requires_grad(p: td.Distribution) -> bool:
-    """Return whether some tensor of a distribution requires a gradient."""
-    return any(tensor.requires_grad for tensor in _tensors(p, set()))
-
-
-def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
-    """The tensors that a distribution holds, wherever; not a module's parameters, nor what transforms cache."""
-    if id(thing) in seen or isinstance(thing, (type, FunctionType, MethodType, nn.Module)):
-        return
-    seen.add(id(thing))
-    if isinstance(thing, Tensor):
-        yield thing
-        return
-    parts = thing if isinstance(thing, (dict, list, tuple)) else getattr(thing, "__dict__", {})
-    if isinstance(parts, dict):
-        parts = [value for name, value in parts.items() if "cache" not in str(name)]
-    for part in parts:
-        yield from _tensors(part, seen)
-
-
-def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribution:
-    """Return the distribution whose batch holds that of several of one class, one after the other.
-
-    Args:
-        parts: distributions that differ in batch dimension ``dim`` alone, which each has.
-        dim: negative, counted from the right of the batch shape.
-
-    Raises:
-        TypeError: if they cannot be rebuilt from the arguments that their class declares.
-    """
-
-    def join(tensors: list[Tensor], event_dim: int) -> Tensor:
-        # A parameter may be shared by rows, or by dims to the left.
-        full = [
-            t.expand(torch.broadcast_shapes(t.shape, (*p.batch_shape[dim:], *t.shape[t.dim() - event_dim :])))
-            for t, p in zip(tensors, bases, strict=True)
-        ]
-        return torch.cat(full, dim - event_dim)
-
-    if len(parts) == 1:
-        return parts[0]
-    if all(scores_as(p, td.Independent) for p in parts):
-        wrapped: list[Any] = list(parts)
-        n = wrapped[0].reinterpreted_batch_ndims
-        joined: td.Distribution = dist.Independent(join_batches([p.base_dist for p in wrapped], dim - n), n)
-        return joined
-    bases = list(parts)
-    return _rebuilt(bases, join)
-
-
-def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution:
-    """Return the distribution of one place along a batch dimension, which is dropped.
-
-    Args:
-        p: a distribution.
-        index: the place.
-        dim: negative, counted from the right of the batch shape.
-
-    Raises:
-        TypeError: if it cannot be rebuilt from the arguments that its class declares.
-    """
-
-    def take(tensors: list[Tensor], event_dim: int) -> Tensor:
-        (t,) = tensors
-        if not -dim <= t.dim() - event_dim:
-            return t
-        return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
-
-    return _rebuilt([p], take)
-
-
-def _rebuilt(parts: list[Any], change: Callable[[list[Tensor], int], Tensor]) -> td.Distribution:
-    """A distribution of the same class, its parameters made from those of the parts and their number of event dims."""
-    p = parts[0]
-    made: dict[str, Any] = {"validate_args": p.__dict__.get("_validate_args")}
-    for name in _arguments(p):
-        constraint = p.arg_constraints[name]
-        made[name] = change([getattr(own, name) for own in parts], constraint.event_dim)
-    rebuilt: td.Distribution = type(p)(**made)
-    return rebuilt
-
-
-def _arguments(p: Any) -> list[str]:
-    """The parameters that make a distribution again, whose class declares how many event dims each has."""
-    taken = inspect.signature(type(p).__init__).parameters
-    names = []
-    for name, parameter in list(taken.items())[1:]:  # the first one is self
-        group = [other for names in _ALTERNATIVES if name in names for other in names if other in taken] or [name]
-        made_from = [other for other in group if getattr(p, other, None) is getattr(p, "_param", group)]
-        constraint = p.arg_constraints.get(name)
-        if constraint is not None and not constraints.is_dependent(constraint):
-            if name == (made_from or group)[0]:  # the others are derived lazily
-                names.append(name)
-        elif parameter.default is parameter.empty:
-            raise TypeError(
-                f"A {type(p).__name__} cannot be rebuilt: its class does not declare its argument {name!r}, "
-                "expected arg_constraints for each. Try arg_constraints = {...} of your class."
-            )
-    return names

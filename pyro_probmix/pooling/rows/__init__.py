@@ -1,0 +1,1 @@
+"""What holds for a batch of rows of any class: exchanging and expanding them, their supports, where their mass is."""

@@ -1,0 +1,101 @@
+"""Distributions made again from the arguments of others: their batches joined, or a part of one."""
+
+from __future__ import annotations
+
+__all__ = ["join_batches", "take_batch"]
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+import torch.distributions as td
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_probmix.pooling.rows.scoring import scores_as
+
+# Constructor arguments of which exactly one may be given. The first is preferred where a distribution holds several.
+_ALTERNATIVES = (("logits", "probs"), ("scale_tril", "covariance_matrix", "precision_matrix"))
+
+
+def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribution:
+    """Return the distribution whose batch holds that of several of one class, one after the other.
+
+    Args:
+        parts: distributions that differ in batch dimension ``dim`` alone, which each has.
+        dim: negative, counted from the right of the batch shape.
+
+    Raises:
+        TypeError: if they cannot be rebuilt from the arguments that their class declares.
+    """
+
+    def join(tensors: list[Tensor], event_dim: int) -> Tensor:
+        # A parameter may be shared by rows, or by dims to the left.
+        full = [
+            t.expand(torch.broadcast_shapes(t.shape, (*p.batch_shape[dim:], *t.shape[t.dim() - event_dim :])))
+            for t, p in zip(tensors, bases, strict=True)
+        ]
+        return torch.cat(full, dim - event_dim)
+
+    if len(parts) == 1:
+        return parts[0]
+    if all(scores_as(p, td.Independent) for p in parts):
+        wrapped: list[Any] = list(parts)
+        n = wrapped[0].reinterpreted_batch_ndims
+        joined: td.Distribution = dist.Independent(join_batches([p.base_dist for p in wrapped], dim - n), n)
+        return joined
+    bases = list(parts)
+    return _rebuilt(bases, join)
+
+
+def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution:
+    """Return the distribution of one place along a batch dimension, which is dropped.
+
+    Args:
+        p: a distribution.
+        index: the place.
+        dim: negative, counted from the right of the batch shape.
+
+    Raises:
+        TypeError: if it cannot be rebuilt from the arguments that its class declares.
+    """
+
+    def take(tensors: list[Tensor], event_dim: int) -> Tensor:
+        (t,) = tensors
+        if not -dim <= t.dim() - event_dim:
+            return t
+        return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
+
+    return _rebuilt([p], take)
+
+
+def _rebuilt(parts: list[Any], change: Callable[[list[Tensor], int], Tensor]) -> td.Distribution:
+    """A distribution of the same class, its parameters made from those of the parts and their number of event dims."""
+    p = parts[0]
+    made: dict[str, Any] = {"validate_args": p.__dict__.get("_validate_args")}
+    for name in _arguments(p):
+        constraint = p.arg_constraints[name]
+        made[name] = change([getattr(own, name) for own in parts], constraint.event_dim)
+    rebuilt: td.Distribution = type(p)(**made)
+    return rebuilt
+
+
+def _arguments(p: Any) -> list[str]:
+    """The parameters that make a distribution again, whose class declares how many event dims each has."""
+    taken = inspect.signature(type(p).__init__).parameters
+    names = []
+    for name, parameter in list(taken.items())[1:]:  # the first one is self
+        group = [other for names in _ALTERNATIVES if name in names for other in names if other in taken] or [name]
+        made_from = [other for other in group if getattr(p, other, None) is getattr(p, "_param", group)]
+        constraint = p.arg_constraints.get(name)
+        if constraint is not None and not constraints.is_dependent(constraint):
+            if name == (made_from or group)[0]:  # the others are derived lazily
+                names.append(name)
+        elif parameter.default is parameter.empty:
+            raise TypeError(
+                f"A {type(p).__name__} cannot be rebuilt: its class does not declare its argument {name!r}, "
+                "expected arg_constraints for each. Try arg_constraints = {...} of your class."
+            )
+    return names
