@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyro.distributions as dist
 import torch
+from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length
@@ -71,6 +72,22 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
             probabilities[rows] = mean if mean.shape[1] == len(self.classes_) else np.hstack([1 - mean, mean])
         probabilities /= probabilities.sum(1, keepdims=True)
         return probabilities
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The log probabilities of the classes, [n, K], in nats and in the order of ``classes_``.
+
+        They are finite, and exact, also where a probability is too small for a number of its own.
+        """
+        state = self._fitted()
+        X = self._numbers(X, reset=False)
+        log_probabilities = np.empty((len(X), len(self.classes_)))
+        device = next(state.density.parameters()).device
+        for rows, part in state.mixtures(X):
+            for k in range(len(self.classes_)):
+                code = self._tensor(state.recipe, np.full((rows.stop - rows.start, 1), float(k))).to(device)
+                log_probabilities[rows, k] = part.log_prob(code).cpu().numpy()
+        log_probabilities -= logsumexp(log_probabilities, axis=1, keepdims=True)
+        return log_probabilities
 
     def predict_dist(self, X: Any) -> dist.Categorical:
         """The predictive distribution of the position in ``classes_``, as a Pyro distribution with batch shape [n]."""

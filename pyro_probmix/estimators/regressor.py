@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from pyro_probmix.arguments import checked
+from pyro_probmix.estimators.array_densities import ArrayDensities
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_dates, without_graph
@@ -27,7 +28,7 @@ __all__ = ["ProbMixRegressor"]
 LARGEST_TARGET = 1e150
 
 
-class ProbMixRegressor(RegressorMixin, ProbMixEstimator):  # type: ignore[misc] # scikit-learn is not annotated
+class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # type: ignore[misc] # scikit-learn is not annotated
     r"""The density of numeric targets given features, by an ensemble of networks trained with a mixup method.
 
     Args:

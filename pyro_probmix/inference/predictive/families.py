@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Family", "family_of", "marginals_of"]
+__all__ = ["Family", "columns_of", "family_of", "marginals_of"]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyro.distributions as dist
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from scipy import special, stats
@@ -53,6 +55,19 @@ def family_of(p: Any) -> Family:
         f"quantiles of a {type(p).__name__} are not known, expected a univariate family that is registered. "
         f"Try pyro_probmix.inference.predictive.families.family_of.register({type(p).__name__}), or quantiles of its samples."
     )
+
+
+def columns_of(family: Family, components: Any, num_mixed: int) -> list[npt.NDArray[np.float64]]:
+    """The parameters of mixed components, each [M, columns]: every response of every row is a column.
+
+    Args:
+        family: of the components' marginals.
+        components: with batch shape [*mixed, *batch].
+        num_mixed: number of leading batch dims that are mixed over.
+    """
+    full = (*components.batch_shape, *components.event_shape)
+    count = math.prod(components.batch_shape[:num_mixed])
+    return [t.detach().expand(full).reshape(count, -1).double().cpu().numpy() for t in family.parameters]
 
 
 @family_of.register

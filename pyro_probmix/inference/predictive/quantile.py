@@ -12,10 +12,10 @@ from scipy.optimize import elementwise
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.inference.data.arrays import as_array
-from pyro_probmix.inference.predictive.families import Family, family_of, marginals_of
+from pyro_probmix.inference.predictive.families import Family, columns_of, family_of, marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
-__all__ = ["quantiles"]
+__all__ = ["quantiles", "solve"]
 
 Array = npt.NDArray[np.float64]
 
@@ -57,18 +57,14 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
             f"got the quantile levels {levels!r}, expected a list of values in [0, 1]. Try [0.05, 0.5, 0.95]."
         )
     family = family_of(marginals_of(mixture.components))
-    full = (*mixture.components.batch_shape, *mixture.event_shape)
-    shape = full[mixture.num_mixed :]
-    # [M, rows]: components first, every response of every row its own column.
-    parameters = [
-        t.detach().expand(full).reshape(mixture.num_components, -1).double().cpu().numpy() for t in family.parameters
-    ]
+    shape = (*mixture.batch_shape, *mixture.event_shape)
+    parameters = columns_of(family, mixture.components, mixture.num_mixed)
     rows = parameters[0].shape[1]
     solved = np.empty((rows, len(q)))
     block = max(1, LARGEST_BLOCK // (mixture.num_components * max(len(q), 1)))
     for start in range(0, rows, block):
         part = [values[:, start : start + block] for values in parameters]
-        solved[start : start + block] = _solve(family, part, q)
+        solved[start : start + block] = solve(family, part, q)
     result = solved.reshape(*shape, len(q))
     if mixture.rescaled:
         loc, scale = (np.asarray(torch.as_tensor(v).cpu(), dtype=np.float64) for v in (mixture.loc, mixture.scale))
@@ -76,8 +72,8 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
     return result
 
 
-def _solve(family: Family, parameters: list[Array], q: Array) -> Array:
-    """The quantiles of mixtures with parameters [M, rows], as [rows, L]."""
+def solve(family: Family, parameters: list[Array], q: Array) -> Array:
+    """The quantiles of mixtures with parameters [M, rows], as [rows, L], of levels [L], or [rows, L] of each row's own."""
     rows = parameters[0].shape[1]
     upper = q > 0.5
     columns = [values[..., None] for values in parameters]  # [M, rows, 1]

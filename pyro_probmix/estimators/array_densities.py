@@ -1,0 +1,157 @@
+"""The predictive density of a regressor as NumPy arrays: its density, distribution function and quantiles."""
+
+from __future__ import annotations
+
+__all__ = ["ArrayDensities"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pyro_probmix.estimators.rows import Array
+from pyro_probmix.estimators.state import State
+from pyro_probmix.inference.data.arrays import TensorLike, as_array
+from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+
+
+class ArrayDensities:
+    """``pdf``, ``logpdf``, ``cdf`` and ``ppf`` of an estimator of numbers; rows come first, as in the features.
+
+    Of one target given as [n], values ``y`` (and levels ``q``) broadcast with the rows in front:
+
+    ========================  =====================================  ========
+    shape of ``y`` or ``q``   what it is                             result
+    ========================  =====================================  ========
+    a number                  the same for each row                  [n]
+    [n]                       one for each row                       [n]
+    [n, K]                    K for each row                         [n, K]
+    [1, K]                    the same K for each row                [n, K]
+    ========================  =====================================  ========
+
+    Of several targets, the last axis is the targets': [n, d_y], [n, K, d_y] or [1, K, d_y]. ``cdf`` and ``ppf`` are of each
+    target by itself and keep that axis, ``pdf`` and ``logpdf`` are of all of them together and do not.
+    """
+
+    _single: bool
+    n_outputs_: int
+    _fitted: Callable[[], State]
+    _numbers: Callable[..., Array]
+
+    def pdf(self, X: Any, y: TensorLike) -> Array:
+        """The predictive density at values of the targets; of counts and of 0 and 1 the probability. 0 outside of the support.
+
+        Args:
+            X: features, [n, d].
+            y: values, which broadcast with the rows, see :class:`ArrayDensities`.
+
+        Returns:
+            [n] or [n, K], in one over the targets' units.
+
+        Raises:
+            ValueError: for NaN, or a shape that does not fit.
+        """
+        return np.asarray(np.exp(self._log_density("pdf", X, y)))
+
+    def logpdf(self, X: Any, y: TensorLike) -> Array:
+        """The log predictive density at values of the targets, in nats; minus infinity outside of the support.
+
+        Args:
+            X: features, [n, d].
+            y: values, which broadcast with the rows, see :class:`ArrayDensities`.
+
+        Returns:
+            [n] or [n, K]; the mean over rows of minus this is ``nll``.
+
+        Raises:
+            ValueError: for NaN, or a shape that does not fit.
+        """
+        return self._log_density("logpdf", X, y)
+
+    def cdf(self, X: Any, y: TensorLike) -> Array:
+        """The probability of at most y, of each target by itself.
+
+        Args:
+            X: features, [n, d].
+            y: values, which broadcast with the rows, see :class:`ArrayDensities`.
+
+        Returns:
+            [n] or [n, K]; of several targets [n, d_y] or [n, K, d_y].
+
+        Raises:
+            ValueError: for NaN, or a shape that does not fit.
+        """
+        X = self._numbers(X, reset=False)
+        return self._each(X, self._values("cdf", "y", y, len(X)), cdf_at)
+
+    def ppf(self, X: Any, q: TensorLike) -> Array:
+        """Quantiles of each target, the inverse of :meth:`cdf`; of counts the smallest one that reaches the level.
+
+        Args:
+            X: features, [n, d].
+            q: levels in [0, 1], which broadcast with the rows, see :class:`ArrayDensities`.
+
+        Returns:
+            [n] or [n, K]; of several targets [n, d_y] or [n, K, d_y]; in the targets' units.
+
+        Raises:
+            ValueError: for a level outside of [0, 1], or a shape that does not fit.
+        """
+        X, scaler = self._numbers(X, reset=False), self._fitted().y_scaler
+        levels = self._values("ppf", "q", q, len(X), units=False)
+        if not ((levels >= 0) & (levels <= 1)).all():
+            wrong = levels[~((levels >= 0) & (levels <= 1))][0]
+            raise ValueError(f"ppf got a level of {wrong:g}, expected levels from 0 to 1. Try q=0.5.")
+        step, offset = (v[0] if self._single else v for v in (scaler.step, scaler.offset))
+        quantiles: Array = self._each(X, levels, quantile_at) * step + offset
+        return quantiles
+
+    def _log_density(self, asked: str, X: Any, y: TensorLike) -> Array:
+        X, unit = self._numbers(X, reset=False), self._fitted().y_scaler.step
+        return self._each(X, self._values(asked, "y", y, len(X)), log_density_at) - float(np.log(unit).sum())
+
+    def _values(self, asked: str, name: str, given: TensorLike, n: int, units: bool = True) -> Array:
+        """The values of each row, [n, (K,) (d_y,)], by default in standard units."""
+        values = as_array(asked, name, given).astype(np.float64)
+        if np.isnan(values).any():
+            raise ValueError(f"{asked} got {name} with NaN, expected numbers. Try leaving out the rows without one.")
+        targets: tuple[int, ...] = () if self._single else (self.n_outputs_,)
+        shape = values.shape
+        if not shape:
+            values = values.reshape((1,) * (1 + len(targets)))
+        elif targets == (1,) and len(shape) == 1:
+            values = values[:, None]
+        lead = values.ndim - len(targets)
+        rows, last = values.shape[:lead], values.shape[lead:]
+        if len(rows) not in (1, 2) or rows[0] not in (1, n) or last not in (targets, (1,) * len(targets)):
+            raise ValueError(_misfit(asked, name, shape, n, targets))
+        values = np.broadcast_to(values, (n, *rows[1:], *targets))
+        if not units:
+            return values
+        scaler = self._fitted().y_scaler
+        standard: Array = scaler.transform(values[..., None])[..., 0] if self._single else scaler.transform(values)
+        return standard
+
+    def _each(self, X: Array, values: Array, function: Callable[[PredictiveMixture, Array], Array]) -> Array:
+        """A function of a mixture and values [K, n, d_y] at values [n, (K,) (d_y,)]."""
+        many = values.ndim > 1 + (not self._single)
+        grid = values if many else values[:, None]
+        grid = grid[..., None] if self._single else grid  # [n, K, d_y]
+        found = [
+            function(part, np.moveaxis(grid[rows], 1, 0)).swapaxes(0, 1) for rows, part in self._fitted().mixtures(X)
+        ]
+        result = np.concatenate(found)
+        if result.ndim == 3 and self._single:
+            result = result[..., 0]
+        return result if many else result[:, 0]
+
+
+def _misfit(asked: str, name: str, shape: tuple[int, ...], n: int, targets: tuple[int, ...]) -> str:
+    ends = "".join(f", {size}" for size in targets)
+    expected = f"a number, ({n}{ends or ','}), ({n}, K{ends}) or (1, K{ends})"
+    if len(shape) == 1:
+        advice = f"{name}[None, :{', None' if targets else ''}] for the same ones in each row"
+    else:
+        advice = f"{name}.T" if shape[-1:] == (n,) else f"as many rows as X has, {n}"
+    return f"{asked} got {name} of shape {shape} for {n} rows, expected {expected}. Try {advice}."
