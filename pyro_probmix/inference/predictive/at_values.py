@@ -17,7 +17,7 @@ from pyro_probmix.calibration.densities.density import invert_cdf
 from pyro_probmix.inference.predictive.families import columns_of, family_of, marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import solve
-from pyro_probmix.pooling.batches import floating_tensor
+from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 Array = npt.NDArray[np.float64]
 
