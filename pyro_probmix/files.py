@@ -14,13 +14,12 @@ __all__ = ["UnwritableError", "reading", "write_file", "write_files"]
 import errno
 import json
 import os
-import signal
-import threading
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
+from pyro_probmix.interrupts import held_back, let_through
 from pyro_probmix.moves import (
     FILES,
     MANIFEST,
@@ -89,14 +88,15 @@ def write_file(
         if not target.name:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         settle(target.parent, [target.name])
-        with private_folder(target.parent) as private:
+        with held_back() as interrupts, private_folder(target.parent) as private:
             save_file(private / target.name, save)
-            with _uninterrupted(target):
-                if new:
-                    _link(private / target.name, target)
-                else:
-                    os.replace(private / target.name, target)
-                _flush(target)
+            interrupts.deliver()
+            if new:
+                _link(private / target.name, target)
+            else:
+                os.replace(private / target.name, target)
+            interrupts.note = f"{shown(target)} is written"
+            _flush(target)
     return target
 
 
@@ -127,22 +127,32 @@ def write_files(
         UnwritableError: says why the files could not be written.
     """
     target = _path(folder, advice)
-    with _sentence(target, advice, errors), _made(target):
-        settle(target)
+    with _sentence(target, advice, errors), held_back() as interrupts, _made(target):
+        with let_through():
+            settle(target, files if isinstance(files, Mapping) else ())
         with private_folder(target) as private:
             names = _fill(private / FILES, files)
             with alone(target):
-                settle_locked(target)
-                old = sorted(set(stale()) - set(names))
+                old = _settled(target, names, stale)
                 manifest = {"files": names, "stale": old, "inodes": inodes_of(private)}
                 save_file(private / MANIFEST, lambda path: path.write_text(json.dumps(manifest), "utf-8"))
+                interrupts.deliver()
                 prepare(target, private, names, old)
                 committed = target / private.name.replace(".partial-", ".commit-")
-                with _uninterrupted(target):
-                    os.rename(private, committed)  # from here on the new files are the ones
-                    _flush(committed)
-                    finish(target, committed, names, old)
+                os.rename(private, committed)  # from here on the new files are the ones
+                interrupts.note = f"{shown(target)} is written"
+                _flush(committed)
+                finish(target, committed, names, old)
     return target
+
+
+def _settled(folder: Path, names: list[str], stale: Callable[[], Iterable[str]]) -> list[str]:
+    """The names of old files, once all that is unfinished is, except what has nothing to do with them or the new ones."""
+    settle_locked(folder, names)
+    old = sorted(set(stale()) - set(names))
+    for reason in settle_locked(folder, [*names, *old]).values():
+        warnings.warn(reason, stacklevel=4)
+    return old
 
 
 @contextmanager
@@ -163,7 +173,7 @@ def reading(folder: str | os.PathLike[str], names: Collection[str] | None = None
     while True:
         left = settle(path, names)
         with alone(path, shared=True):
-            if committed_in(path) <= left:  # else a command was killed in between
+            if committed_in(path) <= left.keys():  # else a command was killed in between
                 yield path
                 return
 
@@ -182,25 +192,6 @@ def _path(path: str | bytes | os.PathLike[str], advice: str) -> Path:
         text = f"{shown(text)} could not be written, expected a path of characters that a name can have. {advice}"
         raise UnwritableError(errno.EINVAL, text) from None
     return Path(text)
-
-
-@contextmanager
-def _uninterrupted(path: Path) -> Iterator[None]:
-    """Holds Ctrl-C back until files are in their places; then it says that they are."""
-    pressed: list[tuple[int, FrameType | None]] = []
-    former = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(former):
-        yield  # Ctrl-C does not end up here
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: pressed.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
-    if pressed and former is signal.default_int_handler:
-        raise KeyboardInterrupt(f"{shown(path)} is written")
-    if pressed:
-        former(*pressed[0])
 
 
 def _flush(path: Path) -> None:
@@ -254,10 +245,11 @@ def _fill(folder: Path, files: Files) -> list[str]:
             place_of(folder, name).parent.mkdir(parents=True, exist_ok=True)
             save_file(folder / name, save)
         return list(files)
-    files(folder)
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    for path in found:
-        flush_file(path)
+    with let_through():
+        files(folder)
+        found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        for path in found:
+            flush_file(path)
     return [path.relative_to(folder).as_posix() for path in found]
 
 

@@ -48,6 +48,7 @@ FLOORS = (
     "arguments",
     "files",
     "unfinished",
+    "interrupts",
     "moves",
     "names",
     "random_state",

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["check_table"]
 
 import os
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
 from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
+from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
@@ -69,8 +69,15 @@ def check_table(
         raise ValueError(f"the table has {len(frame)} rows, expected at least two. Try more held-out rows.")
     target, made = Path(folder), ["check.html", "predictions.nc"]
     if target.is_dir():
-        with suppress(OSError):  # which is said where the page is written
-            settle(target)  # a check may have been killed there
+        try:
+            settle(target, made)  # a check may have been killed there
+        except UnfinishedError:
+            raise
+        except OSError as error:
+            raise ValueError(
+                f"the folder {shown(target)} cannot be read ({error.strerror}), expected one to write a page to. "
+                "Try another --out."
+            ) from None
     expect_own_page(target)
     frame = frame.reset_index(drop=True)
     y = model.observed(frame)

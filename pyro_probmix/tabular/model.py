@@ -207,7 +207,7 @@ class TableModel:
             yield from (one.name for one in path.iterdir() if _OWN_MODEL.fullmatch(one.name))
             page = path / "check"
             if page.is_dir() and not page.is_symlink():  # a linked folder is not the model's
-                settle(page)  # a check may have been killed there
+                settle(page, ["check.html"])  # a check may have been killed there
                 if not (table.is_file() and table.read_bytes() == text.encode()):
                     yield from (f"check/{name}" for name in files_of_page(page))
 

@@ -21,6 +21,7 @@ from scipy.stats import norm
 
 from pyro_probmix.calibration import GaussianMixture, Predictions, check_density, mean_over_rows
 from pyro_probmix.cli import main
+from pyro_probmix.moves import inodes_of
 from pyro_probmix.tables.reading import read_table
 from pyro_probmix.tabular import checking, sections, verdict
 from pyro_probmix.tabular.checking import check_table
@@ -216,6 +217,28 @@ def test_a_fit_replaces_a_damaged_record_and_leaves_a_page_of_another(folder, tm
         model.save(tmp_path / "m")
         assert TableModel.load(tmp_path / "m").targets == ("price",)
         assert not partial.exists() and (tmp_path / "m" / "check" / "check.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("stuck", ["check.html", "of another kind"])
+def test_a_page_that_a_killed_check_could_not_put_in_its_place_is_named_before_the_work(
+    folder, tmp_path, capsys, monkeypatch, stuck
+):
+    page = tmp_path / "page"
+    committed = page / f".commit-{'0' * 32}"
+    (committed / "files").mkdir(parents=True)
+    (committed / "files" / stuck).write_text("new")
+    (committed / "manifest.json").write_text(
+        json.dumps({"files": [stuck], "stale": [], "inodes": inodes_of(committed)})
+    )
+    (page / stuck).mkdir()  # in its place
+    monkeypatch.setattr("pyro_probmix.tabular.checking.check", lambda *_, **__: pytest.fail("too late"))
+    command = ["check", str(folder / "model"), str(folder / "new.csv"), "--out", str(page)]
+    if stuck == "check.html":
+        assert main(command) == 1
+        assert "check.html' is written, in '.commit-" in capsys.readouterr().err
+    else:  # does not stand in the way
+        with pytest.raises(pytest.fail.Exception, match="too late"):
+            main(command)
 
 
 def test_a_linked_folder_is_no_place_for_the_page_of_a_model(folder, tmp_path, capsys):
