@@ -37,7 +37,7 @@ def ruled_out(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]
     inside = support.check(torch.tensor(y)).numpy()
     # Of a distribution of vectors, all targets of a row are in or out together.
     out = ~np.broadcast_to(inside.reshape(*inside.shape, *(1,) * (y.ndim - inside.ndim)), y.shape) | ~np.isfinite(y)
-    if is_positive(support):
+    if is_positive(support) and 0.0 not in getattr(support, "points", ()):
         out |= y == 0
     result: npt.NDArray[np.bool_] = out
     return result
@@ -51,6 +51,9 @@ def in_words(support: Any) -> str:
         'a whole number of at least 0'
     """
     support = of_one(support)
+    if is_positive(support) and hasattr(support, "points"):
+        return "a number of at least 0"
+    support = support.base if hasattr(support, "points") else support
     return next((words for one, words in _WORDS if support is one), "a finite number")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.models.networks import Linear
+from pyro_probmix.models.layers.linear import Linear
 
 __all__ = ["GaussianEmbedding", "PointEmbedding"]
 

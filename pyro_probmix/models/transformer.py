@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.models.networks import LayerNorm, Linear, by_replica
+from pyro_probmix.models.layers.linear import Linear
+from pyro_probmix.models.networks import LayerNorm, by_replica
 
 
 class Attention(nn.Module):

@@ -143,6 +143,8 @@ def total_mass(p: Any, draws: Tensor) -> Tensor | None:
         for x in (grid.points, grid.log_weights)
     )
     mass: Tensor = (p.log_prob(points) + log_weights).logsumexp(0).exp()
+    for point in getattr(p.support, "points", ()):  # each with a probability of its own
+        mass = mass + p.log_prob(torch.full_like(mass, point)).exp()
     return mass
 
 

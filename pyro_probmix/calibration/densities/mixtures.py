@@ -169,10 +169,11 @@ class GaussianMixture(Mixture):
 
 
 class ScipyMixture(Mixture):
-    """Mixtures of a continuous family of ``scipy.stats``, equally weighted.
+    """Mixtures of a continuous family of ``scipy.stats``.
 
     Args:
         components: a frozen distribution whose parameters have the shape [M, N].
+        weights: positive, [M] or [M, N]; each row's are divided by their sum. Default: equal.
 
     Raises:
         ValueError: if they have another shape.
@@ -184,7 +185,7 @@ class ScipyMixture(Mixture):
         (array([3.75]), array([3.234]))
     """
 
-    def __init__(self, components: Any) -> None:
+    def __init__(self, components: Any, weights: ArrayLike | None = None) -> None:
         if not all(
             callable(getattr(components, name, None)) for name in ("mean", "std", "cdf", "ppf", "logpdf")
         ) and not (callable(getattr(components, "logpmf", None))):
@@ -196,7 +197,7 @@ class ScipyMixture(Mixture):
         shape = np.shape(components.mean())
         if len(shape) < 2:
             raise ValueError(f"The components have the shape {shape}, expected [M, N]. Try parameters[None].")
-        super().__init__(mixture_weights(None, shape))
+        super().__init__(mixture_weights(weights, shape))
 
     @property
     def means(self) -> Floats:

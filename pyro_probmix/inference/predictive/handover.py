@@ -20,6 +20,7 @@ from pyro_probmix.calibration.densities.predictions import Kind
 from pyro_probmix.inference.data.arrays import TensorLike, as_array, as_tensor
 from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses, fits
+from pyro_probmix.models.distributions.spline import LinearSpline
 from pyro_probmix.pooling.rows.tensors import floating_tensor
 
 __all__ = ["rescale", "to_predictions"]
@@ -166,8 +167,16 @@ def _densities(predictive: PredictiveMixture, marginals: Any) -> list[Density] |
     make, parameters = found
     full = (*marginals.batch_shape, *marginals.event_shape)
     num_rows, num_targets = predictive.batch_shape[0], math.prod(predictive.event_shape)
-    # [*mixed, N, *event] becomes [M, N, T]
-    arrays = {name: _numpy(value.expand(full)).reshape(-1, num_rows, num_targets) for name, value in parameters.items()}
+    components = (
+        [] if not isinstance(marginals, td.MixtureSameFamily) else [marginals.mixture_distribution.probs.shape[-1]]
+    )
+
+    def array(value: Tensor) -> np.ndarray:
+        """[*mixed, N, *event] becomes [M, N, T], where a component's own components, of a last dim, are in M."""
+        each = value.expand(*full, *components)
+        return _numpy(each.movedim(-1, 0) if components else each).reshape(-1, num_rows, num_targets)
+
+    arrays = {name: array(value) for name, value in parameters.items()}
     return [make(**{name: array[..., t] for name, array in arrays.items()}) for t in range(num_targets)]
 
 
@@ -193,7 +202,7 @@ def _(marginals: td.MultivariateNormal, loc: Tensor, scale: Tensor) -> Parameter
 @_parameters.register
 def _(marginals: td.StudentT, loc: Tensor, scale: Tensor) -> Parameters:
     moved = {"df": marginals.df, "loc": loc + scale * marginals.loc, "scale": scale * marginals.scale}
-    return lambda **parameters: ScipyMixture(stats.t(**parameters)), moved
+    return lambda weights=None, **parameters: ScipyMixture(stats.t(**parameters), weights), moved
 
 
 @_parameters.register
@@ -205,7 +214,55 @@ def _(marginals: td.Gamma, loc: Tensor, scale: Tensor) -> Parameters:
 @_parameters.register
 def _(marginals: td.LogNormal, loc: Tensor, scale: Tensor) -> Parameters:
     moved = {"s": marginals.scale, "loc": loc, "scale": scale * marginals.loc.exp()}
-    return lambda **parameters: ScipyMixture(stats.lognorm(**parameters)), moved
+    return lambda weights=None, **parameters: ScipyMixture(stats.lognorm(**parameters), weights), moved
+
+
+@_parameters.register
+def _(marginals: td.MixtureSameFamily, loc: Tensor, scale: Tensor) -> Parameters | None:
+    of_each = _parameters(marginals.component_distribution, *(v.unsqueeze(-1) if v.dim() else v for v in (loc, scale)))
+    if of_each is None:
+        return None
+    make, parameters = of_each
+    # Weights have to be positive, and some are 0 by rounding.
+    return make, {"weights": marginals.mixture_distribution.probs.clamp(min=1e-300), **parameters}
+
+
+@_parameters.register
+def _(marginals: LinearSpline, loc: Tensor, scale: Tensor) -> Parameters:
+    loc, scale = (v.unsqueeze(-1) if v.dim() else v for v in (loc, scale))
+    parts = {"knots": loc + scale * marginals.knots, "heights": marginals.heights, "tails": scale * marginals.tails}
+    columns = {f"{name} {k}": v for name, values in parts.items() for k, v in enumerate(values.unbind(-1))}
+
+    def make(**arrays: np.ndarray) -> Density:
+        stacked = {
+            part: torch.stack([torch.as_tensor(v) for name, v in arrays.items() if name.startswith(part)], -1)
+            for part in parts
+        }
+        return ScipyMixture(_AsScipy(LinearSpline(**stacked, validate_args=False)))
+
+    return make, columns
+
+
+class _AsScipy:
+    """A distribution of torch with the methods of a frozen one of SciPy."""
+
+    def __init__(self, p: Any) -> None:
+        self.p = p
+
+    def mean(self) -> np.ndarray:
+        return _numpy(self.p.mean)
+
+    def std(self) -> np.ndarray:
+        return _numpy(self.p.variance.sqrt())
+
+    def cdf(self, y: Any) -> np.ndarray:
+        return _numpy(self.p.cdf(torch.tensor(y)))
+
+    def ppf(self, level: Any) -> np.ndarray:
+        return _numpy(self.p.icdf(torch.tensor(level)))
+
+    def logpdf(self, y: Any) -> np.ndarray:
+        return _numpy(self.p.log_prob(torch.tensor(y)))
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -105,7 +105,10 @@ class PredictiveMixture(TorchDistribution):
             log_scale = torch.as_tensor(self.scale, dtype=mixed.dtype, device=mixed.device).log()
             shape = (*self.batch_shape, *self.event_shape)
             log_scale = log_scale.expand(shape)
-            mixed = mixed - (log_scale.flatten(len(self.batch_shape)).sum(-1) if self.event_shape else log_scale)
+            for point in getattr(marginals_of(self.components).support, "points", ()):
+                # A probability has no unit, as a density has.
+                log_scale = torch.where(value == self.loc + self.scale * point, torch.zeros_like(log_scale), log_scale)
+            mixed = mixed - (log_scale.sum(tuple(range(-len(self.event_shape), 0))) if self.event_shape else log_scale)
         return mixed
 
     def _beside_components(self, value: Tensor) -> Tensor:
@@ -162,6 +165,8 @@ class PredictiveMixture(TorchDistribution):
         moved = self._beside_components(self._checked_value("cdf", value))
         try:
             cdf: Tensor = marginals_of(self.components).cdf(moved)
+            if bool(cdf.isnan().any()):  # outside of the support of a family that does not check it
+                cdf = self._cdf_by_scipy(moved)
         except (NotImplementedError, ValueError):  # torch has none, or none outside of the support, where it is 0 or 1
             cdf = self._cdf_by_scipy(moved)
         right = len(self.batch_shape) + len(self.event_shape)

@@ -98,6 +98,11 @@ def solve(family: Family, parameters: list[Array], q: Array) -> Array:
             found = elementwise.find_root(excess, (low[open_], high[open_]), args=arguments)
             # Where components agree up to rounding, F - q has one sign at both ends, and either end is the quantile.
             solved[open_] = np.where(found.success, found.x, (low[open_] + high[open_]) / 2)
+        for point in family.points:  # where F jumps over q
+            before, after = (
+                excess(np.full(low.shape, y), column, level, above) for y in (np.nextafter(point, -np.inf), point)
+            )
+            solved = np.where((before < 0) & (after >= 0), point, solved)
     return np.asarray(solved, dtype=np.float64)
 
 

@@ -65,6 +65,8 @@ def _landmarks(p: Any) -> Landmarks:
     width = _first_finite([x for x in (stddev, scale) if x is not None] + [like.new_ones(())])
     width = torch.where(width > 0, width, 1.0)
     cuts += [x if isinstance(x, Tensor) else like.new_full((), x) for x in bounds(declared_support(p)) if x is not None]
+    knots = _read(p, "knots")  # [*batch_shape, m], between which a density is smooth
+    cuts += [] if knots is None else list(knots.unbind(-1))
     shape = p.batch_shape
     return (
         middle.expand(shape).unsqueeze(0),

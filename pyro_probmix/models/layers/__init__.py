@@ -1,0 +1,1 @@
+"""Layers of networks, batched over replicas: what encoders and heads are made of."""
