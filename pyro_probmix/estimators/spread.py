@@ -12,6 +12,7 @@ from pyro_probmix.estimators.held_out import widened
 from pyro_probmix.models.distributions.mixtures import GaussianMixture, LogNormalMixture, Mixture, StudentTMixture
 from pyro_probmix.models.distributions.points import ZeroOneBeta, ZeroOrLogNormal
 from pyro_probmix.models.distributions.spline import LinearSpline
+from pyro_probmix.models.distributions.zeros import ZeroInflatedNegativeBinomial
 
 __all__: list[str] = []
 
@@ -76,8 +77,6 @@ def _negative_binomial(p: dist.NegativeBinomial, factor: float) -> Any:
 
 
 @widened.register
-def _zero_inflated_negative_binomial(p: dist.ZeroInflatedNegativeBinomial, factor: float) -> Any:
+def _zero_inflated_negative_binomial(p: ZeroInflatedNegativeBinomial, factor: float) -> Any:
     base = widened(p.base_dist, factor)
-    return dist.ZeroInflatedNegativeBinomial(
-        base.total_count, logits=base.logits, gate_logits=p.gate_logits, validate_args=False
-    )
+    return ZeroInflatedNegativeBinomial(base.total_count, base.logits, p.gate_logits, validate_args=False)

@@ -119,7 +119,7 @@ def _circle() -> Grid:
 
 def _middle(line: Tensor) -> tuple[Tensor, Tensor]:
     """A middle and a spread of draws on the line, ``[S, ...]``, which few far ones do not decide."""
-    low, centre, high = line.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=line.dtype), dim=0)
+    low, centre, high = line.nanquantile(torch.tensor([0.1, 0.5, 0.9], dtype=line.dtype), dim=0)
     return centre, ((high - low) / 2).clamp(min=1e-12)
 
 
@@ -155,7 +155,8 @@ def _grid_around(p: Any, draws: Tensor) -> Grid | None:
     if bijection is None:
         return None
     draws = draws.to(torch.float64)
-    centre, spread = _middle(bijection.inv(draws))
+    line = bijection.inv(draws)
+    centre, spread = _middle(line.where(line.isfinite(), torch.nan))  # but for draws of points with a probability
     reach = _reach(p.support)
     u = torch.linspace(-reach, reach, _CELLS + 1, dtype=draws.dtype).reshape(-1, *(1,) * centre.dim())
     places = centre + spread * torch.sinh(u)

@@ -8,6 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_probmix.models.distributions.zeros import ZeroInflatedNegativeBinomial as ZeroInflatedNegativeBinomialCounts
+from pyro_probmix.models.distributions.zeros import ZeroInflatedPoisson as ZeroInflatedPoissonCounts
 from pyro_probmix.models.likelihoods.base import Likelihood, positive
 
 __all__ = ["Counts", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson"]
@@ -53,7 +55,7 @@ class ZeroInflatedPoisson(Counts):
 
     def density(self, raw: Tensor) -> Any:
         rate, gate = raw.chunk(2, -1)
-        return dist.ZeroInflatedPoisson(self.unit * positive(rate), gate_logits=gate).to_event(1)
+        return dist.Independent(ZeroInflatedPoissonCounts(self.unit * positive(rate), gate), 1)
 
 
 class ZeroInflatedNegativeBinomial(Counts):
@@ -65,4 +67,4 @@ class ZeroInflatedNegativeBinomial(Counts):
         mean, count, gate = raw.chunk(3, -1)
         count = positive(count)
         logits = (self.unit * positive(mean)).log() - count.log()
-        return dist.ZeroInflatedNegativeBinomial(count, logits=logits, gate_logits=gate).to_event(1)
+        return dist.Independent(ZeroInflatedNegativeBinomialCounts(count, logits, gate), 1)

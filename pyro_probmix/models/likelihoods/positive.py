@@ -61,14 +61,14 @@ class Hurdle(Likelihood):
 class ZeroOneBeta(Likelihood):
     """Head of a beta likelihood with zeros and ones: shares, of which some may be exactly 0 or 1.
 
-    The mean of the beta distribution is a sigmoid of the features, its concentration a softplus.
+    The mean of the beta distribution is a sigmoid of the features, its concentration a softplus, at first near 3.
     """
 
     parameters_per_output = 4
 
     def density(self, raw: Tensor) -> Any:
         ends, mean, concentration = components(raw, (2, 1, 1))
-        mean, concentration = mean.sigmoid().squeeze(-1), positive(concentration).squeeze(-1)
+        mean, concentration = mean.sigmoid().squeeze(-1), positive(concentration + 3.0).squeeze(-1)
         # At first an end is improbable, and stays so where no response lies there.
         logits = torch.cat([ends - 3.0, torch.zeros_like(ends[..., :1])], -1)
         shapes = (mean * concentration + FLOOR, (1 - mean) * concentration + FLOOR)

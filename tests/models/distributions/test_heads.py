@@ -19,6 +19,7 @@ from pyro_probmix.models import LIKELIHOODS
 from pyro_probmix.models.distributions.mixtures import GaussianMixture, LogNormalMixture, StudentTMixture
 from pyro_probmix.models.distributions.points import ZeroOneBeta, ZeroOrLogNormal
 from pyro_probmix.models.distributions.spline import LinearSpline
+from pyro_probmix.models.distributions.zeros import ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 from pyro_probmix.pooling import log_linear_pool
 from pyro_probmix.pooling.rows.rebuilding import join_batches, take_batch
 
@@ -50,6 +51,13 @@ MADE: dict[str, Any] = {
     "spline": lambda: LinearSpline(rows(6, 2, 0.1, 1).cumsum(-1) - 2, rows(6, 5, 0.1, 2), rows(2, 6, 0.2, 1)),
     "share": lambda: ZeroOneBeta(logits(3), rows(1, 2, 1, 5)[:, 0], rows(1, 3, 1, 5)[:, 0]),
     "hurdle": lambda: ZeroOrLogNormal(logits(2), rows(1, 2, -1, 1)[:, 0], scales(1)[:, 0]),
+}
+COUNTS: dict[str, Any] = {
+    "negative binomial": lambda: dist.NegativeBinomial(scales(1)[:, 0], logits=logits(1)[:, 0]),
+    "zero-inflated": lambda: ZeroInflatedNegativeBinomial(
+        5 * scales(1)[:, 0], logits(1)[:, 0], rows(1, 8, -1, 1)[:, 0]
+    ),
+    "zero-inflated Poisson": lambda: ZeroInflatedPoisson(5 * scales(1)[:, 0], logits(1)[:, 0]),
 }
 BOUNDS: dict[str, tuple[float, float]] = {"log-normals": (0, np.inf), "share": (0, 1), "hurdle": (0, np.inf)}
 
@@ -133,9 +141,9 @@ def test_a_numerical_pool_integrates_to_one(name: str) -> None:
     torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", [*MADE, *COUNTS])
 def test_parts_of_a_batch_are_joined_and_taken(name: str) -> None:
-    p = MADE[name]()
+    p = (MADE | COUNTS)[name]()
     y = p.sample()
     both = join_batches([p, p])
     torch.testing.assert_close(both.log_prob(torch.cat([y, y])), p.log_prob(y).repeat(2))
@@ -145,13 +153,7 @@ def test_parts_of_a_batch_are_joined_and_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*MADE, "negative binomial", "zero-inflated"])
 def test_a_widened_density_has_the_mean_that_it_had(name: str) -> None:
-    counts = {
-        "negative binomial": lambda: dist.NegativeBinomial(t(2.0, 5.0), logits=t(0.5, -0.5)),
-        "zero-inflated": lambda: dist.ZeroInflatedNegativeBinomial(
-            t(2.0, 5.0), logits=t(0.5, -0.5), gate_logits=t(0.0, 1.0)
-        ),
-    }
-    p = (MADE | counts)[name]()
+    p = (MADE | COUNTS)[name]()
     wide, narrow = widened(p, 1.3), widened(p, 0.8)
     assert (wide.variance > p.variance).all() and (narrow.variance < p.variance).all()
     torch.testing.assert_close(wide.mean, p.mean)
@@ -178,7 +180,8 @@ def test_counts_have_the_distribution_functions_of_sums() -> None:
     for p in (
         dist.NegativeBinomial(t(2.5), logits=t(0.4)),
         dist.ZeroInflatedPoisson(t(3.0), gate=t(0.3)),
-        dist.ZeroInflatedNegativeBinomial(t(2.5), logits=t(0.4), gate=t(0.3)),
+        ZeroInflatedPoisson(t(3.0), t(0.3)),
+        ZeroInflatedNegativeBinomial(t(2.5), t(0.4), t(0.3)),
     ):
         family = family_of(p)
         values = [v.numpy() for v in family.parameters]
