@@ -190,8 +190,8 @@ def test_counts_have_the_distribution_functions_of_sums() -> None:
         np.testing.assert_allclose(family.sf(counts[:12], *values), 1 - below[:12], rtol=1e-6)
         levels = np.array([0.01, 0.29, 0.31, 0.5, 0.95, 0.9999])
         smallest = np.searchsorted(below, levels)
-        np.testing.assert_array_equal(family.ppf(levels, *values), smallest)
-        np.testing.assert_array_equal(family.isf(1 - levels, *values), smallest)
+        found = quantiles(PredictiveMixture(p.expand((2, 1)), 1), levels.tolist())
+        np.testing.assert_array_equal(found[0], smallest)
 
 
 def test_a_head_of_each_kind_is_its_distribution() -> None:
