@@ -30,6 +30,7 @@ FLOORS = (
     "tabular",
     "tables",
     "estimators",
+    "estimators.targets",
     "inference",
     "inference.step",
     "inference.predictive",

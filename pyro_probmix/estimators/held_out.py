@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from functools import singledispatch
 from typing import Any
 
 import pyro
@@ -14,6 +13,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from pyro_probmix.estimators.targets.spread import widened
 from pyro_probmix.inference.predictive.draws import from_noise, independent
 from pyro_probmix.inference.predictive.prediction import is_plain, log_density, plain_density, response_density
 from pyro_probmix.random_state import alone, own_random_state
@@ -22,45 +22,6 @@ __all__ = ["HeldOut", "member_densities", "widened"]
 
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
-
-
-@singledispatch
-def widened(p: Any, factor: float) -> Any:
-    """The density with its standard deviation times a factor, its mean as it was; classes get a temperature.
-
-    Another family joins by ``@widened.register``; one that has not is left as it is.
-    """
-    return p
-
-
-@widened.register
-def _independent(p: dist.Independent, factor: float) -> Any:
-    return widened(p.base_dist, factor).to_event(p.reinterpreted_batch_ndims)
-
-
-@widened.register
-def _normal(p: dist.Normal, factor: float) -> Any:
-    return dist.Normal(p.loc, p.scale * factor, validate_args=False)
-
-
-@widened.register
-def _student(p: dist.StudentT, factor: float) -> Any:
-    return type(p)(p.df, p.loc, p.scale * factor, validate_args=False)
-
-
-@widened.register
-def _gamma(p: dist.Gamma, factor: float) -> Any:
-    return dist.Gamma(p.concentration / factor**2, p.rate / factor**2, validate_args=False)
-
-
-@widened.register
-def _categorical(p: dist.Categorical, factor: float) -> Any:
-    return dist.Categorical(logits=p.logits / factor, validate_args=False)
-
-
-@widened.register
-def _bernoulli(p: dist.Bernoulli, factor: float) -> Any:
-    return dist.Bernoulli(logits=p.logits / factor, validate_args=False)
 
 
 def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from pyro_probmix.estimators import spread as _spread  # noqa: F401  # registers its rules
 from pyro_probmix.estimators.rows import Array
 from pyro_probmix.estimators.support import in_words, of_one, ruled_out
 from pyro_probmix.models import (
