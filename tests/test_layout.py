@@ -31,6 +31,7 @@ FLOORS = (
     "tables",
     "estimators",
     "estimators.targets",
+    "columns",
     "inference",
     "inference.step",
     "inference.predictive",

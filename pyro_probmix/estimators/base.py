@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -19,11 +21,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_probmix.arguments import checked
+from pyro_probmix.columns.expansion import Expansion
+from pyro_probmix.columns.frames import frame_of, of_texts
+from pyro_probmix.columns.schema import Schema
+from pyro_probmix.columns.sentinels import warn_of_codes
 from pyro_probmix.estimators.fields import check_attributes
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.parameters import (
     check_parameters,
     check_seed,
+    check_size,
     chosen_device,
     is_integer,
     only_numbers,
@@ -50,7 +57,7 @@ ALPHA = 0.1
 #: Parameters that a fit that goes on cannot change. (Encoders cannot be compared.)
 RECIPE_PARAMETERS = ("method", "likelihood", "members", "widths", "activation", "periodic", "num_outputs")
 #: What a fit sets beside the state; each where an estimator has it.
-FITTED_ATTRIBUTES = ("n_features_in_", "feature_names_in_", "classes_", "n_outputs_", "_single")
+FITTED_ATTRIBUTES = ("n_features_in_", "feature_names_in_", "columns_", "classes_", "n_outputs_", "_single")
 
 
 class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is not annotated
@@ -107,7 +114,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         """Fits all members.
 
         Args:
-            X: features, [n, d], finite numbers; with an encoder also [n, ..., d].
+            X: features, [n, d]: an array of numbers, or a table of pandas, polars or Arrow with numbers, truth values, texts,
+                categories, dates, times and durations as they are. NaN and None are missing values. With an encoder finite
+                numbers alone, also [n, ..., d].
             y: targets, [n] or [n, d_y]; or classes, [n].
             sample_weight: [n], at least 0. A row of weight k is a row given k times; only their ratios matter.
             validation: rows (X, y) or (X, y, sample_weight) that choose the epoch and the spread. By default each member
@@ -165,7 +174,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         estimator = cls(**parameters)
         check_parameters(estimator)
         targets = len(state.y_scaler.unit)
-        check_attributes(attributes, state.recipe, targets, classes=estimator._is_classification())
+        check_attributes(attributes, state.recipe, state.expansion, targets, classes=estimator._is_classification())
         estimator.state_ = state
         for name, value in attributes.items():
             setattr(estimator, name, value)
@@ -221,13 +230,17 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             raise
 
     def _begun(self, rows: Rows, seed: int) -> State:
-        recipe = self._recipe(rows)
+        expansion = None
+        if self.encoder is None:
+            classes = self._is_classification()
+            expansion = Expansion.fit(self.columns_, rows.x, rows.y, rows.weights, classes=classes, seed=seed)
+        recipe = self._recipe(rows, expansion)
         check_targets(recipe, rows.y)
-        return State.new(recipe, rows, self.num_samples, seed)
+        return State.new(recipe, rows, self.num_samples, seed, expansion)
 
     def _continued(self, rows: Rows, how: str) -> State:
         """A copy of the last fit's state, for a fit of these rows that goes on with it."""
-        recipe, asked = self._fitted().recipe, self._recipe(rows)
+        recipe, asked = self._fitted().recipe, self._recipe(rows, self._fitted().expansion)
         state = copy.deepcopy(
             self._fitted(), {id(recipe): recipe}
         )  # a likelihood or an encoder of the user's is not copied
@@ -242,7 +255,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         check_targets(state.recipe, rows.y)
         return state
 
-    def _recipe(self, rows: Rows) -> Recipe:
+    def _recipe(self, rows: Rows, expansion: Expansion | None) -> Recipe:
         method = named_method(self.method)
         numbers = only_regression(method)
         if numbers is not None and self._is_classification():
@@ -253,13 +266,14 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         return Recipe(
             method=method,
             likelihood=self._checked_likelihood(method.likelihood),
-            row_shape=rows.x.shape[1:],
+            row_shape=rows.x.shape[1:] if expansion is None else (expansion.num_inputs,),
             num_outputs=self._num_outputs(rows),
             members=int(self.ensemble),
             widths=tuple(int(width) for width in self.widths),
             activation=self.activation,
             periodic=int(self.periodic),
             encoder=self.encoder,
+            num_smooth=None if expansion is None else expansion.num_smooth,
         )
 
     def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, once: bool) -> Self:
@@ -278,7 +292,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
             state.history, factor = train(
                 state.density,
-                state.standardised(rows),
+                # Rows of a stream are new to what is known of the levels of categories.
+                state.standardised(rows) if once and state.calls else state.of_training(rows, classes=plan.classes),
                 plan,
                 partial(self._tensor, state.recipe),
                 held_out,
@@ -339,19 +354,82 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         return np.concatenate(drawn, axis=1)
 
     def _numbers(self, X: Any, *, reset: bool) -> Array:
-        columns = getattr(X, "columns", None)
-        if columns is not None and len(set(columns)) < len(columns):
-            names = list(columns)
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(
-                f"two columns of X are named {twice!r}, expected different names. Try renaming one, or X.to_numpy()."
-            )
+        """The columns as numbers, [n, d], NaN where a value is missing; with an encoder also [n, ..., d]."""
         refuse_masked(type(self).__name__, "X", X)
-        refuse_dates(type(self).__name__, "X", X)
-        X = without_graph(X)
-        with only_numbers("X"), np.errstate(invalid="ignore", over="ignore"):  # it finds what is not finite by a sum
-            numbers: Array = validate_data(self, X, reset=reset, dtype=np.float64, allow_nd=self.encoder is not None)
+        frame = frame_of(X)
+        if frame is None:
+            numbers = self._of_array(without_graph(X), reset=reset)
+        else:
+            validate_data(self, frame, reset=reset, skip_check_array=True)
+            check_size(frame)
+            if reset:
+                self.columns_ = Schema.fit(frame)
+            numbers = self.columns_.numbers(frame)
+            self._check_columns(numbers)
+        if reset:
+            warn_of_codes(self.columns_, numbers, named=frame is not None)
+        elif hasattr(self, "state_"):
+            self._warn_of_gaps(self.state_, numbers)
         return numbers
+
+    def _of_array(self, X: Any, *, reset: bool) -> Array:
+        refuse_dates(type(self).__name__, "X", X)
+        finite = "allow-nan" if self.encoder is None else True
+        options = {"reset": reset, "ensure_all_finite": finite, "allow_nd": self.encoder is not None}
+        try:
+            with (
+                only_numbers("X"),
+                np.errstate(invalid="ignore", over="ignore"),
+            ):  # it finds what is not finite by a sum
+                numbers: Array = validate_data(self, X, dtype=np.float64, **options)
+        except (TypeError, ValueError):
+            frame = of_texts(X)
+            if frame is None:
+                raise
+            validate_data(self, frame, reset=reset, skip_check_array=True)
+            if reset:
+                self.columns_ = Schema.fit(frame)
+            numbers = self.columns_.numbers(frame)
+            self._check_columns(numbers)
+            return numbers
+        if reset:
+            self.columns_ = Schema.of_numbers(numbers.shape[-1])
+        elif not self.columns_.only_numbers:
+            numbers = self.columns_.numbers(pd.DataFrame(numbers))
+        return numbers
+
+    def _check_columns(self, numbers: Array) -> None:
+        """Raises ValueError for infinite values, and for columns that an encoder of the user's cannot take."""
+        wrong = np.argwhere(np.isinf(numbers))
+        if len(wrong):
+            row, column = wrong[0]
+            raise ValueError(
+                f"Input X contains infinity: column {shown(self.columns_.columns[column].name)} at row {row} (rows counted "
+                "from 0), expected finite numbers, or NaN where a value is missing. Try NaN in its place."
+            )
+        if self.encoder is not None and (not self.columns_.only_numbers or np.isnan(numbers).any()):
+            raise ValueError(
+                "X has columns of texts, categories or dates, or gaps, which an encoder of your own cannot take, expected "
+                "numbers alone. Try encoder=None, or numbers in their place."
+            )
+
+    def _warn_of_gaps(self, state: State, numbers: Array) -> None:
+        if state.expansion is None or not np.isnan(numbers).any():
+            return
+        names = [shown(self.columns_.columns[k].name) for k in state.expansion.new_gaps(numbers)]
+        if names:
+            warnings.warn(
+                f"values of {', '.join(names[:10])} are missing, and none was in the rows of the fit: a typical value stands "
+                "for them.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        table = self.encoder is None
+        tags.input_tags.allow_nan = tags.input_tags.categorical = tags.input_tags.string = table
+        return tags
 
     def _weights(self, sample_weight: Any, X: Array) -> Array | None:
         if sample_weight is None:

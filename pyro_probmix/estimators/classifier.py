@@ -34,7 +34,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
 
     Attributes:
         classes_: the sorted classes, [K].
-        n_features_in_, feature_names_in_, density_, n_iter_: see :class:`ProbMixRegressor`.
+        n_features_in_, feature_names_in_, columns_, density_, n_iter_: see :class:`ProbMixRegressor`.
 
     Example:
         >>> from sklearn.datasets import load_iris

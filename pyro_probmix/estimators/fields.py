@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.columns.expansion import Expansion
+from pyro_probmix.columns.schema import Schema
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
 from pyro_probmix.models import LIKELIHOODS, GaussianEmbedding, Method
@@ -24,6 +26,7 @@ ENTRIES = (
     "estimator",
     "parameters",
     "recipe",
+    "expansion",
     "factor",
     "seed",
     "calls",
@@ -99,6 +102,10 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
     for name in ("num_outputs", "members"):
         _integer(name, recipe[name], 1)
     _integer("periodic", recipe["periodic"], 0)
+    if recipe["num_smooth"] is not None:
+        _integer("num_smooth", recipe["num_smooth"], 0)
+    is_list = isinstance(record["expansion"], list) and all(isinstance(part, dict) for part in record["expansion"])
+    _need(is_list == (recipe["encoder"] is None), "expansion", record["expansion"], "the inputs of a table's columns")
     for name in ("row_shape", "widths"):
         value = recipe[name]
         _need(isinstance(value, list) and len(value) > 0, name, value, "a list of sizes")
@@ -132,7 +139,10 @@ def _check_size(recipe: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     sizes, members = [*recipe["widths"], recipe["num_outputs"]], recipe["members"]
     if recipe["encoder"] is None:
         _need(len(recipe["row_shape"]) == 1, "row_shape", recipe["row_shape"], "one size, as a table has")
-        sizes = [recipe["row_shape"][0] * (recipe["periodic"] + 1), *sizes]
+        width, smooth = recipe["row_shape"][0], recipe["num_smooth"]
+        smooth = width if smooth is None else smooth
+        _need(smooth <= width, "num_smooth", smooth, f"at most {width}")
+        sizes = [width + smooth * recipe["periodic"], *sizes]
     else:
         sizes = sizes[1:]  # the first is the encoder's
         tried = members * math.prod(recipe["row_shape"])
@@ -203,22 +213,30 @@ def check_weights(density: Any, members: int, tensors: dict[str, Tensor]) -> Non
     _need(noise is not None and bool(noise.isfinite().all()), "noise", "not finite", "finite numbers")
 
 
-def check_attributes(attributes: dict[str, Any], recipe: Recipe, num_targets: int, *, classes: bool) -> None:
+def check_attributes(
+    attributes: dict[str, Any], recipe: Recipe, expansion: Expansion | None, num_targets: int, *, classes: bool
+) -> None:
     """Checks what a fit sets beside the state: names and numbers of columns, classes.
 
     Args:
         attributes: by name, as Python holds them.
-        recipe: of the state.
+        recipe, expansion: of the state.
         num_targets: columns of the scaling of targets.
         classes: whether the estimator is one of classes.
 
     Raises:
         ValueError: says which is what, and what was expected.
     """
-    wanted = {"n_features_in_", *(("classes_",) if classes else ("n_outputs_", "_single"))}
+    wanted = {"n_features_in_", "columns_", *(("classes_",) if classes else ("n_outputs_", "_single"))}
     _entries("list of attributes", {k: v for k, v in attributes.items() if k != "feature_names_in_"}, wanted)
-    width = recipe.row_shape[0]
+    columns = attributes["columns_"]
+    _need(isinstance(columns, Schema), "columns_", columns, "the columns of a table")
+    width = len(columns.columns)
     _integer("n_features_in_", attributes["n_features_in_"], width, width)
+    inputs = (width,) if expansion is None else (expansion.num_inputs,)
+    _need(recipe.row_shape[-1:] == inputs, "row_shape", recipe.row_shape, f"{inputs[0]} inputs")
+    if expansion is not None:
+        _need(recipe.num_smooth == expansion.num_smooth, "num_smooth", recipe.num_smooth, f"{expansion.num_smooth}")
     names = attributes.get("feature_names_in_", np.array([""] * width, dtype=object))
     is_list = isinstance(names, np.ndarray) and names.shape == (width,) and all(isinstance(name, str) for name in names)
     _need(is_list, "feature_names_in_", names, f"{width} names")
@@ -254,6 +272,9 @@ def python_value(name: str, value: Any) -> Any:
         _check_method(value["method"])
         fields: Any = {field: tuple(v) if isinstance(v, list) else v for field, v in value["method"].items()}
         return Method(**fields)
+    if isinstance(value, dict) and list(value) == ["columns"]:
+        _need(isinstance(value["columns"], list), name, value, "a list of columns")
+        return Schema.from_record(value["columns"])
     if isinstance(value, dict):
         return _array(name, value)
     return value

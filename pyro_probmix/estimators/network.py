@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_probmix.estimators.rows import Array
 from pyro_probmix.estimators.support import in_words, of_one, ruled_out
@@ -78,7 +78,7 @@ class Recipe:
     Attributes:
         method: decides on the embedding.
         likelihood: the head, or its name.
-        row_shape: shape of one row of x, [d] for a table.
+        row_shape: shape of one row of inputs, [D] for a table.
         num_outputs: d_y, or the number of classes.
         members: R, which are the density's replicas.
         widths: of the hidden layers; the first one's activations are the embedding, unless an encoder makes it.
@@ -86,6 +86,7 @@ class Recipe:
         periodic: number of periodic features of each input; 0 for none.
         encoder: in the place of periodic features and the first layer: a module for one member, from [B, *row] to
             [B, width], or something that makes one for all members from (features of a row, members).
+        num_smooth: number of the first inputs, which have periodic features; None for all of them.
     """
 
     method: Method
@@ -97,6 +98,7 @@ class Recipe:
     activation: Any
     periodic: int
     encoder: Encoder | None
+    num_smooth: int | None = None
 
     def build(self, seeds: Sequence[int]) -> ConditionalDensity:
         """The density, each member's weights drawn from a seed of its own."""
@@ -123,15 +125,17 @@ class Recipe:
 
     def _table(self) -> ConditionalDensity:
         (width,) = self.row_shape
-        density = self._density(width * (self.periodic + 1), self.widths)
-        if self.periodic:
-            density.encoder = self._with_waves(width, density.encoder)
+        smooth = width if self.num_smooth is None else self.num_smooth
+        density = self._density(width + smooth * self.periodic, self.widths)
+        if self.periodic and smooth:
+            density.encoder = self._with_waves(smooth, width, density.encoder)
             if self.method.variance == "separate":
-                density.embedding.variance = self._with_waves(width, density.embedding.variance)
+                density.embedding.variance = self._with_waves(smooth, width, density.embedding.variance)
         return density
 
-    def _with_waves(self, width: int, module: Any) -> nn.Module:
-        return nn.Sequential(PeriodicFeatures(width, self.periodic, replicas=self.members), module)
+    def _with_waves(self, smooth: int, width: int, module: Any) -> nn.Module:
+        waves = PeriodicFeatures(smooth, self.periodic, replicas=self.members)
+        return nn.Sequential(waves if smooth == width else _OfTheFirst(waves, smooth), module)
 
     def _density(self, num_features: int, widths: Sequence[int]) -> ConditionalDensity:
         return build_density(
@@ -179,6 +183,19 @@ class Recipe:
         density = self._density(row[-1], (first, *self.widths[1:]))
         density.encoder, density.event_dim = stacked.train(), len(row)
         return density
+
+
+class _OfTheFirst(nn.Module):
+    """Puts a module on the first numbers of a row, and the others behind what it makes of them."""
+
+    def __init__(self, module: nn.Module, first: int) -> None:
+        super().__init__()
+        self.module, self.first = module, first
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.module(x[..., : self.first])
+        others = x[..., self.first :]
+        return torch.cat([made, others.expand(*made.shape[:-1], -1)], -1)
 
 
 def check_targets(recipe: Recipe, y: Array, name: str = "y") -> None:

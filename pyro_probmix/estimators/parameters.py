@@ -6,6 +6,7 @@ __all__ = [
     "check_entries",
     "check_parameters",
     "check_seed",
+    "check_size",
     "chosen_device",
     "is_integer",
     "only_numbers",
@@ -125,6 +126,15 @@ def only_numbers(name: str) -> Iterator[None]:
                 f"{name} holds what is no number ({error}), expected numbers. Try encoding it as numbers."
             ) from None
         raise
+
+
+def check_size(frame: Any) -> None:
+    """Raises ValueError for a table without rows or columns, in scikit-learn's words."""
+    for what, count in (("sample", len(frame)), ("feature", frame.shape[1])):
+        if not count:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={frame.shape}) while a minimum of 1 is required. Try a table with some."
+            )
 
 
 def check_entries(who: str, **given: Any) -> None:

@@ -31,6 +31,13 @@ LARGEST_TARGET = 1e150
 class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # type: ignore[misc] # scikit-learn is not annotated
     r"""The density of numeric targets given features, by an ensemble of networks trained with a mixup method.
 
+    Columns are taken as they are. A category becomes an indicator of each level, those of few rows together; one of many
+    levels also the mean of the target among the rows of a level, drawn to the mean of all and never by a row's own target.
+    Ordered categories are their positions. A level that no row of the fit had is as the others of few rows. Of a date the
+    days, and its phases in the year and the week, are used. Missing values have an indicator. Numbers are standardised, those
+    of a skewed distribution by its quantiles. Columns without a value, with one value, or that name the rows are left out,
+    with a warning.
+
     Args:
         method: a name in ``METHODS`` or ``BEYOND`` (``probmix list`` shows them), or a :class:`~pyro_probmix.Method`.
         likelihood: ``"gaussian"`` (the default, unless the method has its own), ``"student-t"``, ``"poisson"`` (counts),
@@ -64,6 +71,7 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
 
     Attributes:
         n_features_in_, feature_names_in_: as in scikit-learn.
+        columns_: the kind of each column of X, and the levels of categories.
         n_outputs_: number of targets d_y.
         density_: the trained density of standardised features and targets.
         n_iter_: number of epochs run.

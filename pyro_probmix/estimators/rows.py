@@ -11,6 +11,8 @@ __all__ = ["Array", "Rows", "Scaler", "deal"]
 
 Array = npt.NDArray[np.float64]
 
+#: Of fewer rows, two different values do not tell that a column has no third.
+FEWEST_TO_TELL = 10
 #: With fewer distinct rows none are held out.
 FEWEST_HELD_OUT_OF = 20
 
@@ -41,6 +43,7 @@ class Rows:
         kept = weights > 0
         x, y, weights = x[kept], y[kept], weights[kept]
         table = np.concatenate([x.reshape(len(x), -1), y], axis=1) + 0.0  # -0.0 becomes 0.0
+        table[np.isnan(table)] = np.inf  # two gaps are equal; no value is infinite
         order = np.lexsort(table.T[::-1])
         table = table[order]
         first = np.flatnonzero(np.concatenate([[True], (table[1:] != table[:-1]).any(1)]))
@@ -75,8 +78,12 @@ class Scaler:
     scale: Array
 
     @classmethod
-    def fit(cls, values: Array, weights: Array, *, centre: bool = True) -> Scaler:
-        """Takes the scaling from rows [n, ..., d] and their weights [n]; ``centre=False`` divides by the mean magnitude."""
+    def fit(cls, values: Array, weights: Array, *, centre: bool = True, indicators: bool = False) -> Scaler:
+        """Takes the scaling from rows [n, ..., d] and their weights [n]; ``centre=False`` divides by the mean magnitude.
+
+        With ``indicators`` the scale of a column of two values is half their distance: divided by its standard deviation, an
+        indicator that is nearly always 0 would be huge where it is 1.
+        """
         flat = values.reshape(-1, values.shape[-1])
         share = np.repeat(weights, len(flat) // len(weights))[:, None] / len(flat) * len(weights) / weights.sum()
         unit = np.abs(flat).max(0)
@@ -89,6 +96,9 @@ class Scaler:
         # The mean of equal numbers may miss them by rounding: a constant column is compared, not measured.
         mean = np.where(constant, z[0], mean)
         scale = np.sqrt(np.maximum(((z - mean) ** 2 * share).sum(0), 0.0))
+        if indicators and len(z) >= FEWEST_TO_TELL:
+            low, high = z.min(0), z.max(0)
+            scale = np.where(((z == low) | (z == high)).all(0), (high - low) / 2, scale)
         return cls(unit, mean, np.where(constant | (scale == 0), 1.0, scale))
 
     @classmethod

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from pyro_probmix import __version__
+from pyro_probmix.columns.expansion import Expansion
+from pyro_probmix.columns.schema import Schema
 from pyro_probmix.estimators.fields import check_record, check_weights, python_value
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Scaler
@@ -74,6 +76,7 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
         "estimator": model.kind,
         "parameters": {name: _plain(name, value) for name, value in model.parameters.items()},
         "recipe": {field.name: _plain(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
+        "expansion": None if state.expansion is None else state.expansion.record(),
         "factor": state.factor,
         "seed": state.seed,
         "calls": state.calls,
@@ -164,6 +167,8 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
         calls=record["calls"],
     )
     attributes = {name: python_value(name, value) for name, value in record["attributes"].items()}
+    if record["expansion"] is not None and isinstance(attributes.get("columns_"), Schema):
+        state.expansion = Expansion.from_record(record["expansion"], attributes["columns_"])
     return SavedModel(record["estimator"], given(record["parameters"]), attributes, state)
 
 
@@ -211,6 +216,8 @@ def _plain(name: str, value: Any) -> Any:
         return OWN
     if isinstance(value, Method):
         return {"method": asdict(value)}
+    if isinstance(value, Schema):
+        return {"columns": value.record()}
     if isinstance(value, np.ndarray):
         entries = value.tolist()
         if value.dtype.kind in "biufUO" and all(isinstance(entry, str | bool | int | float) for entry in entries):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.estimators.held_out import member_densities, widened
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
@@ -42,6 +43,8 @@ class State:
         history: the trainer's record of the last fit.
         optimizer: of partial fits.
         calls: number of fits so far.
+        expansion: from the columns' numbers to the inputs of the network, before they are scaled; None where an encoder takes
+            the columns as they are.
     """
 
     recipe: Recipe
@@ -54,9 +57,10 @@ class State:
     history: Fit | None = None
     optimizer: torch.optim.Optimizer | None = None
     calls: int = 0
+    expansion: Expansion | None = None
 
     @classmethod
-    def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int) -> State:
+    def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int, expansion: Expansion | None = None) -> State:
         """Weights drawn from seeds of their own, and the scalings of the rows."""
         with own_random_state(
             torch.device("cpu")
@@ -70,13 +74,21 @@ class State:
             shape = (-(-num_samples // 2), recipe.members, 1, density.embedding.scale.weight.shape[-1])
             half = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
             noise = torch.stack([half, -half], 1).flatten(0, 1)[:num_samples].clone()  # in pairs, so that its mean is 0
-        return cls(
-            recipe, density.double(), Scaler.fit(rows.x, rows.weights), _of_targets(recipe, rows), noise, 1.0, seed
-        )
+        x = rows.x if expansion is None else expansion.inputs(rows.x)
+        x_scaler = Scaler.fit(x, rows.weights, indicators=expansion is not None)
+        y_scaler = _of_targets(recipe, rows)
+        return cls(recipe, density.double(), x_scaler, y_scaler, noise, 1.0, seed, expansion=expansion)
 
     def standardised(self, rows: Rows) -> Rows:
         """The rows in standard units."""
         return Rows(self._features(rows.x), self.y_scaler.transform(rows.y), rows.weights)
+
+    def of_training(self, rows: Rows, *, classes: bool) -> Rows:
+        """The rows to train on in standard units; what is known of a level of a category leaves out the row itself."""
+        if self.expansion is None:
+            return self.standardised(rows)
+        x = self.expansion.of_training(rows.x, rows.y, rows.weights, classes=classes, seed=self.seed)
+        return Rows(self._scaled(x), self.y_scaler.transform(rows.y), rows.weights)
 
     def mixtures(self, x: Array) -> Iterator[tuple[slice, PredictiveMixture]]:
         """The predictive mixture of blocks of rows [n, *row], in standard units of the targets."""
@@ -91,7 +103,10 @@ class State:
             yield block, PredictiveMixture(widened(components, self.factor) if self.factor != 1.0 else components, 2)
 
     def _features(self, x: Array) -> Array:
-        return np.clip(self.x_scaler.transform(x), -FARTHEST, FARTHEST)
+        return self._scaled(x if self.expansion is None else self.expansion.inputs(x))
+
+    def _scaled(self, inputs: Array) -> Array:
+        return np.clip(self.x_scaler.transform(inputs), -FARTHEST, FARTHEST)
 
 
 def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:

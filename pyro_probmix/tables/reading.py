@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pyro_probmix.columns.kinds import numbers_as_text
 from pyro_probmix.names import printable, shown
-from pyro_probmix.tables.kinds import numbers_as_text
 from pyro_probmix.tables.names import listed, remedy
 
 #: The most memory that the values of a Parquet file's table may take.

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pyro_probmix.columns.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
 from pyro_probmix.names import shown
-from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
 from pyro_probmix.tables.names import distinct, listed, remedy
 from pyro_probmix.tabular.spelling import ISO_DATE, advice, codes, spelled, unread_format, where
 

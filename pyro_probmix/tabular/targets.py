@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pyro_probmix.columns.kinds import LABELS, NUMBERS, text_rows
 from pyro_probmix.names import shown
-from pyro_probmix.tables.kinds import LABELS, NUMBERS, text_rows
 from pyro_probmix.tabular.columns import MOST_LEVELS, column_kind
 from pyro_probmix.tabular.spelling import advice, unread_format, where
 

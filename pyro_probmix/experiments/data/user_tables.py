@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from sklearn import datasets
 
+from pyro_probmix.columns.kinds import LABELS, NUMBERS, kind_of, text_rows
 from pyro_probmix.experiments.data.tables import Split, Table, Task
 from pyro_probmix.names import printable, shown
-from pyro_probmix.tables.kinds import LABELS, NUMBERS, kind_of, text_rows
 from pyro_probmix.tables.names import find_columns, listed
 from pyro_probmix.tables.reading import read_table
 

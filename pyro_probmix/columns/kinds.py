@@ -4,12 +4,16 @@ from __future__ import annotations
 
 __all__ = ["LABELS", "NUMBERS", "kind_of", "numbers_as_text", "text_rows"]
 
+import re
+
 import numpy as np
 import pandas as pd
 
 # The kinds of values, by pandas' names for them. Those in neither tuple (bytes, text among numbers) are refused.
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
 LABELS = ("string", "boolean", "categorical")
+#: A number with zeros in front, such as 01002, is a code: as a number it would be one with 1002.
+_LEADING_ZEROS = re.compile(r"\s*[-+]?0\d+\s*")
 
 
 def kind_of(column: pd.Series) -> str:
@@ -24,8 +28,18 @@ def kind_of(column: pd.Series) -> str:
 
 
 def numbers_as_text(column: pd.Series) -> bool:
-    """Whether all values that are there are texts of numbers."""
-    return kind_of(column) == "string" and not len(text_rows(column))
+    """Whether all values that are there are texts of numbers, none of them a code with zeros in front.
+
+    Example:
+        >>> numbers_as_text(pd.Series(["1.5", "2"])), numbers_as_text(pd.Series(["01002", "1002"]))
+        (True, False)
+    """
+    return kind_of(column) == "string" and not len(text_rows(column)) and not has_leading_zeros(column)
+
+
+def has_leading_zeros(column: pd.Series) -> bool:
+    """Whether a text of the column is a whole number with zeros in front."""
+    return any(isinstance(value, str) and _LEADING_ZEROS.fullmatch(value) for value in column.dropna().unique())
 
 
 def text_rows(column: pd.Series) -> np.ndarray:
