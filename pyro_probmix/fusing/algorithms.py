@@ -36,17 +36,18 @@ _NOT_LINEAR = (
 )
 
 
-def called_from(module: str) -> bool:
-    """Return whether one of the calling functions is of a module, or of one below it.
+def called_from(*modules: str) -> str | None:
+    """Return the first of the modules, if there is one, of which one of the calling functions is, or of one below it.
 
     Pyro's algorithms tell a model nothing of themselves; their handlers are those that users wrap around models, too.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:  # some thirty frames in each step
-        if frame.f_globals.get("__name__", "").startswith(module):
-            return True
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(modules):
+            return next(module for module in modules if name.startswith(module))
         frame = frame.f_back
-    return False
+    return None
 
 
 def has_method_running(*modules: str) -> bool:
@@ -122,7 +123,7 @@ class LabelScores:
     """
 
     def __init__(self) -> None:
-        self._scores = MultiFrameTensor()
+        self._scores: MultiFrameTensor | None = None
 
     def add(self, msg: Any, perturbed: Any, drawn: Tensor) -> None:
         """Note the score of the labels of a site, where a gradient goes through it.
@@ -147,6 +148,8 @@ class LabelScores:
         score = perturbed.log_prob(drawn.detach())
         plates = max(-frame.dim for frame in msg["cond_indep_stack"] if frame.vectorized)
         score = score.reshape((1,) * (plates - score.dim()) + score.shape)
+        if self._scores is None:
+            self._scores = MultiFrameTensor()
         self._scores.add((msg["cond_indep_stack"], score))
 
     def weigh(self, msg: Any, enumerated: Iterable[Any]) -> None:
@@ -160,7 +163,7 @@ class LabelScores:
             ValueError: if the gradient cannot be had: where a latent that the model enumerates is summed out, or of a
                 latent after the labels in ``TraceMeanField_ELBO``.
         """
-        if not self._scores:
+        if self._scores is None:
             return
         by_model = (latent for latent in enumerated if not _is_replayed(latent["name"]))
         shape, own = msg["fn"].batch_shape, msg["infer"].get("enumerate") and not msg["done"]

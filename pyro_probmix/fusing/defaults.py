@@ -11,7 +11,14 @@ from typing import Any
 import pyro.distributions as dist
 from pyro.distributions import constraints
 from torch import Tensor
-from torch.distributions import AffineTransform, Categorical, Distribution, TransformedDistribution, VonMises
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    Distribution,
+    Independent,
+    TransformedDistribution,
+    VonMises,
+)
 
 from pyro_probmix.fusing.directional import CircularKernel, SphericalKernel
 from pyro_probmix.fusing.kernels import (
@@ -23,9 +30,10 @@ from pyro_probmix.fusing.kernels import (
     Kernel,
 )
 from pyro_probmix.fusing.spread import checked_beta
+from pyro_probmix.pooling.rows.scoring import scores_as
 
 
-def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
+def default_kernel(p: Any, beta: float | Tensor = 0.0) -> Kernel:
     """Return the kernel that follows from the support of the response's density.
 
     =================================  ================================  ==========================================
@@ -65,6 +73,8 @@ def default_kernel(p: Distribution, beta: float | Tensor = 0.0) -> Kernel:
         >>> type(default_kernel(dist.Poisson(torch.ones(3)))).__name__
         'DiracKernel'
     """
+    while scores_as(p, Independent):  # whose support is that of the numbers within
+        p = p.base_dist
     support, leaves = _support(p), list(_leaves(p))
     if support is constraints.real:
         periods = {_period(leaf) for leaf in leaves}

@@ -11,6 +11,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -131,7 +132,7 @@ def _in_plates(distribution: Any, frames: Sequence[Any], dims: int = 0) -> Any:
     shape = [1] * (dims - len(shape)) + shape
     for frame in frames:
         shape[frame.dim] = frame.size
-    return distribution.expand(torch.broadcast_shapes(distribution.batch_shape, tuple(shape)))
+    return distribution.expand(broadcast_shape(distribution.batch_shape, tuple(shape)))
 
 
 def check_weight(msg: Any, weight: torch.Size) -> None:

@@ -16,6 +16,10 @@ from pyro_probmix.fusing.algorithms import called_from, is_traced, scores_nothin
 
 __all__ = ["PriorGuide"]
 
+_SLEEP, _ENERGY = "pyro.infer.rws", "pyro.infer.energy_distance"
+#: What a guide has drawn that draws nothing.
+_NOTHING = poutine.Trace()
+
 
 class PriorGuide(GuideMessenger, nn.Module):
     r"""A guide that draws every latent site from its prior, or from another guide where that one has the site.
@@ -50,19 +54,25 @@ class PriorGuide(GuideMessenger, nn.Module):
         True
     """
 
+    guide: Callable[..., Any] | None
+    _guided = _NOTHING
+    _draws_one_weight = False
+
     def __init__(self, model: Callable[..., Any], guide: Callable[..., Any] | None = None) -> None:
-        nn.Module.__init__(self)
-        GuideMessenger.__init__(self, model)
-        # A guide that is a module is a submodule: `ELBO()(model, guide)` finds its parameters.
-        self.guide = guide
-        self._guided = poutine.Trace()
+        super().__init__(model)  # that of nn.Module, the last of the bases, too
+        if guide is not None:
+            self.guide = guide  # as a submodule, if it is a module: `ELBO()(model, guide)` finds its parameters
+        else:
+            vars(self)["guide"] = None  # past nn.Module, which looks for parameters in what is set
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override] # as in Pyro
-        if called_from("pyro.infer.rws"):
+        algorithm = called_from(_SLEEP, _ENERGY)
+        if algorithm == _SLEEP:
             raise ValueError(
                 "ReweightedWakeSleep runs the guide apart from the model, expected a guide that can be. "
                 "Try PriorGuide(model, guide).standalone()."
             )
+        vars(self)["_draws_one_weight"] = algorithm == _ENERGY
         if scores_nothing() or is_traced():
             self._run_alone(*args, **kwargs)
         else:
@@ -80,7 +90,7 @@ class PriorGuide(GuideMessenger, nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """The guide without what its last call left, tensors of a graph that cannot be copied."""
-        return self.__dict__ | {"_guided": poutine.Trace(), "trace": poutine.Trace()}
+        return self.__dict__ | {"_guided": _NOTHING, "trace": poutine.Trace()}
 
     def standalone(self) -> Callable[..., None]:
         """The same guide as a plain function that runs the model for itself.
@@ -143,7 +153,7 @@ class PriorGuide(GuideMessenger, nn.Module):
         elif not (site_is_subsample(msg) or msg["is_observed"] or msg["infer"].get("enumerate") is not None):
             msg["infer"]["prior"] = msg["fn"]
             msg["infer"]["drawn_from_prior"] = True
-            if _is_weight(msg) and called_from("pyro.infer.energy_distance"):
+            if self._draws_one_weight and _is_weight(msg):
                 # Drawn before the plate of the particles has come: all are compared with one label, of one weight.
                 msg["value"] = msg["fn"]()
 

@@ -31,6 +31,7 @@ from torch.distributions import Distribution
 from pyro_probmix.fusing.spread import by_beta, check_spread, checked_beta, trailing
 from pyro_probmix.pooling import linear_pool
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
+from pyro_probmix.pooling.rows.convex import combined
 
 #: The label of the partner, or those of several.
 Partners = Tensor | Sequence[Tensor]
@@ -261,18 +262,8 @@ def mixed_labels(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
     A label without weight has no part in it, even if it is NaN or infinite.
     """
     dtype = torch.result_type(labels[0], weight)
-    values = [label.to(dtype) for label in labels]
-    shares = (weight, 1 - weight) if len(values) == 2 else weight.unbind(-1)
-    weights = [trailing(one.to(dtype), dims) for one in shares]
-    if labels[0].is_floating_point():
-        values = [
-            torch.where((one == 0) & ~value.isfinite(), 0.0, value) for one, value in zip(weights, values, strict=True)
-        ]
-    if len(values) == 2:
-        mixed = torch.lerp(values[1], values[0], weights[0])
-        # Where a label with weight is infinite, the way between the two, by which lerp goes, has no length.
-        return torch.where(mixed.isfinite(), mixed, weights[0] * values[0] + weights[1] * values[1])
-    return torch.stack([one * value for one, value in zip(weights, values, strict=True)]).sum(0)
+    shares = (weight,) if len(labels) == 2 else weight.unbind(-1)
+    return combined([label.to(dtype) for label in labels], [trailing(share.to(dtype), dims) for share in shares])
 
 
 def _class_logits(mixed: Tensor, beta: float | Tensor, dims: int) -> Tensor:

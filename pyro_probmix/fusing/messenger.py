@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
+from pyro.distributions.util import broadcast_shape
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
@@ -282,7 +282,7 @@ class FuseMessenger(Messenger):
     def _mask_partners(self, msg: Any, group: Group) -> None:
         """A row counts where it and all its partners of any weight are unmasked."""
         if isinstance(msg["mask"], Tensor):
-            mask = msg["mask"].expand(torch.broadcast_shapes(msg["mask"].shape, msg["fn"].batch_shape))
+            mask = msg["mask"].expand(broadcast_shape(msg["mask"].shape, msg["fn"].batch_shape))
             no_weight = [group.weights == 1] if self.num_fused == 2 else (group.weights == 0).unbind(-1)[1:]
             for partner, absent in zip(group.rows.partners(mask), no_weight, strict=True):
                 mask = mask & (partner | absent)

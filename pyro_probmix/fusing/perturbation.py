@@ -7,6 +7,7 @@ __all__ = ["Labels", "Perturbation"]
 from typing import Any, Literal
 
 import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -95,7 +96,7 @@ class Perturbation:
         kernel = default_kernel(fn, self._beta(rows, y.device)) if self.kernel is None else self.kernel
         event_shape = y.shape[y.dim() - fn.event_dim :]
         # The plates, and draws to the left of them.
-        batch_shape = torch.broadcast_shapes(
+        batch_shape = broadcast_shape(
             fn.batch_shape,
             y.shape[: y.dim() - fn.event_dim],
             weights.shape[: None if rows.num_fused == 2 else -1],

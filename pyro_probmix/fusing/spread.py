@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from pyro.distributions import is_validation_enabled
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 
@@ -41,10 +42,12 @@ def checked_beta(beta: float | Tensor) -> float | Tensor:
 
 def check_spread(beta: float | Tensor, batch_shape: torch.Size) -> None:
     """Raises ValueError unless beta broadcasts with the batch of the labels."""
-    shape = tuple(beta.shape) if isinstance(beta, Tensor) else ()
+    if not isinstance(beta, Tensor):
+        return
+    shape = tuple(beta.shape)
     try:
-        torch.broadcast_shapes(shape, batch_shape)
-    except RuntimeError:
+        broadcast_shape(shape, batch_shape)
+    except ValueError:
         raise ValueError(
             f"beta has the shape {shape}, the labels the batch {tuple(batch_shape)}, expected shapes that broadcast. "
             "Try a number, or a beta for each replica, [R, 1]."

@@ -21,10 +21,11 @@ from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.declared import unvalidated
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.rows.rebuilding import all_settled
 from pyro_probmix.pooling.rows.rolls import roll_tensor
 from pyro_probmix.pooling.rows.scoring import scores_as
 from pyro_probmix.pooling.rows.supports import bounds
-from pyro_probmix.pooling.rows.tensors import can_be_read, floating_tensor
+from pyro_probmix.pooling.rows.tensors import can_be_read, floating_tensor, requires_grad
 
 _EXTENDED = (dist.ExtendedBinomial, dist.ExtendedBetaBinomial)  # their support is declared to be all integers
 _SMOOTH: tuple[type[Any], ...] = (
@@ -86,7 +87,12 @@ class CountPool(TorchDistribution):
             torch.cat([spread_over(x, batch_shape) for x in xs]).double() for xs in zip(*marks, strict=True)
         )
         anchors = [_inside(own[0][0].double(), limit) for own, limit in zip(marks, limits, strict=True)]
-        self._score = partial(_score, [unvalidated(p) for p in members], wide.unbind(-1), limits, anchors)
+        scored = [unvalidated(p) for p in members]
+        if any(map(requires_grad, members)):
+            with torch.no_grad():
+                scores = [p.log_prob(anchor) for p, anchor in zip(scored, anchors, strict=True)]
+            scored = list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
+        self._score = partial(_score, scored, wide.unbind(-1), limits, anchors)
         none = wide.new_full((), torch.inf)
         tight = [
             none if limit is None else torch.where(weight == 0, none, limit.to(wide))

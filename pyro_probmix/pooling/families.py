@@ -132,10 +132,11 @@ def add_family(family: Family, *classes: type[Any]) -> None:
 
 def find_family(p: td.Distribution) -> Family | None:
     """Return the family that the class of ``p`` is registered under, itself or by inheritance of its density, or None."""
-    base: Any = next((base for base in type(p).__mro__ if base in _FAMILIES), None)
-    if base is None or not scores_as(p, base) or not _has_transforms_of(p, base):
-        return None
-    return _FAMILIES[base]
+    for base in type(p).__mro__:
+        family = _FAMILIES.get(base)
+        if family is not None:
+            return family if scores_as(p, base) and _has_transforms_of(p, base) else None
+    return None
 
 
 def _has_transforms_of(p: Any, base: type[Any]) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyro_probmix.pooling.rows.batches import RolledRows, expand_batch
 from pyro_probmix.pooling.rows.declared import common_support, declared_support, supported_log_prob
+from pyro_probmix.pooling.rows.rebuilding import all_settled
 from pyro_probmix.pooling.rows.scoring import scores_as
 from pyro_probmix.pooling.rows.supports import AnyOf, bounds
 from pyro_probmix.pooling.rows.tensors import floating_tensor
@@ -110,7 +111,14 @@ class LinearPool(TorchDistribution):
         differing = isinstance(self._support, AnyOf)
         log_weights = self.weights.masked_fill(absent, 1.0).log().masked_fill(absent, -torch.inf)
         try:
-            scores = torch.stack([supported_log_prob(p, value, differing) for p in self.members], -1)
+            each = [supported_log_prob(p, value, differing) for p in self.members]
+            if any(score.requires_grad for score in each):
+                members = all_settled(self.members, absent.unbind(-1), each)
+                each = [
+                    score if p is own else supported_log_prob(p, value, differing)
+                    for p, own, score in zip(members, self.members, each, strict=True)
+                ]
+            scores = torch.stack(each, -1)
         except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
             raise TypeError(
                 f"The linear pool of {' and '.join(type(p).__name__ for p in self.members)} needs log densities at other "

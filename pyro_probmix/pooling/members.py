@@ -129,8 +129,11 @@ def same_kind(members: Sequence[Any]) -> Family | type | None:
 
 def _kind(p: Any) -> Family | type | None:
     # One that has a density of its own is none of the wrappers, whatever it inherits from.
+    family = find_family(p)
+    if family is not None:
+        return family
     wrappers = (td.Independent, MaskedDistribution, td.TransformedDistribution)
-    return find_family(p) or next((wrapper for wrapper in wrappers if scores_as(p, wrapper)), None)
+    return next((wrapper for wrapper in wrappers if scores_as(p, wrapper)), None)
 
 
 def share_transforms(members: Sequence[Any], roll: Roll | None) -> bool:

@@ -20,8 +20,9 @@ from torch import Tensor
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.rows.rebuilding import all_settled
 from pyro_probmix.pooling.rows.supports import bounds, coordinate, interior_point, is_fixed, is_interval
-from pyro_probmix.pooling.rows.tensors import floating_tensor
+from pyro_probmix.pooling.rows.tensors import floating_tensor, requires_grad
 from pyro_probmix.pooling.rows.turns import one_turn
 
 _ROUGH = 6  # times as many cells for densities of unknown smoothness
@@ -129,7 +130,12 @@ class NumericalPool(TorchDistribution):
             centres, kinks = (lower + (x - lower).remainder(upper - lower) for x in (centres, kinks))
         line = LineMap(lower, upper, centres.mean(0), widths.mean(0))
         anchors = [_inside(p, spread_over(own[0], batch_shape)[0]) for p, own in zip(members, marks, strict=True)]
-        self._score = partial(_score, [unvalidated(p) for p in members], self.weights, anchors)
+        scored = [unvalidated(p) for p in members]
+        if any(map(requires_grad, members)):
+            with torch.no_grad():
+                scores = [supported_log_prob(p, anchor) for p, anchor in zip(scored, anchors, strict=True)]
+            scored = list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
+        self._score = partial(_score, scored, self.weights, anchors)
         fineness = _ROUGH if any(map(_may_be_rough, members)) else 1
         try:
             self._quadrature = Quadrature(self._score, line, centres, widths, kinks, fineness=fineness)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import pyro.distributions as dist
-import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution, TorchDistributionMixin
 from pyro.distributions.util import broadcast_shape
@@ -32,8 +31,11 @@ from pyro_probmix.pooling.members import (
 )
 from pyro_probmix.pooling.numerical import numerical_pool
 from pyro_probmix.pooling.rows.batches import expand_batch, roll_batch
+from pyro_probmix.pooling.rows.convex import are_absent, combined, guarded_sum, may_have_gaps, weighted_sum
+from pyro_probmix.pooling.rows.rebuilding import settled
 from pyro_probmix.pooling.rows.rolls import roll_tensor
 from pyro_probmix.pooling.rows.scoring import scores_as
+from pyro_probmix.pooling.rows.tensors import can_be_read, floating_tensor
 from pyro_probmix.pooling.straight_through import StraightThrough, softened
 
 
@@ -236,13 +238,36 @@ def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | Non
 
 def _combined(members: Members, weights: Weights, roll: Roll | None, family: Family) -> td.Distribution:
     """Theorem C.1: the member of the family at the convex combination of the natural parameters."""
-    p = members[0]
+    pairs = _naturals(members, weights, roll, family)
+    sums = [weighted_sum(*pair) for pair in pairs]
+    if any(map(may_have_gaps, sums)):
+        pairs = _naturals(_settled(members, weights, roll), weights, roll, family)
+        sums = [guarded_sum(*pair) for pair in pairs]
+    return family.member(members[0], tuple(sums))
+
+
+def _naturals(members: Members, weights: Weights, roll: Roll | None, family: Family) -> list[tuple[Any, Any]]:
+    """For each natural parameter, those of all members, and the weights in their shape."""
+    batch_dim = len(members[0].batch_shape)
     naturals = [family.naturals(member) for member in members]
     if roll is not None:
-        event_dims = [eta.dim() - len(p.batch_shape) for eta in naturals[0]]
-        own = list(zip(naturals[0], event_dims, strict=True))
+        own = [(eta, eta.dim() - batch_dim) for eta in naturals[0]]
         naturals += [tuple(roll_tensor(eta, *by, event_dim) for eta, event_dim in own) for by in roll.each()]
-    return family.member(p, tuple(_convex(etas, weights, len(p.batch_shape)) for etas in zip(*naturals, strict=True)))
+    return [(etas, _shaped(weights, etas[0], batch_dim)) for etas in zip(*naturals, strict=True)]
+
+
+def _settled(members: Members, weights: Weights, roll: Roll | None) -> Members:
+    """The members with standard parameters in the rows that have no weight in any pool, as far as values can be read."""
+    like = floating_tensor(members[0])
+    if not can_be_read(like):
+        return members
+    absent = are_absent(like, weights, len(members) if roll is None else roll.num_fused)
+    if roll is None:
+        return tuple(settled(p, none) for p, none in zip(members, absent, strict=True))
+    first, *others = (none.expand(broadcast_shape(none.shape, members[0].batch_shape)) for none in absent)
+    for (shift, dim), none in zip(roll.each(), others, strict=True):
+        first = first & roll_tensor(none, -shift, dim)
+    return (settled(members[0], first),)
 
 
 def _rolled(p: td.Distribution, roll: Roll) -> Members:
@@ -251,26 +276,14 @@ def _rolled(p: td.Distribution, roll: Roll) -> Members:
 
 def _convex(values: Sequence[Tensor], weights: Weights, batch_dim: int) -> Tensor:
     """Convex combination of tensors of shape ``batch_shape`` (of ``batch_dim`` dimensions) and further dimensions."""
-    first = values[0]
-    scaled = [_over(w, first.dim() - batch_dim) for w in weights]
-    scaled = [w.to(first) if isinstance(w, Tensor) else w for w in scaled]
-    if len(values) == 2:
-        between = torch.lerp(values[1], first, scaled[0])  # exact at both ends, and where the two are equal
-        return _without(_without(between, scaled[0], 1, first), scaled[0], 0, values[1])
-    total: Tensor | float = 0.0
-    for weight, value in zip(scaled, values, strict=True):
-        total = total + _without(weight * value, weight, 0, 0.0)
-    assert isinstance(total, Tensor)
-    return total
+    return combined(values, _shaped(weights, values[0], batch_dim))
 
 
-def _without(value: Tensor, weight: float | Tensor, end: int, alone: Tensor | float) -> Tensor:
-    """The value, or what remains where a weight is at one end: a NaN or infinity of a member of no weight is not read."""
-    if isinstance(weight, Tensor):
-        return torch.where(weight == end, alone, value)
-    return (
-        torch.where(torch.full_like(value, weight == end, dtype=torch.bool), alone, value) if weight == end else value
-    )
+def _shaped(weights: Weights, like: Tensor, batch_dim: int) -> Weights:
+    """The weights as they broadcast with a tensor of the batch and further dimensions, and of its kind."""
+    extra = like.dim() - batch_dim
+    shaped = (_over(w, extra) for w in weights)
+    return tuple(w.to(like) if isinstance(w, Tensor) else w for w in shaped)
 
 
 def _linear(members: Members, weights: Weights) -> td.Distribution:

@@ -75,6 +75,11 @@ class StraightThrough(TorchDistribution):
 
 def softened(p: Any) -> tuple[td.Distribution, Quantize | None]:
     """Return the relaxed distribution behind a straight-through one, and what makes its draws hard; else ``p`` and None."""
+    leaf = p
+    while scores_as(leaf, td.Independent, MaskedDistribution, ExpandedDistribution):
+        leaf = leaf.base_dist
+    if not scores_as(leaf, StraightThrough, *(cls for cls, _, _ in _CLASSES)):
+        return p, None
     if isinstance(p, StraightThrough):
         return p.base_dist, p.quantize
     for cls, relaxed, quantize in _CLASSES:
@@ -82,11 +87,7 @@ def softened(p: Any) -> tuple[td.Distribution, Quantize | None]:
             soft: td.Distribution = object.__new__(relaxed)
             soft.__dict__.update(vars(p))
             return soft, quantize
-    if not scores_as(p, td.Independent, MaskedDistribution, ExpandedDistribution):
-        return p, None
     base, found = softened(p.base_dist)
-    if found is None:
-        return p, None
     if isinstance(p, td.Independent):
         return dist.Independent(base, p.reinterpreted_batch_ndims), found
     if isinstance(p, MaskedDistribution):

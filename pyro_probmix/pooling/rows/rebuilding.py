@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["join_batches", "take_batch"]
+__all__ = ["all_settled", "join_batches", "settled", "take_batch"]
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,10 +11,14 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 import torch.distributions as td
+from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_probmix.pooling.rows.batches import RolledRows
+from pyro_probmix.pooling.rows.rolls import roll_tensor
 from pyro_probmix.pooling.rows.scoring import scores_as
+from pyro_probmix.pooling.rows.tensors import can_be_read
 
 # Constructor arguments of which exactly one may be given. The first is preferred where a distribution holds several.
 _ALTERNATIVES = (("logits", "probs"), ("scale_tril", "covariance_matrix", "precision_matrix"))
@@ -31,7 +35,8 @@ def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribu
         TypeError: if they cannot be rebuilt from the arguments that their class declares.
     """
 
-    def join(tensors: list[Tensor], event_dim: int) -> Tensor:
+    def join(tensors: list[Tensor], constraint: Any) -> Tensor:
+        event_dim = constraint.event_dim
         # A parameter may be shared by rows, or by dims to the left.
         full = [
             t.expand(torch.broadcast_shapes(t.shape, (*p.batch_shape[dim:], *t.shape[t.dim() - event_dim :])))
@@ -62,8 +67,8 @@ def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution
         TypeError: if it cannot be rebuilt from the arguments that its class declares.
     """
 
-    def take(tensors: list[Tensor], event_dim: int) -> Tensor:
-        (t,) = tensors
+    def take(tensors: list[Tensor], constraint: Any) -> Tensor:
+        (t,), event_dim = tensors, constraint.event_dim
         if not -dim <= t.dim() - event_dim:
             return t
         return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
@@ -71,13 +76,65 @@ def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution
     return _rebuilt([p], take)
 
 
-def _rebuilt(parts: list[Any], change: Callable[[list[Tensor], int], Tensor]) -> td.Distribution:
-    """A distribution of the same class, its parameters made from those of the parts and their number of event dims."""
+def settled(p: Any, absent: Tensor) -> Any:
+    """Returns ``p`` with standard parameters, which have no gradient, in the rows that are not read.
+
+    A density of NaN or infinite parameters has a gradient of NaN even where it is not read. What cannot be rebuilt from the
+    arguments that its class declares stays as it is.
+
+    Args:
+        p: a distribution.
+        absent: which rows are not read, a tensor that broadcasts with the batch shape.
+    """
+
+    def settle(tensors: list[Any], constraint: Any) -> Any:
+        (t,) = tensors
+        if not (isinstance(t, Tensor) and t.is_floating_point()):
+            return t
+        with torch.no_grad():
+            standard = td.transform_to(constraint)(torch.zeros_like(t))
+        return torch.where(absent.reshape(absent.shape + (1,) * constraint.event_dim), standard, t)
+
+    if scores_as(p, td.Independent):
+        n = p.reinterpreted_batch_ndims
+        return dist.Independent(settled(p.base_dist, absent.reshape(absent.shape + (1,) * n)), n)
+    if scores_as(p, MaskedDistribution):
+        return MaskedDistribution(settled(p.base_dist, absent), p._mask)
+    if isinstance(p, RolledRows):
+        there = roll_tensor(absent, -p.shift, p.dim)
+        return RolledRows(settled(p.base_dist, there), p.shift, p.dim)
+    taken = set(inspect.signature(type(p).__init__).parameters) - {"self", "validate_args"}
+    if not taken <= set(p.arg_constraints):  # what is not declared would be lost
+        return p
+    try:
+        return _rebuilt([p], settle, validate_args=False)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        return p
+
+
+def all_settled(members: Sequence[Any], absent: Sequence[Tensor], scores: Sequence[Tensor]) -> tuple[Any, ...]:
+    """Returns members, settled where they are not read and their scores are not finite, as far as values can be read.
+
+    Args:
+        members: distributions.
+        absent: for each, in which rows it is not read.
+        scores: for each, its log density somewhere.
+    """
+    return tuple(
+        settled(p, none) if can_be_read(score) and bool((none & ~score.isfinite()).any()) else p
+        for p, none, score in zip(members, absent, scores, strict=True)
+    )
+
+
+def _rebuilt(
+    parts: list[Any], change: Callable[[list[Tensor], Any], Tensor], validate_args: bool | None = None
+) -> td.Distribution:
+    """A distribution of the same class, its parameters made from those of the parts and their constraint."""
     p = parts[0]
-    made: dict[str, Any] = {"validate_args": p.__dict__.get("_validate_args")}
+    own = p.__dict__.get("_validate_args")
+    made: dict[str, Any] = {"validate_args": own if validate_args is None else validate_args}
     for name in _arguments(p):
-        constraint = p.arg_constraints[name]
-        made[name] = change([getattr(own, name) for own in parts], constraint.event_dim)
+        made[name] = change([getattr(part, name) for part in parts], p.arg_constraints[name])
     rebuilt: td.Distribution = type(p)(**made)
     return rebuilt
 

@@ -33,6 +33,8 @@ def can_be_read(x: Tensor) -> bool:
     """Return whether values may be looked at: not in a traced step, and on a device only where arguments are validated."""
     if torch._C._get_tracing_state() or torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
         return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # in torch.vmap, say
+        return False
     return x.device.type == "cpu" or bool(td.Distribution._validate_args)
 
 
