@@ -72,10 +72,10 @@ class PriorGuide(GuideMessenger, nn.Module):
                 "ReweightedWakeSleep runs the guide apart from the model, expected a guide that can be. "
                 "Try PriorGuide(model, guide).standalone()."
             )
-        vars(self)["_draws_one_weight"] = algorithm == _ENERGY
         if scores_nothing() or is_traced():
             self._run_alone(*args, **kwargs)
         else:
+            vars(self)["_draws_one_weight"] = algorithm == _ENERGY
             self._run_guide(*args, **kwargs)
             with self:
                 self.model(*args, **kwargs)
@@ -107,6 +107,7 @@ class PriorGuide(GuideMessenger, nn.Module):
     def _run_alone(self, *args: Any, **kwargs: Any) -> None:
         """Run as a guide whose trace is taken outside: nothing but latents is met there, each once."""
         self.trace = poutine.Trace()
+        vars(self)["_draws_one_weight"] = called_from(_ENERGY) is not None
         self._run_guide(*args, **kwargs)
         if scores_nothing():
             return
