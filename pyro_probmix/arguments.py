@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "checked"]
+__all__ = ["ArgumentError", "checked", "short"]
 
 import functools
 import inspect
@@ -85,10 +85,10 @@ def _taken(who: str, parameter: inspect.Parameter, given: object, hint: Any, lea
     if not _fits(value, hint) or (least is not None and not _at_least(value, least)):
         expected = _described(hint, least)
         default = parameter.default
-        way = f"{parameter.name}={_short(default)}" if default not in (parameter.empty, None) else _example(hint, least)
+        way = f"{parameter.name}={short(default)}" if default not in (parameter.empty, None) else _example(hint, least)
         if default is None:
             way = f"leaving {parameter.name} out"
-        raise ArgumentError(f"{who} got {parameter.name}={_short(given)}, expected {expected}. Try {way}.")
+        raise ArgumentError(f"{who} got {parameter.name}={short(given)}, expected {expected}. Try {way}.")
     return value
 
 
@@ -208,7 +208,7 @@ def _example(hint: Any, least: float | None) -> str:
     return f"passing {_name(option, None)}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """A value for a message: numbers and texts as they are, else the type."""
     if isinstance(value, str):
         return shown(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["printable", "shown"]
+__all__ = ["in_figure", "name_of", "printable", "shown"]
 
 import os
 import re
@@ -33,6 +33,17 @@ def printable(text: object) -> str:
     line = " ".join(str(text).splitlines())
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return _WITHOUT_SPACES.sub(lambda found: _cut(found[0]), line)
+
+
+def in_figure(text: object) -> str:
+    """A text in one line of a figure, with its dollar signs escaped, since a dollar starts a formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def name_of(thing: object) -> str:
+    """The name of a class or function, or of the class of anything else."""
+    name = getattr(thing, "__name__", None)
+    return name if isinstance(name, str) and name != "<lambda>" else type(thing).__name__
 
 
 def _cut(text: str) -> str:

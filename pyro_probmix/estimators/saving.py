@@ -22,7 +22,7 @@ from pyro_probmix.estimators.fields import check_record, check_weights, python_v
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Scaler
 from pyro_probmix.estimators.state import State
-from pyro_probmix.inference.sealed import DamagedFile, read_sealed, write_sealed
+from pyro_probmix.inference.sealed import DamagedFile, read_sealed, under, write_sealed
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import Method
 from pyro_probmix.names import shown
@@ -149,10 +149,10 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
     recipe = Recipe(**given(record["recipe"]))
     density = recipe.build([0] * recipe.members).double()
     check_weights(density, recipe.members, tensors)
-    density.load_state_dict(_under(tensors, "density."))
-    history = _under(tensors, "history.")
+    density.load_state_dict(under(tensors, "density."))
+    history = under(tensors, "history.")
     x_scaler, y_scaler = (
-        Scaler(**{part: value.numpy() for part, value in _under(tensors, f"{name}_scaler.").items()}) for name in "xy"
+        Scaler(**{part: value.numpy() for part, value in under(tensors, f"{name}_scaler.").items()}) for name in "xy"
     )
     fit: Any = {**history, "diverged": tuple(record["diverged"])}
     state = State(
@@ -200,10 +200,6 @@ def _narrow(tensor: Tensor) -> Tensor:
     """The tensor in single precision, as it was trained, where that loses nothing."""
     narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
     return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["default_kernel"]
+__all__ = ["default_kernel", "leaves"]
 
 import math
 from collections.abc import Iterator
@@ -75,9 +75,9 @@ def default_kernel(p: Any, beta: float | Tensor = 0.0) -> Kernel:
     """
     while scores_as(p, Independent):  # whose support is that of the numbers within
         p = p.base_dist
-    support, leaves = _support(p), list(_leaves(p))
+    support, inner = _support(p), list(leaves(p))
     if support is constraints.real:
-        periods = {_period(leaf) for leaf in leaves}
+        periods = {_period(leaf) for leaf in inner}
         if periods == {None}:
             return GaussianKernel(beta)
         period = periods.pop() if len(periods) == 1 else None
@@ -89,7 +89,7 @@ def default_kernel(p: Any, beta: float | Tensor = 0.0) -> Kernel:
         return BiasedOneHotKernel(beta)
     if support is constraints.sphere:
         return SphericalKernel(beta)
-    member = leaves[0]
+    member = inner[0]
     if isinstance(member, Categorical):
         return BiasedCategoricalKernel(beta, member.param_shape[-1])
     beta = checked_beta(beta)
@@ -118,7 +118,7 @@ def _support(p: Distribution) -> Any:
     return support
 
 
-def _leaves(p: Any) -> Iterator[Distribution]:
+def leaves(p: Any) -> Iterator[Distribution]:
     """The distributions inside of wrappers, mixtures and pools; those that change the values of others are kept whole."""
     if isinstance(p, Categorical | TransformedDistribution | dist.SineSkewed | dist.ZeroInflatedDistribution):
         yield p
@@ -126,7 +126,7 @@ def _leaves(p: Any) -> Iterator[Distribution]:
     parts = [getattr(p, name, None) for name in ("base_dist", "component_distribution", "component0", "component1")]
     inner = [part for part in (*parts, *getattr(p, "members", ())[:1]) if isinstance(part, Distribution)]
     for part in inner:
-        yield from _leaves(part)
+        yield from leaves(part)
     if not inner:
         yield p
 
@@ -143,7 +143,7 @@ def _period(leaf: Any) -> float | None:
     inner, transforms = (
         (observations, ()) if isinstance(observations, Distribution) else (leaf.base_dist, leaf.transforms)
     )
-    periods = {_period(one) for one in _leaves(inner)}
+    periods = {_period(one) for one in leaves(inner)}
     period = periods.pop() if len(periods) == 1 else 0.0
     return None if period is None else period * math.prod(abs(_scale(t)) for t in transforms)
 

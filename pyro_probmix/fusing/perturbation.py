@@ -7,14 +7,16 @@ __all__ = ["Labels", "Perturbation"]
 from typing import Any, Literal
 
 import torch
+from pyro.distributions import is_validation_enabled
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.fusing.algorithms import LabelScores, drawn_labels
+from pyro_probmix.fusing.algorithms import LabelScores, drawn_labels, scores_nothing
 from pyro_probmix.fusing.defaults import default_kernel
 from pyro_probmix.fusing.kernels import ExpectedLikelihood, Kernel, Partners
 from pyro_probmix.fusing.rows import Rows
+from pyro_probmix.fusing.sites import refuse_nan
 from pyro_probmix.fusing.spread import checked_beta
 from pyro_probmix.pooling import linear_pool
 
@@ -73,6 +75,8 @@ class Perturbation:
                 cannot be perturbed.
         """
         _check_labels(msg, rows)
+        if is_validation_enabled() and not scores_nothing():  # looking at values waits for the device
+            refuse_nan(msg)
         fn = msg["fn"]
         missing = plates - {frame.name for frame in msg["cond_indep_stack"]}
         if missing:

@@ -10,6 +10,7 @@ __all__ = [
     "is_response",
     "point_of",
     "refuse_factor",
+    "refuse_nan",
     "refuse_without_density",
 ]
 
@@ -21,6 +22,7 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
 
+from pyro_probmix.fusing.defaults import leaves
 from pyro_probmix.fusing.rows import Rows
 
 
@@ -112,6 +114,18 @@ def refuse_without_density(msg: Any, seen: Sequence[str]) -> None:
             "densities, whose log-linear pool is normal, poutine.reparam(fuse(model, ...), config) does too."
         )
     refuse_factor(msg, "a number for each row and no density, which could be pooled with that of another row")
+
+
+def refuse_nan(site: Any) -> None:
+    """Raises ValueError for labels that are NaN, which a mask does not keep out of the gradients, nor out of other labels."""
+    value, taking = site["value"], (dist.NanMaskedNormal, dist.NanMaskedMultivariateNormal)
+    if not value.is_floating_point() or all(isinstance(leaf, taking) for leaf in leaves(site["fn"])):
+        return
+    if bool(value.isnan().any()):
+        raise ValueError(
+            f"site {site['name']!r} observes NaN, expected numbers: under a mask, too, the gradients would be NaN. "
+            "Try y.nan_to_num() beside the mask."
+        )
 
 
 def refuse_factor(msg: Any, reason: str, advice: str = "") -> None:

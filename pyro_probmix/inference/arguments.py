@@ -9,7 +9,6 @@ __all__ = [
     "check_options",
     "checked_rates",
     "made_optimizer",
-    "name_of",
 ]
 
 from collections.abc import Callable
@@ -19,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_probmix.arguments import short
 from pyro_probmix.inference.criteria import Criterion
 from pyro_probmix.inference.step.replicas import Replicas
+from pyro_probmix.names import name_of
 
 
 def checked_rates(learning_rate: Any, replicas: Replicas) -> Tensor:
@@ -74,19 +75,14 @@ def check_criterion(criterion: object) -> None:
 def check_options(*, seed: object, names: object, **switches: object) -> None:
     """Raises ValueError for a seed that is no integer, names that are no texts, or switches that are neither on nor off."""
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ValueError(f"fit got seed={_short(seed)}, expected an integer of at least 0. Try seed=0.")
+        raise ValueError(f"fit got seed={short(seed)}, expected an integer of at least 0. Try seed=0.")
     if names is not None and not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
-        raise ValueError(f"fit got names={_short(names)}, expected a name for each replica. Try names=None.")
+        raise ValueError(f"fit got names={short(names)}, expected a name for each replica. Try names=None.")
     for name, value in switches.items():
         auto = name == "compile" and isinstance(value, str) and value == "auto"
         if not auto and not isinstance(value, bool | np.bool_):
             others = ", False or 'auto'" if name == "compile" else " or False"
-            raise ValueError(f"fit got {name}={_short(value)}, expected True{others}. Try {name}=False.")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+            raise ValueError(f"fit got {name}={short(value)}, expected True{others}. Try {name}=False.")
 
 
 def check_functions(**functions: object) -> None:
@@ -94,11 +90,6 @@ def check_functions(**functions: object) -> None:
     for name, value in functions.items():
         if value is not None and (not callable(value) or isinstance(value, torch.distributions.Distribution)):
             raise ValueError(f"fit got {name}={value!r}, expected a function. Try {name}=None.")
-
-
-def name_of(thing: object) -> str:
-    """The name of a class or function, or of the class of anything else."""
-    return str(getattr(thing, "__name__", type(thing).__name__))
 
 
 def check_arguments(

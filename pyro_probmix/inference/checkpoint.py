@@ -22,7 +22,6 @@ from pyro_probmix.names import shown
 FORMAT = 2
 #: The entry of the file's header that holds all but the tensors.
 ENTRY = "checkpoint"
-_LONGEST = 40
 
 
 class ForeignCheckpoint(ValueError):
@@ -103,12 +102,12 @@ class Checkpoint:
             raise self.refused(f"cannot be read ({error.strerror or error})", "a file that can be") from None
         version, found, epoch = (record.get(name) for name in ("format", "identity", "epoch"))
         if version != FORMAT:
-            raise self.refused(f"has format {_short(version)}", f"{FORMAT}")
+            raise self.refused(f"has format {shown(version)}", f"{FORMAT}")
         if not isinstance(found, dict) or not isinstance(epoch, int) or isinstance(epoch, bool):
             raise self.damaged("since its record is that of no fit")
         for name, value in json.loads(json.dumps(identity)).items():
             if found.get(name) != value:
-                raise self.refused(f"is of another fit, with {name} {_short(found.get(name))}", _short(value))
+                raise self.refused(f"is of another fit, with {name} {shown(found.get(name))}", shown(value))
         return tensors, epoch
 
     def damaged(self, why: str) -> DamagedCheckpoint:
@@ -133,8 +132,3 @@ def as_checkpoint(given: Checkpoint | str | os.PathLike[str] | None) -> Checkpoi
             "Try Checkpoint('fit.safetensors')."
         )
     return Checkpoint(given)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < _LONGEST else text[: _LONGEST - 4] + ("...'" if text[0] == "'" else "...")

@@ -16,6 +16,7 @@ from pyro_probmix.inference.checkpoint import Checkpoint
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.data.minibatches import Minibatches
 from pyro_probmix.inference.predictive.validation import Validation
+from pyro_probmix.inference.sealed import under
 from pyro_probmix.inference.step.objective import Objective
 from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models.process import ProbMix
@@ -84,8 +85,8 @@ class FitState:
             ValueError: if the tensors are not those of such a state; then nothing has changed.
         """
         self._check(tensors, epoch)
-        self.model.load_state_dict(_under(tensors, "model."))
-        self.replicas.load(_under(tensors, "replicas."))
+        self.model.load_state_dict(under(tensors, "model."))
+        self.replicas.load(under(tensors, "replicas."))
         self.train[:epoch], self.scores[:epoch] = tensors["train"], tensors["scores"]
         state: dict[int, dict[str, Tensor]] = {}
         for index, name, tensor in _moments(tensors):
@@ -155,13 +156,9 @@ class Kept:
             self.checkpoint.write(state.tensors(epoch), epoch, self.identity)
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
 def _moments(tensors: dict[str, Tensor]) -> Iterator[tuple[int, str, Tensor]]:
     """What an optimizer keeps of each parameter: the parameter's number, the name, and the tensor."""
-    for name, tensor in _under(tensors, "optimizer.").items():
+    for name, tensor in under(tensors, "optimizer.").items():
         index, _, key = name.partition(".")
         if not (index.isascii() and index.isdigit() and len(index) < 10):
             raise ValueError(f"its optimizer has a parameter {index[:80]!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DamagedFile", "read_sealed", "write_sealed"]
+__all__ = ["DamagedFile", "read_sealed", "under", "write_sealed"]
 
 import hashlib
 import json
@@ -76,3 +76,8 @@ def read_sealed(path: str | os.PathLike[str], entry: str) -> tuple[dict[str, Any
 def seal(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """A checksum of a record and of tensors in the order of their names."""
     return hashlib.sha256((json.dumps(record) + digest(*tensors.values())).encode()).hexdigest()
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

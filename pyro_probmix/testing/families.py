@@ -12,10 +12,11 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from pyro_probmix.names import name_of
 from pyro_probmix.pooling import linear_pool, log_linear_pool, pool_rows
 from pyro_probmix.pooling.families import Family, find_family
 from pyro_probmix.testing.devices import each_device
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close, refuse
 from pyro_probmix.testing.members import Arguments, MakeMember, Members, members_of
 from pyro_probmix.testing.pools import POOL, Pooled, gradients, t
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.graphs import Graph
+from pyro_probmix.names import name_of
 from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.frequencies import demand_frequencies
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close, refuse
 
 GRAPH: Invariants[Graph] = Invariants("graph")
 _DRAWS = 20_000

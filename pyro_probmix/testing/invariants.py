@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["BrokenInvariant", "Invariants", "demand", "demand_close", "name_of", "refuse"]
+__all__ = ["BrokenInvariant", "Invariants", "demand", "demand_close", "refuse"]
 
 from collections.abc import Callable, Collection
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import pyro
 import torch
@@ -116,12 +116,6 @@ def demand_close(actual: Tensor, expected: Tensor, what: str, of: str, rtol: flo
         place = tuple((~close).nonzero()[0].tolist())
         where = f" at index {list(place)}" if place else ""
         refuse(f"{what} of {actual[place].item():.6g}{where}", f"{of}, {expected[place].item():.6g}")
-
-
-def name_of(thing: Any) -> str:
-    """Of a class or function itself, or of the class of anything else."""
-    name = getattr(thing, "__name__", None)
-    return str(name if isinstance(name, str) and name != "<lambda>" else type(thing).__name__)
 
 
 def _shape(x: Tensor) -> str:

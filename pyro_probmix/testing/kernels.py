@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.names import name_of
 from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.grids import total_mass
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close
 
 _DRAWS = 1000
 #: From the spread beta to a kernel: a class, or a function.

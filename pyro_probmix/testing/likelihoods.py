@@ -15,6 +15,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro_probmix.inference import predict
 from pyro_probmix.inference.training import fit
 from pyro_probmix.models import ProbMix, initialise
+from pyro_probmix.names import name_of
 from pyro_probmix.pooling import pool_rows
 from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.grids import total_mass
@@ -30,7 +31,7 @@ from pyro_probmix.testing.heads import (
     first_not_finite,
     gradients_of,
 )
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close
 
 LIKELIHOOD: Invariants[Head] = Invariants("likelihood")
 

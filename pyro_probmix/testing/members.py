@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, transform_to
 
+from pyro_probmix.names import name_of
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.testing.grids import Grid, as_grid, grid_over
-from pyro_probmix.testing.invariants import name_of
 
 #: Makes a distribution from tensors: its class, or a function.
 MakeMember = Callable[..., Any]

@@ -15,9 +15,10 @@ import torch
 from pyro.distributions.torch_distribution import MaskedDistribution, TorchDistributionMixin
 from torch import Tensor
 
+from pyro_probmix.names import name_of
 from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.frequencies import follow_density
-from pyro_probmix.testing.invariants import Invariants, demand, demand_close, name_of, refuse
+from pyro_probmix.testing.invariants import Invariants, demand, demand_close, refuse
 from pyro_probmix.testing.members import Arguments, MakeMember, Members, members_of
 
 Pool = Callable[..., Any]

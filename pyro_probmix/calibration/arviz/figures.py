@@ -14,7 +14,7 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.arrays import Floats
 from pyro_probmix.calibration.scores.band import CalibrationCurve
 from pyro_probmix.calibration.scores.classes import Reliability
-from pyro_probmix.names import printable
+from pyro_probmix.names import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def _draw_classes(predictions: Predictions) -> Figure:
     axes.vlines(classes, *np.quantile(drawn, [0.025, 0.975], axis=1), color=BLUE, alpha=0.4, linewidth=8)
     axes.plot(classes, drawn.mean(1), "o", color=BLUE)
     axes.plot(classes, observed, "o", color="black", markersize=4)
-    axes.set_xticks(classes, [_plain(name) for name in predictions.classes], rotation=30 if len(classes) > 6 else 0)
+    axes.set_xticks(classes, [in_figure(name) for name in predictions.classes], rotation=30 if len(classes) > 6 else 0)
     axes.set_xlim(-0.5, len(classes) - 0.5)
     _legend(axes, {"data sets drawn from the predictive, 95 % and mean": BLUE, "observed": "black"}, points=True)
     return _labelled(axes, "Observations beside data sets drawn from the predictive", predictions.targets[0], "rows")
@@ -192,18 +192,13 @@ def _labelled(axes: Axes, title: str, x: str, y: str | None) -> Figure:
     """The figure, with names on its axes; without a y they need none."""
     figure = _figure(axes)
     figure.set_size_inches(7, 4.2)
-    axes.set_title(_plain(title), fontsize=12)
-    axes.set_xlabel(_plain(x), fontsize=11)
-    axes.set_ylabel(_plain(y or ""), fontsize=11)
+    axes.set_title(in_figure(title), fontsize=12)
+    axes.set_xlabel(in_figure(x), fontsize=11)
+    axes.set_ylabel(in_figure(y or ""), fontsize=11)
     if y is None:
         axes.set_yticks([])
     axes.tick_params(labelsize=10)
     return figure
-
-
-def _plain(text: str) -> str:
-    """A user's name in one line, with its dollar signs escaped, since a dollar starts a formula."""
-    return printable(text).replace("$", r"\$")
 
 
 def _figure(axes: Axes) -> Figure:

@@ -19,6 +19,7 @@ from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
 from torch import Tensor
 
 from pyro_probmix.arguments import checked
+from pyro_probmix.fusing.sites import refuse_nan
 
 __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
@@ -70,14 +71,9 @@ class Criterion(ELBO):
 
     def log_prob(self, site: dict[str, Any]) -> Tensor:
         """The log density of a response in nats, without the scale from subsampling; 0 where it is masked."""
-        value = site["value"]
-        # Looking at values waits for the device, so it is done where Pyro validates arguments.
-        if is_validation_enabled() and value.is_floating_point() and bool(value.isnan().any()):
-            raise ValueError(
-                f"site {site['name']!r} observes NaN, expected numbers: under a mask, too, the gradients would be NaN. "
-                "Try y.nan_to_num() beside the mask."
-            )
-        log_prob: Tensor = scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"])
+        if is_validation_enabled():  # looking at values waits for the device
+            refuse_nan(site)
+        log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
         return log_prob
 
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Tensor]:

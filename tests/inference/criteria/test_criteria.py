@@ -338,3 +338,21 @@ def test_nan_labels_under_a_mask_are_said():
             ValueError, match=r"site 'y' observes NaN, expected numbers: under a mask, too.*Try y.nan_to"
         ):
             criterion(model, model.guide)(x, y)
+    # With Pyro's own objective, where the next step would speak of the guide's weights.
+    model = fuse(Masked(), at="y", weight=0.5)
+    svi = SVI(model, AutoNormal(model), ClippedAdam({"lr": 0.1}), Trace_ELBO())
+    with pytest.raises(ValueError, match=r"site 'y' observes NaN, expected numbers: under a mask, too"):
+        svi.step(x, y)
+
+
+def test_responses_that_take_nan_are_given_some():
+    def model(y):
+        with pyro.plate("data", 4):
+            pyro.sample("y", dist.NanMaskedNormal(loc, torch.ones(4)), obs=y)
+
+    loc, y = torch.zeros((), requires_grad=True), torch.tensor([1.0, torch.nan, 3.0, 4.0])
+    for pool in ("log-linear", "linear"):
+        for criterion in (ExpectedLogLikelihood(), Trace_ELBO()):
+            loss = criterion.differentiable_loss(fuse(model, at="y", weight=0.5, pool=pool), lambda y: None, y)
+            (gradient,) = torch.autograd.grad(loss, loc)
+            assert loss.isfinite() and gradient.isfinite()

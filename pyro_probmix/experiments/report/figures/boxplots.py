@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from pyro_probmix.experiments.report.figures.style import plain, style_of
+from pyro_probmix.experiments.report.figures.style import style_of
 from pyro_probmix.experiments.report.pages.page import number
+from pyro_probmix.names import in_figure
 
 __all__ = ["box_plots", "robust_limits"]
 
@@ -69,7 +70,7 @@ def _panel(ax: Axes, frame: pd.DataFrame) -> None:
     for median in boxes["medians"]:
         median.set(color="black", lw=1.8)
     ax.set_xlim(low, high)
-    ax.set_yticks(range(1, len(values) + 1), [plain(name) for name in frame.columns])
+    ax.set_yticks(range(1, len(values) + 1), [in_figure(name) for name in frame.columns])
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
     beside = blended_transform_factory(ax.transAxes, ax.transData)

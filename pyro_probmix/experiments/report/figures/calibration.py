@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_probmix.experiments.report.figures.panels import panels
-from pyro_probmix.experiments.report.figures.style import BAND, family, plain, style_of
+from pyro_probmix.experiments.report.figures.style import BAND, family, style_of
 from pyro_probmix.experiments.report.numbers.coverage import FloatArray, band, coverage, density
 from pyro_probmix.experiments.report.numbers.tidy import in_order
+from pyro_probmix.names import in_figure
 
 __all__ = ["coverage_curves", "pit_histograms", "reliability_curves"]
 
@@ -32,7 +33,7 @@ def pit_histograms(counts: dict[str, FloatArray]) -> Figure:
         ax.bar((np.arange(BARS) + 0.5) / BARS, heights, width=1 / BARS, color=style_of(name).colour, alpha=0.65, lw=0)
         ax.axhspan(float(low), float(high), color=BAND, alpha=0.35, lw=0)
         ax.axhline(1, color="black", lw=0.8)
-        ax.set_title(plain(name), fontsize=10)
+        ax.set_title(in_figure(name), fontsize=10)
         tallest = max(tallest, float(heights.max()), float(high))
         usual = max(usual, float(np.quantile(heights, 0.9)), float(high))
     top = min(1.05 * tallest, max(3.0, 1.6 * usual))
@@ -141,5 +142,5 @@ def _line(ax: Axes, name: str, group: list[str], x: FloatArray, y: FloatArray, m
         marker=marker,
         ms=4,
         mfc="white" if style.hatched else None,
-        label=plain(name),
+        label=in_figure(name),
     )

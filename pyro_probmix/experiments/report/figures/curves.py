@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pyro_probmix.experiments.report.figures.panels import panels
-from pyro_probmix.experiments.report.figures.style import BAND, plain, style_of
+from pyro_probmix.experiments.report.figures.style import BAND, style_of
 from pyro_probmix.experiments.report.numbers.tidy import in_order
+from pyro_probmix.names import in_figure
 
 __all__ = ["training_curves"]
 
@@ -29,7 +30,7 @@ def training_curves(curves: pd.DataFrame) -> Figure:
         ax.fill_between(middle.index, low, high, color=colour, alpha=0.25, lw=0)
         ax.plot(middle, color=colour, lw=1.4, label="validation NLL: median, middle half of the splits")
         ax.plot(of_method["train_loss"].median(), color=BAND, lw=1, ls="--", label="training loss: median")
-        ax.set_title(plain(name), fontsize=10)
+        ax.set_title(in_figure(name), fontsize=10)
         ax.grid(alpha=0.3)
         spread.append(np.concatenate([low, high]))
         if place == 0:

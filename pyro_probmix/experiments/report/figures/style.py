@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pyro_probmix.names import printable
-
-__all__ = ["BAND", "Style", "family", "plain", "png", "style_of"]
+__all__ = ["BAND", "Style", "family", "png", "style_of"]
 
 #: Okabe and Ito's colours, distinguishable with any colour vision.
 _COLOURS = {
@@ -58,11 +56,6 @@ def style_of(method: str, place: int = 0) -> Style:
         return Style(_FURTHER[place % len(_FURTHER)], _DASHES[place % len(_DASHES)], False)
     local = method.split("x ")[-1].startswith("Loc")
     return Style(_COLOURS[name], _DASHES[(2 if ensemble else 0) + local], local)
-
-
-def plain(text: str) -> str:
-    """A name in one line of a figure, with its dollar signs escaped, since a dollar starts a formula."""
-    return printable(text).replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
