@@ -9,11 +9,12 @@ the very folder is finished, by its inode numbers: a copy, or what an archive br
 
 from __future__ import annotations
 
-__all__ = ["UnwritableError", "reading", "write_file", "write_files"]
+__all__ = ["UnwritableError", "reading", "regular", "write_file", "write_files"]
 
 import errno
 import json
 import os
+import stat
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from pyro_probmix.moves import (
     FILES,
     MANIFEST,
     UnfinishedError,
+    expect_replaceable,
     finish,
     flush,
     flush_file,
@@ -87,6 +89,7 @@ def write_file(
     with _sentence(target, advice, errors):
         if not target.name:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        expect_replaceable(target)
         settle(target.parent, [target.name])
         with held_back() as interrupts, private_folder(target.parent) as private:
             save_file(private / target.name, save)
@@ -176,6 +179,13 @@ def reading(folder: str | os.PathLike[str], names: Collection[str] | None = None
             if committed_in(path) <= left.keys():  # else a command was killed in between
                 yield path
                 return
+
+
+def regular(path: Path) -> Path:
+    """The path of a file that is there; raises OSError for a pipe or a device, which would be waited for without an end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return path
 
 
 def _path(path: str | bytes | os.PathLike[str], advice: str) -> Path:

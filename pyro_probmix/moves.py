@@ -7,6 +7,7 @@ __all__ = [
     "MANIFEST",
     "NO_LOCKS",
     "UnfinishedError",
+    "expect_replaceable",
     "finish",
     "flush",
     "flush_file",
@@ -82,7 +83,7 @@ def prepare(folder: Path, private: Path, names: Iterable[str], stale: Iterable[s
         place.parent.mkdir(parents=True, exist_ok=True)
         if _source(private, name) is None:
             raise OSError(errno.ENOENT, f"{shown(name)} was not made")
-        _expect_replaceable(place, name)
+        expect_replaceable(place)
         with suppress(FileNotFoundError):  # the system compares the two folders before it misses the file
             os.rename(private / "none", place.parent / private.name)
         if place.parent.stat().st_dev != device:
@@ -92,23 +93,23 @@ def prepare(folder: Path, private: Path, names: Iterable[str], stale: Iterable[s
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _expect_replaceable(place: Path, name: str) -> None:
-    """Raises OSError if what is at a place can never be replaced by a file."""
+def expect_replaceable(place: Path) -> None:
+    """Raises OSError if what is at a place, or what a link there leads to, is not to be replaced by a file, or cannot be."""
     try:
-        status = place.lstat()
-    except FileNotFoundError:
+        mode, followed = place.lstat().st_mode, place.stat().st_mode
+    except OSError:  # nothing is there, or a link to nothing
         return
-    if stat.S_ISDIR(status.st_mode):
-        raise OSError(errno.EISDIR, f"{shown(name)} is a folder")
-    if not stat.S_ISREG(status.st_mode):
+    if stat.S_ISDIR(followed):
+        raise OSError(errno.EISDIR, f"{shown(place.name)} is a folder")
+    if not stat.S_ISREG(followed):  # a service's pipe, or the system's /dev/null
+        raise OSError(errno.EEXIST, f"{shown(place.name)} is a pipe or a device, expected a file")
+    if not stat.S_ISREG(mode):
         return
     try:
         os.close(os.open(place, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)))
-    except (
-        OSError
-    ) as error:  # a file that may not be written to may be replaced, but not one that is kept by the system
+    except OSError as error:  # what may not be written to may be replaced, but not what the system keeps
         if error.errno == errno.EPERM:
-            raise OSError(errno.EPERM, f"{shown(name)} may not be changed") from None
+            raise OSError(errno.EPERM, f"{shown(place.name)} may not be changed") from None
 
 
 def finish(folder: Path, committed: Path, names: Iterable[str], stale: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pyro_probmix.files import UnwritableError, reading, write_file, write_files
+from pyro_probmix.files import UnwritableError, reading, regular, write_file, write_files
 from pyro_probmix.moves import UnfinishedError, inodes_of
 from pyro_probmix.names import printable, shown
 from pyro_probmix.unfinished import alone, settle
@@ -129,6 +129,22 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     with pytest.raises(UnwritableError, match="leads out of the folder"):
         write_files(folder, {"sub/precious.txt": lambda path: path.write_text("new")})
     assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_or_a_device_is_never_replaced(linked: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    place = tmp_path / ("link" if linked else "pipe")
+    if linked:
+        place.symlink_to(tmp_path / "pipe")
+    before = os.lstat(place).st_ino
+    with pytest.raises(UnwritableError, match=rf"'{place.name}' is a pipe or a device, expected a file.*Try"):
+        write_file(place, lambda path: path.write_text("new"))
+    with pytest.raises(UnwritableError, match=rf"'{place.name}' is a pipe or a device, expected a file.*Try"):
+        write_files(tmp_path, {place.name: lambda path: path.write_text("new")})
+    assert os.lstat(place).st_ino == before and not contents(tmp_path)
+    with pytest.raises(OSError, match="is no regular file"):
+        regular(place)  # to open it would wait for somebody who writes
 
 
 @pytest.mark.parametrize("name", ["../precious.txt", "/precious.txt", ""])

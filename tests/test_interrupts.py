@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -165,15 +165,15 @@ class Report(Place):
         writing.write_report([self.folder], self.folder)
 
     def make_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def figures_of(page: str) -> list[Any]:
-            return [type("Figure", (), {"name": "one", "png": page.encode()})]
+        def figures_of(page: Any) -> list[Any]:
+            return [type("Figure", (), {"name": "one", "png": page.text.encode()})]
 
         for name, function in {
             "read_runs": list,
-            "build_page": lambda runs: self.value,
+            "build_page": lambda runs: SimpleNamespace(text=self.value, title=""),
             "figures_of": figures_of,
-            "to_html": str,
-            "to_markdown": lambda page, place: f"{page} ![one]({place}/one.png)",
+            "to_html": lambda page: page.text,
+            "to_markdown": lambda page, place: f"{page.text} ![one]({place}/one.png)",
         }.items():
             monkeypatch.setattr(writing, name, function)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["read_table"]
+__all__ = ["expect_room", "read_table"]
 
 import os
 import warnings
@@ -124,7 +124,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return frame.set_axis(header.iloc[0].tolist(), axis="columns")
 
 
-def _expect_room(path: Path) -> None:
+def expect_room(path: Path) -> None:
     """Raises ValueError for a Parquet file whose table takes too much memory: a small file can hold millions of rows."""
     with path.open("rb") as opened, pq.ParquetFile(opened) as file:
         record = file.metadata
@@ -165,7 +165,7 @@ def _bytes_of_texts(column: Any) -> int:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    _expect_room(path)
+    expect_room(path)
     with path.open("rb") as opened:  # Arrow takes no names that are not UTF-8
         frame = pd.read_parquet(opened, engine="pyarrow")
     named = [name for name in frame.index.names if name is not None]

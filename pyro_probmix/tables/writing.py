@@ -21,6 +21,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def expect_folder(folder: Path) -> None:
     """Raises ValueError unless there is a folder that can be written to, or one can be made there."""
+    if os.path.islink(folder) and not os.path.exists(folder):
+        raise ValueError(f"{shown(folder)} is a link to nothing, expected a folder. Try another --out.")
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     if not nearest.is_dir():
         what = "a file" if nearest == folder else f"in {shown(nearest)}, a file"

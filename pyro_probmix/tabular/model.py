@@ -21,7 +21,7 @@ import pandas as pd
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
-from pyro_probmix.files import reading, write_files
+from pyro_probmix.files import reading, regular, write_files
 from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
 from pyro_probmix.tables.names import distinct, listed, remedy
@@ -229,7 +229,7 @@ class TableModel:
         with ExitStack() as others:
             try:
                 others.enter_context(reading(path))
-                record = json.loads(file.read_text("utf-8"))
+                record = json.loads(regular(file).read_text("utf-8"))
                 version = record["format"]
                 intact = version != FORMAT or record.pop("digest") == _digest(record)
                 if version == FORMAT and intact:
@@ -265,7 +265,7 @@ class TableModel:
 def _is_record(path: Path, beside_model: bool) -> bool:
     """Whether a ``table.json`` is of a model of any format, or a damaged one beside a model."""
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = json.loads(regular(path).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return beside_model
     return isinstance(record, dict) and {"format", "targets", "columns"} <= set(record)

@@ -18,6 +18,7 @@ import torch
 from pyro_probmix import __version__
 from pyro_probmix.experiments.config import PROVENANCE, Config
 from pyro_probmix.experiments.run.runner import CHOICES, graph_name
+from pyro_probmix.files import regular
 from pyro_probmix.models import find_method
 from pyro_probmix.names import shown
 
@@ -62,10 +63,12 @@ def recorded_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     file = Path(path) / "config.json"
     try:
-        recorded = json.loads(file.read_text("utf-8"))
+        recorded = json.loads(regular(file).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
+    except OSError as error:
+        raise ValueError(f"{shown(file)} cannot be read ({error.strerror}). Try another --out.") from None
+    except (ValueError, RecursionError):
         recorded = None
     if not isinstance(recorded, dict) or "experiment" not in recorded:
         raise ValueError(f"{shown(file)} is not a run's configuration. Try another --out.")

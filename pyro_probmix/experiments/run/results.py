@@ -22,7 +22,7 @@ from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.run.jobs import Finished, Job, Scored
 from pyro_probmix.experiments.run.measures import Calibration
 from pyro_probmix.experiments.run.record import check_same, digest_of, record_of, recorded_config, versions_of_packages
-from pyro_probmix.files import write_file, write_files
+from pyro_probmix.files import regular, write_file, write_files
 from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import shown
 from pyro_probmix.unfinished import Save, alone, settle
@@ -136,7 +136,7 @@ class RunFolder:
     def weights(self, job: Job) -> dict[str, Tensor] | None:
         """The trained weights of a finished job; None if there is no such file."""
         try:
-            return load_file(self.path / "models" / f"{job.name}.safetensors")
+            return load_file(regular(self.path / "models" / f"{job.name}.safetensors"))
         except (OSError, SafetensorError):
             return None
 
@@ -169,7 +169,8 @@ class RunFolder:
         keys = ["dataset", "network", "method"]
         try:
             tables = {
-                name: pd.read_parquet(self.path / f"{name}.parquet")[list(columns)] for name, columns in TABLES.items()
+                name: pd.read_parquet(regular(self.path / f"{name}.parquet"))[list(columns)]
+                for name, columns in TABLES.items()
             }
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"the tables in {shown(self.path)} cannot be read ({error}). Try another --out.") from None
@@ -203,11 +204,11 @@ class RunFolder:
     def _read(self, path: Path, job: Job) -> dict[str, list[tuple[Any, ...]]] | None:
         """The rows of a job's file for each table, None if it is damaged or of another run."""
         try:
-            cell = json.loads(path.read_text("utf-8"))
+            cell = json.loads(regular(path).read_text("utf-8"))
             if cell["run"] != self._digest or cell["job"] != _identity(job):
                 return None
             return _rows(job, [Scored(**one) for one in cell["scored"]])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def _is_apart(self, name: str) -> bool:

@@ -273,6 +273,18 @@ def damaged(tmp_path, kind):
         (run / "config.json").write_text("[1]")
     elif kind == "curves":
         (run / "curves.parquet").write_bytes(b"PAR1")
+    elif kind == "deep":
+        (run / "config.json").write_text("[" * 200_000)
+    elif kind == "pipe":  # to open it would wait for somebody who writes
+        (run / "config.json").unlink(missing_ok=True)
+        os.mkfifo(run / "config.json")
+    elif kind == "loop":
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        return tmp_path / "loop"
+    elif kind == "bomb":
+        text = pa.array(["x" * 1_000_000]).dictionary_encode()
+        codes = pa.array(np.zeros(2000, np.int32))
+        pq.write_table(pa.table({"method": pa.DictionaryArray.from_arrays(codes, text.dictionary)}), file)
     return run
 
 
@@ -290,6 +302,10 @@ def damaged(tmp_path, kind):
         ("config", "config.json' is not whole JSON"),
         ("list", "config.json' holds a list, expected a run's record"),
         ("curves", "curves.parquet' is not a whole Parquet file"),
+        ("deep", "config.json' is not whole JSON (maximum recursion"),
+        ("pipe", "config.json' is not whole JSON (it is no regular file)"),
+        ("loop", "is not there, expected a run's folder"),
+        ("bomb", "which take more than 1024 MiB of memory"),
     ],
 )
 def test_a_damaged_run_is_named_in_one_sentence(capsys, tmp_path, kind, sentence):
@@ -297,7 +313,16 @@ def test_a_damaged_run_is_named_in_one_sentence(capsys, tmp_path, kind, sentence
     code, out, err = report(capsys, run)
     assert code == 1 and not out
     assert sentence in err and "Try " in err and err.count("\n") == 1
-    assert not (run / "report.html").exists()
+    assert not os.path.exists(run / "report.html")
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_a_report_replaces_no_file_of_another(capsys, tmp_path, name):
+    run = cases.write_run(tmp_path / "run", cases.uci(("yacht",), ("ERM",), splits=2))
+    (run / name).write_text("my own")
+    code, _, err = report(capsys, run)
+    assert code == 1 and f"holds '{name}', which is no report and would be replaced, expected none. Try another" in err
+    assert (run / name).read_text() == "my own" and not list(run.glob("report-figures"))
 
 
 def test_folders_that_are_none(capsys, tmp_path):

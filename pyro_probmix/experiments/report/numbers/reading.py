@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pyro_probmix.experiments.run.results import COLUMNS
+from pyro_probmix.files import regular
 from pyro_probmix.names import printable, shown
+from pyro_probmix.tables.reading import expect_room
 
 __all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
 
@@ -83,7 +85,7 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> Runs:
     """
     if not paths:
         raise ValueError("a report needs a run's folder, none was given. Try probmix report runs/uci-yacht.")
-    unique = {Path(path).resolve(): Path(path) for path in paths}
+    unique = {os.path.realpath(path): Path(path) for path in paths}
     runs = _named([read_run(path) for path in unique.values()])
     owners: dict[tuple[object, ...], Path] = {}
     for run in runs:
@@ -132,7 +134,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def _picture(path: Path) -> Path:
     """The path, if it is of a PNG file."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             head = file.read(8)
     except OSError as error:
         raise ValueError(f"{shown(path)} cannot be read ({error.strerror}). Try running it anew.") from None
@@ -167,9 +169,10 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
     if not path.exists():
         return None
     try:
+        expect_room(regular(path))
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(getattr(error, "strerror", None) or error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"{shown(path)} is not a whole Parquet file ({reason}), expected what probmix run wrote. Try running it anew."
         ) from None
@@ -200,10 +203,11 @@ def _config(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        config = json.loads(regular(path).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"{shown(path)} is not whole JSON ({error}), expected a run's record. Try moving it away."
+            f"{shown(path)} is not whole JSON ({reason}), expected a run's record. Try moving it away."
         ) from None
     if not isinstance(config, dict):
         raise ValueError(f"{shown(path)} holds a {type(config).__name__}, expected a run's record. Try moving it away.")
