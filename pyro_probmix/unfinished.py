@@ -70,7 +70,8 @@ class _Lock(list[int]):
         while self:
             os.close(self.pop())
 
-    __del__ = release
+    def __del__(self) -> None:
+        self.release()
 
 
 def settle(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> dict[str, str]:

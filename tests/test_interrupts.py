@@ -64,6 +64,8 @@ def interrupted(action: Callable[[], object], at: int, how: Callable[[], None]) 
         nonlocal lines
         if frame.f_code.co_filename not in (TRACED_ALWAYS if how is fall else TRACED):
             return None
+        if how is fall and "__del__" in (frame.f_code.co_name, frame.f_back and frame.f_back.f_code.co_name):
+            return None  # Python prints what is raised in there, and goes on
         if event == "line":
             lines += 1
             if lines == at:
