@@ -214,7 +214,7 @@ class LabelKernelGraph(Graph):
 def _copy(values: Any, name: str) -> Tensor:
     # A copy: the graph must not change when the caller's array does.
     if isinstance(values, Tensor):
-        return values.detach().clone()
+        return values.detach().to_dense().clone()  # also a sparse one
     try:
         array = np.array(values)
     except ValueError:

@@ -616,3 +616,12 @@ def test_on_cuda_edges_are_drawn_without_waiting_for_the_device(name: str) -> No
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(log_prob).all() and torch.isfinite(given_log_prob).all()
     assert_frequencies(frequencies(draws.cpu()), weights, DRAWS)
+
+
+@pytest.mark.parametrize(
+    "graph", [lambda x: NearestNeighborGraph(x, k=1), lambda x: LabelKernelGraph(x, bandwidth=1.0)]
+)
+def test_sparse_features_are_those_of_a_dense_tensor(graph):
+    x = torch.tensor([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
+    edges = torch.tensor([[0, 1], [2, 3], [1, 2]])
+    assert torch.equal(graph(x.to_sparse()).edges().log_prob(edges), graph(x).edges().log_prob(edges))
