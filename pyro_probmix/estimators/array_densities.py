@@ -138,10 +138,9 @@ class ArrayDensities:
         many = values.ndim > 1 + (not self._single)
         grid = values if many else values[:, None]
         grid = grid[..., None] if self._single else grid  # [n, K, d_y]
-        found = [
-            function(part, np.moveaxis(grid[rows], 1, 0)).swapaxes(0, 1) for rows, part in self._fitted().mixtures(X)
-        ]
-        result = np.concatenate(found)
+        result = self._fitted().of_rows(
+            X, lambda part, rows: function(part, np.moveaxis(grid[rows], 1, 0)).swapaxes(0, 1)
+        )
         if result.ndim == 3 and self._single:
             result = result[..., 0]
         return result if many else result[:, 0]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
@@ -43,6 +44,7 @@ from pyro_probmix.estimators.saving import SavedModel, write
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
 from pyro_probmix.inference.methods import only_regression
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.step.adam import fused_adam
 from pyro_probmix.models import Method
 from pyro_probmix.names import shown
@@ -236,7 +238,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             expansion = Expansion.fit(self.columns_, rows.x, rows.y, rows.weights, classes=classes, seed=seed)
         recipe = self._recipe(rows, expansion)
         check_targets(recipe, rows.y)
-        return State.new(recipe, rows, self.num_samples, seed, expansion)
+        return State.new(recipe, rows, seed, expansion)
 
     def _continued(self, rows: Rows, how: str) -> State:
         """A copy of the last fit's state, for a fit of these rows that goes on with it."""
@@ -290,19 +292,20 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 bar.set_postfix_str(f"held-out NLL {best:.3f}", refresh=False)
                 return any([callback(epoch, best) for callback in self.callbacks])  # each hears of every epoch
 
-            state.history, factor = train(
+            trained = train(
                 state.density,
                 # Rows of a stream are new to what is known of the levels of categories.
                 state.standardised(rows) if once and state.calls else state.of_training(rows, classes=plan.classes),
                 plan,
                 partial(self._tensor, state.recipe),
                 held_out,
-                state.noise,
+                state.many_draws(self.num_samples),
                 on_epoch,
             )
-        if factor is not None:
-            state.factor = factor
-        state.density.double().eval()
+        state.history, state.noise = trained.history, trained.noise
+        if trained.factor is not None:
+            state.factor = trained.factor
+        state.settle(rows)
         state.calls += 1
         self.state_ = state
         return self
@@ -323,6 +326,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             classes=classes,
             deal_seed=state.seed,
             seed=seed,
+            most_draws=self.num_samples,
             optimizer=fused_adam if kept is None else lambda parameters, lr: kept,
         )
 
@@ -337,11 +341,13 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             X, y, weights = (v[weights > 0] for v in (X, y, weights))
         check_targets(state.recipe, y)
         standard = state.y_scaler.transform(y)
-        log_prob = np.empty(len(X))
-        for rows, part in state.mixtures(X):
-            observed = self._tensor(state.recipe, standard[rows]).to(next(state.density.parameters()).device)
-            log_prob[rows] = part.log_prob(observed).cpu().numpy()
-        return -float(np.average(log_prob, weights=weights))
+        device = next(state.density.parameters()).device
+
+        def log_prob(part: PredictiveMixture, rows: npt.NDArray[np.int64]) -> Array:
+            found: Array = part.log_prob(self._tensor(state.recipe, standard[rows]).to(device)).cpu().numpy()
+            return found
+
+        return -float(np.average(state.of_rows(X, log_prob), weights=weights))
 
     def _draws(self, state: State, X: Array, num_samples: int, random_state: Any) -> Array:
         """Draws in standard units, [num_samples, n, *event]."""
@@ -351,7 +357,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         device = next(state.density.parameters()).device
         with own_random_state(device, int(check_random_state(random_state).randint(2**31 - 1))):
             drawn = [part.sample((num_samples,)).double().cpu().numpy() for _, part in state.mixtures(X)]
-        return np.concatenate(drawn, axis=1)
+        return np.concatenate(drawn, axis=1)[:, : len(X)]
 
     def _numbers(self, X: Any, *, reset: bool) -> Array:
         """The columns as numbers, [n, d], NaN where a value is missing; with an encoder also [n, ..., d]."""

@@ -18,6 +18,7 @@ from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
 __all__ = ["ProbMixClassifier"]
 
@@ -65,13 +66,10 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     def predict_proba(self, X: Any) -> Array:
         """The probabilities of the classes, [n, K], in the order of ``classes_``."""
         state = self._fitted()
-        X = self._numbers(X, reset=False)
-        probabilities = np.empty((len(X), len(self.classes_)))
-        for rows, part in state.mixtures(X):
-            mean = part.probs.cpu().numpy()
-            probabilities[rows] = mean if mean.shape[1] == len(self.classes_) else np.hstack([1 - mean, mean])
-        probabilities /= probabilities.sum(1, keepdims=True)
-        return probabilities
+        mean = state.of_rows(self._numbers(X, reset=False), lambda part, _: part.probs.cpu().numpy())
+        probabilities = mean if mean.shape[1] == len(self.classes_) else np.hstack([1 - mean, mean])
+        normalised: Array = probabilities / probabilities.sum(1, keepdims=True)
+        return normalised
 
     def predict_log_proba(self, X: Any) -> Array:
         """The log probabilities of the classes, [n, K], in nats and in the order of ``classes_``.
@@ -79,13 +77,15 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         They are finite, and exact, also where a probability is too small for a number of its own.
         """
         state = self._fitted()
-        X = self._numbers(X, reset=False)
-        log_probabilities = np.empty((len(X), len(self.classes_)))
         device = next(state.density.parameters()).device
-        for rows, part in state.mixtures(X):
-            for k in range(len(self.classes_)):
-                code = self._tensor(state.recipe, np.full((rows.stop - rows.start, 1), float(k))).to(device)
-                log_probabilities[rows, k] = part.log_prob(code).cpu().numpy()
+
+        def of_each(part: PredictiveMixture, rows: npt.NDArray[np.int64]) -> Array:
+            codes = [np.full((len(rows), 1), float(k)) for k in range(len(self.classes_))]
+            found = [part.log_prob(self._tensor(state.recipe, code).to(device)) for code in codes]
+            stacked: Array = torch.stack(found, -1).cpu().numpy()
+            return stacked
+
+        log_probabilities = state.of_rows(self._numbers(X, reset=False), of_each)
         log_probabilities -= logsumexp(log_probabilities, axis=1, keepdims=True)
         return log_probabilities
 

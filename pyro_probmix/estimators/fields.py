@@ -28,6 +28,7 @@ ENTRIES = (
     "recipe",
     "expansion",
     "factor",
+    "single",
     "seed",
     "calls",
     "diverged",
@@ -87,6 +88,7 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
     for name in ("parameters", "attributes"):
         _need(isinstance(record[name], dict), name, record[name], "a record")
     _need(_is_number(record["factor"]) and record["factor"] > 0, "factor", record["factor"], "a number above 0")
+    _need(isinstance(record["single"], bool), "single", record["single"], "true or false")
     _integer("seed", record["seed"], 0, 2**31)
     _integer("calls", record["calls"], 0)
     recipe = record["recipe"]
@@ -204,13 +206,12 @@ def check_weights(density: Any, members: int, tensors: dict[str, Tensor]) -> Non
         _need(noise is None, "noise", "there", "none, since its embedding is not drawn")
         return
     weight: nn.Parameter = embedding.scale.weight
-    shape = (members, 1, weight.shape[-1])
-    good = noise is not None and noise.dtype in (torch.float32, torch.float64) and noise.dim() == 4 and len(noise) > 0
-    found = None if noise is None else tuple(noise.shape)
-    _need(
-        good and found is not None and found[1:] == shape, "noise", found, f"shape (draws, {members}, 1, {shape[-1]})"
-    )
-    _need(noise is not None and bool(noise.isfinite().all()), "noise", "not finite", "finite numbers")
+    if noise is None:
+        return
+    shape, found = (members, 1, weight.shape[-1]), tuple(noise.shape)
+    good = noise.dtype in (torch.float32, torch.float64) and noise.dim() == 4 and len(noise) > 0
+    _need(good and found[1:] == shape, "noise", found, f"shape (draws, {members}, 1, {shape[-1]})")
+    _need(bool(noise.isfinite().all()), "noise", "not finite", "finite numbers")
 
 
 def check_attributes(

@@ -14,12 +14,17 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from pyro_probmix.estimators.targets.spread import widened
-from pyro_probmix.inference.predictive.draws import from_noise, independent
-from pyro_probmix.inference.predictive.prediction import is_plain, log_density, plain_density, response_density
+from pyro_probmix.inference.predictive.draws import from_noise, plug_in
+from pyro_probmix.inference.predictive.plain import is_plain, plain_density
+from pyro_probmix.inference.predictive.prediction import log_density, response_density
 from pyro_probmix.random_state import alone, own_random_state
 
-__all__ = ["HeldOut", "member_densities", "widened"]
+__all__ = ["DRAWS_ROWS", "MANY_DRAWS", "HeldOut", "antithetic_noise", "member_densities", "widened"]
 
+#: Draws of the embedding that stand for infinitely many, and the loss in nats a row that fewer of them may cost.
+MANY_DRAWS, DRAWS_TOLERANCE = 16, 1e-3
+#: Rows of each member by which the number of draws is chosen.
+DRAWS_ROWS = 256
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
 
@@ -30,15 +35,22 @@ def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any
     Args:
         density: a :class:`~pyro_probmix.ConditionalDensity` with members as replicas.
         x: [N, *row] or [R, N, *row].
-        noise: standard normal, [S, R, 1, width], of a drawn embedding; None where no embedding is drawn.
+        noise: standard normal, [S, R, 1, width], of a drawn embedding; None passes its mean on.
     """
-    draw = independent(1) if noise is None else from_noise(noise)
     if is_plain(density):
         with torch.no_grad():
-            return plain_density(density, x, draw)
+            return plain_density(density, x, noise)
+    draw = plug_in if noise is None else from_noise(noise)
     # The model draws a response, too, which nobody looks at: the random state is as before.
     with torch.no_grad(), own_random_state(x.device), pyro.validation_enabled(False):
         return response_density(density, x, draw)
+
+
+def antithetic_noise(draws: int, members: int, width: int, seed: int) -> Tensor:
+    """Standard normal noise of so many draws of an embedding, [draws, members, 1, width], in pairs of opposite sign."""
+    shape = (-(-draws // 2), members, 1, width)
+    half = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.stack([half, -half], 1).flatten(0, 1)[:draws].clone()
 
 
 class HeldOut:
@@ -133,6 +145,31 @@ class HeldOut:
             mean = (log_prob.double() * self.weights).sum(-1) / self.weights.sum(-1)
             nll[alone] = -mean[alone]
         return nll
+
+    @torch.no_grad()
+    def fewest_draws(self, noise: Tensor, most: int) -> int:
+        """The fewest draws of the embedding whose loss is as low as that of many, up to a thousandth of a nat.
+
+        Few layers see the difference between an embedding and its mean, and each draw costs a pass through what follows.
+
+        Args:
+            noise: of many draws, see :func:`member_densities`; each pair of them is antithetic.
+            most: the largest number that may be chosen.
+
+        Returns:
+            0 for the embedding's mean, or a power of two, or ``most``.
+        """
+        x, y, weights = (values[:, :DRAWS_ROWS] for values in (self.x, self.y, self.weights))
+
+        def loss(draws: int) -> float:
+            score = HeldOut(self.density, x, y, weights, self.shares, noise[:draws] if draws else None)
+            components, groups = score._finite()
+            return score._best(components, groups)[0] if groups else math.nan
+
+        bound, draws = loss(len(noise)) + DRAWS_TOLERANCE, 0
+        while draws < most and not loss(draws) <= bound:
+            draws = min(2 * draws or 2, most)
+        return draws
 
     def _finite(self) -> tuple[Any, list[list[int]]]:
         """The densities of the held-out rows, and the members of each share whose density is finite."""

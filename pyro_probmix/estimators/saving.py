@@ -78,6 +78,7 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
         "recipe": {field.name: _plain(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
         "expansion": None if state.expansion is None else state.expansion.record(),
         "factor": state.factor,
+        "single": state.single,
         "seed": state.seed,
         "calls": state.calls,
         "diverged": [] if state.history is None else list(state.history.diverged),
@@ -165,6 +166,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
         record["seed"],
         Fit(**fit) if history else None,
         calls=record["calls"],
+        single=record["single"],
     )
     attributes = {name: python_value(name, value) for name, value in record["attributes"].items()}
     if record["expansion"] is not None and isinstance(attributes.get("columns_"), Schema):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.columns.expansion import Expansion
-from pyro_probmix.estimators.held_out import member_densities, widened
+from pyro_probmix.estimators.held_out import MANY_DRAWS, antithetic_noise, member_densities, widened
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
 from pyro_probmix.estimators.support import is_positive
+from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+from pyro_probmix.inference.predictive.plain import GRAIN, by_rows, has_single, is_plain
 from pyro_probmix.inference.training import Fit
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
 from pyro_probmix.random_state import own_random_state
@@ -24,8 +28,10 @@ __all__ = ["State"]
 
 #: Standardised features are cut off here: far outside of all training data, a network's products would overflow.
 FARTHEST = 1e6
-#: Rows times draws times members that are predicted together.
-LARGEST_BLOCK = 200_000
+#: Numbers of a hidden layer, of all members and draws, that are computed together: about what a core's cache holds.
+LARGEST_BLOCK = 2**18
+#: What single precision may change a prediction by, in standard units of the targets, and how many rows it is tried on.
+SINGLE_TOLERANCE, TRIED_ROWS = 1e-5, 256
 
 
 @dataclass(eq=False)
@@ -37,7 +43,8 @@ class State:
         density: of standardised features and targets. Between fits it is in double precision and evaluation mode, so
             that a row's prediction does not depend, by rounding, on the rows beside it.
         x_scaler, y_scaler: the scalings, fixed by the rows of the first fit.
-        noise: standard normal, [S, R, 1, width], of a drawn embedding, the same for all rows; else None.
+        noise: standard normal, [S, R, 1, width], of a drawn embedding, the same for all rows; else None, and its mean is passed
+            on.
         factor: widens the density, see :func:`~pyro_probmix.estimators.held_out.widened`.
         seed: of the first fit.
         history: the trainer's record of the last fit.
@@ -45,6 +52,7 @@ class State:
         calls: number of fits so far.
         expansion: from the columns' numbers to the inputs of the network, before they are scaled; None where an encoder takes
             the columns as they are.
+        single: whether predictions run hidden layers in single precision.
     """
 
     recipe: Recipe
@@ -58,9 +66,10 @@ class State:
     optimizer: torch.optim.Optimizer | None = None
     calls: int = 0
     expansion: Expansion | None = None
+    single: bool = False
 
     @classmethod
-    def new(cls, recipe: Recipe, rows: Rows, num_samples: int, seed: int, expansion: Expansion | None = None) -> State:
+    def new(cls, recipe: Recipe, rows: Rows, seed: int, expansion: Expansion | None = None) -> State:
         """Weights drawn from seeds of their own, and the scalings of the rows."""
         with own_random_state(
             torch.device("cpu")
@@ -69,15 +78,37 @@ class State:
         unit = getattr(density.likelihood, "unit", None)
         if isinstance(unit, Tensor):  # counts stay as they are; the unit of their rates follows them
             unit.copy_(torch.as_tensor((rows.y * rows.weights[:, None]).mean(0).clip(min=1e-6)))
-        noise = None
-        if isinstance(density.embedding, GaussianEmbedding):
-            shape = (-(-num_samples // 2), recipe.members, 1, density.embedding.scale.weight.shape[-1])
-            half = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-            noise = torch.stack([half, -half], 1).flatten(0, 1)[:num_samples].clone()  # in pairs, so that its mean is 0
         x = rows.x if expansion is None else expansion.inputs(rows.x)
         x_scaler = Scaler.fit(x, rows.weights, indicators=expansion is not None)
         y_scaler = _of_targets(recipe, rows)
-        return cls(recipe, density.double(), x_scaler, y_scaler, noise, 1.0, seed, expansion=expansion)
+        return cls(recipe, density.double(), x_scaler, y_scaler, None, 1.0, seed, expansion=expansion)
+
+    def many_draws(self, num_samples: int) -> Tensor | None:
+        """Noise of at least so many draws of a drawn embedding, from the seed; None for another embedding."""
+        embedding = self.density.embedding
+        if not isinstance(embedding, GaussianEmbedding):
+            return None
+        width = embedding.scale.weight.shape[-1]
+        return antithetic_noise(max(num_samples, MANY_DRAWS), self.recipe.members, width, self.seed)
+
+    def settle(self, rows: Rows) -> None:
+        """Brings the density to double precision and evaluation mode, and lets predictions run in single where it is enough.
+
+        It is, where means, standard deviations and probabilities at these rows, those farthest out among them, differ by at
+        most :data:`SINGLE_TOLERANCE` in standard units of the targets.
+        """
+        self.density.double().eval()
+        self.single = False
+        order = np.argsort(-np.abs(self._features(rows.x)).reshape(len(rows), -1).max(1), kind="stable")
+        chosen = rows.x[np.concatenate([order[:TRIED_ROWS], order[:: -(-len(order) // TRIED_ROWS)]])]
+        if not has_single(self.density):
+            return
+        try:
+            double = self.of_rows(chosen, _summary)
+            self.single = True
+            self.single = bool((np.abs(self.of_rows(chosen, _summary) - double) <= SINGLE_TOLERANCE).all())
+        except (NotImplementedError, ValueError):  # no moments, or weights that are too large for single precision
+            self.single = False
 
     def standardised(self, rows: Rows) -> Rows:
         """The rows in standard units."""
@@ -90,23 +121,64 @@ class State:
         x = self.expansion.of_training(rows.x, rows.y, rows.weights, classes=classes, seed=self.seed)
         return Rows(self._scaled(x), self.y_scaler.transform(rows.y), rows.weights)
 
-    def mixtures(self, x: Array) -> Iterator[tuple[slice, PredictiveMixture]]:
-        """The predictive mixture of blocks of rows [n, *row], in standard units of the targets."""
-        device = next(self.density.parameters()).device
-        noise = None if self.noise is None else self.noise.to(device, torch.float64)
-        components = self.recipe.members * (1 if noise is None else len(noise))
-        size = max(1, LARGEST_BLOCK // components)
-        for start in range(0, len(x), size):
-            block = slice(start, min(start + size, len(x)))
-            features = torch.as_tensor(self._features(x[block]), device=device)
-            components = member_densities(self.density, features, noise)
-            yield block, PredictiveMixture(widened(components, self.factor) if self.factor != 1.0 else components, 2)
+    def of_rows(self, x: Array, function: Callable[[PredictiveMixture, npt.NDArray[np.int64]], Array]) -> Array:
+        """A function of the predictive of each block of rows, in standard units of the targets, joined along the rows.
+
+        Args:
+            x: rows [n, *row].
+            function: from the predictive of some rows and their positions in x, to an array [rows, ...].
+        """
+        found = [function(mixture, rows) for rows, mixture in self.mixtures(x)]
+        return np.concatenate(found)[: len(x)]
+
+    def mixtures(self, x: Array) -> Iterator[tuple[npt.NDArray[np.int64], PredictiveMixture]]:
+        """The predictive mixture of blocks of rows [n, *row], in standard units of the targets, and the rows' positions.
+
+        The last row stands in the last block as often as it takes to fill it up, see
+        :func:`~pyro_probmix.inference.predictive.plain.by_rows`.
+        """
+        density = self._for_rows()
+        device = next(density.parameters()).device
+        noise = None if self.noise is None else self.noise.to(device, torch.float32 if self.single else torch.float64)
+        size = self._block(density, 1 if noise is None else len(noise))
+        filled = -(-len(x) // GRAIN) * GRAIN
+        for start in range(0, filled, size):
+            rows = np.arange(start, min(start + size, filled)).clip(max=len(x) - 1)
+            features = torch.as_tensor(self._features(x[rows]), device=device)
+            components = member_densities(density, features, noise)
+            yield rows, PredictiveMixture(widened(components, self.factor) if self.factor != 1.0 else components, 2)
+
+    def _block(self, density: ConditionalDensity, draws: int) -> int:
+        width = max(p.shape[-1] for p in density.parameters())
+        return max(1, LARGEST_BLOCK // (self.recipe.members * draws * width * GRAIN)) * GRAIN
+
+    def _for_rows(self) -> ConditionalDensity:
+        """The density that predictions run, by the weights as they stand."""
+        if not is_plain(self.density):
+            return self.density
+        stand = [self.single, *((p.data_ptr(), p._version) for p in self.density.parameters())]
+        kept: tuple[Any, ConditionalDensity] | None = self.__dict__.get("_network")
+        if kept is None or kept[0] != stand:
+            kept = self.__dict__["_network"] = (stand, by_rows(self.density, single=self.single))
+        return kept[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_network"}
 
     def _features(self, x: Array) -> Array:
         return self._scaled(x if self.expansion is None else self.expansion.inputs(x))
 
     def _scaled(self, inputs: Array) -> Array:
         return np.clip(self.x_scaler.transform(inputs), -FARTHEST, FARTHEST)
+
+
+def _summary(mixture: PredictiveMixture, _: object) -> Array:
+    """Means and standard deviations, or probabilities of classes."""
+    marginals = marginals_of(mixture.components)
+    is_classes = isinstance(marginals, torch.distributions.Categorical)
+    found = mixture.probs if is_classes else torch.cat([mixture.mean, mixture.variance.sqrt()], -1)
+    summary: Array = found.cpu().numpy()
+    return summary
 
 
 def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:

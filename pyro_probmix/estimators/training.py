@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_probmix.estimators.held_out import HeldOut
+from pyro_probmix.estimators.held_out import DRAWS_ROWS, HeldOut
 from pyro_probmix.estimators.rows import Rows, deal
 from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
@@ -21,7 +21,7 @@ from pyro_probmix.models import ConditionalDensity, Method
 __all__ = ["Plan", "train"]
 
 #: Draws of the embedding when the epoch is chosen.
-HELD_OUT_DRAWS = 4
+HELD_OUT_DRAWS = 2
 #: At most so many epochs' held-out NLLs, a seventh of all, are averaged: while the rate is high they scatter, and the lowest
 #: of many says little.
 MOST_SMOOTHING = 10
@@ -43,6 +43,7 @@ class Plan:
         fraction: share of the rows that a member holds out; 0 for none.
         deal_seed: deals the shares.
         seed: of the training noise.
+        most_draws: of the embedding in a prediction.
         optimizer: as for :func:`~pyro_probmix.fit`.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     classes: bool
     deal_seed: int
     seed: int
+    most_draws: int
     optimizer: Callable[..., torch.optim.Optimizer]
 
     def sizes(self, n: int) -> tuple[int, int]:
@@ -74,6 +76,21 @@ class Plan:
         return size, epochs
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a fit finds beside the weights.
+
+    Attributes:
+        history: the trainer's record.
+        factor: of the spread, with the lowest loss on the held-out rows; None without such rows.
+        noise: of the embedding's draws in predictions; None for its mean.
+    """
+
+    history: Fit
+    factor: float | None
+    noise: Tensor | None
+
+
 def train(
     density: ConditionalDensity,
     rows: Rows,
@@ -82,7 +99,7 @@ def train(
     validation: Rows | None,
     noise: Tensor | None,
     on_epoch: Callable[[int, int, float], bool],
-) -> tuple[Fit, float | None]:
+) -> Trained:
     """Trains a density's members in place.
 
     Args:
@@ -91,18 +108,19 @@ def train(
         plan: how.
         targets: from the rows' ``y`` to the tensor that the density observes.
         validation: rows that all members hold out; None deals each a share of ``rows``.
-        noise: see :func:`~pyro_probmix.estimators.held_out.member_densities`.
+        noise: of many draws, see :func:`~pyro_probmix.estimators.held_out.member_densities`; None where no embedding is drawn.
         on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
 
     Returns:
-        the trainer's record, and the factor of the spread with the lowest loss on the held-out rows; None without such rows.
+        the trainer's record, the spread, and as few draws as the held-out rows, or else the training rows, ask for.
 
     Raises:
         ValueError: if no member has a finite density at all of the given validation rows, or none has finite weights.
     """
     data = _Data.dealt(density, rows, plan, targets, validation)
     batch_size, epochs = plan.sizes(data.x.shape[1])
-    score = data.score(density, noise, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
+    few = None if noise is None else noise[:HELD_OUT_DRAWS]
+    score = data.score(density, few, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
     process = build_process(
         plan.method,
         density,
@@ -136,7 +154,9 @@ def train(
         )
     density.eval()
     _heal(density, None if score is None else score.of_each())
-    return result, None if score is None else score.factor()
+    noise = data.fewest_draws(density, noise, plan.most_draws)
+    widening = data.score(density, noise)
+    return Trained(result, None if widening is None else widening.factor(), noise)
 
 
 @dataclass(frozen=True)
@@ -189,12 +209,27 @@ class _Data:
         unequal = None if rows.equal else torch.as_tensor(weights, dtype=torch.float32)
         return cls(x, y, unequal, dealt is None, held_out or None, shares)
 
-    def score(self, density: ConditionalDensity, noise: Tensor | None, smoothing: int) -> HeldOut | None:
-        """The loss of the held-out rows, by a few draws of the embedding."""
+    def score(self, density: ConditionalDensity, noise: Tensor | None, smoothing: int = 1) -> HeldOut | None:
+        """The loss of the held-out rows, by draws of the embedding with this noise."""
         if self.held_out is None:
             return None
-        few = None if noise is None else noise[:HELD_OUT_DRAWS].float().to(self.x.device)
-        return HeldOut(density, *self.held_out, self.shares, few, smoothing)
+        here = None if noise is None else noise.float().to(self.x.device)
+        return HeldOut(density, *self.held_out, self.shares, here, smoothing)
+
+    def fewest_draws(self, density: ConditionalDensity, many: Tensor | None, most: int) -> Tensor | None:
+        """The noise of as few draws as predictions need, chosen on held-out rows, or on training rows where there are none."""
+        if many is None:
+            return None
+        rows, shares = self.held_out, self.shares
+        if rows is None:
+            x, y = self.x[:, :: self._stride()], self.y[:, :: self._stride()]
+            rows, shares = (x, y, torch.ones(x.shape[:2], dtype=torch.float64, device=x.device)), 1
+        draws = HeldOut(density, *rows, shares, None).fewest_draws(many.float().to(self.x.device), most)
+        return many[:draws] if draws else None
+
+    def _stride(self) -> int:
+        """Between training rows of which some hundred are spread over all."""
+        return -(-self.x.shape[1] // DRAWS_ROWS)
 
 
 def _graph(plan: Plan, data: _Data) -> Graph | None:

@@ -70,9 +70,12 @@ class GaussianEmbedding(nn.Module):
 
     def density(self, x: Tensor, hidden: Tensor) -> Any:
         """The density q(z|x), batch shape [..., B] and event shape [width]."""
+        return dist.Normal(hidden, self.deviation(x, hidden)).to_event(1)
+
+    def deviation(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The standard deviation of each coordinate of the embedding, [..., B, width]."""
         raw = self.scale(hidden if self.variance is None else self.variance(x))
-        scale = nn.functional.softplus(raw + self.INITIAL_BIAS) + self.FLOOR
-        return dist.Normal(hidden, scale).to_event(1)
+        return nn.functional.softplus(raw + self.INITIAL_BIAS) + self.FLOOR
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         z: Tensor = pyro.sample("z", self.density(x, hidden))

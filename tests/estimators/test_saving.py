@@ -32,7 +32,12 @@ Y = X[:, 0] ** 2 + 0.1 * X[:, 1]
 
 @pytest.fixture(scope="module")
 def model():
-    return ProbMixRegressor(**TINY).fit(X, Y)
+    """A model whose predictions draw the embedding."""
+    model = ProbMixRegressor(**TINY).fit(X, Y)
+    noise = model.state_.many_draws(4)
+    assert noise is not None
+    model.state_.noise = noise[:4]
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +223,7 @@ def set_at(*keys, value):
         (set_at("factor", value=float("nan")), "its factor is nan, expected a number above 0"),
         (set_at("factor", value=-1.0), "its factor is -1.0"),
         (set_at("factor", value="2"), "its factor is '2'"),
+        (set_at("single", value=1), "its single is 1, expected true or false"),
         (set_at("calls", value=-1), "its calls is -1"),
         (set_at("seed", value=10**300), "its seed is 10+... expected an integer|its seed is 1000"),
         (set_at("diverged", value=["a"] * 10_000), "its diverged"),

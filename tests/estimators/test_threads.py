@@ -17,7 +17,9 @@ from pyro import primitives
 from sklearn.model_selection import GridSearchCV
 
 from pyro_probmix import METHODS, ProbMixClassifier, ProbMixRegressor, build_density, predict
-from pyro_probmix.inference.predictive.prediction import is_plain, plain_density, response_density
+from pyro_probmix.inference.predictive.draws import from_noise
+from pyro_probmix.inference.predictive.plain import is_plain, plain_density
+from pyro_probmix.inference.predictive.prediction import response_density
 from pyro_probmix.models import LIKELIHOODS, Gaussian
 
 TINY: dict[str, Any] = {"ensemble": 2, "widths": (8,), "epochs": 3, "periodic": 2, "num_samples": 4}
@@ -106,12 +108,8 @@ def test_by_tensors_alone_and_by_handlers_the_density_is_the_same(likelihood: st
     width: Any = density.encoder.out_features
     noise = torch.randn(5, 2, 1, width)
 
-    def draw(q: Any) -> torch.Tensor:
-        z: torch.Tensor = q.base_dist.loc + q.base_dist.scale * noise
-        return z
-
     assert is_plain(density)
-    plain, handled = plain_density(density, x, draw), response_density(density, x, draw)
+    plain, handled = plain_density(density, x, noise), response_density(density, x, from_noise(noise))
     assert plain.batch_shape == handled.batch_shape
     y = handled.sample()
     torch.testing.assert_close(plain.log_prob(y), handled.log_prob(y), rtol=0, atol=0)

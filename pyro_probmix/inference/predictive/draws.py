@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Draw", "DrawEmbeddings", "Embedding", "from_noise", "independent", "plug_in", "same_in_all_replicas"]
+__all__ = [
+    "Draw",
+    "DrawEmbeddings",
+    "Embedding",
+    "from_noise",
+    "independent",
+    "plug_in",
+    "same_in_all_replicas",
+    "shifted",
+]
 
 import threading
 from collections.abc import Callable
@@ -50,9 +59,21 @@ def from_noise(noise: Tensor) -> Draw:
     """
 
     def draw(q: Any) -> Tensor:
-        return torch.addcmul(q.base_dist.loc, q.base_dist.scale, noise)
+        return shifted(q.base_dist.loc, q.base_dist.scale, noise)
 
     return draw
+
+
+def shifted(mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
+    """The mean plus deviation times noise, [S, R, N, width], laid out as [R, S, N, width].
+
+    A layer batched over replicas then takes all draws as further rows without a copy.
+
+    Args:
+        mean, deviation: [R, N, width].
+        noise: [S, R, 1, width].
+    """
+    return torch.addcmul(mean[:, None], deviation[:, None], noise.movedim(0, 1)).movedim(1, 0)
 
 
 def same_in_all_replicas(num_samples: int) -> Draw:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
@@ -17,7 +17,6 @@ from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.handler import Fused
 from pyro_probmix.inference.data.arrays import TensorLike, as_tensor, in_dtype
 from pyro_probmix.inference.predictive.draws import (
-    CHANNELS_SECOND,
     Draw,
     DrawEmbeddings,
     Embedding,
@@ -26,11 +25,10 @@ from pyro_probmix.inference.predictive.draws import (
 )
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture, check_responses
 from pyro_probmix.models.density import ConditionalDensity
-from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
 from pyro_probmix.models.process import ProbMix
 from pyro_probmix.random_state import alone
 
-__all__ = ["is_plain", "log_density", "negative_log_likelihood", "plain_density", "predict", "response_density"]
+__all__ = ["log_density", "negative_log_likelihood", "predict", "response_density"]
 
 
 @contextmanager
@@ -194,37 +192,6 @@ def response_density(density: Callable[..., Any], x: Any, draw: Draw, at: str = 
         )
     fn = site["fn"]
     return fn.expand((1, *fn.batch_shape)) if draws.drawn is None else fn
-
-
-def is_plain(density: Any) -> TypeGuard[ConditionalDensity]:
-    """Whether a density is a function of tensors alone: a :class:`ConditionalDensity` of modules that use nothing of Pyro."""
-    if type(density) is not ConditionalDensity or type(density.embedding) not in (GaussianEmbedding, PointEmbedding):
-        return False
-    known = all(type(module).__module__.partition(".")[0] in ("torch", "pyro_probmix") for module in density.modules())
-    after = (*density.decoder.modules(), *density.likelihood.modules())
-    return known and not any(isinstance(module, CHANNELS_SECOND) for module in after)
-
-
-def plain_density(density: ConditionalDensity, x: Tensor, draw: Draw) -> Any:
-    """As :func:`response_density`, by tensors alone: from any thread, without handlers or random numbers that threads share.
-
-    Args:
-        density: one that :func:`is_plain`, in evaluation mode.
-        x: the rows.
-        draw: the draws of the embedding, without torch's random numbers.
-    """
-    embedding: Any = density.embedding
-    drawn = False
-
-    def embed(x: Tensor, hidden: Tensor) -> Tensor:
-        nonlocal drawn
-        q = embedding.density(x, hidden)
-        z = hidden if q is None else draw(q)
-        drawn = z.dim() > hidden.dim()
-        return z
-
-    fn = density.response(x, embed)
-    return fn if drawn else fn.expand((1, *fn.batch_shape))
 
 
 def log_density(components: Any, y: Tensor) -> Tensor:

@@ -55,12 +55,12 @@ def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribu
     return _rebuilt(bases, join)
 
 
-def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution:
-    """Return the distribution of one place along a batch dimension, which is dropped.
+def take_batch(p: td.Distribution, index: int | slice, dim: int = -1) -> td.Distribution:
+    """Return the distribution of one place along a batch dimension, which is dropped, or of a slice of places.
 
     Args:
         p: a distribution.
-        index: the place.
+        index: the place, or a slice.
         dim: negative, counted from the right of the batch shape.
 
     Raises:
@@ -71,8 +71,16 @@ def take_batch(p: td.Distribution, index: int, dim: int = -1) -> td.Distribution
         (t,), event_dim = tensors, constraint.event_dim
         if not -dim <= t.dim() - event_dim:
             return t
+        if isinstance(index, slice):
+            places: tuple[Any, ...] = (..., index if t.shape[dim - event_dim] > 1 else slice(None))
+            return t[places + (slice(None),) * (event_dim - dim - 1)]
         return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
 
+    if isinstance(index, slice) and scores_as(p, td.Independent):
+        wrapped: Any = p
+        n = wrapped.reinterpreted_batch_ndims
+        taken: td.Distribution = dist.Independent(take_batch(wrapped.base_dist, index, dim - n), n)
+        return taken
     return _rebuilt([p], take)
 
 
