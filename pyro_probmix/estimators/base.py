@@ -185,7 +185,9 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     @property
     def density_(self) -> Any:
         """The trained density of standardised features and targets, in double precision, its members as replicas."""
-        return self._fitted().density
+        state = self._fitted()
+        state.shown = True
+        return state.density
 
     @property
     def n_iter_(self) -> int:

@@ -53,6 +53,7 @@ class State:
         expansion: from the columns' numbers to the inputs of the network, before they are scaled; None where an encoder takes
             the columns as they are.
         single: whether predictions run hidden layers in single precision.
+        shown: whether somebody has the density, whose weights may then change at any time.
     """
 
     recipe: Recipe
@@ -67,6 +68,7 @@ class State:
     calls: int = 0
     expansion: Expansion | None = None
     single: bool = False
+    shown: bool = False
 
     @classmethod
     def new(cls, recipe: Recipe, rows: Rows, seed: int, expansion: Expansion | None = None) -> State:
@@ -98,6 +100,7 @@ class State:
         most :data:`SINGLE_TOLERANCE` in standard units of the targets.
         """
         self.density.double().eval()
+        self.__dict__.pop("_networks", None)
         self.single = False
         order = np.argsort(-np.abs(self._features(rows.x)).reshape(len(rows), -1).max(1), kind="stable")
         chosen = rows.x[np.concatenate([order[:TRIED_ROWS], order[:: -(-len(order) // TRIED_ROWS)]])]
@@ -156,14 +159,15 @@ class State:
         """The density that predictions run, by the weights as they stand."""
         if not is_plain(self.density):
             return self.density
-        stand = [self.single, *((p.data_ptr(), p._version) for p in self.density.parameters())]
-        kept: tuple[Any, ConditionalDensity] | None = self.__dict__.get("_network")
-        if kept is None or kept[0] != stand:
-            kept = self.__dict__["_network"] = (stand, by_rows(self.density, single=self.single))
-        return kept[1]
+        if self.shown:
+            return by_rows(self.density, single=self.single)
+        kept: dict[bool, ConditionalDensity] = self.__dict__.setdefault("_networks", {})
+        if self.single not in kept:
+            kept[self.single] = by_rows(self.density, single=self.single)
+        return kept[self.single]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_network"}
+        return {name: value for name, value in self.__dict__.items() if name != "_networks"}
 
     def _features(self, x: Array) -> Array:
         return self._scaled(x if self.expansion is None else self.expansion.inputs(x))

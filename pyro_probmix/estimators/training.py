@@ -146,6 +146,7 @@ def train(
         seed=plan.seed,
         names=[f"member {r}" for r in range(density.replicas or 1)],
         on_epoch=lambda epoch, best: on_epoch(epoch, epochs, float(best.min())),
+        plain=True,
     )
     if validation is not None and not bool(result.best_epoch.any()):
         raise ValueError(

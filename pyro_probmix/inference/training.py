@@ -83,6 +83,7 @@ def fit(
     names: Sequence[str] | None = None,
     on_epoch: Callable[[int, Tensor], bool | None] | None = None,
     compile: bool | Literal["auto"] = "auto",
+    plain: bool = False,
     bf16: bool = False,
     distributed: bool = False,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
@@ -118,6 +119,9 @@ def fit(
             does so on a CPU where the number of steps repays it. The random numbers are those of the eager step, the
             losses and gradients the same up to rounding. On CUDA the step, optimizer included, and the validation are
             captured and replayed, see :func:`~pyro_probmix.inference.step.captured.capture`; False runs them one by one.
+        plain: whether ``compile="auto"`` runs a step on a CPU by tensors alone, without compiling or Pyro's handlers, where the
+            model allows it (see :func:`~pyro_probmix.inference.step.plain.runs_plainly`): the same up to rounding. It pays
+            for a fit of few steps.
         bf16: whether matrix products in a step are rounded to bfloat16, see
             :func:`~pyro_probmix.inference.step.precision.bfloat16_products`. The validation's are not.
         distributed: whether all processes of torch's default process group train this model together, each on its share
@@ -149,7 +153,7 @@ def fit(
     check_criterion(criterion)
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
-    check_options(seed=seed, names=names, compile=compile, bf16=bf16, distributed=distributed)
+    check_options(seed=seed, names=names, compile=compile, plain=plain, bf16=bf16, distributed=distributed)
     epochs, num_samples = int(epochs), int(num_samples)
     x, y = as_rows(model, x, y)
     if isinstance(validation, Sequence):
@@ -163,7 +167,7 @@ def fit(
     state = FitState.before(model, made, replicas, epochs)
     settings: dict[str, Any] = {
         "epochs": epochs, "seed": seed, "clip_norm": clip_norm, "patience": patience, "num_samples": num_samples,
-        "compile": compile, "bf16": bf16, "learning rates": digest(rates.rates),
+        "compile": compile, "plain": plain, "bf16": bf16, "learning rates": digest(rates.rates),
     }  # fmt: skip
     with _by_itself(x, replicas.device, ranks.seed(seed)):
         source = Minibatches(model, x, y, weights, ranks, seed=seed, device=replicas.device)
@@ -173,7 +177,14 @@ def fit(
         criterion = ExpectedLogLikelihood() if criterion is None else copy.copy(criterion)
         objective = Objective(model, criterion, replicas, source.num_rows, clip_norm, bf16)
         step, log_prob = make_step(
-            objective, source, made, held_out, compile=compile, epochs=epochs, fused=optimizer is fused_adam
+            objective,
+            source,
+            made,
+            held_out,
+            compile=compile,
+            epochs=epochs,
+            fused=optimizer is fused_adam,
+            plain=plain,
         )
         score = held_out.scored_by(log_prob) if held_out is not None and log_prob is not None else validation
         kept = None if checkpoint is None else Kept(checkpoint, identity_of(objective, source, held_out, settings))

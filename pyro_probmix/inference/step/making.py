@@ -14,6 +14,7 @@ from pyro_probmix.inference.step.compiled import Compile, LogProb, choose
 from pyro_probmix.inference.step.distributed import joint_gradient
 from pyro_probmix.inference.step.eager import Step
 from pyro_probmix.inference.step.objective import Gradient, Objective
+from pyro_probmix.inference.step.plain import runs_plainly, tensor_gradient
 from pyro_probmix.inference.step.recorders import recorder_for
 
 
@@ -26,6 +27,7 @@ def make_step(
     compile: Compile,
     epochs: int,
     fused: bool,
+    plain: bool = False,
 ) -> tuple[Step | CapturedStep, LogProb | None]:
     """The step, and the log density of a block of held-out rows.
 
@@ -37,6 +39,7 @@ def make_step(
         compile: see :func:`~pyro_probmix.inference.training.fit`.
         epochs: how many there will be.
         fused: whether the optimizer is ``fused_adam``'s.
+        plain: see :func:`~pyro_probmix.inference.training.fit`.
 
     Raises:
         ValueError: if ``compile`` is True and the step cannot be compiled or captured, or runs in several processes.
@@ -48,6 +51,9 @@ def make_step(
     stack = () if objective.model.replicas is None else (objective.model.replicas,)
     example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
     num_steps = epochs * source.num_steps
+    if plain and compile == "auto" and device.type == "cpu" and not ranks.joint and runs_plainly(objective):
+        gradient = tensor_gradient(objective, source.x, source.y)
+        return Step(gradient, objective.replicas, optimizer, fused=fused), validation
     gradient, log_prob = _gradient(objective, source, example, validation, compile, num_steps)
     step = Step(gradient, objective.replicas, optimizer, fused=fused)
     recorder = None if compile is False or ranks.joint else recorder_for(device)

@@ -1,0 +1,126 @@
+"""The step by tensors alone beside the step by Pyro's handlers: the same random numbers, losses and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyro_probmix import METHODS, ProbMix, build_density, fit
+from pyro_probmix.graphs import NearestNeighborGraph
+from pyro_probmix.inference import LogExpectedLikelihood
+from pyro_probmix.inference.criteria import ExpectedLogLikelihood
+from pyro_probmix.inference.methods import build_process
+from pyro_probmix.inference.step.objective import Objective, eager_gradient
+from pyro_probmix.inference.step.plain import pooled_draw, runs_plainly, tensor_gradient
+from pyro_probmix.inference.step.replicas import Replicas
+from pyro_probmix.models import LIKELIHOODS
+from pyro_probmix.pooling import pool_rows
+
+R, N, B = 3, 40, 8
+
+
+def objective(
+    method: str, likelihood: str = "gaussian", *, beta: float = 0.0, labels: Any = "sample", **options: Any
+) -> Any:
+    """The objective of a method in double precision, its rows and their responses."""
+    make: Any = LIKELIHOODS[likelihood]
+    outputs = 3 if likelihood == "categorical" else 2
+    torch.manual_seed(0)
+    density = build_density(
+        METHODS[method], num_features=2, likelihood=make, num_outputs=outputs, widths=(6, 5), activation="silu", replicas=R,
+        **options,
+    )  # fmt: skip
+    x = torch.randn(R, N, 2)
+    y = torch.rand(R, N, 2) + 0.1
+    if likelihood == "poisson":
+        y = (5 * y).round()
+    elif likelihood == "bernoulli":
+        y = y.round().clamp(max=1)
+    elif likelihood == "categorical":
+        y = torch.randint(3, (R, N))
+    graph = NearestNeighborGraph(x, k=4) if METHODS[method].graph == "nearest" else None
+    model = build_process(METHODS[method], density, graph, alpha=0.5, beta=beta, labels=labels, batch_size=B)
+    return Objective(model, ExpectedLogLikelihood(max_plate_nesting=2), Replicas(model, R), N), x, y
+
+
+def both(found: Any, x: torch.Tensor, y: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    """Losses, gradients and the next random number of the step by handlers, and of the one by tensors."""
+    rows = torch.stack([torch.randperm(N)[:B] for _ in range(R)])
+    results = []
+    for make in (eager_gradient, tensor_gradient):
+        torch.manual_seed(1)
+        losses = make(found, x, y)(rows)
+        gradients = [p.grad for p in found.parameters() if p.grad is not None]
+        results.append((losses, *gradients, torch.rand(3)))
+    return results
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_step_of_each_method_is_that_of_the_handlers(method: str) -> None:
+    found, x, y = objective(method)
+    assert runs_plainly(found)
+    handlers, tensors = both(found, x, y)
+    assert len(handlers) == len(tensors)
+    for one, other in zip(handlers, tensors, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["ProbMix", "M-ProbMix"])
+@pytest.mark.parametrize(
+    ("likelihood", "options"),
+    [
+        ("gaussian", {"beta": 0.1}),
+        ("poisson", {}),
+        ("gamma", {}),
+        ("bernoulli", {"beta": 0.01}),
+        ("categorical", {"beta": 0.01}),
+        ("categorical", {"labels": "expected"}),
+        ("homoscedastic", {}),
+    ],
+)
+def test_labels_of_each_kind_are_perturbed_alike(method: str, likelihood: str, options: dict[str, Any]) -> None:
+    found, x, y = objective(method, likelihood, **options)
+    for one, other in zip(*both(found, x, y), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_that_all_replicas_share() -> None:
+    found, x, y = objective("M-ProbMix")
+    for one, other in zip(*both(found, x[0], y[0]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_pooled_draw_has_the_pool_and_its_gradients() -> None:
+    torch.manual_seed(0)
+    mean, deviation = torch.randn(2, 6, 3).double(), torch.rand(2, 6, 3).double() + 0.2
+    own, noise = torch.rand(2, 6).double(), torch.randn(2, 6, 3).double()
+    pool: Any = pool_rows(
+        dist.Normal(mean, deviation).to_event(1), own, shift=-3, dim=-1, pool="log-linear", num_fused=2
+    )
+    z = pooled_draw(mean, deviation, own[..., None], noise)
+    torch.testing.assert_close(z, pool.mean + pool.variance.sqrt() * noise, rtol=1e-12, atol=1e-12)
+    inputs = mean.requires_grad_(), deviation.requires_grad_()
+    assert torch.autograd.gradcheck(lambda m, s: pooled_draw(m, s, own[..., None], noise), inputs)
+
+
+def test_what_has_more_to_it_runs_by_handlers() -> None:
+    found, _, _ = objective("M-ProbMix")
+    assert runs_plainly(found)
+    found.criterion = LogExpectedLikelihood(2, 1)
+    assert not runs_plainly(found)
+    assert not runs_plainly(objective("M-ProbMix", dropout=0.1)[0])
+    density = build_density(METHODS["ERM"], num_features=2, likelihood=LIKELIHOODS["gaussian"])
+    single = ProbMix(density, at="y")
+    assert not runs_plainly(Objective(single, ExpectedLogLikelihood(), Replicas(single, None), N))
+
+
+def test_a_fit_by_tensors_is_the_fit_by_handlers() -> None:
+    results = []
+    for plain in (False, True):
+        found, x, y = objective("M-ProbMix")
+        results.append(fit(found.model, x, y, epochs=5, validation=(x, y), learning_rate=1e-2, plain=plain))
+    torch.testing.assert_close(results[0].train_loss, results[1].train_loss, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(results[0].validation_nll, results[1].validation_nll, rtol=1e-4, atol=1e-5)
