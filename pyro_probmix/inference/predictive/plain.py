@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pyro_probmix.inference.predictive.draws import CHANNELS_SECOND, shifted
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
+from pyro_probmix.models.layers.linear import Linear
 from pyro_probmix.models.likelihoods import Likelihood
-from pyro_probmix.models.networks import Linear
 from pyro_probmix.models.periodic import PeriodicFeatures
 
 #: Rows are predicted in whole multiples of so many: vectorised loops treat the numbers at their end in another way.
