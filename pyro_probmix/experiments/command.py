@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_probmix.experiments.config import EXPERIMENTS, Config, read_config
+from pyro_probmix.experiments.config import EXPERIMENTS, PAPER, Config, read_config
 from pyro_probmix.experiments.config.checks import check_config
+from pyro_probmix.experiments.config.grid import SINGLE
 from pyro_probmix.experiments.data.uci import UCI_DATASETS
 from pyro_probmix.experiments.figures import draw_figures
 from pyro_probmix.experiments.run.engines import check_backend, connect
@@ -131,7 +132,9 @@ def config_of(arguments: argparse.Namespace) -> Config:
         raise ValueError(
             f"{option} has no meaning for {start.experiment}, expected none. Try probmix run table --help."
         )
-    if given.get("setting", start.setting) != "fixed" and not {"alpha", "beta"}.isdisjoint(given):
+    if given.get("setting") == "paper" and not copied:
+        given = PAPER | given
+    if given.get("setting", start.setting) not in SINGLE and not {"alpha", "beta"}.isdisjoint(given):
         raise ValueError(
             f"--alpha or --beta was given beside the setting {shown(given.get('setting', start.setting))}, which "
             "tries several of "

@@ -45,7 +45,7 @@ def draw_figures(jobs: Sequence[Job], folder: RunFolder) -> list[Path]:
         of_part = curves[(curves["dataset"] == dataset) & (curves["network"] == network)]
         prefix = f"{dataset}-{network}-" if len(parts) > 1 else ""
         for setting, numbers in part.groupby("setting", sort=False):
-            name = prefix + ("" if setting in ("fixed", "chosen") else f"{setting} ".replace(" ", "-"))
+            name = prefix + ("" if setting in ("fixed", "paper", "chosen") else f"{setting} ".replace(" ", "-"))
             methods = list(numbers["method"].unique())
             drawn[f"{name}scores"] = _saved(_scores(numbers, methods))
         if config.setting != "grid":

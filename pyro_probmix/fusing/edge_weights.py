@@ -47,18 +47,23 @@ class Group:
 class EdgeWeights:
     """Draws the weights of the edges at a sample site, or takes them as they were given.
 
-    An edge has one weight (eq. 12): it is drawn in the plate of the rows, and in no other plate of the fused site.
+    An edge has one weight (eq. 12): it is drawn in the plate of the rows, and in no other plate of the fused site. Or all
+    edges of a batch have one.
 
     Args:
         weight, num_fused: see :func:`~pyro_probmix.fuse`.
         plates: names of further plates of the fused site for whose members weights are drawn separately.
+        one_weight: whether the weight is not drawn in the plate of the rows.
     """
 
-    def __init__(self, weight: Weight | Sequence[Any], num_fused: int, plates: Sequence[str]) -> None:
+    def __init__(
+        self, weight: Weight | Sequence[Any], num_fused: int, plates: Sequence[str], *, one_weight: bool = False
+    ) -> None:
         self.given = weight
         self.weight = checked_weight(weight, num_fused)
         self.num_fused = num_fused
         self.plates = frozenset(plates)
+        self.one_weight = one_weight
         self.is_random = isinstance(self.weight, Distribution)
         self._drawing: tuple[Any, list[Any]] | None = None  # what a weight is being drawn from, and in which plates
 
@@ -102,11 +107,11 @@ class EdgeWeights:
             batch = self.weight.batch_shape
             check_weight(msg, batch)
             distribution: Any = self.weight
+            own = self.plates if self.one_weight else {*self.plates, rows.plate}
             frames = [
                 frame
                 for frame in msg["cond_indep_stack"]
-                if frame.vectorized
-                and (frame.name == rows.plate or frame.name in self.plates or _size(batch, frame.dim) > 1)
+                if frame.vectorized and (frame.name in own or _size(batch, frame.dim) > 1)
             ]
             if rows.event_dims:  # the weights lie in the event, too
                 distribution = dist.Independent(_in_plates(distribution, frames, rows.event_dims), rows.event_dims)

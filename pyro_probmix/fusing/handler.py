@@ -59,6 +59,7 @@ def fuse(
     rows_in_event: int | None = None,
     weight_plates: Sequence[str] = (),
     keep_labels: Sequence[str] = (),
+    one_weight: bool = False,
 ) -> Any:
     r"""Fuses the densities of two rows, or more, at a sample site of any Pyro model.
 
@@ -107,6 +108,8 @@ def fuse(
             an edge has one weight (eq. 12), for all pixels, words or time steps of its two rows.
         keep_labels: names of observed sites after a fused latent whose values are kept: those that do not depend on the
             latent, and penalties by ``pyro.factor``.
+        one_weight: whether all edges of a batch have one weight, drawn once, as many implementations of mixup draw it; by
+            default each edge has its own.
 
     Raises:
         ValueError: if the model has no such site, the site no plate of rows or several that may be, the batch is odd (no k
@@ -142,6 +145,7 @@ def fuse(
         rows_in_event=rows_in_event,
         weight_plates=weight_plates,
         keep_labels=keep_labels,
+        one_weight=one_weight,
     )
     if model is None:
         return handler

@@ -45,7 +45,7 @@ class FuseMessenger(Messenger):
         add_unfused_rows: whether the rows of the second half of each part are not fused: each stands for itself, at its own
             label.
         batch: what is known of the rows' plate; None for no more than ``plate``.
-        at, weight, num_fused, pool, beta, kernel, labels, plate, rows_in_event, weight_plates, keep_labels: see
+        at, weight, num_fused, pool, beta, kernel, labels, plate, rows_in_event, weight_plates, keep_labels, one_weight: see
             :func:`~pyro_probmix.fuse`.
     """
 
@@ -63,6 +63,7 @@ class FuseMessenger(Messenger):
         rows_in_event: int | None = None,
         weight_plates: Sequence[str] = (),
         keep_labels: Sequence[str] = (),
+        one_weight: bool = False,
         add_unfused_rows: bool = False,
         batch: Batch | None = None,
     ) -> None:
@@ -70,7 +71,8 @@ class FuseMessenger(Messenger):
         if not isinstance(pool, str) or pool not in ("log-linear", "linear"):
             raise ValueError(f"fuse got pool={pool!r}, expected 'log-linear' or 'linear'. Try pool='log-linear'.")
         self.sites = Sites(at)
-        self.weights = EdgeWeights(weight, num_fused, checked_names("weight_plates", weight_plates))
+        plates = checked_names("weight_plates", weight_plates)
+        self.weights = EdgeWeights(weight, num_fused, plates, one_weight=one_weight)
         self.num_fused = num_fused
         self.pool: Pool = pool
         self.perturbation = Perturbation(beta, kernel, labels)

@@ -64,6 +64,7 @@ def build_process(
     beta: float | Tensor,
     labels: Labels,
     batch_size: int | None,
+    one_weight: bool = False,
 ) -> ProbMix:
     """The process by which a method trains a density.
 
@@ -71,7 +72,7 @@ def build_process(
         method: decides on all that is not given here.
         density: as :func:`~pyro_probmix.build_density` makes it for that method.
         graph: see :func:`build_graph`.
-        alpha, beta, labels, batch_size: see :class:`~pyro_probmix.ProbMix`.
+        alpha, beta, labels, batch_size, one_weight: see :class:`~pyro_probmix.ProbMix`.
 
     Example:
         >>> from pyro_probmix import build_density, find_method
@@ -93,6 +94,7 @@ def build_process(
         batch_size=batch_size,
         num_fused=method.num_fused,
         add_unfused_rows=method.add_unfused_rows,
+        one_weight=one_weight,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 from torch import nn
 
@@ -12,7 +13,7 @@ from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.messenger import Pool
 from pyro_probmix.models.density import ConditionalDensity
 from pyro_probmix.models.embeddings import GaussianEmbedding, PointEmbedding
-from pyro_probmix.models.networks import MLP
+from pyro_probmix.models.networks import ACTIVATIONS, MLP
 from pyro_probmix.models.recurrent import LSTM
 from pyro_probmix.models.transformer import Transformer
 
@@ -83,6 +84,8 @@ def build_density(
     dropout: float = 0.0,
     network: str = "mlp",
     replicas: int | None = None,
+    embedding: Mapping[str, Any] = MappingProxyType({}),
+    before_activation: bool = False,
 ) -> ConditionalDensity:
     """Builds the conditional density p(y|x) that a method trains: encoder, embedding, decoder, likelihood.
 
@@ -97,9 +100,13 @@ def build_density(
         network: ``"mlp"``, fully connected, or a name in ``SERIES``: that encoder's compressed features are the embedding,
             and the head follows.
         replicas: number of independent copies.
+        embedding: further options of a :class:`GaussianEmbedding`: ``scale``, ``floor``, ``start``, ``layers``.
+        before_activation: whether the embedding is what comes into the mixing layer's activation, which the decoder then
+            begins with, and not what comes out of it.
 
     Raises:
-        ValueError: for a mixing layer or a network that is not there, or a separate variance network of a series.
+        ValueError: for a mixing layer or a network that is not there, or a separate variance network of a series, or its
+            embedding before an activation, which it has none of.
 
     Example:
         >>> from pyro_probmix.models import METHODS, Gaussian, build_density
@@ -107,8 +114,14 @@ def build_density(
         >>> density.decoder.out_features
         32
     """
+    drawn = None if method.variance is None else {"activation": activation, **embedding}
     if network != "mlp":
-        return _series_density(method, num_features, likelihood, num_outputs, widths, network, replicas)
+        if before_activation:
+            raise ValueError(
+                f"build_density got before_activation=True for network={network!r}, whose embedding is linear, expected "
+                "False. Try network='mlp'."
+            )
+        return _series_density(method, num_features, likelihood, num_outputs, widths, network, replicas, drawn)
     if not isinstance(num_features, int):
         raise ValueError(
             f"build_density got num_features={num_features} for a fully connected network, expected a number. "
@@ -123,12 +136,20 @@ def build_density(
     if method.variance == "separate":
         encoder_widths[-1] = max(1, encoder_widths[-1] // 2)
         variance = MLP(num_features, encoder_widths[-1:], activation=activation, replicas=replicas)
-    encoder = MLP(num_features, encoder_widths, activation=activation, dropout=dropout, replicas=replicas)
+    options: dict[str, Any] = {"activation": activation, "dropout": dropout, "replicas": replicas}
+    encoder = MLP(num_features, encoder_widths, last_activation=not before_activation, **options)
     width = encoder.out_features
-    embedding = PointEmbedding() if method.variance is None else GaussianEmbedding(width, variance, replicas)
-    decoder = MLP(width, decoder_widths, activation=activation, dropout=dropout, replicas=replicas)
-    head = likelihood(decoder.out_features, num_outputs, replicas)
-    return ConditionalDensity(encoder, embedding, decoder, head, replicas=replicas)
+    z = PointEmbedding() if drawn is None else GaussianEmbedding(width, variance, replicas, **drawn)
+    layers = MLP(width, decoder_widths, **options)
+    head = likelihood(layers.out_features, num_outputs, replicas)
+    decoder = layers if not before_activation else nn.Sequential(*_activation(activation, dropout), layers)
+    return ConditionalDensity(encoder, z, decoder, head, replicas=replicas)
+
+
+def _activation(activation: str | Callable[[], nn.Module], dropout: float) -> list[nn.Module]:
+    """What follows a layer of an :class:`MLP`."""
+    made = ACTIVATIONS[activation]() if isinstance(activation, str) else activation()
+    return [made, nn.Dropout(dropout)] if dropout else [made]
 
 
 def _series_density(
@@ -139,6 +160,7 @@ def _series_density(
     widths: Sequence[int],
     network: str,
     replicas: int | None,
+    drawn: Mapping[str, Any] | None,
 ) -> ConditionalDensity:
     if network not in SERIES:
         raise ValueError(
@@ -156,6 +178,6 @@ def _series_density(
         )
     steps, size = num_features
     encoder = SERIES[network](size, steps, out_features=widths[0], replicas=replicas)
-    embedding = PointEmbedding() if method.variance is None else GaussianEmbedding(widths[0], None, replicas)
+    z = PointEmbedding() if drawn is None else GaussianEmbedding(widths[0], None, replicas, **drawn)
     head = likelihood(widths[0], num_outputs, replicas)
-    return ConditionalDensity(encoder, embedding, nn.Identity(), head, replicas=replicas, event_dim=2)
+    return ConditionalDensity(encoder, z, nn.Identity(), head, replicas=replicas, event_dim=2)

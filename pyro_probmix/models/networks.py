@@ -80,6 +80,7 @@ class MLP(nn.Module):
         activation: a name in ``ACTIVATIONS``, or something that makes a module.
         dropout: probability of dropping a unit after each activation, in [0, 1).
         replicas: number of independent copies, see :class:`Linear`.
+        last_activation: whether the last layer has an activation, and dropout, too.
 
     Raises:
         ValueError: for an unknown activation, a width below 1, or a dropout outside [0, 1).
@@ -100,6 +101,7 @@ class MLP(nn.Module):
         activation: str | Callable[[], nn.Module] = "relu",
         dropout: float = 0.0,
         replicas: int | None = None,
+        last_activation: bool = True,
     ) -> None:
         super().__init__()
         make = ACTIVATIONS.get(activation) if isinstance(activation, str) else activation
@@ -111,10 +113,10 @@ class MLP(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"MLP got dropout={dropout}, expected a probability in [0, 1). Try dropout=0.1.")
         layers: list[nn.Module] = []
-        for width in widths:
-            layers += [Linear(in_features, width, replicas), make()]
-            if dropout:
-                layers.append(nn.Dropout(dropout))
+        for k, width in enumerate(widths, start=1):
+            layers.append(Linear(in_features, width, replicas))
+            if last_activation or k < len(widths):
+                layers += [make(), nn.Dropout(dropout)] if dropout else [make()]
             in_features = width
         self.out_features = in_features
         self.layers = nn.Sequential(*layers)

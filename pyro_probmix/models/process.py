@@ -54,7 +54,8 @@ class ProbMix(nn.Module):
         alpha: all shapes of the Beta or Dirichlet distribution of the weights, above 0; with replicas also a tensor [R].
         beta: spread of the label kernels, at least 0; with replicas also a tensor [R].
         pool: ``"log-linear"`` or ``"linear"``.
-        kernel, labels, weight_plates, keep_labels: see :func:`~pyro_probmix.fuse`. Each replica has weights of its own.
+        kernel, labels, weight_plates, keep_labels, one_weight: see :func:`~pyro_probmix.fuse`. Each replica has weights of
+            its own.
         batch_size: B, rows of a step, even (a multiple of k); None takes all n (and some twice, if n is none).
         num_fused: k, the rows that are fused, at least 2.
         plate: name of the rows' plate, or names of several; by default the one with as many members as a step has rows.
@@ -110,6 +111,7 @@ class ProbMix(nn.Module):
         add_unfused_rows: bool = False,
         weight_plates: Sequence[str] = (),
         keep_labels: Sequence[str] = (),
+        one_weight: bool = False,
     ) -> None:
         super().__init__()
         self.density = density
@@ -134,6 +136,7 @@ class ProbMix(nn.Module):
         self._fusion: dict[str, Any] = {
             "pool": pool, "kernel": kernel, "labels": labels, "num_fused": num_fused, "add_unfused_rows": add_unfused_rows,
             "weight_plates": checked_names("weight_plates", weight_plates), "keep_labels": keep_labels,
+            "one_weight": one_weight,
         }  # fmt: skip
         if at is not None:
             self._handler(None)  # refuses options that are not there now, not at the first step

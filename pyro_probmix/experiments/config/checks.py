@@ -13,7 +13,7 @@ from pyro_probmix.experiments.config.grid import SETTINGS
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
 from pyro_probmix.models import find_method
 from pyro_probmix.models.methods import SERIES
-from pyro_probmix.models.networks import ACTIVATIONS
+from pyro_probmix.models.networks import ACTIVATIONS, SCALES
 from pyro_probmix.names import shown
 
 __all__ = ["check_config"]
@@ -51,6 +51,12 @@ def check_config(config: Config) -> None:
         _require(sound, option, positive, "a value that a float of 32 bits can hold", _DEFAULTS[option])
     beta = config.beta
     _require(beta is None or 0 <= beta < math.inf, "beta", beta, "a finite value of at least 0", 0)
+    both = config.patience is None or config.best_epoch == "validation"
+    _require(both, "patience", config.patience, f"none with best_epoch {config.best_epoch}", config.epochs)
+    floor, start = config.scale_floor, config.scale_start
+    _require(0 <= floor < math.inf, "scale_floor", floor, "a finite value of at least 0", 0.001)
+    _require(math.isfinite(start), "scale_start", start, "a finite value", -3)
+    _require(config.variance_layers >= 0, "variance_layers", config.variance_layers, "at least 0", 1)
     alphas, betas = list(config.alphas), list(config.betas)
     _require(_all_in(alphas, 0.0, strict=True), "alphas", alphas, "finite values above 0", "0.01, 0.1, 1")
     _require(_all_in(betas, 0.0, strict=False), "betas", betas, "finite values of at least 0", "0, 0.01")
@@ -82,6 +88,10 @@ def _check_names(config: Config) -> None:
         ("task", (config.task,), ("regression", "classification")),
         ("labels", (config.labels,), ("sample", "expected")),
         ("activation", (config.activation,), tuple(ACTIVATIONS)),
+        ("targets", (config.targets,), ("standardised", "raw")),
+        ("scale", (config.scale,), tuple(SCALES)),
+        ("best_epoch", (config.best_epoch,), ("validation", "last", "both")),
+        ("weight", (config.weight,), ("pair", "batch")),
     ):
         for name in names:
             if name is not None and name not in known:
@@ -130,6 +140,7 @@ def _how_to_give(option: str, example: Any) -> str:
         "alphas",
         "betas",
     )
-    if option in (*inside, "widths", "mixing_layer", "dropout", "labels", "activation"):
+    choices = ("targets", "scale", "scale_floor", "scale_start", "variance_layers", "best_epoch", "weight")
+    if option in (*inside, *choices, "widths", "mixing_layer", "dropout", "labels", "activation"):
         return f"{option} {example}"
     return f"--{option} {example}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Candidate", "candidates"]
+__all__ = ["SETTINGS", "SINGLE", "Candidate", "candidates"]
 
 from dataclasses import dataclass
 from itertools import product
@@ -10,7 +10,9 @@ from itertools import product
 from pyro_probmix.experiments.config.config import Config
 from pyro_probmix.models import Method
 
-SETTINGS = ("fixed", "chosen", "grid")
+SETTINGS = ("fixed", "paper", "chosen", "grid")
+#: Those that take one alpha and one beta.
+SINGLE = ("fixed", "paper")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def candidates(config: Config, method: Method) -> tuple[Candidate, ...]:
     alpha, the alphas are scaled to that one.
     """
     alpha = config.alpha if method.alpha is None else method.alpha
-    if config.setting == "fixed":
+    if config.setting in SINGLE:
         return (Candidate(alpha, config.beta or 0.0),)
     scale = alpha / config.alpha if config.setting == "chosen" else 1.0
     pairs = [Candidate(scale * one, beta) for beta, one in product(config.betas, config.alphas)]

@@ -91,10 +91,32 @@ def load_problem(config: Config) -> Problem:
     """
     unit = "split" if config.experiment == "uci" else "seed"
     names = tuple(f"{unit} {k}" for k in config.splits)
-    if config.experiment == "stocks":
-        return _series(config, names)
+    problem = _series(config, names) if config.experiment == "stocks" else _table_problem(config, names)
+    return problem if config.targets == "standardised" else _in_units(problem)
+
+
+def _table_problem(config: Config, names: tuple[str, ...]) -> Problem:
+    """The rows of a table or of a toy, whose targets are standardised."""
     toy = config.experiment != "table" and config.dataset in ("toy-regression", "toy-classification")
     return _stacked([_tables(config, k) for k in config.splits] if toy else _dealt(config), names)
+
+
+def _in_units(problem: Problem) -> Problem:
+    """The same problem with targets in their own units; classes are as they are."""
+    if problem.classes:
+        return problem
+
+    def part(one: Part) -> Part:
+        return Part(one.x, one.y * problem.scale + problem.loc)
+
+    return replace(
+        problem,
+        train=part(problem.train),
+        validation=part(problem.validation),
+        test=part(problem.test),
+        loc=torch.zeros_like(problem.loc),
+        scale=torch.ones_like(problem.scale),
+    )
 
 
 def _tables(config: Config, seed: int) -> tuple[Table, Table, Split]:

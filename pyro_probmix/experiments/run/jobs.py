@@ -31,7 +31,10 @@ from pyro_probmix.inference import Checkpoint, Fit, ForeignCheckpoint
 from pyro_probmix.models import ConditionalDensity, Method, find_method
 from pyro_probmix.names import shown
 
-__all__ = ["Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
+__all__ = ["LAST_EPOCH", "Finished", "Job", "Scored", "curves_of", "each_part", "job_density", "list_jobs", "run_job"]
+
+#: The end of a setting's name that stands for the last epoch's weights, where both are scored.
+LAST_EPOCH = ", last epoch"
 
 #: The number of epochs of the training curves that are kept.
 KEPT_EPOCHS = 100
@@ -76,7 +79,7 @@ class Scored:
     """A method's numbers under one setting.
 
     Attributes:
-        setting: "fixed", "chosen", or the values of the grid.
+        setting: "fixed", "paper", "chosen", or the values of the grid; of the last epoch with ``LAST_EPOCH`` behind it.
         values: a list over the splits for each metric.
         curves: rows (split, epoch, training loss, validation NLL) of the training, both on the standardised target.
         calibration: for each split.
@@ -165,9 +168,13 @@ def run_job(
             warnings.warn(f"{what} It was put aside as {shown(aside.name)}, and the job begins anew.", stacklevel=2)
             fitted = fit_method(*arguments, checkpoint)
         seconds = time.perf_counter() - started
-        validation = _validation(job, fitted, problem)
-        scored = _scored(job, fitted, problem, validation, seconds)
-        kept = _density(job, fitted, _best(job, validation))
+        scored, kept = [], None
+        for suffix, one in _epochs_to_score(job.config, fitted):
+            validation = _validation(job, one, problem)
+            found = _scored(job, one, problem, validation, seconds)
+            scored += [replace(each, setting=each.setting + suffix) for each in found]
+            kept = kept or _density(job, one, _best(job, validation))
+    assert kept is not None
     return Finished(
         job.name,
         tuple(scored),
@@ -175,6 +182,14 @@ def run_job(
         str(device),
         tuple((warning.category, str(warning.message)) for warning in caught),
     )
+
+
+def _epochs_to_score(config: Config, fitted: FittedMethod) -> list[tuple[str, FittedMethod]]:
+    """The trained densities to score, each with what its setting's name ends with."""
+    if config.best_epoch == "validation":
+        return [("", fitted)]
+    last = fitted.at_last()
+    return [("", last)] if config.best_epoch == "last" else [("", fitted), (LAST_EPOCH, last)]
 
 
 def _put_aside(path: Path) -> Path:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
-from pyro_probmix.experiments.config.grid import Candidate
+from pyro_probmix.experiments.config.grid import SINGLE, Candidate
 from pyro_probmix.experiments.data.problem import Problem
 from pyro_probmix.inference import Checkpoint, Fit, fit
 from pyro_probmix.inference.methods import (
@@ -25,12 +27,10 @@ from pyro_probmix.models import (
     Categorical,
     ConditionalDensity,
     Gaussian,
-    GaussianEmbedding,
     Method,
     build_density,
     initialise,
 )
-from pyro_probmix.models.likelihoods import FLOOR
 from pyro_probmix.names import shown
 
 __all__ = [
@@ -52,22 +52,33 @@ __all__ = [
 CHOICES = {
     "optimizer": "Adam",
     "likelihood": "heteroscedastic Gaussian, or categorical, unless the method has its own",
-    "floor of scales": FLOOR,
-    "floor of the embedding's scale": GaussianEmbedding.FLOOR,
-    "start of the embedding's scale, before its softplus": GaussianEmbedding.INITIAL_BIAS,
     "validation share of the training rows": 0.2,
     "standardised by": "mean and standard deviation of the rows trained on",
-    "best epoch by": "validation NLL",
     "embedding": "sample",
 }
 
 
 @dataclass(frozen=True)
 class FittedMethod:
-    """A method's trained density and the record of its training."""
+    """A method's trained density and the record of its training.
+
+    Attributes:
+        density: with the weights of the best epoch.
+        fit: the record.
+        last: the weights of the last epoch, where these are scored.
+    """
 
     density: ConditionalDensity
     fit: Fit
+    last: dict[str, Tensor] | None = None
+
+    def at_last(self) -> FittedMethod:
+        """The density with the weights of its last epoch, in a record that says so."""
+        assert self.last is not None
+        density = copy.deepcopy(self.density)
+        density.load_state_dict(self.last)
+        epochs = torch.full_like(self.fit.best_epoch, len(self.fit.train_loss))
+        return FittedMethod(density, replace(self.fit, best_epoch=epochs, best_nll=self.fit.validation_nll[-1]))
 
 
 def check_method(method: Method, config: Config, problem: Problem) -> None:
@@ -103,7 +114,7 @@ def resolve(config: Config, problem: Problem) -> Config:
     classes = bool(problem.classes)
     beta = config.beta if config.beta is not None else 0.01 if classes else 0.0
     # Log-linear pools of one-hot labels have no normaliser: there, the expectation of Assumption 4.2.
-    tried = [beta] if config.setting == "fixed" else config.betas
+    tried = [beta] if config.setting in SINGLE else config.betas
     labels = config.labels or ("expected" if classes and 0 in tried else "sample")
     return replace(config, task="classification" if classes else "regression", beta=beta, labels=labels)
 
@@ -134,7 +145,8 @@ def choose_device(name: str) -> torch.device:
 
 def method_density(method: Method, config: Config, problem: Problem, replicas: int) -> ConditionalDensity:
     """A method's density, untrained."""
-    default = Categorical if problem.classes else Gaussian
+    scales: dict[str, Any] = {"scale": config.scale, "floor": config.scale_floor}
+    default = Categorical if problem.classes else partial(Gaussian, **scales)
     return build_density(
         method,
         num_features=_one_or_all(tuple(problem.train.x.shape[2:])),
@@ -146,6 +158,8 @@ def method_density(method: Method, config: Config, problem: Problem, replicas: i
         dropout=config.dropout,
         network=config.network,
         replicas=replicas,
+        embedding=scales | {"start": config.scale_start, "layers": config.variance_layers},
+        before_activation=config.before_activation,
     )
 
 
@@ -213,11 +227,20 @@ def fit_method(
         beta=_of_each([one.beta for one in tries], len(splits) * members),
         labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
         batch_size=config.batch_size,
+        one_weight=config.weight == "batch",
     ).to(device)
     names = [
         problem.names[split] + (f", {one.label}" if len(tries) > 1 else "") + (f", member {m + 1}" if members > 1 else "")
         for one in tries for split in splits for m in range(members)
     ]  # fmt: skip
+    last: dict[str, Tensor] = {}
+
+    def after_epoch(epoch: int, best: Tensor) -> None:
+        if epoch == config.epochs and config.best_epoch != "validation":
+            last.update({name: tensor.detach().clone() for name, tensor in density.state_dict().items()})
+        if on_epoch is not None:
+            on_epoch(epoch, best)
+
     result = fit(
         process,
         rows.train.x,
@@ -230,10 +253,11 @@ def fit_method(
         num_samples=config.validation_samples,
         seed=seed,
         names=names,
-        on_epoch=on_epoch,
-        checkpoint=checkpoint,
+        on_epoch=after_epoch,
+        # One of a finished training no longer has the weights of its last epoch.
+        checkpoint=checkpoint if config.best_epoch == "validation" else None,
     )
-    return FittedMethod(density, result)
+    return FittedMethod(density, result, last or None)
 
 
 def seed_of(config: Config, one: Candidate, split: int, member: int) -> int:

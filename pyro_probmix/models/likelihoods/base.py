@@ -10,11 +10,9 @@ from torch.nn.functional import softplus
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.models.layers.linear import Linear
+from pyro_probmix.models.layers.scales import FLOOR
 
 __all__ = ["FLOOR", "Likelihood", "components", "positive"]
-
-#: Floor of scales, rates and concentrations, in units of the (standardised) response.
-FLOOR = 1e-3
 
 
 class Likelihood(nn.Module):

@@ -13,6 +13,7 @@ from pyro_probmix.models.distributions.mixtures import GaussianMixture as Gaussi
 from pyro_probmix.models.distributions.mixtures import StudentTMixture as StudentTMixtureDensity
 from pyro_probmix.models.distributions.spline import LinearSpline
 from pyro_probmix.models.distributions.student import StudentT as StudentTDensity
+from pyro_probmix.models.layers.scales import scale_map
 from pyro_probmix.models.likelihoods.base import FLOOR, Likelihood, components, positive
 
 __all__ = ["Gaussian", "GaussianMixture", "HomoscedasticGaussian", "Spline", "StudentT", "StudentTMixture"]
@@ -21,14 +22,33 @@ __all__ = ["Gaussian", "GaussianMixture", "HomoscedasticGaussian", "Spline", "St
 class Gaussian(Likelihood):
     r"""Head of a heteroscedastic Gaussian likelihood, :math:`\mathcal{N}(\mu(x), \sigma^2(x))`.
 
-    The scale is a softplus with a floor.
+    Args:
+        in_features, num_outputs, replicas: see :class:`Likelihood`.
+        scale: the map of the scale, a name in ``SCALES``: ``"softplus"``, or ``"exp"``, where the features give the log of
+            the variance.
+        floor: added to the scale, at least 0.
+
+    Raises:
+        ValueError: for an unknown map or a negative floor.
     """
 
     parameters_per_output = 2
 
+    def __init__(
+        self,
+        in_features: int,
+        num_outputs: int = 1,
+        replicas: int | None = None,
+        *,
+        scale: str = "softplus",
+        floor: float = FLOOR,
+    ) -> None:
+        super().__init__(in_features, num_outputs, replicas)
+        self.scale, self.floor = scale_map("Gaussian", scale, floor), floor
+
     def density(self, raw: Tensor) -> Any:
         loc, scale = raw.chunk(2, -1)
-        return dist.Normal(loc, positive(scale)).to_event(1)
+        return dist.Normal(loc, self.scale(scale) + self.floor).to_event(1)
 
 
 class HomoscedasticGaussian(Likelihood):

@@ -65,9 +65,9 @@ def tabulated(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def settings_of(results: pd.DataFrame) -> list[str]:
-    """The named settings, "fixed" and "chosen" first."""
+    """The named settings, "fixed", "paper" and "chosen" first."""
     there = list(tabulated(results)["setting"].unique())
-    first = [name for name in ("fixed", "chosen") if name in there]
+    first = [name for name in ("fixed", "paper", "chosen") if name in there]
     return first + [name for name in there if name not in first]
 
 
