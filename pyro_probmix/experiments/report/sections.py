@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
-from pyro_probmix.experiments.report.claims.evidence import Evidence, Verdict
+from pyro_probmix.experiments.report.claims.evidence import Evidence
+from pyro_probmix.experiments.report.claims.verdicts import Verdict
 from pyro_probmix.experiments.report.figures.boxplots import box_plots
 from pyro_probmix.experiments.report.figures.calibration import coverage_curves, pit_histograms, reliability_curves
 from pyro_probmix.experiments.report.figures.curves import training_curves
@@ -32,6 +33,7 @@ from pyro_probmix.experiments.report.numbers.tidy import (
     tabulated,
 )
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Figure, Page, Row, Section, Table, Text, number
+from pyro_probmix.experiments.report.tables.again import again_table
 from pyro_probmix.experiments.report.tables.beside import (
     GOALS,
     PUBLISHED_GOAL,
@@ -68,6 +70,7 @@ def build_page(runs: Runs) -> Page:
         Section("published", "Beside other published NLLs", tuple(beside_published(results))),
         Section("paired", "Paired differences", tuple(paired_tables(results))),
         Section("claims", "The paper's claims", tuple(claims_table(found))),
+        Section("again", "The claims on the toys, decided twice", tuple(again_table(results))),
         Section("scores", "Toys and other data sets", (*other_scores(results), *_toy_figures(runs.runs))),
         Section(
             "ablation-regression", "Ablation, toy regression: Figures 4 to 13", tuple(_ablation(results, "regression"))

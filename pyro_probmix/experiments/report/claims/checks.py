@@ -7,15 +7,37 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from pyro_probmix.experiments.report.claims.evidence import Check, Evidence, Outcome, Verdict
-from pyro_probmix.experiments.report.numbers.tidy import difference, lower_is_better
+from pyro_probmix.experiments.report.claims.evidence import Check, Evidence
+from pyro_probmix.experiments.report.claims.resampling import Centres, FloatArray
+from pyro_probmix.experiments.report.claims.verdicts import BoolArray, Finding
+from pyro_probmix.experiments.report.numbers.tidy import lower_is_better
 
-__all__ = ["Scores", "ahead", "every", "first_places", "number", "on_grid", "on_rows", "ratio", "similar"]
+__all__ = [
+    "ALIKE",
+    "ALIKE_ACCURACY",
+    "Scores",
+    "above",
+    "ahead",
+    "every",
+    "first_places",
+    "lowest",
+    "number",
+    "on_grid",
+    "on_rows",
+    "ratio",
+    "similar",
+    "within",
+]
 
-#: A function from evidence to scores, [split, method].
-Scores = Callable[[Evidence], pd.DataFrame]
+#: A function from evidence to scores.
+Scores = Callable[[Evidence], Centres]
+#: Centres of a row's methods, [1 + resamples] each.
+Row = Centres
+
+#: Scores whose centres differ by no more than this share of the reference's are about the same; accuracies by no more than
+#: the second number.
+ALIKE, ALIKE_ACCURACY = 0.25, 0.02
 
 
 def number(value: float) -> str:
@@ -28,120 +50,126 @@ def number(value: float) -> str:
 
 
 def ahead(scores: Scores, metric: str, a: str, b: str) -> Check:
-    """Method a scores better than b by more than two standard errors of the paired difference; undecided within them."""
+    """Method a scores better than b."""
 
-    def check(evidence: Evidence) -> Verdict:
-        frame = scores(evidence)
-        if not {a, b} <= set(frame.columns):
-            return Verdict("not measured")
-        gain, error, text = _gain(frame, metric, a, b)
-        if not math.isfinite(error):
-            return Verdict("not measured", (text,))
-        return Verdict(
-            "supported" if gain > 2 * error else "contradicted" if gain < -2 * error else "undecided", (text,)
-        )
+    def check(evidence: Evidence) -> Finding | None:
+        found = scores(evidence)
+        if not found.has(a, b):
+            return None
+        return _finding(found, _gain(found, a, b) > 0, _pair(found, metric, a, b))
 
     return check
 
 
 def similar(scores: Scores, metric: str, a: str, b: str, *, or_ahead: bool = False) -> Check:
-    """Methods a and b differ by at most two standard errors of the paired difference, or, ``or_ahead``, a is better."""
+    """Methods a and b score about the same, or, ``or_ahead``, a is better."""
 
-    def check(evidence: Evidence) -> Verdict:
-        frame = scores(evidence)
-        if not {a, b} <= set(frame.columns):
-            return Verdict("not measured")
-        gain, error, text = _gain(frame, metric, a, b)
-        if not math.isfinite(error):
-            return Verdict("not measured", (text,))
-        alike = gain >= -2 * error if or_ahead else abs(gain) <= 2 * error
-        return Verdict("supported" if alike else "contradicted", (text,))
+    def check(evidence: Evidence) -> Finding | None:
+        found = scores(evidence)
+        if not found.has(a, b):
+            return None
+        margin = ALIKE * np.abs(found[b]) if lower_is_better(metric) else ALIKE_ACCURACY
+        gain = _gain(found, a, b)
+        alike = gain >= -margin if or_ahead else np.abs(gain) <= margin
+        return _finding(found, alike, _pair(found, metric, a, b))
 
     return check
 
 
-def ratio(
-    scores: Scores,
-    metric: str,
-    of: Literal["mean", "std"],
-    a: str,
-    b: str,
-    low: float,
-    high: float,
-) -> Check:
-    """The mean, or standard deviation over the splits, of a lies between ``low`` and ``high`` times that of b."""
+def ratio(scores: Scores, metric: str, of: Literal["median", "iqr"], a: str, b: str, low: float, high: float) -> Check:
+    """The median, or the range of the middle half, of a lies between ``low`` and ``high`` times that of b."""
 
-    def check(evidence: Evidence) -> Verdict:
-        frame = scores(evidence)
-        if not {a, b} <= set(frame.columns):
-            return Verdict("not measured")
-        if np.isinf(frame[[a, b]].to_numpy()).any():
-            return Verdict("not measured")
-        ours, theirs = float(frame[a].agg(of)), float(frame[b].agg(of))
-        if not (math.isfinite(ours) and theirs > 0):
-            return Verdict("not measured")
-        what = "standard deviation of " if of == "std" else ""
-        text = f"{what}{_label(metric)} {a} {number(ours)}, {b} {number(theirs)}: {ours / theirs:.2f} times"
-        return Verdict("supported" if low <= ours / theirs <= high else "contradicted", (text,))
+    def check(evidence: Evidence) -> Finding | None:
+        found = scores(evidence)
+        if not found.has(a, b):
+            return None
+        ours, theirs = found.statistic(a, of), found.statistic(b, of)
+        if not (math.isfinite(ours[0]) and theirs[0] > 0):
+            return None
+        what = "range of the middle half of " if of == "iqr" else ""
+        text = f"{what}{_label(metric)} {a} {number(ours[0])}, {b} {number(theirs[0])}: {ours[0] / theirs[0]:.2f} times"
+        with np.errstate(invalid="ignore", divide="ignore"):
+            times = ours / theirs
+        return _finding(found, (low <= times) & (times <= high), text)
+
+    return check
+
+
+def above(scores: Scores, metric: str, method: str, threshold: float) -> Check:
+    """The centre of a method's scores is above a number."""
+
+    def check(evidence: Evidence) -> Finding | None:
+        found = scores(evidence)
+        if not found.has(method):
+            return None
+        return _finding(found, found[method] > threshold, f"{_label(metric)} {method} {number(found[method][0])}")
+
+    return check
+
+
+def within(scores: Scores, metric: str, methods: Sequence[str], width: float) -> Check:
+    """The centres of the methods are at most ``width`` apart."""
+
+    def check(evidence: Evidence) -> Finding | None:
+        found = scores(evidence)
+        if not found.has(*methods):
+            return None
+        each = np.stack([found[name] for name in methods])
+        ends = [f"{methods[k]} {number(each[k, 0])}" for k in (int(each[:, 0].argmax()), int(each[:, 0].argmin()))]
+        return _finding(found, each.max(0) <= each.min(0) + width, f"{_label(metric)} {ends[0]}, {ends[1]}")
 
     return check
 
 
 def first_places(
-    scores: Scores,
-    metric: str,
-    methods: Sequence[str],
-    among: Sequence[str],
-    *,
-    last: bool = False,
+    scores: Scores, metric: str, methods: Sequence[str], among: Sequence[str], *, last: bool = False
 ) -> Check:
-    """The given methods have the best means of those they are ``among``, or, ``last``, the worst.
+    """The given methods have the best centres of those they are ``among``, or, ``last``, the worst."""
 
-    Contradicted if another one is ahead of one of them by more than two standard errors of the paired difference,
-    undecided if it is ahead by less.
-    """
-
-    def check(evidence: Evidence) -> Verdict:
-        frame = scores(evidence)
-        if not set(among) <= set(frame.columns):
-            return Verdict("not measured")
-        means = frame[list(among)].mean()
-        if means.isna().any():
-            return Verdict("not measured")
-        order = means.sort_values(ascending=lower_is_better(metric) is not last).index[: len(methods)]
-        shown = sorted({*order, *methods}, key=lambda name: list(means.index).index(name))
-        place = means.rank(ascending=lower_is_better(metric)).astype(int)
-        text = f"{_label(metric)} " + ", ".join(f"{name} {number(means[name])} (place {place[name]})" for name in shown)
-        if set(order) == set(methods):
-            return Verdict("supported", (text,))
-        sign = -1 if last else 1
-        gains = [_gain(frame, metric, other, one)[:2] for one in methods for other in among if other not in methods]
-        clearly = any(sign * gain > 2 * error for gain, error in gains)
-        return Verdict("contradicted" if clearly else "undecided", (text,))
+    def check(evidence: Evidence) -> Finding | None:
+        found = scores(evidence)
+        if not found.has(*among):
+            return None
+        sign = (1 if lower_is_better(metric) else -1) * (-1 if last else 1)
+        inside = np.max([sign * found[name] for name in methods], axis=0)
+        outside = np.min([sign * found[name] for name in among if name not in methods], axis=0)
+        return _finding(found, inside < outside, _places(found, metric, methods, among, last))
 
     return check
 
 
-def every(*checks: Check) -> Check:
-    """All of several comparisons hold: a failed one contradicts the claim, an open one leaves it undecided."""
+def _places(found: Centres, metric: str, methods: Sequence[str], among: Sequence[str], last: bool) -> str:
+    order = sorted(among, key=lambda name: found[name][0], reverse=not lower_is_better(metric))
+    ends = order[-len(methods) :] if last else order[: len(methods)]
+    shown = [name for name in among if name in ends or name in methods]
+    return f"{_label(metric)} " + ", ".join(
+        f"{name} {number(found[name][0])} (place {order.index(name) + 1})" for name in shown
+    )
 
-    def check(evidence: Evidence) -> Verdict:
-        verdicts = [part(evidence) for part in checks]
-        outcomes = {verdict.outcome for verdict in verdicts}
-        order: tuple[Outcome, ...] = ("contradicted", "not measured", "undecided", "supported")
-        outcome = next(name for name in order if name in outcomes)
-        if outcome == "not measured" and len(outcomes) > 1:
-            outcome = "undecided"
-        marks = {"supported": "✓ ", "contradicted": "✗ ", "undecided": "? ", "not measured": ""}
-        return Verdict(outcome, tuple(marks[v.outcome] + line for v in verdicts for line in v.numbers))
+
+def every(*checks: Check) -> Check:
+    """All of several comparisons hold."""
+
+    def check(evidence: Evidence) -> Finding | None:
+        parts = [part(evidence) for part in checks]
+        found = [part for part in parts if part is not None]
+        if not found:
+            return None
+        yes, no = _all([part.yes for part in found]), ~_all([~part.no for part in found])
+        if len(found) < len(parts):  # one that is missing may fail
+            yes = np.zeros_like(yes)
+        marks = ["✓ " if part.yes[0] else "✗ " if part.no[0] else "? " for part in found]
+        lines = tuple(mark + line for mark, part in zip(marks, found, strict=True) for line in part.numbers)
+        fewest = min(found, key=lambda part: part.runs)
+        return Finding(yes, no, lines, fewest.runs, fewest.shared)
 
     return check
 
 
 def on_rows(
     table: int,
-    holds: Callable[[pd.Series], bool],
-    shown: Callable[[pd.Series], Sequence[str]],
+    holds: Callable[[Row], BoolArray],
+    shown: Callable[[Row], Sequence[str]],
     *,
     need: int | None = None,
     rows: Callable[[str, str], bool] = lambda network, dataset: True,
@@ -151,74 +179,103 @@ def on_rows(
     The means of the methods that ``shown`` names are the numbers, and of two methods the paired difference too.
     """
 
-    def check(evidence: Evidence) -> Verdict:
-        found: dict[str, tuple[bool, str]] = {}
-        chosen = {key: frame for key, frame in evidence.rows(table).items() if rows(*key)}
-        for (network, dataset), frame in chosen.items():
-            if len(frame):
-                label = dataset if network == "mlp" else f"{dataset} ({_network(network)})"
-                found[label] = holds(frame.mean()), _means(frame, shown(frame.mean()))
-        return _tally(found, len(chosen), need or len(chosen))
+    def check(evidence: Evidence) -> Finding | None:
+        chosen = {key: row for key, row in evidence.rows(table).items() if rows(*key)}
+        there = {_row_label(*key): row for key, row in chosen.items() if row.has()}
+        if not there:
+            return None
+        held = {label: holds(row) for label, row in there.items()}
+        texts = {label: _means(row, shown(row)) for label, row in there.items()}
+        return _counted(held, texts, list(there.values()), len(chosen), need or len(chosen))
 
     return check
 
 
-def _means(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    text = ", ".join(f"{name} {number(frame[name].mean())}" for name in names)
-    if len(set(names)) == 2 and len(frame) > 1:
-        mean, error, _ = difference(frame[names[0]], frame[names[1]])
-        text += f", difference {number(mean)} ± {number(error)}"
-    return text
+def _counted(
+    held: Mapping[str, BoolArray], texts: Mapping[str, str], rows: Sequence[Centres], total: int, need: int
+) -> Finding:
+    count = np.sum(_same_length(list(held.values())), axis=0)
+    measured = "" if len(held) == total else f" measured, of {total}"
+    lines = [f"{'✓' if held[label][0] else '✗'} {label}: {text}" for label, text in texts.items()]
+    fewest = min(rows, key=lambda row: row.runs)
+    return Finding(
+        count >= need,
+        count + total - len(held) < need,
+        (f"holds on {count[0]} of {len(held)}{measured}", *lines),
+        fewest.runs,
+        fewest.shared,
+    )
 
 
 def on_grid(
-    task: str, metrics: Sequence[str], holds: Callable[[pd.Series, bool], bool], needs: Sequence[str], panels: int = 10
+    task: str,
+    metrics: Sequence[str],
+    holds: Callable[[Centres, bool], BoolArray],
+    needs: Sequence[str],
+    panels: int = 10,
 ) -> Check:
-    """A comparison of means holds in more than half of the panels of an ablation's figures, one for each cell and metric."""
+    """A comparison of centres holds in more than half of the panels of an ablation's figures, one for each cell and metric."""
 
-    def check(evidence: Evidence) -> Verdict:
-        held = dict.fromkeys(metrics, 0)
-        there = dict.fromkeys(metrics, 0)
-        for metric in metrics:
-            for frame in evidence.grid(task, metric).values():
-                if set(needs) <= set(frame.columns):
-                    there[metric] += 1
-                    held[metric] += holds(frame.mean(), lower_is_better(metric))
+    def check(evidence: Evidence) -> Finding | None:
+        cells = {m: [one for one in evidence.grid(task, m).values() if one.has(*needs)] for m in metrics}
+        flat = [one for own in cells.values() for one in own]
+        if not flat:
+            return None
+        held = {m: [holds(one, lower_is_better(m)) for one in own] for m, own in cells.items()}
+        text = ", ".join(f"{_label(m)} in {sum(int(h[0]) for h in held[m])} of {len(held[m])} cells" for m in metrics)
+        count = np.sum(_same_length([one for own in held.values() for one in own]), axis=0)
         total = panels * len(metrics)
-        if not any(there.values()):
-            return Verdict("not measured")
-        text = ", ".join(f"{_label(metric)} in {held[metric]} of {there[metric]} cells" for metric in metrics)
-        return Verdict(_decided(sum(held.values()), sum(there.values()), total, total // 2 + 1), (text,))
+        need = total // 2 + 1
+        return Finding(count >= need, count + total - len(flat) < need, (text,), min(one.runs for one in flat))
 
     return check
 
 
-def _tally(found: Mapping[str, tuple[bool, str]], total: int, need: int) -> Verdict:
-    held = sum(holds for holds, _ in found.values())
-    if not found:
-        return Verdict("not measured")
-    measured = "" if len(found) == total else f" measured, of {total}"
-    rows = [f"{'✓' if holds else '✗'} {label}: {text}" for label, (holds, text) in found.items()]
-    return Verdict(_decided(held, len(found), total, need), (f"holds on {held} of {len(found)}{measured}", *rows))
+def lowest(row: Row, methods: Sequence[str]) -> FloatArray:
+    """The lowest centre of some methods, on each resample."""
+    least: FloatArray = np.min([row[name] for name in methods if row.has(name)], axis=0)
+    return least
 
 
-def _decided(held: int, measured: int, total: int, need: int) -> Outcome:
-    """Supported once enough hold, contradicted once too few can, open between."""
-    return "supported" if held >= need else "contradicted" if held + total - measured < need else "undecided"
+def _finding(found: Centres, yes: BoolArray, text: str) -> Finding:
+    return Finding(yes, ~yes, (text,), found.runs, found.shared)
 
 
-def _gain(frame: pd.DataFrame, metric: str, a: str, b: str) -> tuple[float, float, str]:
-    """The gain of a over b, its standard error, and both in words."""
-    mean, error, _ = difference(frame[a], frame[b])
-    spread = f" ± {number(error)}" if math.isfinite(error) else ""
-    means = f"{a} {number(frame[a].mean())}, {b} {number(frame[b].mean())}"
-    text = f"{_label(metric)} {means}, difference {number(mean)}{spread}"
-    return -mean if lower_is_better(metric) else mean, error, text
+def _all(parts: Sequence[BoolArray]) -> BoolArray:
+    every_one: BoolArray = np.all(_same_length(parts), axis=0)
+    return every_one
+
+
+def _same_length(parts: Sequence[BoolArray]) -> list[BoolArray]:
+    """Parts on the same resamples; those of a single run are the same on all."""
+    longest = max(len(part) for part in parts)
+    return [np.repeat(part, longest) if len(part) < longest else part for part in parts]
+
+
+def _gain(found: Centres, a: str, b: str) -> FloatArray:
+    """By how much the centre of a is better."""
+    return found.gap(b, a) if lower_is_better(found.metric) else found.gap(a, b)
+
+
+def _pair(found: Centres, metric: str, a: str, b: str) -> str:
+    gap = found.gap(a, b)
+    spread = "" if len(gap) < 2 else " [{}, {}]".format(*map(number, found.interval(gap)))
+    values = f"{a} {number(found[a][0])}, {b} {number(found[b][0])}"
+    return f"{_label(metric)} {values}, difference {number(gap[0])}{spread}"
+
+
+def _means(row: Centres, names: Sequence[str]) -> str:
+    text = ", ".join(f"{name} {number(row[name][0])}" for name in names)
+    if len(set(names)) == 2 and row.runs > 1:
+        gap = row.gap(names[0], names[1])
+        text += ", difference {} [{}, {}]".format(number(gap[0]), *map(number, row.interval(gap)))
+    return text
 
 
 def _label(metric: str) -> str:
     return metric.upper() if metric in ("nll", "mse", "rmse") else metric
 
 
-def _network(network: str) -> str:
-    return {"lstm": "LSTM", "transformer": "Transformer"}.get(network, network)
+def _row_label(network: str, dataset: str) -> str:
+    names = {"lstm": "LSTM", "transformer": "Transformer"}
+    return dataset if network == "mlp" else f"{dataset} ({names.get(network, network)})"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 from pyro_probmix.experiments.report.claims.classification import toy_classification_claims
-from pyro_probmix.experiments.report.claims.evidence import Claim, Evidence, Verdict
+from pyro_probmix.experiments.report.claims.evidence import Claim, Evidence
 from pyro_probmix.experiments.report.claims.regression import toy_regression_claims
 from pyro_probmix.experiments.report.claims.tables import stock_claims, uci_claims
+from pyro_probmix.experiments.report.claims.verdicts import Verdict, decide
 from pyro_probmix.experiments.report.numbers.paper import paper_tables
 
 __all__ = ["CLAIMS", "paper_verdicts", "verdicts"]
@@ -23,7 +24,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 def verdicts(evidence: Evidence) -> list[Verdict]:
     """The verdicts of some results on each claim, in the order of ``CLAIMS``."""
-    return [claim.check(evidence) for claim in CLAIMS]
+    return decide([claim.check(evidence) for claim in CLAIMS])
 
 
 @cache
@@ -36,4 +37,6 @@ def _paper_evidence() -> Evidence:
     """The paper's tables as if they were one split's results, to check its claims against its numbers."""
     cells = paper_tables()
     experiment = cells["network"].map(lambda network: "uci" if network == "mlp" else "stocks")
-    return Evidence(cells.assign(experiment=experiment, setting="paper", split=0, value=cells["mean"]), "paper")
+    return Evidence(
+        cells.assign(experiment=experiment, setting="paper", split=0, value=cells["mean"]), "paper", tabulated=True
+    )

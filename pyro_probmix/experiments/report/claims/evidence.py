@@ -1,28 +1,23 @@
-"""Claims, the results that decide them, and verdicts."""
+"""Claims, and the results that decide them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
+from pyro_probmix.experiments.report.claims.resampling import Centres
+from pyro_probmix.experiments.report.claims.verdicts import Finding
 from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
 from pyro_probmix.experiments.report.numbers.tidy import ablation, groups, wide
 
-__all__ = ["Check", "Claim", "Evidence", "Outcome", "Verdict"]
+__all__ = ["SHARED", "Check", "Claim", "Evidence"]
 
 _T = TypeVar("_T")
-Outcome = Literal["supported", "contradicted", "undecided", "not measured"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on a claim: its outcome, and the numbers, one comparison a line."""
-
-    outcome: Outcome
-    numbers: tuple[str, ...] = ()
+#: Test rows of a published split of the UCI sets, in training rows.
+SHARED = 1 / 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,49 +27,68 @@ class Evidence:
     Attributes:
         results: columns ``COLUMNS``.
         setting: for example ``"fixed"``.
+        tabulated: whether these are a table's means, each in the place of a single run, and not runs.
     """
 
     results: pd.DataFrame
     setting: str
-    _found: dict[tuple[str | int, ...], Any] = field(default_factory=dict, init=False, repr=False)
+    tabulated: bool = False
+    _found: dict[tuple[str | int | float, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
-    def toy(self, task: str, metric: str) -> pd.DataFrame:
-        """Scores of a toy experiment, [split, method]: those of its run, or of the ablation's cell at the fixed alpha, beta."""
-        scores = self._once(("toy", task, metric), lambda: wide(self._of(f"toy-{task}", "mlp"), metric))
+    def toy(self, task: str, metric: str) -> Centres:
+        """Medians of a toy experiment: those of its run, or of the ablation's cell at the fixed alpha and beta."""
+        return self._once(("toy", task, metric), lambda: self._toy(task, metric))
+
+    def _toy(self, task: str, metric: str) -> Centres:
+        scores = wide(self._of(f"toy-{task}", "mlp"), metric)
         alike = (0.1, 0.0 if task == "regression" else 0.01)
         if self.setting == "fixed" and self.setting not in scores:
-            return self.grid(task, metric).get(alike, pd.DataFrame())
-        return scores.get(self.setting, pd.DataFrame())
+            grid = self.grid(task, metric)
+            return grid[alike] if alike in grid else Centres(pd.DataFrame(), task, metric)
+        return Centres(scores.get(self.setting, pd.DataFrame()), f"toy-{task}", metric)
 
-    def grid(self, task: str, metric: str) -> dict[tuple[float, float], pd.DataFrame]:
-        """Scores of an ablation, (alpha, beta) -> [split, method]."""
-        return self._once(
-            ("grid", task, metric), lambda: ablation(self._of(f"ablation-{task}"), f"ablation-{task}", metric)
-        )
+    def grid(self, task: str, metric: str) -> dict[tuple[float, float], Centres]:
+        """Medians of an ablation, at each (alpha, beta)."""
+        return self._once(("grid", task, metric), lambda: self._grid(task, metric))
 
-    def at_beta(self, task: str, metric: str, beta: float) -> pd.DataFrame:
-        """Scores of an ablation at one beta, mean over alpha, [split, method]."""
-        frames = [frame for (_, b), frame in self.grid(task, metric).items() if b == beta]
-        return pd.concat(frames).groupby(level=0).mean() if frames else pd.DataFrame()
+    def _grid(self, task: str, metric: str) -> dict[tuple[float, float], Centres]:
+        name = f"ablation-{task}"
+        return {at: Centres(frame, name, metric) for at, frame in ablation(self._of(name), name, metric).items()}
 
-    def rows(self, table: int) -> dict[tuple[str, str], pd.DataFrame]:
-        """Scores of each row of a table, (network, dataset) -> [split, method]; empty where a method is missing."""
+    def at_beta(self, task: str, metric: str, beta: float) -> Centres:
+        """Medians of an ablation at one beta, of each run's mean over alpha."""
+        return self._once(("at beta", task, metric, beta), lambda: self._at_beta(task, metric, beta))
+
+    def _at_beta(self, task: str, metric: str, beta: float) -> Centres:
+        frames = [cell.frame for (_, b), cell in self.grid(task, metric).items() if b == beta]
+        frame = pd.concat(frames).groupby(level=0).mean() if frames else pd.DataFrame()
+        return Centres(frame, f"ablation-{task}", metric)
+
+    def rows(self, table: int) -> dict[tuple[str, str], Centres]:
+        """Means of each row of a table, at (network, dataset); without runs where a method is missing."""
         return self._once(("rows", table), lambda: self._rows(table))
 
-    def _rows(self, table: int) -> dict[tuple[str, str], pd.DataFrame]:
+    def _rows(self, table: int) -> dict[tuple[str, str], Centres]:
         paper = paper_tables()
         paper = paper[paper["table"] == table]
         metric = str(paper["metric"].iloc[0])
         ours = self._of("uci" if paper["network"].eq("mlp").all() else "stocks")
         ours = ours[ours["setting"] == self.setting]
-        rows: dict[tuple[str, str], pd.DataFrame] = {}
+        rows: dict[tuple[str, str], Centres] = {}
         for (network, dataset), part in groups(paper, ["network", "dataset"]):
             here = ours[(ours["network"] == network) & (ours["dataset"] == dataset)]
             standardised = f"{metric} (standardised)"  # the same order of the methods, in one unit for all stocks
             scores = wide(here, standardised if standardised in set(here["metric"]) else metric)
             frame = scores.get(self.setting, pd.DataFrame())
             complete = set(part["method"]) <= set(frame.columns) and frame.notna().any().all()
-            rows[network, dataset] = frame if complete else pd.DataFrame()
+            rows[network, dataset] = Centres(
+                frame if complete else pd.DataFrame(),
+                f"{network} {dataset}",
+                metric,
+                "mean",
+                SHARED if network == "mlp" else 0.0,
+                self.tabulated,
+            )
         return rows
 
     def _of(self, experiment: str, network: str | None = None) -> pd.DataFrame:
@@ -82,7 +96,7 @@ class Evidence:
         rows = self.results[(self.results["experiment"] == experiment) & self.results["method"].isin(METHODS)]
         return rows if network is None else rows[rows["network"] == network]
 
-    def _once(self, key: tuple[str | int, ...], make: Callable[[], _T]) -> _T:
+    def _once(self, key: tuple[str | int | float, ...], make: Callable[[], _T]) -> _T:
         """The value of ``make``, computed once: many claims use the same scores."""
         if key not in self._found:
             self._found[key] = make()
@@ -90,7 +104,7 @@ class Evidence:
         return found
 
 
-Check = Callable[[Evidence], Verdict]
+Check = Callable[[Evidence], Finding | None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ class Claim:
         where: its place in the paper.
         text: what is claimed, in our words.
         rule: what is compared, where the claim leaves that open.
-        check: the results to a verdict.
+        check: from the results to a finding, None where they hold no numbers for it.
     """
 
     id: str

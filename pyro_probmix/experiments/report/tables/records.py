@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts
-from pyro_probmix.experiments.report.claims.evidence import Verdict
+from pyro_probmix.experiments.report.claims.verdicts import LEVEL, Verdict
 from pyro_probmix.experiments.report.numbers.reading import Run
 from pyro_probmix.experiments.report.numbers.tidy import settings_of
 from pyro_probmix.experiments.report.pages.page import Block, Cell, Row, Table, Text
@@ -77,18 +77,23 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
         lines.append(
             Text(
                 f"Setting {setting}: {counter['supported']} of {len(CLAIMS)} claims supported, {counter['contradicted']} "
-                f"contradicted, {counter['undecided']} undecided, {counter['not measured']} not measured."
+                f"contradicted, {counter['undecided']} undecided, {counter['not measured']} not measured. "
+                f"As the numbers stand, however uncertain, {sum(verdict.holds is True for verdict in verdicts)} hold and "
+                f"{sum(verdict.holds is False for verdict in verdicts)} do not."
             )
         )
     if left_out:
         lines.append(Text(f"Left out, since these runs hold no numbers for them: {', '.join(left_out)}."))
     note = Text(
-        "Undecided: the numbers point either way within two standard errors of the paired difference, or data sets are missing "
-        "whose numbers could change the outcome. Claims on rows of Tables 1 to 4 (U, S) count rows by which mean is lower, as "
-        "the paper does, however small the difference; where its standard error is as large, the row is weak evidence. "
+        "A claim is a statement on medians over the runs (of Tables 1 to 4, U and S, on means over the splits, as there). "
+        "It is supported if it holds on so many of 4000 bootstrap resamples of the runs, the same for all methods, and "
+        "contradicted if it fails on so many, that the probability of any wrong verdict in a column is at most "
+        f"{LEVEL:.0%} (Holm's procedure over the claims). Undecided: more runs could still turn it, or data sets are missing "
+        "whose numbers could. Beside it stand the runs it rests on, and about how many would decide it, were the effect as it "
+        "was found. Splits of a UCI set share rows, for which the test allows (Nadeau and Bengio, 2003). "
         "The paper's column checks each claim against the paper's Tables 1 to 4; it gives no numbers for the toys. "
         "Verdicts by the grids of the ablations are under the first setting. "
-        '"±" is the standard error of a paired difference.'
+        "Brackets hold the 95 % bootstrap interval of a difference."
     )
     columns = ("", "claim", "the paper's tables", *(f"ours, {setting}" for setting in found))
     return [note, *lines, Table(columns, tuple(rows), "The paper's claims.", wrap=True)]
@@ -102,7 +107,13 @@ def _verdict(verdict: Verdict) -> Cell:
         "not measured": ("open", ""),
     }
     kind, mark = kinds[verdict.outcome]
-    return Cell(verdict.outcome, lines=verdict.numbers, kind=kind, mark=mark)
+    runs = () if verdict.needed is None else (_runs(verdict.runs, verdict.needed),)
+    return Cell(verdict.outcome, lines=(*verdict.numbers, *runs), kind=kind, mark=mark)
+
+
+def _runs(runs: int, needed: float) -> str:
+    """How many runs there are, and would be needed."""
+    return f"{runs} runs; " + (f"about {needed:.0f} needed" if needed < float("inf") else "no number would do")
 
 
 def choices_table(runs: Sequence[Run]) -> list[Block]:

@@ -3,10 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts, verdicts
 from pyro_probmix.experiments.report.claims.evidence import Evidence
+from pyro_probmix.experiments.report.claims.resampling import RESAMPLES, Centres
+from pyro_probmix.experiments.report.claims.verdicts import LEVEL, Finding, decide
 from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
+from pyro_probmix.experiments.report.tables.again import flips, twice
 from tests.experiments.report import cases as cases
 
 NINE = METHODS[:9]
@@ -15,12 +19,16 @@ UCI = tuple(paper_tables().query("table == 1")["dataset"].unique())
 
 
 def outcome(claim, results, setting="fixed"):
-    return BY_ID[claim].check(Evidence(results, setting)).outcome
+    return verdict(claim, results, setting).outcome
+
+
+def verdict(claim, results, setting="fixed"):
+    """The verdict on one claim alone."""
+    return decide([BY_ID[claim].check(Evidence(results, setting))])[0]
 
 
 def outcomes(results, *claims):
-    evidence = Evidence(results, "fixed")
-    return {claim: BY_ID[claim].check(evidence).outcome for claim in claims}
+    return {claim: outcome(claim, results) for claim in claims}
 
 
 def toy(task, means, noise=0.01, runs=6, experiment=None, setting="fixed"):
@@ -37,7 +45,7 @@ def toy(task, means, noise=0.01, runs=6, experiment=None, setting="fixed"):
 def grid(task, at_zero, at_more):
     """An ablation with the same means for every alpha: at beta = 0 and at beta = 0.01."""
     parts = [
-        toy(task, means, experiment=f"ablation-{task}", setting=f"alpha={alpha:g} beta={beta:g}")
+        toy(task, means, noise=0.001, experiment=f"ablation-{task}", setting=f"alpha={alpha:g} beta={beta:g}")
         for beta, means in ((0, at_zero), (0.01, at_more))
         for alpha in (0.01, 0.05, 0.1, 0.5, 1.0)
     ]
@@ -98,8 +106,8 @@ def test_claims_on_the_toy_regression(claim, supported, contradicted):
 
 def test_a_difference_within_its_error_decides_nothing():
     results = toy("regression", {"rmse": {"Mix": 29.9, "else": 30}}, noise=5.0)
-    verdict = BY_ID["R1"].check(Evidence(results, "fixed"))
-    assert verdict.outcome == "undecided" and "±" in verdict.numbers[0]
+    found = verdict("R1", results)
+    assert found.outcome == "undecided" and "[" in found.numbers[0]
     one_run = toy("regression", {"rmse": {"Mix": 20, "else": 30}}, runs=1)
     assert outcome("R1", one_run) == "not measured"
 
@@ -149,7 +157,8 @@ def test_claims_on_the_grids():
     good = {"accuracy": {"ProbMix": 0.95, "LocProbMix": 0.95, "else": 0.9}}
     good["nll"] = {"ProbMix": 0.2, "LocProbMix": 0.2, "else": 0.4}
     assert outcomes(grid("classification", good, good), "C8", "C13") == {"C8": "supported", "C13": "supported"}
-    low = {"accuracy": {"M-Mix": 0.5, "ProbMix": 0.5, "else": 0.9}, "nll": {"else": 0.4}}
+    low = {"accuracy": {"M-Mix": 0.5, "ProbMix": 0.5, "else": 0.9}}
+    low["nll"] = {"ProbMix": 0.45, "LocProbMix": 0.45, "else": 0.4}
     found = outcomes(grid("classification", low, good), "C3", "C4", "C6", "C13")
     assert found == {"C3": "supported", "C4": "supported", "C6": "supported", "C13": "contradicted"}
     assert outcomes(grid("classification", good, low), "C7", "C8") == {"C7": "contradicted", "C8": "contradicted"}
@@ -181,8 +190,7 @@ def test_rows_decide_as_soon_as_the_others_cannot_change_it():
     one = results[results["dataset"].eq("yacht")]
     assert outcome("U1", one) == "contradicted"  # all are needed
     assert outcome("U4", one) == "undecided"  # five of eight are
-    verdict = BY_ID["U4"].check(Evidence(one, "fixed"))
-    assert verdict.numbers[0] == "holds on 0 of 1 measured, of 8"
+    assert verdict("U4", one).numbers[0] == "holds on 0 of 1 measured, of 8"
     assert outcome("U4", results[results["dataset"].isin(UCI[:4])]) == "contradicted"
     missing = one[one["method"].ne("LocMix")]  # the lowest of all is not known without one of them
     assert outcome("U1", missing) == "not measured"
@@ -197,3 +205,63 @@ def test_claims_on_the_stocks():
     noise = np.random.default_rng(0).normal(size=int(test.sum()))
     alike.loc[test, "value"] = alike.loc[alike["metric"].eq("validation nll"), "value"].to_numpy() + noise
     assert outcome("S4", alike) in ("undecided", "contradicted")
+
+
+def coin(share, runs=100, shared=0.0):
+    """A finding that holds on a share of the resamples."""
+    yes = np.arange(RESAMPLES + 1) < share * (RESAMPLES + 1)
+    return Finding(yes, ~yes, ("",), runs, shared)
+
+
+def test_holm_stops_at_the_first_claim_that_is_open():
+    sure, likely, unclear = coin(1.0), coin(0.985), coin(0.9)
+    assert [one.outcome for one in decide([sure, None, likely])] == ["supported", "not measured", "supported"]  # 0.03
+    assert [one.outcome for one in decide([likely, coin(0.985)])] == [
+        "undecided",
+        "undecided",
+    ]  # 0.03 is above 0.05 / 2
+    assert [one.outcome for one in decide([coin(0.0), unclear])] == ["contradicted", "undecided"]
+
+
+def test_the_error_rate_over_all_claims():
+    """Of claims none of which is true or false, since two methods are equally good, hardly any set has a verdict."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for trial in range(30):
+        findings = []
+        for claim in range(6):
+            frame = pd.DataFrame(rng.standard_cauchy((50, 2)), columns=["A", "B"])
+            centres = Centres(frame, f"{trial} {claim}", "nll")
+            yes = centres["A"] < centres["B"]
+            findings.append(Finding(yes, ~yes, ("",), 50))
+        wrong += any(one.outcome != "undecided" for one in decide(findings))
+    assert wrong <= 30 * LEVEL + 3 * (30 * LEVEL * (1 - LEVEL)) ** 0.5  # three standard errors
+
+
+def test_as_many_runs_as_are_needed_decide():
+    """Four times the runs make twice the standard errors."""
+    assert coin(norm.cdf(2.0)).runs_needed(1) == pytest.approx(100 * (1.96 / 2) ** 2, rel=0.03)
+    assert coin(norm.cdf(1.0)).runs_needed(1) == pytest.approx(4 * coin(norm.cdf(2.0)).runs_needed(1), rel=0.05)
+    assert coin(norm.cdf(2.0)).runs_needed(10) > 2 * coin(norm.cdf(2.0)).runs_needed(1)
+    assert coin(0.5).runs_needed(1) == np.inf
+    split = coin(norm.cdf(3.0), 20, 1 / 9)  # splits that share rows tell less, and more of them hardly more
+    assert split.z_value == pytest.approx(3.0 / (1 + 20 / 9) ** 0.5, rel=0.02) and split.runs_needed(1) > 20
+    assert coin(norm.cdf(1.0), 20, 1 / 9).runs_needed(1) == np.inf
+
+
+def test_a_run_that_diverged_is_the_worst():
+    frame = pd.DataFrame({"A": [1.0, np.nan, np.nan], "B": [2.0, 2.0, 2.0]})
+    centres = Centres(frame, "u", "nll")
+    assert centres["A"][0] == np.inf and centres["B"][0] == 2.0
+    assert Centres(frame, "u", "accuracy")["A"][0] == -np.inf
+
+
+def test_the_verdicts_of_two_halves_of_the_seeds():
+    results = toy("regression", {"rmse": {"Mix": 20, "else": 30}, "nll": {"else": 3}}, runs=60)
+    pairs = {name: (one.outcome, two.outcome) for name, one, two in twice(results, "fixed")}
+    assert pairs["R1"] == ("supported", "supported") and not flips(twice(results, "fixed"))
+    turned = results.copy()
+    late = turned["split"].ge(30) & turned["method"].eq("Mix") & turned["metric"].eq("rmse")
+    turned.loc[late, "value"] += 20
+    assert "R1" in flips(twice(turned, "fixed"))
+    assert twice(results[results["split"] < 20], "fixed") == []
