@@ -119,8 +119,15 @@ def test_the_last_epoch_beside_the_best_or_in_its_place(tmp_path):
 
 def test_each_choice_changes_the_numbers(tmp_path):
     plain = scored(tmp_path, "plain")["value"].tolist()
-    choices: list[dict[str, Any]] = [{"targets": "raw"}, {"scale": "exp"}, {"scale_floor": 0.5}, {"scale_start": 0.0}, {"variance_layers": 1},
-               {"before_activation": True}, {"weight": "batch"}]  # fmt: skip
+    choices: list[dict[str, Any]] = [
+        {"targets": "raw"},
+        {"scale": "exp"},
+        {"scale_floor": 0.5},
+        {"scale_start": 0.0},
+        {"variance_layers": 1},
+        {"before_activation": True},
+        {"weight": "batch"},
+    ]
     found = [scored(tmp_path, f"choice{k}", **choice)["value"].tolist() for k, choice in enumerate(choices)]
     assert all(one != plain for one in found) and len({tuple(one) for one in found}) == len(choices)
 
