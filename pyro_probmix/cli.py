@@ -115,7 +115,8 @@ def _add_run(commands: Commands) -> None:
     run.add_argument(
         "experiment",
         metavar="EXPERIMENT",
-        help=", ".join(EXPERIMENTS) + "; or a .json file, a copy of a run's config.json with your changes",
+        help=", ".join(EXPERIMENTS)
+        + "; audit, all choices that the paper leaves open; or a .json file, a copy of a run's config.json with your changes",
     )
     add = run.add_argument
     add(
@@ -152,7 +153,8 @@ def _add_run(commands: Commands) -> None:
     add(
         "--setting",
         metavar="NAME",
-        help="fixed (default); chosen: a grid of alpha and beta, by the validation rows; or grid",
+        help="fixed (default); paper: the choices that come nearest to its numbers; chosen: a grid of alpha and beta, by the "
+        "validation rows; or grid; audit: fraction (default) or full",
     )
     add("--graph", metavar="NAME", help="one graph for all methods that have one")
     add("--criterion", metavar="NAME", help="expected (default), log-expected or beta-nll")

@@ -18,6 +18,7 @@ FLOORS = (
     "cli",
     "testing",
     "experiments",
+    "experiments.audit",
     "experiments.report",
     "experiments.report.tables",
     "experiments.report.claims",

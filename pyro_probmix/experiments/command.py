@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_probmix.experiments.audit.command import run_audit
 from pyro_probmix.experiments.config import EXPERIMENTS, PAPER, Config, read_config
 from pyro_probmix.experiments.config.checks import check_config
 from pyro_probmix.experiments.config.grid import SINGLE
@@ -47,6 +48,9 @@ def run_experiment(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: for options that do not fit, or a folder that holds another run.
     """
+    if arguments.experiment == "audit":
+        run_audit(arguments, _numbers(arguments.splits) if arguments.splits else ())
+        return
     config = config_of(arguments)
     config = replace(config, methods=config.methods or default_methods(config))
     check_config(config)
@@ -100,8 +104,8 @@ def config_of(arguments: argparse.Namespace) -> Config:
     copied = arguments.experiment.endswith(".json")
     if not copied and arguments.experiment not in EXPERIMENTS:
         raise ValueError(
-            f"unknown experiment {shown(arguments.experiment)}, expected one of {', '.join(EXPERIMENTS)}, or a .json file. "
-            "Try probmix list."
+            f"unknown experiment {shown(arguments.experiment)}, expected one of {', '.join(EXPERIMENTS)}, audit, or a .json "
+            "file. Try probmix list."
         )
     start = read_config(arguments.experiment) if copied else EXPERIMENTS[arguments.experiment]
     names = (

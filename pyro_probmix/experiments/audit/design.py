@@ -99,8 +99,14 @@ def _of_drawn(factor: Factor) -> Factor:
     return replace(factor, touches=_drawn)
 
 
-#: Name -> a data set of the audit.
+_SCALES = replace(_SCALE, other="exp(r / 2)", changes={**_SCALE.changes, "scale_start": 0.0})
+
+#: Name -> a data set of the audit; the first is the toy regression by the two choices that matter most there, with more runs.
 PARTS: dict[str, Part] = {
+    "lead": Part(
+        replace(EXPERIMENTS["toy-regression"], splits=tuple(range(40)), **_TOY),  # type: ignore[arg-type]
+        (_TARGETS, _SCALES),
+    ),
     "toy-regression": Part(
         replace(EXPERIMENTS["toy-regression"], **_TOY),  # type: ignore[arg-type]
         (_TARGETS, _SCALE, _EMBEDDING, _WEIGHT, _START, _LAYERS, _ALPHA, _BETA),

@@ -1,0 +1,162 @@
+"""The audit's tables, in Markdown."""
+
+from __future__ import annotations
+
+__all__ = ["KINDS", "kinds_of", "tables"]
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from pyro_probmix.experiments.audit.design import PARTS
+from pyro_probmix.experiments.audit.effects import (
+    LAST,
+    Audited,
+    audited,
+    holding,
+    medians,
+    moved,
+    nearness,
+    settings_in,
+)
+from pyro_probmix.experiments.report.claims import CLAIMS
+
+#: What a claim is called by the share of settings in which it holds: at least so much.
+KINDS = ((0.9, "holds whatever one chooses"), (0.1, "hangs on a choice"), (0.0, "does not hold"))
+_TEXTS = {claim.id: claim.text for claim in CLAIMS}
+
+
+def kinds_of(held: pd.DataFrame) -> dict[str, list[str]]:
+    """The claims by kind, from whether each holds at each setting."""
+    share = held.mean(axis=1)
+    kinds: dict[str, list[str]] = {name: [] for _, name in KINDS}
+    for claim, value in share.items():
+        kinds[next(name for least, name in KINDS if value >= least)].append(str(claim))
+    return kinds
+
+
+def tables(gathered: pd.DataFrame, *, full: bool = False) -> str:
+    """All tables of gathered numbers, see :func:`~pyro_probmix.experiments.audit.effects.gather`."""
+    blocks: list[str] = []
+    for name in PARTS:
+        one = audited(gathered, name, full=full)
+        if one is not None:
+            blocks += [f"### {name}", *_of_part(one)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _of_part(one: Audited) -> Iterator[str]:
+    there = sum(len(scores) > 0 for scores in one.scores)
+    yield (
+        f"{one.runs} runs of each method at {there} of {len(one.scores)} settings; the choices: "
+        + "; ".join(f"{name} ({ours}, or {other})" for name, ours, other in one.choices)
+        + f".{_generators(one)}"
+    )
+    if one.name == "lead":
+        yield _lead(one)
+        return
+    held = holding(one).dropna(axis=1, how="all")
+    if len(held):
+        yield _by_claim(one, held)
+        yield _best(one, held)
+    if one.part.config.experiment == "uci":
+        yield from _beside_paper(one)
+    yield _by_method(one)
+
+
+def _generators(one: Audited) -> str:
+    words = [f"{name} = {' x '.join(word)}" for name, word in one.part.generators.items()]
+    return f" The fraction's generators: {'; '.join(words)}." if words else ""
+
+
+def _lead(one: Audited) -> str:
+    """Median NLL by targets and scale."""
+    found = medians(one, "nll")
+    lines = [_row("targets, scales, epoch", *found.index), _row(*["---"] * (len(found.index) + 1))]
+    for k in settings_in(found):
+        lowest = found[k].min()
+        cells = [f"**{value:.3g}**" if value == lowest else f"{value:.3g}" for value in found[k]]
+        lines.append(_row(_setting(one, k), *cells))
+    return "Median NLL of the test rows:\n\n" + "\n".join(lines)
+
+
+def _setting(one: Audited, k: int) -> str:
+    point = one.points[k]
+    return ", ".join(other if point[name] else ours for name, ours, other in one.choices)
+
+
+def _by_claim(one: Audited, held: pd.DataFrame) -> str:
+    """For each claim the share of settings in which it holds, at either level of each choice."""
+    means = moved(one, held)
+    names = [name for name, _, _ in one.choices]
+    head = _row("claim", "holds in", *names)
+    lines = [head, _row(*["---"] * (len(names) + 2))]
+    for claim in held.index:
+        cells = []
+        for name, ours, other in one.choices:
+            a, b = means.loc[claim, (name, ours)], means.loc[claim, (name, other)]
+            strong = "**" if abs(a - b) >= 0.5 else ""
+            cells.append(f"{strong}{a:.0%} → {b:.0%}{strong}")
+        count = f"{int(held.loc[claim].sum())} of {held.loc[claim].count()}"
+        lines.append(_row(f"{claim}: {_TEXTS[str(claim)].rstrip('.')}", count, *cells))
+    return (
+        "In how many settings each claim holds, by the medians as they are, and the share of settings from our level of a "
+        "choice to the other (bold: by half of them or more):\n\n" + "\n".join(lines)
+    )
+
+
+def _best(one: Audited, held: pd.DataFrame) -> str:
+    """The settings in which most claims hold."""
+    count = held.sum().sort_values(ascending=False, kind="stable")
+    total = len(held)
+    lines = [f"* {int(count[k])} of {total}: {_changed(one, int(k))}" for k in count.index[:3]]
+    lines.append(f"* {int(count[0])} of {total}: {_changed(one, 0)}")
+    return "The settings in which most claims hold, and ours:\n\n" + "\n".join(lines)
+
+
+def _changed(one: Audited, k: int) -> str:
+    point = one.points[k]
+    changed = [f"{name} {other}" for name, _, other in one.choices if point[name]]
+    return ", ".join(changed) or "all as ours"
+
+
+def _beside_paper(one: Audited) -> Iterator[str]:
+    near = nearness(one)
+    if near.empty:
+        return
+    means = moved(one, near[["cells", "rank correlation"]].astype(float).T)
+    lines = [_row("choice", "level", "cells within the paper's spread", "rank correlation"), _row(*["---"] * 4)]
+    for name, *levels in one.choices:
+        for level in levels:
+            column = means[name, level]
+            lines.append(_row(name, level, f"{column['cells']:.1f}", f"{column['rank correlation']:.2f}"))
+    best = near.sort_values(["cells", "rank correlation"], ascending=False, kind="stable").index[0]
+    row = near.loc[best]
+    total = int(near["of"].iloc[0])
+    yield (
+        f"Cells of Tables 1 and 3, of {total}, that lie within the paper's standard deviation of its mean, and "
+        "the rank correlation of the methods with the paper's, mean over the settings at each level:\n\n"
+        + "\n".join(lines)
+    )
+    yield f"Nearest: {_changed(one, int(best))}, {int(row['cells'])} cells, rank correlation {row['rank correlation']:.2f}."
+
+
+def _by_method(one: Audited) -> str:
+    """How far each choice moves each method's median NLL: the mean over the settings at either level."""
+    means = moved(one, medians(one, "nll"))
+    names = [name for name, _, _ in one.choices if name != LAST] + [LAST]
+    lines = [_row("median NLL", *names), _row(*["---"] * (len(names) + 1))]
+    for method, row in means.iterrows():
+        cells = []
+        for name in names:
+            ours, other = row[name]
+            cells.append(f"{ours:.3g} → {other:.3g}")
+        lines.append(_row(str(method).replace("*", "\\*"), *cells))
+    return (
+        "Median NLL of the test rows, mean over the settings at our level of a choice and at the other:\n\n"
+        + "\n".join(lines)
+    )
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
