@@ -12,8 +12,9 @@ from pyro_probmix.experiments.config.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.config.grid import SETTINGS
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
 from pyro_probmix.models import find_method
+from pyro_probmix.models.layers.scales import SCALES
 from pyro_probmix.models.methods import SERIES
-from pyro_probmix.models.networks import ACTIVATIONS, SCALES
+from pyro_probmix.models.networks import ACTIVATIONS
 from pyro_probmix.names import shown
 
 __all__ = ["check_config"]

@@ -17,7 +17,7 @@ from pyro_probmix.experiments.data.problem import load_problem
 from pyro_probmix.experiments.data.toy import toy_regression
 from pyro_probmix.experiments.run.runner import method_density
 from pyro_probmix.models import Gaussian, GaussianEmbedding, initialise
-from pyro_probmix.models.networks import FLOOR
+from pyro_probmix.models.layers.scales import FLOOR
 
 SMALL = replace(EXPERIMENTS["toy-regression"], splits=(0, 1), widths=(8, 4), methods=("ERM",))
 

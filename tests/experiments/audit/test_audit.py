@@ -1,0 +1,166 @@
+"""The audit: its design, its runs, and effects that are known because the numbers were made so."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_probmix.cli import main
+from pyro_probmix.experiments.audit import design as designs
+from pyro_probmix.experiments.audit.design import PARTS, canonical, design, factors_of, part_of
+from pyro_probmix.experiments.audit.effects import LAST, audited, gather, holding, medians, moved, nearness
+from pyro_probmix.experiments.audit.running import plan
+from pyro_probmix.experiments.audit.tables import kinds_of, tables
+from pyro_probmix.experiments.config.checks import check_config
+from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
+
+
+def signs(points):
+    return {name: np.array([1 if point[name] else -1 for point in points]) for name in points[0]}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_fraction_that_tells_main_effects_apart(name):
+    """No choice is confounded with another, nor, at resolution IV, with a pair of others."""
+    part = part_of(name)
+    columns = signs(design(part))
+    assert not any(design(part)[0].values())  # ours is among the settings
+    for one, two in combinations(columns, 2):
+        assert columns[one] @ columns[two] == 0
+    for one in columns:
+        for two, three in combinations([other for other in columns if other != one], 2):
+            assert columns[one] @ (columns[two] * columns[three]) == 0
+    for generated, word in part.generators.items():
+        assert np.array_equal(columns[generated], np.prod([columns[other] for other in word], axis=0))
+
+
+def test_the_full_design_has_every_combination():
+    part = part_of("toy-regression")
+    points = design(part, full=True)
+    assert len({tuple(point.values()) for point in points}) == len(points) == 2 ** len(part.factors)
+
+
+def test_a_method_is_run_once_for_choices_that_it_does_not_depend_on():
+    part = part_of("toy-regression")
+    assert [factor.name for factor in factors_of(part, "ERM")] == ["targets", "scale"]
+    runs = plan("toy-regression", part, (), (0, 1))
+    erm = [one for one in runs if "ERM" in one.config.methods]
+    assert len(erm) == 4 and {one.config.targets for one in erm} == {"raw", "standardised"}
+    drawn = [one for one in runs if "M-ProbMix" in one.config.methods]
+    assert len(drawn) == 16 and len({str(replace(one.config, methods=())) for one in drawn}) == 16
+    for one in runs:
+        check_config(one.config)
+    point = dict.fromkeys(("alpha", "start"), True) | dict.fromkeys(
+        ("targets", "scale", "embedding", "weight", "variance network", "beta"), False
+    )
+    assert canonical(part, point, "Mix") == ("alpha", {"alpha": 1.0})
+
+
+def made(value, name="toy-regression", runs=12, methods=METHODS[:9]):
+    """Gathered numbers: the value of (setting, epoch, method, metric), with a little noise, in the folders of the design."""
+    part, rng, rows = part_of(name), np.random.default_rng(0), {}
+    for point in design(part):
+        for method in methods:
+            folder, _ = canonical(part, point, method)
+            for epoch in ("validation", "last"):
+                for metric in ("nll", "rmse", "sharpness"):
+                    for split in range(runs):
+                        number = value(point, epoch, method, metric) + 0.001 * rng.normal()
+                        rows[name, folder, epoch, method, split, metric] = number
+    keys = pd.MultiIndex.from_tuples(rows, names=["part", "folder", "epoch", "method", "split", "metric"])
+    return pd.Series(list(rows.values()), keys, name="value").reset_index()
+
+
+def test_a_claim_that_hangs_on_one_choice():
+    """Mix has the lower MSE exactly where targets are in their units; in NLL ERM is ahead of it everywhere."""
+
+    def value(point, epoch, method, metric):
+        if metric == "nll":
+            return 9.0 if method == "Mix" else 3.0
+        return (20.0 if point["targets"] else 40.0) if method == "Mix" else 30.0
+
+    one = audited(made(value), "toy-regression")
+    assert one is not None
+    held = holding(one)
+    means = moved(one, held)
+    targets = next((ours, other) for name, ours, other in one.choices if name == "targets")
+    assert means.loc["R1", ("targets", targets[0])] == 0 and means.loc["R1", ("targets", targets[1])] == 1
+    for name, ours, other in one.choices:
+        if name != "targets":
+            assert [means[name, level]["R1"] for level in (ours, other)] == [0.5, 0.5]
+    kinds = kinds_of(held)
+    assert "R1" in kinds["hangs on a choice"] and "R2" in kinds["holds whatever one chooses"]
+    assert "R1: Mix has a lower MSE than ERM | 16 of 32 | **0% → 100%**" in tables(made(value))
+
+
+def test_the_last_epoch_is_a_choice_too():
+    one = audited(made(lambda point, epoch, method, metric: 5.0 if epoch == "last" else 3.0), "toy-regression")
+    assert one is not None
+    means = moved(one, medians(one, "nll"))
+    assert means[LAST, "by validation"]["ERM"] == pytest.approx(3.0, abs=0.01)
+    assert means[LAST, "the last"]["ERM"] == pytest.approx(5.0, abs=0.01)
+
+
+def test_nearness_to_the_papers_tables():
+    """The paper's own means, at the settings with all rows to a batch, are all within its spread and in its order."""
+    paper = paper_tables().query("dataset == 'yacht' and network == 'mlp'").set_index(["metric", "method"])
+
+    def value(point, epoch, method, metric):
+        if metric == "sharpness":
+            return 1.0
+        mean = float(paper["mean"][metric, method])
+        return mean if point["batch"] else 100.0 - mean
+
+    one = audited(made(value, "yacht", runs=3, methods=METHODS), "yacht")
+    assert one is not None
+    near = nearness(one)
+    for k, row in near.iterrows():
+        at = one.points[int(str(k))]["batch"]
+        assert row["of"] == 22 and row["cells"] == (22 if at else 0)
+        assert row["rank correlation"] == pytest.approx(1.0 if at else -1.0, abs=0.1)  # but for the paper's ties
+    assert "Nearest: batch all rows" in tables(made(value, "yacht", runs=3, methods=METHODS))
+
+
+def test_what_is_still_missing_is_left_out():
+    whole = made(lambda point, epoch, method, metric: 3.0)
+    part = whole[~((whole["folder"] == "targets") & (whole["method"] == "ERM"))]
+    one = audited(part, "toy-regression")
+    assert one is not None and 0 < sum(len(scores) > 0 for scores in one.scores) < len(one.scores)
+    assert audited(whole, "yacht") is None
+
+
+def test_the_command_runs_resumes_and_writes(capsys, tmp_path, monkeypatch):
+    lead = PARTS["lead"]
+    small = replace(lead.config, epochs=2, widths=(6, 4), num_samples=2, splits=(0, 1))
+    monkeypatch.setitem(designs.PARTS, "lead", replace(lead, config=small))
+    command = ["run", "audit", "--dataset", "lead", "--method", "ERM,ProbMix", "--out", str(tmp_path / "audit")]
+    assert main(command) == 0
+    first = pd.read_parquet(tmp_path / "audit" / "audit.parquet")
+    assert set(first["folder"]) == {"ours", "targets", "scale", "targets+scale"} and set(first["epoch"]) == {
+        "validation",
+        "last",
+    }
+    assert (tmp_path / "audit" / "lead.png").stat().st_size > 1000
+    assert "| in their units, exp(r / 2), the last |" in (tmp_path / "audit" / "audit.md").read_text()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "audit").rglob("cells/*.json")}
+    assert len(before) == 8 and main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing is run again
+    pd.testing.assert_frame_equal(gather(tmp_path / "audit"), first)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--alpha", "0.5"], "--alpha has no meaning"),
+        (["--dataset", "moon"], "no data set 'moon'"),
+        (["--setting", "chosen"], "--setting is 'chosen'"),
+        (["--method", "Mox"], "unknown method 'Mox'"),
+    ],
+)
+def test_what_the_audit_does_not_take(capsys, tmp_path, option, told):
+    assert main(["run", "audit", *option, "--out", str(tmp_path / "audit")]) != 0
+    error = capsys.readouterr().err
+    assert told in error and "Try" in error
+    assert not (tmp_path / "audit").exists()
