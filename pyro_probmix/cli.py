@@ -116,7 +116,8 @@ def _add_run(commands: Commands) -> None:
         "experiment",
         metavar="EXPERIMENT",
         help=", ".join(EXPERIMENTS)
-        + "; audit, all choices that the paper leaves open; or a .json file, a copy of a run's config.json with your changes",
+        + "; audit, the choices that the paper leaves open; regimes, where fusing helps; or a .json file, a copy of a "
+        "run's config.json with your changes",
     )
     add = run.add_argument
     add(

@@ -52,6 +52,15 @@ def check_config(config: Config) -> None:
         _require(sound, option, positive, "a value that a float of 32 bits can hold", _DEFAULTS[option])
     beta = config.beta
     _require(beta is None or 0 <= beta < math.inf, "beta", beta, "a finite value of at least 0", 0)
+    rows, noise, df = config.labelled_rows, config.label_noise, config.noise_df
+    _require(rows is None or rows >= 10, "labelled_rows", rows, "at least 10", 25)
+    _require(0 <= noise < math.inf, "label_noise", noise, "a finite value of at least 0", 0.5)
+    _require(df is None or 0 < df < math.inf, "noise_df", df, "a finite value above 0", 3)
+    changed = [name for name in _OF_TABLES if getattr(config, name) != getattr(EXPERIMENTS["uci"], name)]
+    if changed and (config.experiment not in ("uci", "table") or config.task == "classification"):
+        raise ValueError(
+            f"{changed[0]} was given for {config.experiment}, expected a regression of uci or table. Try leaving it out."
+        )
     both = config.patience is None or config.best_epoch == "validation"
     _require(both, "patience", config.patience, f"none with best_epoch {config.best_epoch}", config.epochs)
     floor, start = config.scale_floor, config.scale_start
@@ -72,6 +81,8 @@ def check_config(config: Config) -> None:
     _require(0 <= config.dropout < 1, "dropout", config.dropout, "at least 0 and less than 1", 0.1)
 
 
+#: Entries that change the rows of a table.
+_OF_TABLES = ("labelled_rows", "label_noise", "noise_df", "shift")
 #: Seeds below it stay within 64 bits when they are multiplied into the seeds of jobs.
 _SEEDS = 10**12
 _SINGLE = np.finfo(np.float32)
@@ -141,7 +152,18 @@ def _how_to_give(option: str, example: Any) -> str:
         "alphas",
         "betas",
     )
-    choices = ("targets", "scale", "scale_floor", "scale_start", "variance_layers", "best_epoch", "weight")
+    choices = (
+        "labelled_rows",
+        "label_noise",
+        "noise_df",
+        "targets",
+        "scale",
+        "scale_floor",
+        "scale_start",
+        "variance_layers",
+        "best_epoch",
+        "weight",
+    )
     if option in (*inside, *choices, "widths", "mixing_layer", "dropout", "labels", "activation"):
         return f"{option} {example}"
     return f"--{option} {example}"

@@ -60,6 +60,10 @@ class Config:
         best_epoch: which epoch's weights are scored: ``"validation"``, the one with the lowest validation NLL, ``"last"``, or
             ``"both"``, under two settings.
         weight: whether each ``"pair"`` has a mixing weight of its own, or all pairs of a ``"batch"`` have one.
+        labelled_rows: so many rows of a table train and validate, together; None for all.
+        label_noise: noise on their targets, in standard deviations of the targets that are trained on.
+        noise_df: degrees of freedom of Student's t for that noise; None is a normal.
+        shift: whether a table's test rows are those farthest along the inputs' first principal direction.
         setting: ``"fixed"`` takes alpha and beta, and ``"paper"`` too, with the choices of ``PAPER``. ``"chosen"`` tries all
             pairs of ``alphas`` and ``betas`` (a method that fuses nothing as many initial weights), and scores the pair with
             the lowest validation NLL, mean over the splits that train together. ``"grid"`` scores each pair, as the setting
@@ -104,6 +108,10 @@ class Config:
     variance_layers: int = 0
     best_epoch: str = "validation"
     weight: str = "pair"
+    labelled_rows: int | None = None
+    label_noise: float = 0.0
+    noise_df: float | None = None
+    shift: bool = False
     setting: str = "fixed"
     alphas: tuple[float, ...] = (0.01, 0.1, 1.0)
     betas: tuple[float, ...] = (0.0, 0.001, 0.01)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
+from pyro_probmix.experiments.data.regimes import fewer_rows, noisy, shifted
 from pyro_probmix.experiments.data.stocks import load_prices, windows_of
 from pyro_probmix.experiments.data.tables import Split, Standardizer, Table, train_validation_split
 from pyro_probmix.experiments.data.toy import toy_classification, toy_regression
@@ -98,7 +99,23 @@ def load_problem(config: Config) -> Problem:
 def _table_problem(config: Config, names: tuple[str, ...]) -> Problem:
     """The rows of a table or of a toy, whose targets are standardised."""
     toy = config.experiment != "table" and config.dataset in ("toy-regression", "toy-classification")
-    return _stacked([_tables(config, k) for k in config.splits] if toy else _dealt(config), names)
+    if toy:
+        return _stacked([_tables(config, k) for k in config.splits], names)
+    return _stacked([_harder(one, k, config) for one, k in zip(_dealt(config), config.splits, strict=True)], names)
+
+
+def _harder(dealt: tuple[Table, Table, Split], seed: int, config: Config) -> tuple[Table, Table, Split]:
+    """A dealt table with the configuration's changes: its labels' noise is that of the rows that do not test alone."""
+    table, test, split = dealt
+    if config.shift:
+        split = shifted(table.x, split, seed)
+    if config.labelled_rows is not None:
+        split = fewer_rows(split, config.labelled_rows, seed)
+    if config.label_noise > 0:
+        y = table.y.reshape(len(table.y), -1).astype(np.float64)
+        noise = noisy(y, y[split.train].std(0), config.label_noise, config.noise_df, seed)
+        table = replace(table, y=noise.reshape(table.y.shape))
+    return table, test, split
 
 
 def _in_units(problem: Problem) -> Problem:

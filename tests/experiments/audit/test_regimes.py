@@ -1,0 +1,65 @@
+"""The regimes: their runs, and verdicts on differences that are known."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+
+from pyro_probmix.cli import main
+from pyro_probmix.experiments.audit.regimes import REGIMES, compared, gather_regimes, plans
+from pyro_probmix.experiments.config.checks import check_config
+
+
+def numbers(gains: dict[str, float], noise: float = 0.1, splits: int = 20) -> pd.DataFrame:
+    """NLLs of each regime's method that is better than ERM by its gain."""
+    rng, rows = np.random.default_rng(0), []
+    for regime, gain in gains.items():
+        for split in range(splits):
+            base = rng.normal()
+            rows.append(("yacht", regime, "validation", "ERM", split, base))
+            rows.append(("yacht", regime, "validation", "Mix", split, base - gain + noise * rng.normal()))
+    return pd.DataFrame(rows, columns=["dataset", "regime", "epoch", "method", "split", "value"])
+
+
+def test_every_regime_is_a_run():
+    found = plans(("yacht",), ("ERM",), (0,))
+    assert len({one.folder for one in found}) == len(found) == len(REGIMES)
+    for one in found:
+        check_config(one.config)
+
+
+def test_differences_and_their_errors():
+    table = compared(numbers({"a": 1.0, "b": 0.0, "c": -1.0})).set_index("regime")
+    assert table["verdict"].to_dict() == {"a": "better", "b": "open", "c": "worse"}
+    frame = numbers({"a": 1.0}).pivot(index="split", columns="method", values="value")
+    gap = frame["ERM"] - frame["Mix"]
+    error = gap.std() * (1 / 20 + 1 / 9) ** 0.5
+    assert table["gain"]["a"] == pytest.approx(gap.mean()) and table["error"]["a"] == pytest.approx(error)
+    assert table["p"]["a"] == pytest.approx(2 * t.sf(gap.mean() / error, 19))
+
+
+def test_among_many_equal_methods_hardly_one_is_called_better():
+    found = [compared(numbers(dict.fromkeys(map(str, range(40)), 0.0), noise=0.1 + k))["verdict"] for k in range(10)]
+    assert sum((one != "open").any() for one in found) <= 2
+
+
+def test_the_command_runs_and_gathers(tmp_path, monkeypatch):
+    from pyro_probmix.experiments.audit import regimes
+
+    few: dict[str, dict[str, Any]] = {"25 rows": {"labelled_rows": 25, "epochs": 2, "widths": (6, 4)}}
+    monkeypatch.setattr(regimes, "REGIMES", few)
+    seen = []
+    monkeypatch.setattr(regimes, "run_plan", lambda found, out, *_: seen.extend(found))
+    with pytest.raises(ValueError, match=r"holds no run.*Try"):
+        gather_regimes(tmp_path)
+    folder = tmp_path / "yacht" / "25-rows"
+    folder.mkdir(parents=True)
+    rows = numbers({"x": 0.5}).assign(setting="fixed", metric="nll", experiment="uci", network="mlp")
+    rows.drop(columns=["regime", "epoch"]).to_parquet(folder / "results.parquet")
+    assert main(["run", "regimes", "--dataset", "yacht", "--splits", "3", "--out", str(tmp_path)]) == 0
+    assert [one.folder for one in seen] == ["yacht/25-rows"] and seen[0].config.splits == (0, 1, 2)
+    gathered = pd.read_parquet(tmp_path / "regimes.parquet")
+    assert len(gathered) == 40 and set(gathered["regime"]) == {"25 rows"}
+    assert main(["run", "regimes", "--dataset", "moon"]) != 0

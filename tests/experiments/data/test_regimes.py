@@ -1,0 +1,73 @@
+"""Tables made harder: which rows, which noise, which test rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.experiments.config.checks import check_config
+from pyro_probmix.experiments.data.problem import load_problem
+from pyro_probmix.experiments.data.regimes import fewer_rows, noisy, shifted
+from pyro_probmix.experiments.data.tables import Split
+
+SPLIT = Split(np.arange(0, 64), np.arange(64, 80), np.arange(80, 100))
+TABLE = replace(EXPERIMENTS["table"], splits=(0, 1), methods=("ERM",))
+
+
+def test_fewer_rows_are_of_those_that_do_not_test_and_nested():
+    few, more = (fewer_rows(SPLIT, rows, seed=3) for rows in (20, 40))
+    assert (len(few.train), len(few.validation)) == (16, 4) and not set(few.train) & set(few.validation)
+    own, wider = ({*one.train, *one.validation} for one in (few, more))
+    assert own < wider <= set(range(80)) and np.array_equal(few.test, SPLIT.test)
+    assert {*fewer_rows(SPLIT, 20, seed=4).train} != {*few.train}
+    with pytest.raises(ValueError, match=r"at most the 80.*Try"):
+        fewer_rows(SPLIT, 81, seed=0)
+
+
+def test_the_noise_has_its_scale():
+    y = np.zeros((20_000, 2))
+    normal = noisy(y, np.array([1.0, 10.0]), 0.5, None, seed=0)
+    assert normal.std(0) == pytest.approx([0.5, 5.0], rel=4 / (2 * 20_000) ** 0.5)  # four standard errors
+    heavy = noisy(y, np.array([1.0, 1.0]), 0.5, 2.0, seed=0)
+    assert np.median(np.abs(heavy)) == pytest.approx(0.5 * 0.8165, rel=0.03)  # the upper quartile of t with 2
+    assert (np.abs(heavy) > 5).mean() == pytest.approx(0.0099, abs=0.0025)  # P(|t| > 10)
+
+
+def test_the_test_rows_of_a_shift_lie_beyond_the_others():
+    rng = np.random.default_rng(0)
+    along = rng.normal(size=200)
+    x = np.stack([along, 2 * along + 0.01 * rng.normal(size=200), rng.normal(size=200)], 1)
+    split = shifted(x, SPLIT, seed=0)
+    rest = np.concatenate([split.train, split.validation])
+    assert len(split.test) == 40 and len(rest) == 160 and not set(rest) & set(split.test)
+    side = 1 if along[split.test].mean() > 0 else -1
+    assert (side * along[split.test]).min() > (side * along[rest]).max() - 0.2
+
+
+def test_a_problem_has_the_changes_and_its_test_rows_no_noise():
+    plain, noise = load_problem(TABLE), load_problem(replace(TABLE, labelled_rows=50, label_noise=1.0, noise_df=3.0))
+    assert noise.train.x.shape[1] == 40 and noise.validation.x.shape[1] == 10
+    in_units = [one.test.y * one.scale + one.loc for one in (plain, noise)]
+    torch.testing.assert_close(in_units[0], in_units[1])
+    again = load_problem(replace(TABLE, labelled_rows=50))
+    torch.testing.assert_close(noise.train.x, again.train.x)
+    gap = (noise.train.y * noise.scale + noise.loc) - (again.train.y * again.scale + again.loc)
+    assert bool((gap.abs() > 0.01).float().mean() > 0.95)
+    beyond = load_problem(replace(TABLE, shift=True))
+    assert beyond.test.x.shape[1] == round(0.2 * 442)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labelled_rows": 5}, "labelled_rows"),
+        ({"label_noise": -1.0}, "label_noise"),
+        ({"noise_df": 0.0}, "noise_df"),
+        ({"experiment": "toy-regression", "dataset": "toy-regression", "shift": True}, "shift"),
+    ],
+)
+def test_what_is_no_regime_is_refused(change, told):
+    with pytest.raises(ValueError, match=f"{told}.*Try"):
+        check_config(replace(TABLE, **change))
