@@ -18,9 +18,11 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
+from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
 from pyro_probmix.pooling.rows.rebuilding import all_settled
+from pyro_probmix.pooling.rows.scoring import scores_as
 from pyro_probmix.pooling.rows.supports import bounds, coordinate, interior_point, is_fixed, is_interval
 from pyro_probmix.pooling.rows.tensors import floating_tensor, requires_grad
 from pyro_probmix.pooling.rows.turns import one_turn
@@ -135,10 +137,14 @@ class NumericalPool(TorchDistribution):
             with torch.no_grad():
                 scores = [supported_log_prob(p, anchor) for p, anchor in zip(scored, anchors, strict=True)]
             scored = list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
-        self._score = partial(_score, scored, self.weights, anchors)
+        shares = list(zip(self.weights.unbind(-1), (self.weights == 0).unbind(-1), strict=True))
+        self._score = partial(_score, scored, shares, anchors)
         fineness = _ROUGH if any(map(_may_be_rough, members)) else 1
         try:
-            self._quadrature = Quadrature(self._score, line, centres, widths, kinks, fineness=fineness)
+            tame = all(map(_has_bounded_slopes, members))
+            self._quadrature = Quadrature(
+                self._score, line, centres, widths, kinks, fineness=fineness, bounded_slopes=tame
+            )
         except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
             raise TypeError(
                 f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} needs log densities at "
@@ -250,15 +256,37 @@ class NumericalPool(TorchDistribution):
         return stacked.amax(0) if free < 0 else stacked.amin(0)
 
 
-def _score(members: Sequence[td.Distribution], weights: Tensor, anchors: Sequence[Tensor], value: Tensor) -> Tensor:
-    """Weighted sum of the members' log-densities; one of no weight is read at a harmless point of its own."""
+def _score(
+    members: Sequence[td.Distribution],
+    shares: Sequence[tuple[Tensor, Tensor]],
+    anchors: Sequence[Tensor],
+    value: Tensor,
+) -> Tensor:
+    """Weighted sum of the members' log-densities; one of no weight is read at a harmless point of its own.
+
+    Args:
+        members: the members.
+        shares: for each, its weight, and where that is zero.
+        anchors: for each, a point of its support.
+        value: where to score.
+    """
+    with_grad = torch.is_grad_enabled()
     total: Tensor | float = 0.0
-    for p, weight, anchor in zip(members, weights.unbind(-1), anchors, strict=True):
-        absent = weight == 0
-        read = supported_log_prob(p, torch.where(absent, anchor, value))
-        total = total + (weight * read).masked_fill(absent, 0.0)
+    for p, (weight, absent), anchor in zip(members, shares, anchors, strict=True):
+        if with_grad:
+            read = supported_log_prob(p, torch.where(absent, anchor, value))
+            total = total + (weight * read).masked_fill(absent, 0.0)
+        else:  # no slopes to look after
+            total = (weight * supported_log_prob(p, value)).masked_fill_(absent, 0.0).add_(total)
     assert isinstance(total, Tensor)
     return total
+
+
+def _has_bounded_slopes(p: Any) -> bool:
+    """Whether the log density is known to have finite slopes in its parameters at all points."""
+    while isinstance(p, RolledRows | ExpandedDistribution):
+        p = p.base_dist
+    return scores_as(p, td.StudentT, td.Cauchy)
 
 
 def _may_be_rough(p: Any) -> bool:

@@ -105,6 +105,8 @@ class Quadrature:
         kinks: points ``[m, *batch_shape]`` to cut at. Points outside the support do no harm.
         rounds: how often the cells are chosen again.
         fineness: multiplies the number of cells.
+        bounded_slopes: whether the log-density has finite slopes in its parameters wherever it is finite, so that it need
+            not be kept away from points of negligible density.
     """
 
     def __init__(
@@ -116,15 +118,19 @@ class Quadrature:
         kinks: Tensor,
         rounds: int = 2,
         fineness: int = 1,
+        bounded_slopes: bool = False,
     ) -> None:
         self._log_density, self._line = log_density, line
+        once, with_grad = bounded_slopes and not line.moves, torch.is_grad_enabled()
         with torch.no_grad():
             edges = self._cut(centres, widths, kinks, rounds, fineness * min(12 + 8 * len(centres), 160))
             self._edges = edges.movedim(-1, 0)
             nodes, cells = _gauss_legendre(edges[..., :-1], edges[..., 1:], dim=-1)
             nodes, cells = (t.flatten(-2).movedim(-1, 0) for t in (nodes, cells))
             points, log_slopes = line.to_x(nodes)
-            scores = _finite(log_density(points) + log_slopes)
+            with torch.set_grad_enabled(once and with_grad):
+                densities = log_density(points)
+            scores = _finite(densities + log_slopes)
             best = scores.max(0)
             at_best = best.indices.unsqueeze(0)
             self._mode = nodes.gather(0, at_best)[0]
@@ -134,7 +140,9 @@ class Quadrature:
             self._points = points
             log_masses = scores + cells.log()
             negligible = scores <= self._floor
-        if torch.is_grad_enabled():
+        if once:
+            log_masses = (densities + (log_slopes + cells.log())).masked_fill(negligible, -torch.inf)
+        elif with_grad:
             if line.moves:
                 with torch.enable_grad():
                     points, log_slopes = line.to_x(torch.where(negligible, self._mode, nodes))
