@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LinearPool"]
+__all__ = ["LinearPool", "masks_inside", "simplex_weights"]
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -65,7 +65,7 @@ class LinearPool(TorchDistribution):
         if any(p.event_shape != event_shape for p in members):
             shapes = ", ".join(str(tuple(p.event_shape)) for p in members)
             raise ValueError(f"LinearPool got members of event shapes {shapes}, expected one. Try to_event on each.")
-        if any(list(_masks(p)) != list(_masks(members[0])) for p in members):
+        if any(list(masks_inside(p)) != list(masks_inside(members[0])) for p in members):
             raise ValueError(
                 "LinearPool got members with masks of their own, where log_prob is zero and no density, expected one mask. "
                 "Try linear_pool, which masks all members alike."
@@ -217,13 +217,15 @@ def simplex_weights(members: Sequence[td.Distribution], weights: Sequence[float 
 def _inside(p: Any) -> Iterator[Any]:
     """A distribution and what is inside of its wrappers."""
     yield p
-    while scores_as(p, td.Independent, MaskedDistribution, ExpandedDistribution, RolledRows):
+    while scores_as(
+        p, td.Independent, MaskedDistribution, ExpandedDistribution, RolledRows, td.TransformedDistribution
+    ):
         p = p.base_dist
         yield p
 
 
-def _masks(p: td.Distribution) -> Iterator[int]:
-    """Of each mask inside: which object it is."""
+def masks_inside(p: td.Distribution) -> Iterator[int]:
+    """Gives for each mask inside which object it is."""
     return (id(part._mask) for part in _inside(p) if isinstance(part, MaskedDistribution) and part._mask is not True)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_probmix.pooling.counts import CountPool, is_count
 from pyro_probmix.pooling.families import Family
-from pyro_probmix.pooling.linear import LinearPool, simplex_weights
+from pyro_probmix.pooling.linear import LinearPool, masks_inside, simplex_weights
 from pyro_probmix.pooling.members import (
     Members,
     Roll,
@@ -179,7 +179,7 @@ def pool_rows(
     roll = Roll(shift, dim, num_fused)
     if pool == "log-linear":
         return _hard((p,), lambda members: _log_linear(members, weights, roll))
-    return _hard((p,), lambda members: _linear(_rolled(members[0], roll), weights))
+    return _hard((p,), lambda members: _linear(_rolled_with_masks(members[0], roll), weights))
 
 
 def _hard(members: Members, pooled: Callable[[Members], td.Distribution]) -> TorchDistributionMixin:
@@ -231,7 +231,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
 def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | None) -> td.Distribution:
     """Pool what is inside of one wrapper, whose batch may go on to the right where the wrapper's ends."""
     bases = tuple(p.base_dist for p in members)
-    extra = len(bases[0].batch_shape) - len(members[0].batch_shape)
+    extra = _extra(members[0])
     inner = tuple(_over(w, extra) for w in weights)
     return _log_linear(bases, inner, roll and roll._replace(dim=roll.dim - extra))
 
@@ -274,6 +274,32 @@ def _rolled(p: td.Distribution, roll: Roll) -> Members:
     return (p, *(roll_batch(p, *by) for by in roll.each()))
 
 
+def _rolled_with_masks(p: Any, roll: Roll) -> Members:
+    """The same, with the rows exchanged within transforms that all share, where masks inside are to be made alike."""
+    if not any(masks_inside(p)):
+        return _rolled(p, roll)
+    if scores_as(p, ExpandedDistribution) and len(p.base_dist.batch_shape) >= -roll.dim:
+        return tuple(expand_batch(member, p.batch_shape) for member in _rolled_with_masks(p.base_dist, roll))
+    if scores_as(p, td.Independent):
+        n = p.reinterpreted_batch_ndims
+        inner = _rolled_with_masks(p.base_dist, roll._replace(dim=roll.dim - n))
+        return tuple(dist.Independent(member, n) for member in inner)
+    if not scores_as(p, td.TransformedDistribution):
+        return _rolled(p, roll)
+    if not share_transforms((p,), roll):
+        raise TypeError(
+            f"Cannot pool {describe(p)} with its rows exchanged: it has a mask inside of transforms that differ between rows, "
+            "expected ones that all rows share. Try the mask around the transformed distribution."
+        )
+    inner = _rolled_with_masks(p.base_dist, roll._replace(dim=roll.dim - _extra(p)))
+    return tuple(dist.TransformedDistribution(member, p.transforms) for member in inner)
+
+
+def _extra(p: Any) -> int:
+    """How many dimensions the batch of what is inside goes on to the right of that of a wrapper."""
+    return len(p.base_dist.batch_shape) - len(p.batch_shape)
+
+
 def _convex(values: Sequence[Tensor], weights: Weights, batch_dim: int) -> Tensor:
     """Convex combination of tensors of shape ``batch_shape`` (of ``batch_dim`` dimensions) and further dimensions."""
     return combined(values, _shaped(weights, values[0], batch_dim))
@@ -300,12 +326,17 @@ def _linear(members: Members, weights: Weights) -> td.Distribution:
 def _masked_alike(members: tuple[Any, ...], weights: Weights) -> Members:
     """Members of one kind, those with a mask inside the event masked where a member of positive weight is."""
     kind = same_kind(members)
-    if kind not in (td.Independent, MaskedDistribution):
+    if kind not in (td.Independent, MaskedDistribution, td.TransformedDistribution):
+        return members
+    if kind is td.TransformedDistribution and not all(any(masks_inside(member)) for member in members):
         return members
     p = members[0]
-    extra = len(p.base_dist.batch_shape) - len(p.batch_shape)
+    extra = _extra(p)
     bases = tuple(_stripped(member.base_dist) for member in members)
     inner = _masked_alike(bases, tuple(_over(w, extra) for w in weights))
+    if kind is td.TransformedDistribution:
+        pairs = zip(inner, members, strict=True)
+        return tuple(dist.TransformedDistribution(base, member.transforms) for base, member in pairs)
     if kind is td.Independent:
         n = p.reinterpreted_batch_ndims
         return members if inner is bases else tuple(dist.Independent(base, n) for base in inner)
