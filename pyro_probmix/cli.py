@@ -213,7 +213,7 @@ def _add_fit(commands: Commands) -> None:
         help="default: numbers are regressed, texts and true or false classified",
     )
     add("--method", metavar="NAME", help="a method of probmix list (default M-ProbMix)")
-    add("--likelihood", metavar="NAME", help="distribution of the target (default gaussian, or categorical)")
+    add("--likelihood", metavar="NAME", help="distribution of the target (default auto, which follows the target)")
     add("--ensemble", type=int, metavar="M", help="members trained together")
     add("--epochs", type=int, help="passes over the rows, at most (default: depends on the number of rows)")
     add(

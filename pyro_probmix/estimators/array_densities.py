@@ -11,6 +11,7 @@ import numpy as np
 
 from pyro_probmix.estimators.rows import Array
 from pyro_probmix.estimators.state import State
+from pyro_probmix.estimators.support import at_points
 from pyro_probmix.inference.data.arrays import TensorLike, as_array
 from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
@@ -82,8 +83,15 @@ class ArrayDensities:
         Raises:
             ValueError: for NaN, or a shape that does not fit.
         """
-        X = self._numbers(X, reset=False)
-        return self._each(X, self._values("cdf", "y", y, len(X)), cdf_at)
+        X, recipe = self._numbers(X, reset=False), self._fitted().recipe
+        values = self._values("cdf", "y", y, len(X))
+        levels = self._each(X, values, cdf_at)
+        if recipe.lower:  # beyond a bound there is no mass, and all of it at the upper one
+            low, high = self._bounds()
+            scaler = self._fitted().y_scaler
+            low, high = (((end / scaler.unit - scaler.mean) / scaler.scale) for end in (low, high))
+            levels = np.select([values < low, values >= high], [0.0, 1.0], levels)
+        return levels
 
     def ppf(self, X: Any, q: TensorLike) -> Array:
         """Quantiles of each target, the inverse of :meth:`cdf`; of counts the smallest one that reaches the level.
@@ -105,11 +113,25 @@ class ArrayDensities:
             raise ValueError(f"ppf got a level of {wrong:g}, expected levels from 0 to 1. Try q=0.5.")
         step, offset = (v[0] if self._single else v for v in (scaler.step, scaler.offset))
         quantiles: Array = self._each(X, levels, quantile_at) * step + offset
-        return quantiles
+        low, high = self._bounds()
+        return np.clip(quantiles, low, high)
+
+    def _bounds(self) -> tuple[Array, Array]:
+        """The bounds of each target, infinite where there is none, [d_y]."""
+        recipe = self._fitted().recipe
+        none = (None,) * self.n_outputs_
+        low = np.array([-np.inf if bound is None else bound for bound in recipe.lower or none])
+        high = np.array([np.inf if bound is None else bound for bound in recipe.upper or none])
+        return low, high
 
     def _log_density(self, asked: str, X: Any, y: TensorLike) -> Array:
-        X, unit = self._numbers(X, reset=False), self._fitted().y_scaler.step
-        return self._each(X, self._values(asked, "y", y, len(X)), log_density_at) - float(np.log(unit).sum())
+        X, state = self._numbers(X, reset=False), self._fitted()
+        values = self._values(asked, "y", y, len(X))
+        log_units = ~at_points(state.recipe.support(), values) * np.log(
+            state.y_scaler.step
+        )  # a probability has no unit
+        log_units = log_units if self._single else log_units.sum(-1)
+        return self._each(X, values, log_density_at) - log_units
 
     def _values(self, asked: str, name: str, given: TensorLike, n: int, units: bool = True) -> Array:
         """The values of each row, [n, (K,) (d_y,)], by default in standard units."""

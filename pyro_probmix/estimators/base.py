@@ -8,6 +8,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -68,7 +69,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     def __init__(
         self,
         method: str | Method = "M-ProbMix",
-        likelihood: Likelihood | None = None,
+        likelihood: Likelihood = "auto",
         *,
         ensemble: int = 10,
         widths: Sequence[int] = (128, 128),
@@ -136,7 +137,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             )
         with self._all_or_nothing():
             rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again))
-            state = self._continued(rows, "warm_start=True") if again else self._begun(rows, seed)
+            state = self._continued(rows, "warm_start=True") if again else self._begun(rows, seed, once=False)
             held_out = None if validation is None else self._checked_validation(validation, state.recipe)
             state.optimizer = None
             return self._train(state, rows, held_out, seed, once=False)
@@ -146,7 +147,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         seed = self._seed()
         with self._all_or_nothing():
             rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
-            state = self._continued(rows, "partial_fit") if again else self._begun(rows, seed)
+            state = self._continued(rows, "partial_fit") if again else self._begun(rows, seed, once=True)
             return self._train(state, rows, None, (seed + state.calls) % 2**31, once=True)
 
     @checked()
@@ -205,6 +206,10 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     def _checked_likelihood(self, of_method: str | None) -> Likelihood:
         """The likelihood that the parameters ask for; ``of_method`` is the method's, if it has one."""
 
+    def _choice(self, likelihood: Likelihood, rows: Rows, seed: int, *, once: bool) -> dict[str, Any]:
+        """The likelihood, and fields of the recipe that say what the targets are; ``once`` for one pass over some rows."""
+        return {"likelihood": likelihood}
+
     @abstractmethod
     def _num_outputs(self, rows: Rows) -> int:
         """The number of targets, or of classes."""
@@ -233,12 +238,13 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             self.__dict__.update(before)
             raise
 
-    def _begun(self, rows: Rows, seed: int) -> State:
+    def _begun(self, rows: Rows, seed: int, *, once: bool) -> State:
         expansion = None
         if self.encoder is None:
             classes = self._is_classification()
             expansion = Expansion.fit(self.columns_, rows.x, rows.y, rows.weights, classes=classes, seed=seed)
         recipe = self._recipe(rows, expansion)
+        recipe = replace(recipe, **self._choice(recipe.likelihood, rows, seed, once=once))
         check_targets(recipe, rows.y)
         return State.new(recipe, rows, seed, expansion)
 
@@ -250,7 +256,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         )  # a likelihood or an encoder of the user's is not copied
         for field in RECIPE_PARAMETERS:
             had, wanted = getattr(recipe, field), getattr(asked, field)
-            if had != wanted:
+            if had != wanted and (field, wanted) != ("likelihood", "auto"):
                 name = {"members": "ensemble"}.get(field, field)
                 raise ValueError(
                     f"{how} goes on with the model of the fit before, whose {name} is {had!r}, but got {name}={wanted!r}. "
@@ -258,6 +264,14 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 )
         check_targets(state.recipe, rows.y)
         return state
+
+    def _alike(self, settings: dict[str, Any], rows: Rows, seed: int) -> Self:
+        """An estimator with other settings, fitted to some of the rows of this fit, as they are after the checks."""
+        other = type(self)(**{**self.get_params(deep=False), **settings})
+        for name in FITTED_ATTRIBUTES:
+            if hasattr(self, name):
+                setattr(other, name, getattr(self, name))
+        return other._train(other._begun(rows, seed, once=False), rows, None, seed, once=False)
 
     def _recipe(self, rows: Rows, expansion: Expansion | None) -> Recipe:
         method = named_method(self.method)

@@ -130,7 +130,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         return True
 
     def _checked_likelihood(self, of_method: str | None) -> Likelihood:
-        likelihood: Likelihood = "categorical" if self.likelihood is None else self.likelihood
+        likelihood: Likelihood = "categorical" if self.likelihood == "auto" else self.likelihood
         if isinstance(likelihood, str) and likelihood not in ("categorical", "bernoulli"):
             raise ValueError(
                 f"ProbMixClassifier got likelihood={likelihood!r}, expected 'categorical' or 'bernoulli'. "

@@ -108,6 +108,9 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
         _integer("num_smooth", recipe["num_smooth"], 0)
     is_list = isinstance(record["expansion"], list) and all(isinstance(part, dict) for part in record["expansion"])
     _need(is_list == (recipe["encoder"] is None), "expansion", record["expansion"], "the inputs of a table's columns")
+    _need(_is_number(recipe["unit"]) and recipe["unit"] > 0, "unit", recipe["unit"], "a number above 0")
+    for name in ("grid", "lower", "upper"):
+        _check_each(name, recipe[name], recipe["num_outputs"])
     for name in ("row_shape", "widths"):
         value = recipe[name]
         _need(isinstance(value, list) and len(value) > 0, name, value, "a list of sizes")
@@ -115,6 +118,16 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
             _integer(name, size, 1)
     _check_size(recipe, tensors)
     _check_tensors(record, tensors)
+
+
+def _check_each(name: str, value: object, num_outputs: int) -> None:
+    """A list of a number for each target, or of none at all; a bound may be none, and a grid is not negative."""
+    _need(isinstance(value, list) and len(value) in (0, num_outputs), name, value, "none, or one for each target")
+    assert isinstance(value, list)
+    for entry in value:
+        good = entry is None if name != "grid" else False
+        number = isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
+        _need(good or (number and (name != "grid" or entry >= 0)), name, entry, "a number")
 
 
 def _check_method(method: Any) -> None:

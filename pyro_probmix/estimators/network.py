@@ -64,8 +64,8 @@ def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
         return LIKELIHOODS[likelihood]
     if isinstance(likelihood, str | nn.Module | torch.distributions.Distribution) or not callable(likelihood):
         raise ValueError(
-            f"got likelihood={likelihood!r}, expected one of {', '.join(LIKELIHOODS)}, or something that makes a head from "
-            "(in_features, num_outputs, replicas). Try likelihood='gaussian'."
+            f"got likelihood={likelihood!r}, expected one of auto, {', '.join(LIKELIHOODS)}, or something that makes a head "
+            "from (in_features, num_outputs, replicas). Try likelihood='auto'."
         )
     made: Callable[..., nn.Module] = likelihood
     return made
@@ -87,6 +87,9 @@ class Recipe:
         encoder: in the place of periodic features and the first layer: a module for one member, from [B, *row] to
             [B, width], or something that makes one for all members from (features of a row, members).
         num_smooth: number of the first inputs, which have periodic features; None for all of them.
+        unit: what the density observes as 1, in units of the targets: 100 of percentages whose density is one of shares.
+        grid: the distance of the values that each target can take, 0 for a continuous one, [d_y].
+        lower, upper: bounds to which each target's predictions keep, None where there is none, [d_y].
     """
 
     method: Method
@@ -99,6 +102,10 @@ class Recipe:
     periodic: int
     encoder: Encoder | None
     num_smooth: int | None = None
+    unit: float = 1.0
+    grid: tuple[float, ...] = ()
+    lower: tuple[float | None, ...] = ()
+    upper: tuple[float | None, ...] = ()
 
     def build(self, seeds: Sequence[int]) -> ConditionalDensity:
         """The density, each member's weights drawn from a seed of its own."""
@@ -201,9 +208,9 @@ class _OfTheFirst(nn.Module):
 def check_targets(recipe: Recipe, y: Array, name: str = "y") -> None:
     """Raises ValueError unless the likelihood can have all targets, in their own units, [n, d_y]."""
     support = recipe.support()
-    wrong = y[ruled_out(support, y)]
+    wrong = y[ruled_out(support, y / recipe.unit)]
     if len(wrong):
         raise ValueError(
             f"{name} holds {wrong[0]:g}, which is outside of the support of likelihood={recipe.likelihood!r}, expected "
-            f"{in_words(support)}. Try another likelihood."
+            f"{in_words(support, recipe.unit)}. Try another likelihood."
         )

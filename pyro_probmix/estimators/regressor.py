@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +18,12 @@ from torch import Tensor
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.array_densities import ArrayDensities
 from pyro_probmix.estimators.base import ProbMixEstimator
-from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
+from pyro_probmix.estimators.network import Likelihood, Recipe, check_targets, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_dates, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.estimators.support import at_points
+from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
+from pyro_probmix.inference.predictive.intervals import log_probability_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
 from pyro_probmix.pooling.rows.rebuilding import join_batches, take_batch
@@ -26,6 +32,8 @@ __all__ = ["ProbMixRegressor"]
 
 #: The squares of larger targets overflow.
 LARGEST_TARGET = 1e150
+#: The interval around a continuous target beside rounded ones, in standard units.
+FINE = 1e-4
 
 
 class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # type: ignore[misc] # scikit-learn is not annotated
@@ -40,9 +48,9 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
 
     Args:
         method: a name in ``METHODS`` or ``BEYOND`` (``probmix list`` shows them), or a :class:`~pyro_probmix.Method`.
-        likelihood: ``"gaussian"`` (the default, unless the method has its own), ``"student-t"``, ``"poisson"`` (counts),
-            ``"gamma"`` (positive targets), ``"bernoulli"`` (0 or 1) or another name in ``LIKELIHOODS``; or something that
-            makes a head from (in_features, num_outputs, replicas).
+        likelihood: ``"auto"``, which looks at the targets (see ``docs/likelihoods.md``) unless the method has its own; a name
+            in ``LIKELIHOODS``, such as ``"gaussian"``, ``"negative-binomial"`` (counts) or ``"log-normal"`` (positive
+            targets); or something that makes a head from (in_features, num_outputs, replicas).
         ensemble: number of members, which train together.
         widths: of the hidden layers; the first one's activations are the embedding.
         activation: a name in ``ACTIVATIONS``.
@@ -76,6 +84,9 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         columns_: the kind of each column of X, and the levels of categories.
         n_outputs_: number of targets d_y.
         density_: the trained density of standardised features and targets.
+        likelihood_: the likelihood of the fit, by its name; the one that was given if it has none.
+        grid_: the distance of the values that each target can take, as the training targets show it, 0 for a continuous
+            one, [d_y].
         n_iter_: number of epochs run.
 
     Example:
@@ -91,6 +102,16 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         True
     """
 
+    @property
+    def likelihood_(self) -> Likelihood:
+        """The likelihood of the last fit."""
+        return self._fitted().recipe.likelihood
+
+    @property
+    def grid_(self) -> Array:
+        """The distance of the values that each target can take, 0 for a continuous one, [d_y]."""
+        return np.array(self._fitted().recipe.grid)
+
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One pass over some rows, from the weights as they are. The first call fixes the scalings."""
         return self._partial_fit(X, y, sample_weight)
@@ -104,6 +125,7 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
             return_std: whether to return its standard deviation, too.
         """
         mean, std = self._moments(X)
+        mean = self._within_bounds(mean)
         return (self._shaped(mean), self._shaped(std)) if return_std else self._shaped(mean)
 
     def predict_dist(self, X: Any) -> PredictiveMixture:
@@ -137,6 +159,7 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         state = self._fitted()
         found = state.of_rows(self._numbers(X, reset=False), lambda part, _: mixture_quantiles(part, quantiles))
         values = found * state.y_scaler.step[:, None] + state.y_scaler.offset[:, None]
+        values = self._within_bounds(values.swapaxes(1, 2)).swapaxes(1, 2)
         return values[:, 0] if self._single else values
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Array:
@@ -163,7 +186,7 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         """
         state = self._fitted()
         drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
-        values: Array = drawn * state.y_scaler.step + state.y_scaler.offset
+        values = self._within_bounds(drawn * state.y_scaler.step + state.y_scaler.offset)
         return values[..., 0] if self._single else values
 
     def nll(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -174,11 +197,47 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
             y: targets, [n] or [n, d_y].
             sample_weight: [n].
         """
+        return self._nll(*self._checked(X, y, sample_weight, reset=False))
+
+    def _nll(self, X: Array, y: Array, weights: Array | None) -> float:
         state = self._fitted()
-        X, y, weights = self._checked(X, y, sample_weight, reset=False)
-        return self._mean_nll(state, X, y, weights) + float(
-            np.log(state.y_scaler.scale).sum() + np.log(state.y_scaler.unit).sum()
-        )
+        log_units = np.log(state.y_scaler.scale) + np.log(state.y_scaler.unit)
+        density = ~at_points(state.recipe.support(), state.y_scaler.transform(y))  # a probability has no unit
+        return self._mean_nll(state, X, y, weights) + float(np.average(density @ log_units, weights=weights))
+
+    def interval_nll(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        r"""The mean NLL of targets that are known up to rounding, in nats a row, in the targets' units.
+
+        .. math:: -\log \frac{F(y + h / 2) - F(y - h / 2)}{h}
+
+        Here h is the grid of the training targets, ``grid_``. Where targets are rounded, the density's NLL has no lower bound:
+        a density of spikes on the grid takes it to minus infinity. This one has the bound :math:`\log h`, and
+        can be compared between densities and probabilities of counts. Where there is no grid it is ``nll``. Of several targets
+        it is the sum over them.
+
+        Args:
+            X: features, [n, d].
+            y: targets, [n] or [n, d_y].
+            sample_weight: [n].
+
+        References:
+            Uria, Murray and Larochelle, 2013, "RNADE", section 5, on densities of rounded data.
+        """
+        return self._interval_nll(*self._checked(X, y, sample_weight, reset=False))
+
+    def _interval_nll(self, X: Array, y: Array, weights: Array | None) -> float:
+        state = self._fitted()
+        if self.n_outputs_ == 1 and not state.recipe.grid[0]:
+            return self._nll(X, y, weights)
+        if weights is not None:
+            X, y, weights = (v[weights > 0] for v in (X, y, weights))
+        check_targets(state.recipe, y)
+        scaler, grid = state.y_scaler, np.array(state.recipe.grid)
+        width = np.where(grid > 0, grid, FINE * scaler.step)
+        low, high = (scaler.transform(y + sign * width / 2) for sign in (-1, 1))
+        low, high = self._open_at_bounds(y, low, high)
+        found = state.of_rows(X, lambda part, rows: log_probability_at(part, low[rows], high[rows])) - np.log(width)
+        return -float(np.average(found.sum(1), weights=weights))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the targets' variance that the predictions explain, see :func:`sklearn.metrics.r2_score`."""
@@ -199,6 +258,16 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         found = state.of_rows(self._numbers(X, reset=False), moments)
         return found[:, 0] * state.y_scaler.step + state.y_scaler.offset, found[:, 1] * state.y_scaler.step
 
+    def _within_bounds(self, values: Array) -> Array:
+        """Values [..., d_y] of targets, none beyond their bounds, on which the mass of a density beyond them is put."""
+        low, high = self._bounds()
+        return np.clip(values, low, high)
+
+    def _open_at_bounds(self, y: Array, low: Array, high: Array) -> tuple[Array, Array]:
+        """Ends of intervals around targets, infinite at bounds: the mass beyond is put there."""
+        lower, upper = self._bounds()
+        return np.where(y <= lower, -np.inf, low), np.where(y >= upper, np.inf, high)
+
     def _shaped(self, values: Array) -> Array:
         return values[:, 0] if self._single else values
 
@@ -206,19 +275,45 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         return False
 
     def _checked_likelihood(self, of_method: str | None) -> Likelihood:
-        if of_method is not None and self.likelihood not in (None, of_method):
+        if of_method is not None and self.likelihood not in ("auto", of_method):
             raise ValueError(
                 f"got likelihood={self.likelihood!r} and method={self.method!r}, whose likelihood is {of_method!r}, expected "
-                "one of the two. Try likelihood=None."
+                "one of the two. Try likelihood='auto'."
             )
-        likelihood: Likelihood = (of_method or "gaussian") if self.likelihood is None else self.likelihood
+        likelihood: Likelihood = self.likelihood if of_method is None else of_method
         if likelihood == "categorical":
             raise ValueError(
                 "ProbMixRegressor got likelihood='categorical', which is for classes, expected one for numbers. "
                 "Try ProbMixClassifier."
             )
-        named_likelihood(likelihood)
+        if likelihood != "auto":
+            named_likelihood(likelihood)
         return likelihood
+
+    def _choice(self, likelihood: Likelihood, rows: Rows, seed: int, *, once: bool) -> dict[str, Any]:
+        if likelihood != "auto":
+            choice = describe(rows.y, likelihood)
+            return {"likelihood": likelihood, "unit": choice.unit, "grid": choice.grid}
+        # The next rows of partial fits may be of any kind.
+        choice = describe(rows.y, "student-t") if once else choose(rows.y, partial(self._trial, rows, seed))
+        return {"likelihood": choice.likelihood, "grid": choice.grid} if once else asdict(choice)
+
+    def _trial(self, rows: Rows, seed: int, likelihood: str) -> float:
+        """The interval NLL of some rows, kept aside, under a short fit of a few members to the others."""
+        order = np.random.default_rng(seed).permutation(len(rows))
+        aside, used = (rows.take(part) for part in np.split(order, [len(rows) // KEPT_ASIDE]))
+        size = None if self.batch_size is None else int(self.batch_size)
+        epochs = pilot_epochs(len(used), size)
+        settings = {
+            "likelihood": likelihood,
+            "ensemble": min(MEMBERS, int(self.ensemble)),
+            "epochs": epochs if self.epochs is None else min(epochs, int(self.epochs)),
+            "patience": None, "callbacks": (), "verbose": 0,
+        }  # fmt: skip
+        try:
+            return self._alike(settings, used, seed)._interval_nll(aside.x, aside.y, aside.weights)
+        except ValueError:  # not a head for these targets
+            return math.inf
 
     def _num_outputs(self, rows: Rows) -> int:
         return int(rows.y.shape[1])

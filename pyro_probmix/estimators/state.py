@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,4 +192,5 @@ def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
         return Scaler.fit(rows.y, rows.weights)
     if is_positive(support):
         return Scaler.fit(rows.y, rows.weights, centre=False)
-    return Scaler.identity(rows.y.shape[-1])
+    scaler = Scaler.identity(rows.y.shape[-1])
+    return replace(scaler, unit=recipe.unit * scaler.unit)

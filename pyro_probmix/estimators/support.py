@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["in_words", "is_positive", "of_one", "ruled_out"]
+__all__ = ["at_points", "in_words", "is_positive", "of_one", "ruled_out"]
 
 from typing import Any
 
@@ -16,7 +16,6 @@ _WORDS: tuple[tuple[Any, str], ...] = (
     (constraints.nonnegative_integer, "a whole number of at least 0"),
     (constraints.positive, "a number above 0"),
     (constraints.nonnegative, "a number above 0"),
-    (constraints.unit_interval, "a number from 0 to 1"),
 )
 
 
@@ -43,7 +42,13 @@ def ruled_out(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]
     return result
 
 
-def in_words(support: Any) -> str:
+def at_points(support: Any, y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which values, in the units that the likelihood observes, have a probability of their own beside a density."""
+    found: npt.NDArray[np.bool_] = np.isin(y, getattr(of_one(support), "points", ()))
+    return found
+
+
+def in_words(support: Any, unit: float = 1.0) -> str:
     """A support in words, for one target.
 
     Example:
@@ -54,6 +59,8 @@ def in_words(support: Any) -> str:
     if is_positive(support) and hasattr(support, "points"):
         return "a number of at least 0"
     support = support.base if hasattr(support, "points") else support
+    if support is constraints.unit_interval:
+        return f"a number from 0 to {unit:g}"
     return next((words for one, words in _WORDS if support is one), "a finite number")
 
 
