@@ -109,14 +109,14 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
     is_list = isinstance(record["expansion"], list) and all(isinstance(part, dict) for part in record["expansion"])
     _need(is_list == (recipe["encoder"] is None), "expansion", record["expansion"], "the inputs of a table's columns")
     _need(_is_number(recipe["unit"]) and recipe["unit"] > 0, "unit", recipe["unit"], "a number above 0")
-    for name in ("grid", "lower", "upper"):
-        _check_each(name, recipe[name], recipe["num_outputs"])
     for name in ("row_shape", "widths"):
         value = recipe[name]
         _need(isinstance(value, list) and len(value) > 0, name, value, "a list of sizes")
         for size in value:
             _integer(name, size, 1)
     _check_size(recipe, tensors)
+    for name in ("grid", "lower", "upper"):
+        _check_each(name, recipe[name], recipe["num_outputs"])
     _check_tensors(record, tensors)
 
 
