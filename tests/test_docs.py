@@ -116,9 +116,12 @@ def test_all_that_pages_and_benchmarks_import_is_there():
         look_up(name)
 
 
-def test_all_python_is_a_doctest_but_for_the_three_scripts_of_scaling():
+def test_all_python_is_a_doctest_but_for_scripts_that_other_tests_run():
     found = {str(page.relative_to(ROOT)): len(scripts(page)) for page in PAGES if scripts(page)}
-    assert found == {"docs/scaling.md": 3}  # its second, train.py, is run by test_distributed
+    assert found == {
+        "docs/scaling.md": 3,
+        "docs/serving.md": 1,
+    }  # train.py by test_distributed, serve.py by test_export
 
 
 def test_the_sweep_of_scaling_runs(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ FLOORS = (
     "columns",
     "inference",
     "inference.step",
+    "inference.export",
     "inference.predictive",
     "inference.data",
     "inference.criteria",

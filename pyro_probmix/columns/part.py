@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Part", "restored"]
+__all__ = ["PERIODS", "Part", "restored"]
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from pyro_probmix.names import shown
 Array = npt.NDArray[np.float64]
 
 #: Days of a year and of a week: a date has its phase in each. A time has its phase in the day.
-_PERIODS = {"date": (365.25, 7.0), "time": (1.0,)}
+PERIODS = {"date": (365.25, 7.0), "time": (1.0,)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Part:
             else:
                 strange = ~known & ~(missing & self.gaps)
                 found = [np.where(strange, share, one) for one, share in zip(found, self.shares, strict=True)]
-        for period in _PERIODS.get(self.kind, ()):
+        for period in PERIODS.get(self.kind, ()):
             phase = 2 * np.pi * np.where(missing, 0.0, values) / period
             found += [np.where(missing, 0.0, wave(phase)) for wave in (np.sin, np.cos)]
         if self.gaps:

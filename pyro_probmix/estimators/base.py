@@ -164,8 +164,11 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         if "\0" in os.fspath(path):
             raise ValueError(f"save got the path {shown(path)} with a NUL character. Try another path.")
         check_parameters(self)  # which load would refuse
+        write(self._to_save(), path)
+
+    def _to_save(self) -> SavedModel:
         attributes = {name: getattr(self, name) for name in FITTED_ATTRIBUTES if hasattr(self, name)}
-        write(SavedModel(type(self).__name__, self.get_params(deep=False), attributes, self._fitted()), path)
+        return SavedModel(type(self).__name__, self.get_params(deep=False), attributes, self._fitted())
 
     @classmethod
     def restored(cls, parameters: dict[str, Any], attributes: dict[str, Any], state: State) -> Self:

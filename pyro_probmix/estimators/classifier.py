@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 import numpy as np
@@ -14,10 +15,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
+from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.estimators.saving import export
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
 __all__ = ["ProbMixClassifier"]
@@ -117,6 +120,22 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         """
         state = self._fitted()
         return self._mean_nll(state, *self._checked(X, y, sample_weight, reset=False))
+
+    @checked()
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Writes the probabilities as a program that runs with PyTorch alone; see :meth:`ProbMixRegressor.export`.
+
+        It maps rows [n, d] in double precision to a dict of ``probabilities``, [n, K], in the order of the classes in
+        ``metadata.json``.
+
+        Args:
+            path: ends in .pt2 or .onnx.
+
+        Raises:
+            ValueError: for another suffix, or a likelihood or encoder that is no function of tensors alone.
+            OSError: if the file cannot be written; what was there before stays.
+        """
+        export(self._to_save(), path, None)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of rows whose class is predicted, see :func:`sklearn.metrics.accuracy_score`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,6 +22,7 @@ from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.network import Likelihood, Recipe, check_targets, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_dates, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
+from pyro_probmix.estimators.saving import export
 from pyro_probmix.estimators.support import at_points
 from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
 from pyro_probmix.inference.predictive.intervals import log_probability_at
@@ -247,6 +249,42 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         weights = self._weights(sample_weight, X)
         with only_numbers("y"):
             return float(super().score(X, y, weights))
+
+    @checked()
+    def export(self, path: str | os.PathLike[str], quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> None:
+        """Writes what it predicts as a program that runs with PyTorch alone, in any number of rows at once.
+
+        The program maps rows [n, d] in double precision to a dict of ``mean`` and ``std``, [n] or [n, d_y], and ``quantiles``,
+        [n, Q] or [n, d_y, Q], in the targets' units. Columns of texts and dates stand as numbers, see
+        ``columns_``; NaN is a missing value, and a row with an infinite number gives NaN. The file holds names of columns and
+        levels as JSON in its extra file ``metadata.json``.
+
+        Args:
+            path: ends in .pt2 (``torch.export``), or in .onnx (which needs the packages of the extra ``[onnx]``).
+            quantiles: Q levels in [0, 1].
+
+        Raises:
+            ValueError: for a level outside, another suffix, or a likelihood or encoder that is no function of tensors alone.
+            OSError: if the file cannot be written; what was there before stays.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from pyro_probmix import ProbMixRegressor
+            >>> X = np.linspace(-1, 1, 50)[:, None]
+            >>> model = ProbMixRegressor(ensemble=2, epochs=2, random_state=0).fit(X, X[:, 0])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.export(f"{folder}/model.pt2")
+            ...     program = torch.export.load(f"{folder}/model.pt2").module()
+            >>> sorted(program(torch.tensor(X)))
+            ['mean', 'quantiles', 'std']
+            >>> bool(np.allclose(program(torch.tensor(X))["mean"], model.predict(X), rtol=1e-6))
+            True
+        """
+        levels = [float(level) for level in quantiles]
+        if not levels or not all(0 <= level <= 1 for level in levels):
+            raise ValueError(f"export got the levels {levels}, expected some in [0, 1]. Try (0.05, 0.5, 0.95).")
+        export(self._to_save(), path, levels)
 
     def _moments(self, X: Any) -> tuple[Array, Array]:
         state = self._fitted()

@@ -140,7 +140,7 @@ class State:
         The last row stands in the last block as often as it takes to fill it up, see
         :func:`~pyro_probmix.inference.predictive.plain.by_rows`.
         """
-        density = self._for_rows()
+        density = self.for_rows()
         device = next(density.parameters()).device
         noise = None if self.noise is None else self.noise.to(device, torch.float32 if self.single else torch.float64)
         size = self._block(density, 1 if noise is None else len(noise))
@@ -155,7 +155,7 @@ class State:
         width = max(p.shape[-1] for p in density.parameters())
         return max(1, LARGEST_BLOCK // (self.recipe.members * draws * width * GRAIN)) * GRAIN
 
-    def _for_rows(self) -> ConditionalDensity:
+    def for_rows(self) -> ConditionalDensity:
         """The density that predictions run, by the weights as they stand."""
         if not is_plain(self.density):
             return self.density

@@ -68,6 +68,15 @@ class Stacked(nn.Module):
         for name, value in (*code.named_parameters(), *code.named_buffers()):
             getattr(self, self._names[name])[replica].copy_(value)
 
+    def copies(self) -> list[tuple[nn.Module, dict[str, Tensor]]]:
+        """The code of each copy, and its weights by their names there."""
+        code: Any = self._code
+        code.train(self.training)
+        return [
+            (code, {name: getattr(self, stacked)[r] for name, stacked in self._names.items()})
+            for r in range(self.replicas)
+        ]
+
     def forward(self, x: Tensor) -> Tensor:
         own = {name: getattr(self, stacked) for name, stacked in self._names.items()}
         code: Any = self._code

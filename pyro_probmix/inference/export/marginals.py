@@ -1,0 +1,256 @@
+"""Univariate distributions by tensors alone: their distribution functions, as an exported program computes them."""
+
+from __future__ import annotations
+
+__all__ = ["Marginal", "marginal_of", "student_t_tail"]
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import MixtureSameFamily, constraints
+
+from pyro_probmix.models.distributions.points import ZeroOrLogNormal
+
+#: How often the degrees of freedom of a Student's t rise by 2 before its tail is taken for that of a normal distribution.
+RISES = 12
+#: Halvings of [0, 1] that turn a quantile function into a distribution function.
+HALVINGS = 52
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """A univariate distribution by tensors, over the batch of its parameters.
+
+    Attributes:
+        tail: from values and signs to P(Y > y) where the sign is 1 and P(Y <= y) where it is -1, each as exact in its own
+            tail as it can be.
+        log_prob: the log density; of a discrete distribution not needed.
+        icdf: the quantile of a level, a number; None where it has no formula.
+        discrete: whether it lives on integers.
+        ends: the least and the largest value of the support.
+    """
+
+    tail: Callable[[Tensor, Tensor], Tensor]
+    log_prob: Callable[[Tensor], Tensor]
+    icdf: Callable[[float], Tensor] | None = None
+    discrete: bool = False
+    ends: tuple[float, float] = (-math.inf, math.inf)
+
+
+@singledispatch
+def marginal_of(p: Any) -> Marginal:
+    """The distribution functions of a univariate distribution, by its own ``cdf`` or ``icdf`` if it has not joined.
+
+    Another family joins by ``@marginal_of.register``, which needs functions of tensors.
+
+    Raises:
+        NotImplementedError: for one that has neither function.
+
+    Example:
+        >>> marginal_of(dist.Poisson(torch.tensor(2.0))).tail(torch.tensor(1.0), torch.tensor(-1.0)).round(decimals=3)
+        tensor(0.4060)
+    """
+    middle = torch.full((), 0.5, dtype=torch.float64)
+    icdf: Any = _that_is_there(lambda level: p.icdf(torch.full_like(middle, level)), 0.5)
+    below: Any = _that_is_there(p.cdf, p.mean)
+    if below is None:
+        if icdf is None:
+            raise NotImplementedError(f"a {type(p).__name__} has neither a cdf nor an icdf")
+        below = _inverted(p.icdf)
+    tail = _of_two(below, lambda y: 1 - below(y))
+    return Marginal(tail, p.log_prob, icdf, p.support.is_discrete, _ends(p.support))
+
+
+def _of_two(below: Callable[[Tensor], Tensor], above: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda y, sign: torch.where(sign > 0, above(y), below(y))
+
+
+def _that_is_there(function: Callable[[Any], Tensor], argument: Any) -> Callable[[Any], Tensor] | None:
+    try:
+        function(argument)
+    except NotImplementedError:
+        return None
+    return function
+
+
+def _inverted(icdf: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The distribution function of a quantile function."""
+
+    def below(y: Tensor) -> Tensor:
+        low = torch.zeros_like(y + icdf(torch.full((), 0.5, dtype=y.dtype)))
+        high = torch.ones_like(low)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            reached = icdf(middle) <= y
+            low, high = torch.where(reached, middle, low), torch.where(reached, high, middle)
+        return low
+
+    return below
+
+
+def _ends(support: Any) -> tuple[float, float]:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.boolean:
+        return 0.0, 1.0
+    low, high = getattr(support, "lower_bound", -math.inf), getattr(support, "upper_bound", math.inf)
+    return (low if isinstance(low, int | float) else -math.inf, high if isinstance(high, int | float) else math.inf)
+
+
+@marginal_of.register
+def _normal(p: dist.Normal) -> Marginal:
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        return 0.5 * torch.erfc((y - p.loc) / p.scale * (sign * math.sqrt(0.5)))
+
+    def icdf(level: float) -> Tensor:
+        z = float(torch.special.ndtri(torch.tensor(min(level, 1 - level), dtype=torch.float64)))
+        quantile: Tensor = p.loc + p.scale * (z if level <= 0.5 else -z)
+        return quantile
+
+    return Marginal(tail, p.log_prob, icdf)
+
+
+@marginal_of.register
+def _log_normal(p: dist.LogNormal) -> Marginal:
+    normal = marginal_of(dist.Normal(p.loc, p.scale, validate_args=False))
+    assert normal.icdf is not None
+    of_log = normal.icdf
+    # The logarithm of 0 is minus infinity, below which there is nothing.
+    return Marginal(
+        lambda y, sign: normal.tail(y.clamp(min=0).log(), sign),
+        p.log_prob,
+        lambda level: of_log(level).exp(),
+        ends=(0.0, math.inf),
+    )
+
+
+@marginal_of.register
+def _multivariate_normal(p: dist.MultivariateNormal) -> Marginal:
+    return marginal_of(dist.Normal(p.loc, p.variance.sqrt(), validate_args=False))
+
+
+@marginal_of.register
+def _student(p: dist.StudentT) -> Marginal:
+    upper = student_t_tail(p.df)
+
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        z = (y - p.loc) / p.scale * sign
+        far = upper(z.abs())
+        return torch.where(z > 0, far, 1 - far)
+
+    return Marginal(tail, p.log_prob)
+
+
+def student_t_tail(df: Tensor) -> Callable[[Tensor], Tensor]:
+    r"""The function P(T > t) of t >= 0 for a Student's t distribution, to 10 digits where df is above 1.
+
+    With :math:`x = \nu / (\nu + t^2)` it is :math:`I_x(\nu/2, 1/2) / 2`. The recurrence
+    :math:`I_x(a, b) = I_x(a + 1, b) + x^a (1 - x)^b / (a B(a, b))` raises the degrees of freedom at that x, by terms that are
+    all positive, until a normal distribution is near enough.
+
+    Args:
+        df: degrees of freedom, above 0.
+
+    References:
+        Abramowitz and Stegun, 1964, 26.5.16; Hill, 1970, "Algorithm 395: Student's t-distribution".
+
+    Example:
+        >>> tail = student_t_tail(torch.tensor(4.0).double())
+        >>> tail(torch.tensor(2.0).double())
+        tensor(0.0581, dtype=torch.float64)
+    """
+    a, b = df / 2, 0.5
+    # The terms at x, over x^a (1 - x)^b: from one to the next the factor x (a + k + b) / (a + k + 1).
+    terms = [torch.exp(torch.lgamma(a + b) - torch.lgamma(a + 1) - math.lgamma(b)) / 2]
+    for k in range(RISES - 1):
+        terms.append(terms[-1] * (a + k + b) / (a + k + 1))
+    root, raised = df.sqrt(), df + (2 * RISES - 0.5)
+    c = 48 * raised.square()
+
+    def tail(t: Tensor) -> Tensor:
+        square = (t / root).square()
+        rise = torch.log1p(square)
+        x = torch.exp(-rise)
+        total = terms[-1]
+        for term in reversed(terms[:-1]):
+            total = torch.addcmul(term, total, x)
+        total = total * torch.exp(-a * rise) * (square * x).sqrt()
+        w2 = raised * rise
+        third = (((4 * w2 + 33) * w2 + 240) * w2 + 855) / (10 * c * (c + 0.8 * w2.square() + 100))
+        z = w2.sqrt() * (1 + (w2 + 3) / c - third)
+        return total + 0.5 * torch.erfc(z * math.sqrt(0.5))
+
+    return tail
+
+
+@marginal_of.register
+def _gamma(p: dist.Gamma) -> Marginal:
+    def of(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda y: function(*torch.broadcast_tensors(p.concentration, p.rate * y.clamp(min=0)))
+
+    tail = _of_two(of(torch.special.gammainc), of(torch.special.gammaincc))
+    return Marginal(tail, p.log_prob, ends=(0.0, math.inf))
+
+
+@marginal_of.register
+def _exponential(p: dist.Exponential) -> Marginal:
+    return marginal_of(dist.Gamma(torch.ones_like(p.rate), p.rate, validate_args=False))
+
+
+@marginal_of.register
+def _poisson(p: dist.Poisson) -> Marginal:
+    def of(function: Callable[[Tensor, Tensor], Tensor], before: float) -> Callable[[Tensor], Tensor]:
+        def at(y: Tensor) -> Tensor:
+            count, rate = torch.broadcast_tensors(y.floor().clamp(min=0) + 1, p.rate)
+            return torch.where(y < 0, before, function(count, rate))
+
+        return at
+
+    tail = _of_two(of(torch.special.gammaincc, 0.0), of(torch.special.gammainc, 1.0))
+    return Marginal(tail, p.log_prob, discrete=True, ends=(0.0, math.inf))
+
+
+@marginal_of.register
+def _bernoulli(p: dist.Bernoulli) -> Marginal:
+    def of(middle: Tensor, before: float) -> Callable[[Tensor], Tensor]:
+        return lambda y: torch.where(y < 0, before, torch.where(y < 1, middle, 1 - before))
+
+    tail = _of_two(of(1 - p.probs, 0.0), of(p.probs, 1.0))
+    return Marginal(tail, p.log_prob, discrete=True, ends=(0.0, 1.0))
+
+
+@marginal_of.register
+def _mixture(p: MixtureSameFamily) -> Marginal:
+    of_each, weights = marginal_of(p.component_distribution), p.mixture_distribution.probs
+
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        return (weights * of_each.tail(y[..., None], sign[..., None])).sum(-1)
+
+    return Marginal(tail, p.log_prob, discrete=of_each.discrete, ends=of_each.ends)
+
+
+@marginal_of.register
+def _zero_inflated(p: dist.ZeroInflatedDistribution) -> Marginal:
+    base = marginal_of(p.base_dist)
+    return Marginal(_with_zeros(base, p.gate), p.log_prob, discrete=base.discrete, ends=base.ends)
+
+
+@marginal_of.register
+def _zero_or_log_normal(p: ZeroOrLogNormal) -> Marginal:
+    return Marginal(_with_zeros(marginal_of(p.base_dist), p.probs[..., 0]), p.log_prob, ends=(0.0, math.inf))
+
+
+def _with_zeros(base: Marginal, zero: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The tails of a distribution of numbers of at least 0 that is 0 with a further probability."""
+
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        rest = (1 - zero) * base.tail(y, sign)
+        return torch.where(sign > 0, rest, rest + zero * (y >= 0))
+
+    return tail
