@@ -99,8 +99,11 @@ def settled(p: Any, absent: Tensor) -> Any:
         (t,) = tensors
         if not (isinstance(t, Tensor) and t.is_floating_point()):
             return t
-        with torch.no_grad():
-            standard = td.transform_to(constraint)(torch.zeros_like(t))
+        try:
+            with torch.no_grad():
+                standard = td.transform_to(constraint)(torch.zeros_like(t))
+        except NotImplementedError:  # of counts
+            return t
         return torch.where(absent.reshape(absent.shape + (1,) * constraint.event_dim), standard, t)
 
     if scores_as(p, td.Independent):
@@ -111,11 +114,11 @@ def settled(p: Any, absent: Tensor) -> Any:
     if isinstance(p, RolledRows):
         there = roll_tensor(absent, -p.shift, p.dim)
         return RolledRows(settled(p.base_dist, there), p.shift, p.dim)
-    taken = set(inspect.signature(type(p).__init__).parameters) - {"self", "validate_args"}
-    if not taken <= set(p.arg_constraints):  # what is not declared would be lost
+    taken = set(inspect.signature(type(p).__init__).parameters) - {"self", "validate_args", *p.arg_constraints}
+    if not all(hasattr(p, name) for name in taken):  # what is not kept under its name would be lost
         return p
     try:
-        return _rebuilt([p], settle, validate_args=False)
+        return _rebuilt([p], settle, validate_args=False, **{name: getattr(p, name) for name in taken})
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return p
 
@@ -134,13 +137,16 @@ def all_settled(members: Sequence[Any], absent: Sequence[Tensor], scores: Sequen
     )
 
 
-def _rebuilt(
-    parts: list[Any], change: Callable[[list[Tensor], Any], Tensor], validate_args: bool | None = None
-) -> td.Distribution:
-    """A distribution of the same class, its parameters made from those of the parts and their constraint."""
+def _rebuilt(parts: list[Any], change: Callable[[list[Tensor], Any], Tensor], **others: Any) -> td.Distribution:
+    """A distribution of the same class, its parameters made from those of the parts and their constraint.
+
+    Args:
+        parts: distributions of one class.
+        change: makes a parameter.
+        others: further arguments of the class.
+    """
     p = parts[0]
-    own = p.__dict__.get("_validate_args")
-    made: dict[str, Any] = {"validate_args": own if validate_args is None else validate_args}
+    made: dict[str, Any] = {"validate_args": p.__dict__.get("_validate_args"), **others}
     for name in _arguments(p):
         made[name] = change([getattr(part, name) for part in parts], p.arg_constraints[name])
     rebuilt: td.Distribution = type(p)(**made)
