@@ -159,7 +159,7 @@ def pool_rows(
             f"pool_rows got dim={dim} for a {describe(p)}, expected a negative dimension of its batch. Try dim=-1."
         )
     weights = checked_weights(weight, (p,), num_fused)
-    roll = Roll(shift, dim, num_fused)
+    roll = Roll(shift % max(1, p.batch_shape[dim]), dim, num_fused)  # of any size, in a tensor's own integers
     if pool == "log-linear":
         return _hard((p,), lambda members: pool_log_linearly(members, weights, roll))
     return _hard((p,), lambda members: pool_linearly(rolled_with_masks(members[0], roll), weights))

@@ -886,3 +886,9 @@ def test_torch_distributions_pool_with_those_of_pyro() -> None:
         for pool in POOLS.values():
             assert pool(p, q, 0.5).log_prob(t(0.3)).isfinite().all()
             assert pool(q, p, 0.5).log_prob(t(0.3)).isfinite().all()
+
+
+@pytest.mark.parametrize("shift", [2**70 + 1, -3, 5])
+def test_rows_are_rolled_around_as_often_as_asked(shift: int) -> None:
+    rates = torch.tensor([1.0, 4.0, 9.0, 16.0])
+    torch.testing.assert_close(pool_rows(dist.Poisson(rates), 0.5, shift).rate, (rates * rates.roll(1)).sqrt())
