@@ -7,7 +7,7 @@ PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help demo test test-newest test-oldest test-arviz lint bench docs
+.PHONY: help demo test test-newest test-oldest test-arviz test-skpro lint bench docs
 .NOTPARALLEL:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test-newest  run them with the newest release of everything, on the newest Python that is supported"
 	@echo "make test-oldest  run them with the lowest versions that pyproject.toml allows"
 	@echo "make test-arviz  run the tests of what goes to ArviZ with arviz 1.x, on Python 3.12 or later and without torch"
+	@echo "make test-skpro  run skpro's own checks of the regressor for skpro, and the tutorials on forecasting with sktime"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation into build/docs"
 	@echo "make bench  time a training step beside plain PyTorch and NumPyro"
@@ -97,4 +98,16 @@ test-arviz: $(ARVIZ)/.installed
 $(ARVIZ)/.installed: pyproject.toml constraints.txt
 	$(call make_venv,$(ARVIZ),3.12,python3.12 python3.13 python3 $(wildcard $(PYENV)/3.1[2-9].*/bin/python3))
 	@$(ARVIZ)/bin/python $(PIP_INSTALL) -c constraints.txt 'arviz>=1' h5netcdf h5py matplotlib pytest pytest-timeout typeguard
+	@touch $@
+
+# skpro's newest release asks for an older pandas than the other tests have.
+SKPRO := .venv-skpro
+
+test-skpro: $(SKPRO)/.installed
+	$(SKPRO)/bin/python -m pytest -q tests/skpro pyro_probmix/skpro docs/tutorials/forecasting.md docs/tutorials/panel.md
+
+$(SKPRO)/.installed: pyproject.toml constraints.txt
+	$(call make_venv,$(SKPRO),3.11,python3.11 python3.12 $(wildcard $(PYENV)/3.1[12].*/bin/python3))
+	@grep -v '^pandas==' constraints.txt > $(SKPRO)/constraints.txt
+	@$(SKPRO)/bin/python $(PIP_INSTALL) -e '.[skpro]' pytest pytest-timeout hypothesis -c $(SKPRO)/constraints.txt
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,10 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# Files that import a package of an extra and are tests by their examples: `make test-skpro` has it.
+OF_SKPRO = ["pyro_probmix/skpro", "docs/tutorials/forecasting.md", "docs/tutorials/panel.md"]
+collect_ignore = [] if importlib.util.find_spec("skpro") else OF_SKPRO
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "pyro_probmix"
 #: From the top down. A folder's name stands for the modules that lie directly in it; those at the root stand for themselves.
 FLOORS = (
     "cli",
+    "skpro",
     "testing",
     "experiments",
     "experiments.audit",

@@ -21,6 +21,8 @@ Array = npt.NDArray[np.float64]
 
 #: Rows are solved in blocks of at most so many values of a distribution function.
 LARGEST_BLOCK = 4_000_000
+#: Relative error of a distribution function that is the mean of some hundred others.
+ROUNDING = 16 * np.finfo(np.float64).eps
 
 
 @checked()
@@ -108,12 +110,15 @@ def solve(family: Family, parameters: list[Array], q: Array) -> Array:
 
 def _smallest_integer(excess: Callable[..., Any], low: Array, high: Array, arguments: tuple[Any, ...]) -> Array:
     """The smallest integer in (low - 1, high + 1] at which F reaches q, by bisection."""
+    # Of the levels F(k) k is the quantile, however F is rounded.
+    level, above = arguments[1:]
+    slack = ROUNDING * np.where(above, 1.0, level)
     unbounded = ~np.isfinite(high)
     below = np.where(np.isfinite(low), low, 0.0) - 1
     top = np.where(unbounded, below + 1, high + 1)
     while (top - below > 1).any():
         middle = np.floor((below + top) / 2)
-        reached = excess(middle, *arguments) >= 0
+        reached = excess(middle, *arguments) >= -slack
         top, below = np.where(reached, middle, top), np.where(reached, below, middle)
     smallest: Array = np.where(unbounded, high, np.maximum(top, 0.0))
     return smallest

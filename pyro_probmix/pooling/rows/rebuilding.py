@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["all_settled", "join_batches", "settled", "take_batch"]
+__all__ = ["all_settled", "join_batches", "select_batch", "settled", "take_batch"]
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -82,6 +82,38 @@ def take_batch(p: td.Distribution, index: int | slice, dim: int = -1) -> td.Dist
         taken: td.Distribution = dist.Independent(take_batch(wrapped.base_dist, index, dim - n), n)
         return taken
     return _rebuilt([p], take)
+
+
+def select_batch(p: td.Distribution, places: Tensor, dim: int = -1) -> td.Distribution:
+    """Return the distribution of some places along a batch dimension, in their order.
+
+    Args:
+        p: a distribution.
+        places: positions along the dimension, [K], integers.
+        dim: negative, counted from the right of the batch shape.
+
+    Raises:
+        TypeError: if it cannot be rebuilt from the arguments that its class declares.
+
+    Example:
+        >>> p = dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 1.0).expand([4, 3]).to_event(1)
+        >>> select_batch(p, torch.tensor([3, 1])).batch_shape
+        torch.Size([2])
+    """
+    if scores_as(p, td.Independent):
+        wrapped: Any = p
+        n = wrapped.reinterpreted_batch_ndims
+        selected: td.Distribution = dist.Independent(select_batch(wrapped.base_dist, places, dim - n), n)
+        return selected
+
+    def select(tensors: list[Tensor], constraint: Any) -> Tensor:
+        (t,) = tensors
+        event_dim = constraint.event_dim
+        if not -dim <= t.dim() - event_dim:
+            return t
+        return t.index_select(dim - event_dim, places if t.shape[dim - event_dim] > 1 else torch.zeros_like(places))
+
+    return _rebuilt([p], select)
 
 
 def settled(p: Any, absent: Tensor) -> Any:
