@@ -18,8 +18,9 @@ from skpro.distributions.base import BaseDistribution
 
 from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
 from pyro_probmix.inference.predictive.energies import density_norm, mean_distance, mean_distance_to
+from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
-from pyro_probmix.pooling.rows.rebuilding import select_batch, take_batch
+from pyro_probmix.pooling.rows.rebuilding import take_batch
 from pyro_probmix.pooling.rows.tensors import floating_tensor
 from pyro_probmix.random_state import own_random_state
 
@@ -31,8 +32,8 @@ class PredictiveDistribution(BaseDistribution):  # type: ignore[misc] # skpro is
 
     ``pdf``, ``cdf``, ``ppf`` and the like are of each entry by itself; ``sample`` draws the targets of a row together. Means,
     variances, densities, distribution functions and quantiles are exact, and so is the energy of Gaussians; other families'
-    is by quadrature, to about seven digits. A density is 0 outside of the support. Of a discrete response ``pmf`` is the
-    probability and ``pdf`` is 0, as skpro has it.
+    is by quadrature, to about seven digits. A density is 0 outside of the support. Of counts, and at values with a probability
+    of their own, ``pmf`` is that probability and ``pdf`` is 0, as skpro has it.
 
     Args:
         mixture: of n rows, batch shape [n] and event shape [d_y] or (), in the units of the response.
@@ -77,8 +78,7 @@ class PredictiveDistribution(BaseDistribution):  # type: ignore[misc] # skpro is
                 "Try index=range(len(X))."
             )
         super().__init__(index=index, columns=columns)
-        discrete = bool(self._of_target(self._places[0]).support.is_discrete)
-        self.set_tags(**{"distr:measuretype": "discrete" if discrete else "continuous"})
+        self.set_tags(**{"distr:measuretype": _kind(self._of_target(self._places[0]))})
 
     def _of_target(self, place: int) -> PredictiveMixture:
         """The mixture of one target, of event shape ()."""
@@ -118,12 +118,20 @@ class PredictiveDistribution(BaseDistribution):  # type: ignore[misc] # skpro is
         return self._by_column(lambda mixture: _numbers(mixture.variance))
 
     def _log_pdf(self, x: Any) -> Any:
-        return self._by_column(lambda mixture, column: log_density_at(mixture, column[None])[0], x)
+        return self._by_column(
+            lambda mixture, column: np.where(_at_points(mixture, column), -np.inf, _log(mixture, column)), x
+        )
+
+    def _log_pmf(self, x: Any) -> Any:
+        return self._by_column(
+            lambda mixture, column: np.where(_at_points(mixture, column), _log(mixture, column), -np.inf), x
+        )
 
     def _pdf(self, x: Any) -> Any:
         return np.exp(self._log_pdf(x))
 
-    _log_pmf, _pmf = _log_pdf, _pdf  # skpro asks for one or the other by the kind of the distribution
+    def _pmf(self, x: Any) -> Any:
+        return np.exp(self._log_pmf(x))
 
     def _cdf(self, x: Any) -> Any:
         return self._by_column(lambda mixture, column: cdf_at(mixture, column[None])[0], x)
@@ -189,7 +197,7 @@ class PredictiveDistribution(BaseDistribution):  # type: ignore[misc] # skpro is
             return self.mixture
         of: Any = self.mixture
         places = torch.as_tensor(rows, device=floating_tensor(of.components).device)
-        components: Any = select_batch(of.components, places)
+        components: Any = take_batch(of.components, places)
         if not of.rescaled:
             return PredictiveMixture(components, of.num_mixed)
         shape = (*of.batch_shape, *of.event_shape)
@@ -217,6 +225,31 @@ class PredictiveDistribution(BaseDistribution):  # type: ignore[misc] # skpro is
             {"mixture": counts, "index": pd.Index([3, 1, 2]), "columns": pd.Index(["count"])},
             {"mixture": copy.deepcopy(one)},
         ]
+
+
+def _kind(mixture: PredictiveMixture) -> str:
+    """skpro's word for the kind of a response."""
+    support: Any = marginals_of(mixture.components).support
+    return "discrete" if support.is_discrete else "mixed" if _points(mixture) else "continuous"
+
+
+def _points(mixture: PredictiveMixture) -> tuple[float, ...]:
+    """Values with a probability of their own, in the components' units."""
+    return tuple(getattr(marginals_of(mixture.components).support, "points", ()))
+
+
+def _at_points(mixture: PredictiveMixture, values: Array) -> npt.NDArray[np.bool_]:
+    """Which values have a probability rather than a density."""
+    if _kind(mixture) == "discrete":
+        return np.ones(values.shape, dtype=bool)
+    moved = (values - _numbers(torch.as_tensor(mixture.loc))) / _numbers(torch.as_tensor(mixture.scale))
+    at: npt.NDArray[np.bool_] = np.isin(moved, _points(mixture))
+    return at
+
+
+def _log(mixture: PredictiveMixture, values: Array) -> Array:
+    log_density: Array = log_density_at(mixture, values[None])[0]
+    return log_density
 
 
 def _numbers(tensor: Any) -> Array:

@@ -152,11 +152,19 @@ def _knots(mixture: PredictiveMixture) -> Array:
     except TypeError:  # it brings a distribution function alone
         return quantile_at(mixture, np.repeat(LEVELS[:, None], mixture.batch_shape[0], 1))
     parameters = columns_of(family, mixture.components, mixture.num_mixed)
-    count = mixture.num_components
+    count = len(parameters[0])
     chosen = np.unique(np.linspace(0, count - 1, count if count <= FEW else CHOSEN).round().astype(int))
+    tail = LEVELS[:9, None, None]  # up to the median; what is above is by its own tail
     with np.errstate(all="ignore"):
-        some = family.ppf(LEVELS[:, None, None], *[values[chosen] for values in parameters])  # [L, C, n]
-        low, high = family.ppf(LEVELS[0], *parameters).min(0), family.ppf(LEVELS[-1], *parameters).max(0)
-    loc, scale = (np.broadcast_to(np.asarray(v, dtype=np.float64), low.shape) for v in (mixture.loc, mixture.scale))
-    knots: Array = loc + scale * np.sort(np.concatenate([some.reshape(-1, len(low)), low[None], high[None]]), axis=0)
+        some = [values[chosen] for values in parameters]
+        quantiles = np.concatenate([family.ppf(tail, *some), family.isf(tail, *some)]).reshape(
+            -1, parameters[0].shape[1]
+        )
+        ends = (
+            family.ppf(tail[:1], *parameters).min(1),
+            family.isf(tail[:1], *parameters).max(1),
+        )
+    shape = quantiles.shape[1:]
+    loc, scale = (np.broadcast_to(np.asarray(v, dtype=np.float64), shape) for v in (mixture.loc, mixture.scale))
+    knots: Array = loc + scale * np.sort(np.concatenate([quantiles, *ends]), axis=0)
     return knots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["all_settled", "join_batches", "select_batch", "settled", "take_batch"]
+__all__ = ["all_settled", "join_batches", "settled", "take_batch"]
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -55,41 +55,12 @@ def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribu
     return _rebuilt(bases, join)
 
 
-def take_batch(p: td.Distribution, index: int | slice, dim: int = -1) -> td.Distribution:
-    """Return the distribution of one place along a batch dimension, which is dropped, or of a slice of places.
+def take_batch(p: td.Distribution, index: int | slice | Tensor, dim: int = -1) -> td.Distribution:
+    """Return the distribution of one place along a batch dimension, which is dropped, or of several places.
 
     Args:
         p: a distribution.
-        index: the place, or a slice.
-        dim: negative, counted from the right of the batch shape.
-
-    Raises:
-        TypeError: if it cannot be rebuilt from the arguments that its class declares.
-    """
-
-    def take(tensors: list[Tensor], constraint: Any) -> Tensor:
-        (t,), event_dim = tensors, constraint.event_dim
-        if not -dim <= t.dim() - event_dim:
-            return t
-        if isinstance(index, slice):
-            places: tuple[Any, ...] = (..., index if t.shape[dim - event_dim] > 1 else slice(None))
-            return t[places + (slice(None),) * (event_dim - dim - 1)]
-        return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
-
-    if isinstance(index, slice) and scores_as(p, td.Independent):
-        wrapped: Any = p
-        n = wrapped.reinterpreted_batch_ndims
-        taken: td.Distribution = dist.Independent(take_batch(wrapped.base_dist, index, dim - n), n)
-        return taken
-    return _rebuilt([p], take)
-
-
-def select_batch(p: td.Distribution, places: Tensor, dim: int = -1) -> td.Distribution:
-    """Return the distribution of some places along a batch dimension, in their order.
-
-    Args:
-        p: a distribution.
-        places: positions along the dimension, [K], integers.
+        index: the place; or a slice, or a tensor of integers, [K], of those that stay, in their order.
         dim: negative, counted from the right of the batch shape.
 
     Raises:
@@ -97,23 +68,27 @@ def select_batch(p: td.Distribution, places: Tensor, dim: int = -1) -> td.Distri
 
     Example:
         >>> p = dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 1.0).expand([4, 3]).to_event(1)
-        >>> select_batch(p, torch.tensor([3, 1])).batch_shape
+        >>> take_batch(p, torch.tensor([3, 1])).batch_shape
         torch.Size([2])
     """
-    if scores_as(p, td.Independent):
-        wrapped: Any = p
-        n = wrapped.reinterpreted_batch_ndims
-        selected: td.Distribution = dist.Independent(select_batch(wrapped.base_dist, places, dim - n), n)
-        return selected
 
-    def select(tensors: list[Tensor], constraint: Any) -> Tensor:
-        (t,) = tensors
-        event_dim = constraint.event_dim
+    def take(tensors: list[Tensor], constraint: Any) -> Tensor:
+        (t,), event_dim = tensors, constraint.event_dim
         if not -dim <= t.dim() - event_dim:
             return t
-        return t.index_select(dim - event_dim, places if t.shape[dim - event_dim] > 1 else torch.zeros_like(places))
+        if isinstance(index, Tensor):
+            return t.index_select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else torch.zeros_like(index))
+        if isinstance(index, slice):
+            places: tuple[Any, ...] = (..., index if t.shape[dim - event_dim] > 1 else slice(None))
+            return t[places + (slice(None),) * (event_dim - dim - 1)]
+        return t.select(dim - event_dim, index if t.shape[dim - event_dim] > 1 else 0)
 
-    return _rebuilt([p], select)
+    if not isinstance(index, int) and scores_as(p, td.Independent):
+        wrapped: Any = p
+        n = wrapped.reinterpreted_batch_ndims
+        taken: td.Distribution = dist.Independent(take_batch(wrapped.base_dist, index, dim - n), n)
+        return taken
+    return _rebuilt([p], take)
 
 
 def settled(p: Any, absent: Tensor) -> Any:
