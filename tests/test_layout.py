@@ -32,6 +32,7 @@ FLOORS = (
     "tabular",
     "tables",
     "estimators",
+    "estimators.doubt",
     "estimators.targets",
     "columns",
     "inference",

@@ -27,6 +27,7 @@ from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.columns.frames import frame_of, of_texts
 from pyro_probmix.columns.schema import Schema
 from pyro_probmix.columns.sentinels import warn_of_codes
+from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.fields import check_attributes
 from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.parameters import (
@@ -44,6 +45,7 @@ from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.saving import SavedModel, write
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.training import Plan, train
+from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.step.adam import fused_adam
@@ -324,10 +326,19 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         state.history, state.noise = trained.history, trained.noise
         if trained.factor is not None:
             state.factor = trained.factor
+        state.scores = self._scores(state, trained.scores, rows, given=held_out is not None)
         state.settle(rows)
         state.calls += 1
         self.state_ = state
         return self
+
+    def _scores(self, state: State, found: HeldOutScores | None, rows: Rows, *, given: bool) -> HeldOutScores | None:
+        """The scores of rows that were held out; None if a fit before this one may have trained on them."""
+        if found is None or given:
+            return found
+        dealt = digest(*(torch.as_tensor(values) for values in (rows.x, rows.y, rows.weights)))
+        new = not state.calls or (state.scores is not None and state.scores.rows == dealt)
+        return replace(found, rows=dealt) if new else None
 
     def _plan(self, state: State, seed: int, *, once: bool) -> Plan:
         classes, method, kept = self._is_classification(), state.recipe.method, state.optimizer

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.doubt.parts import Parts, entropy_parts
 from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
@@ -73,6 +74,19 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         probabilities = mean if mean.shape[1] == len(self.classes_) else np.hstack([1 - mean, mean])
         normalised: Array = probabilities / probabilities.sum(1, keepdims=True)
         return normalised
+
+    def predict_entropy(self, X: Any) -> Parts:
+        """The entropy of the predicted class in two parts, each [n], in nats.
+
+        ``between``, the mutual information of class and member, is the doubt that more data would take away. ``within``, the
+        mean entropy of the members' own predictions, is that of classes that overlap. Their sum is the entropy of
+        ``predict_proba``. Both are estimates: see :meth:`ProbMixRegressor.predict_variance`.
+
+        Args:
+            X: features, [n, d].
+        """
+        found = self._fitted().of_rows(self._numbers(X, reset=False), lambda part, _: entropy_parts(part))
+        return Parts(found[:, 0], found[:, 1])
 
     def predict_log_proba(self, X: Any) -> Array:
         """The log probabilities of the classes, [n, K], in nats and in the order of ``classes_``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_attributes", "check_record", "check_weights", "python_value"]
+__all__ = ["SCORES", "check_attributes", "check_record", "check_weights", "python_value"]
 
 import math
 import re
@@ -29,12 +29,15 @@ ENTRIES = (
     "expansion",
     "factor",
     "single",
+    "held_out_rows",
     "seed",
     "calls",
     "diverged",
     "attributes",
     "versions",
 )
+#: The parts of a :class:`~pyro_probmix.estimators.doubt.conformal.HeldOutScores` that are arrays.
+SCORES = ("members", "scores", "share", "weights")
 SCALER, HISTORY = ("mean", "scale", "unit"), ("best_epoch", "best_nll", "train_loss", "validation_nll")
 LARGEST = 2**53
 #: A network has at least a quarter of the weights that joining its widths one by one takes: a method may halve a layer.
@@ -171,6 +174,7 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     members = record["recipe"]["members"]
     history = [name for name in HISTORY if f"history.{name}" in tensors]
     named = {f"{axis}_scaler.{part}" for axis in "xy" for part in SCALER} | {f"history.{name}" for name in history}
+    named |= {f"scores.{part}" for part in SCORES if record["held_out_rows"] is not None}
     other = {name for name in tensors if not name.startswith("density.") and name != "noise"} ^ named
     _need(not other, "list of tensors", sorted(other), "one without those, or with those that are missing")
     for axis in "xy":
@@ -185,6 +189,8 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         "another's",
         "one of the columns",
     )
+    if record["held_out_rows"] is not None:
+        _check_scores(record, *(tensors[f"scores.{part}"] for part in SCORES))
     _need(len(history) in (0, len(HISTORY)), "history", history, "all of it or none")
     diverged = record["diverged"]
     _need(isinstance(diverged, list) and all(isinstance(name, str) for name in diverged), "diverged", diverged, "names")
@@ -196,6 +202,24 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
             tensor = tensors[f"history.{name}"]
             good = tensor.dtype == torch.int64 if name == "best_epoch" else tensor.is_floating_point()
             _need(good and tuple(tensor.shape) == shape, f"history.{name}", tuple(tensor.shape), f"shape {shape}")
+
+
+def _check_scores(record: dict[str, Any], members: Tensor, scores: Tensor, share: Tensor, weights: Tensor) -> None:
+    rows, recipe = record["held_out_rows"], record["recipe"]
+    good = isinstance(rows, str) and bool(re.fullmatch(r"([0-9a-f]{64})?", rows))
+    _need(good, "held_out_rows", rows, "a digest, or none")
+    types = (torch.int64, torch.float64, torch.int64, torch.float64)
+    for part, tensor, dtype in zip(SCORES, (members, scores, share, weights), types, strict=True):
+        _need(tensor.dtype == dtype, f"scores.{part}", tensor.dtype, f"{dtype}")
+    shape, n = tuple(scores.shape), len(weights) if weights.dim() == 1 else 0
+    _need(shape == (n, recipe["num_outputs"]) and n > 0, "scores.scores", shape, "a score of each row and target")
+    _need(bool(((scores >= 0) & (scores <= 1)).all()), "scores.scores", scores, "numbers from 0 to 1")
+    _need(bool(((weights > 0) & weights.isfinite()).all()), "scores.weights", weights, "finite numbers above 0")
+    shape = tuple(members.shape)
+    _need(shape == (recipe["members"],), "scores.members", shape, "a share of each member")
+    shares = set(members.tolist()) - {-1}
+    _need(all(0 <= one < len(members) for one in shares), "scores.members", members, "shares, or -1")
+    _need(tuple(share.shape) == (n,) and set(share.tolist()) == shares, "scores.share", share, "shares of members")
 
 
 def check_weights(density: Any, members: int, tensors: dict[str, Tensor]) -> None:

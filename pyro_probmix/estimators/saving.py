@@ -19,7 +19,8 @@ from pyro_probmix import __version__
 from pyro_probmix.columns.by_tensors import Inputs
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.columns.schema import Schema
-from pyro_probmix.estimators.fields import check_record, check_weights, python_value
+from pyro_probmix.estimators.doubt.conformal import HeldOutScores
+from pyro_probmix.estimators.fields import SCORES, check_record, check_weights, python_value
 from pyro_probmix.estimators.held_out import widened
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Scaler
@@ -86,6 +87,7 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
         "expansion": None if state.expansion is None else state.expansion.record(),
         "factor": state.factor,
         "single": state.single,
+        "held_out_rows": None if state.scores is None else state.scores.rows,
         "seed": state.seed,
         "calls": state.calls,
         "diverged": [] if state.history is None else list(state.history.diverged),
@@ -222,6 +224,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
         tensors |= {f"{name}_scaler.{part}": torch.as_tensor(value) for part, value in vars(scaler).items()}
     if state.noise is not None:
         tensors["noise"] = state.noise
+    if state.scores is not None:
+        tensors |= {f"scores.{part}": torch.as_tensor(getattr(state.scores, part)) for part in SCORES}
     history: Any = {} if state.history is None else vars(state.history)
     tensors |= {f"history.{name}": value for name, value in history.items() if isinstance(value, Tensor)}
     return tensors
@@ -242,6 +246,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
     x_scaler, y_scaler = (
         Scaler(**{part: value.numpy() for part, value in under(tensors, f"{name}_scaler.").items()}) for name in "xy"
     )
+    scores: Any = {part: value.numpy() for part, value in under(tensors, "scores.").items()}
     fit: Any = {**history, "diverged": tuple(record["diverged"])}
     state = State(
         recipe,
@@ -254,6 +259,7 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
         Fit(**fit) if history else None,
         calls=record["calls"],
         single=record["single"],
+        scores=HeldOutScores(**scores, rows=record["held_out_rows"]) if scores else None,
     )
     attributes = {name: python_value(name, value) for name, value in record["attributes"].items()}
     if record["expansion"] is not None and isinstance(attributes.get("columns_"), Schema):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_probmix.columns.expansion import Expansion
+from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.held_out import MANY_DRAWS, antithetic_noise, member_densities, widened
 from pyro_probmix.estimators.network import Recipe
 from pyro_probmix.estimators.rows import Array, Rows, Scaler
@@ -53,6 +54,7 @@ class State:
         expansion: from the columns' numbers to the inputs of the network, before they are scaled; None where an encoder takes
             the columns as they are.
         single: whether predictions run hidden layers in single precision.
+        scores: of held-out rows, for conformal intervals; None without such rows.
         shown: whether somebody has the density, whose weights may then change at any time.
     """
 
@@ -68,6 +70,7 @@ class State:
     calls: int = 0
     expansion: Expansion | None = None
     single: bool = False
+    scores: HeldOutScores | None = None
     shown: bool = False
 
     @classmethod

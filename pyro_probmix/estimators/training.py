@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyro
 import torch
 from torch import Tensor
 
-from pyro_probmix.estimators.held_out import DRAWS_ROWS, HeldOut
+from pyro_probmix.estimators.doubt.conformal import HeldOutScores
+from pyro_probmix.estimators.held_out import DRAWS_ROWS, HeldOut, member_densities, widened
 from pyro_probmix.estimators.rows import Rows, deal
 from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
 from pyro_probmix.inference.training import Fit, fit
 from pyro_probmix.models import ConditionalDensity, Method
+from pyro_probmix.random_state import alone
 
 __all__ = ["Plan", "train"]
 
@@ -29,6 +32,8 @@ MOST_SMOOTHING = 10
 FAR_OFF = 1.0
 #: Without a number of epochs, training takes about as many steps as there are rows, and passes over them, in these bounds.
 FEWEST_STEPS, MOST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 7500, 20, 500
+#: Rows of each share that are scored for conformal intervals, at most: more would change their coverage by less than 0.1 %.
+MOST_SCORED = 20_000
 #: Without a batch size, a batch has a 32nd of the rows, as a power of two in these bounds.
 BATCH_SHARE, SMALLEST_BATCH, LARGEST_BATCH = 32, 32, 256
 
@@ -84,11 +89,13 @@ class Trained:
         history: the trainer's record.
         factor: of the spread, with the lowest loss on the held-out rows; None without such rows.
         noise: of the embedding's draws in predictions; None for its mean.
+        scores: of the held-out rows of numbers, for conformal intervals; None without such rows.
     """
 
     history: Fit
     factor: float | None
     noise: Tensor | None
+    scores: HeldOutScores | None
 
 
 def train(
@@ -154,10 +161,13 @@ def train(
             "chosen. Try leaving out rows with extreme values, or fit without them."
         )
     density.eval()
-    _heal(density, None if score is None else score.of_each())
+    sound = _heal(density, None if score is None else score.of_each())
     noise = data.fewest_draws(density, noise, plan.most_draws)
     widening = data.score(density, noise)
-    return Trained(result, None if widening is None else widening.factor(), noise)
+    if widening is None:
+        return Trained(result, None, noise, None)
+    factor = widening.factor()
+    return Trained(result, factor, noise, None if plan.classes else _scores(widening, factor, sound, plan.deal_seed))
 
 
 @dataclass(frozen=True)
@@ -247,8 +257,32 @@ def _graph(plan: Plan, data: _Data) -> Graph | None:
     return build_graph(name, x, data.y, neighbors=min(plan.neighbors, n - 1))
 
 
+def _scores(held_out: HeldOut, factor: float, sound: Tensor, seed: int) -> HeldOutScores | None:
+    """How conforming the held-out rows are, some of them where there are many.
+
+    Args:
+        held_out: the rows.
+        factor: of the spread.
+        sound: which members are no copies of others, which may have trained on the rows, [R].
+        seed: chooses the rows.
+    """
+    members, count = held_out.x.shape[:2]
+    some: Any = slice(None)
+    if count > MOST_SCORED:
+        some = np.sort(np.random.default_rng(seed).permutation(count)[:MOST_SCORED])
+    with alone(), pyro.validation_enabled(False):  # a member may not be finite at some row, which then does not conform
+        components = member_densities(held_out.density, held_out.x[:, some], held_out.noise)
+        components = widened(components, factor) if factor != 1.0 else components
+    shares = held_out.shares
+    # Rows that all members hold out are new to copies, too.
+    own = [True] * members if shares == 1 else sound.tolist()
+    groups = [[r for r in range(g, members, shares) if own[r]] for g in range(shares)]
+    y, weights = (values[:, some].double().cpu().numpy() for values in (held_out.y, held_out.weights))
+    return HeldOutScores.of(components, y, weights, groups)
+
+
 @torch.no_grad()
-def _heal(density: ConditionalDensity, held_out: Tensor | None) -> None:
+def _heal(density: ConditionalDensity, held_out: Tensor | None) -> Tensor:
     """Puts a copy of another member in the place of one whose weights are not finite, or whose training failed.
 
     In a mixture a member that is far off is hardly seen by the NLL, but moves the mean.
@@ -257,6 +291,9 @@ def _heal(density: ConditionalDensity, held_out: Tensor | None) -> None:
         density: whose members are looked at.
         held_out: each member's own NLL of the rows that it holds out, [R], NaN where that is not known; None without such
             rows.
+
+    Returns:
+        which members are as they were, [R].
 
     Raises:
         ValueError: if none has finite weights.
@@ -275,3 +312,4 @@ def _heal(density: ConditionalDensity, held_out: Tensor | None) -> None:
     if not bool(sound.all()):
         for parameter in parameters:
             parameter[~sound] = parameter[donor].clone()
+    return sound
