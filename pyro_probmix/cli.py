@@ -6,7 +6,9 @@ import argparse
 import io
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -229,7 +231,9 @@ def _add_predict(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="predict the rows of a table by a model")
     predict.set_defaults(action=_predict)
     predict.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
-    predict.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with the features")
+    predict.add_argument(
+        "table", metavar="TABLE", help="a CSV file (also .csv.gz), Parquet or Arrow file with the features"
+    )
     predict.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: print CSV)")
     predict.add_argument(
         "--quote-formulas",
@@ -272,9 +276,9 @@ def _fit(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from pyro_probmix.tables.reading import read_table
     from pyro_probmix.tables.writing import expect_file, quote_formulas, write_table
     from pyro_probmix.tabular.model import TableModel
+    from pyro_probmix.tabular.streaming import predicted_blocks
 
     if arguments.out is not None:
         out = Path(arguments.out)
@@ -283,14 +287,17 @@ def _predict(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"--out {printable(out)} is the table itself, expected another file. Try --out predicted.csv."
             )
-    predicted = TableModel.load(arguments.model).predict(read_table(Path(arguments.table)))
-    if arguments.quote_formulas:
-        predicted = quote_formulas(predicted)
-    if arguments.out is None:
-        with _printing(errors="strict"):  # a table with other characters than the predictions' would be wrong
-            predicted.to_csv(sys.stdout, index=False)
-    else:
+    blocks = predicted_blocks(TableModel.load(arguments.model), Path(arguments.table))
+    predicted = map(quote_formulas, blocks) if arguments.quote_formulas else blocks
+    if arguments.out is not None:
         write_table(predicted, Path(arguments.out))
+        return
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as kept:  # nothing is printed of a table that fails
+        for k, frame in enumerate(predicted):
+            frame.to_csv(kept, index=False, header=k == 0)
+        kept.seek(0)
+        with _printing(errors="strict"):  # a table with other characters than the predictions' would be wrong
+            shutil.copyfileobj(kept, sys.stdout)
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["expect_room", "read_table"]
+__all__ = [
+    "MOST_BYTES",
+    "checked_names",
+    "expect_room",
+    "expect_table",
+    "header_of",
+    "read_table",
+    "refuse_nul",
+    "refuse_other_contents",
+    "refused",
+]
 
 import os
 import warnings
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +59,21 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
             memory; the message says why.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
+    expect_table(path, tuple(readers), known)
+    with refused(path):
+        if path.suffix.lower() == ".csv":
+            refuse_other_contents(path)
+        frame = readers[path.suffix.lower()](path)
+    frame = frame.set_axis(checked_names(path, frame.columns), axis="columns").reset_index(drop=True)
+    refuse_nul(path, frame)
+    for name in frame.columns:
+        if numbers_as_text(frame[name]):
+            frame[name] = pd.to_numeric(frame[name])
+    return frame
+
+
+def expect_table(path: Path, endings: Sequence[str], known: str = "") -> None:
+    """Raises ValueError unless there is a file whose name has one of the endings, and something in it."""
     if not os.path.exists(path):
         raise ValueError(
             f"no file {shown(path)}{known and ', and no embedded data set of that name'}. Try the path of a .csv or "
@@ -55,19 +82,31 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
         )
     if os.path.isdir(path):
         raise ValueError(f"{shown(path)} is a folder. Try the path of a .csv or .parquet file in it.")
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{shown(path)} does not end in {' or '.join(readers)}. Try saving the table as one of these.")
-    try:
+    if not path.name.lower().endswith(tuple(endings)):
+        raise ValueError(f"{shown(path)} does not end in {' or '.join(endings)}. Try saving the table as one of these.")
+    with refused(path):
         if path.stat().st_size == 0:
             raise ValueError(f"{shown(path)} is empty. Try a file with a header and 4 rows or more.")
-        if path.suffix.lower() == ".csv":
-            _refuse_other_contents(path)
-        frame = readers[path.suffix.lower()](path)
-    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+
+
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Says in one sentence why a file cannot be read as a table."""
+    try:
+        yield
+    except (
+        *(pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError),
+        *(OSError, EOFError, zlib.error),
+    ) as error:
         reason = printable(error).rstrip(".")
         way = "saving it as UTF-8" if isinstance(error, UnicodeDecodeError) else "writing the file again"
-        raise ValueError(f"{shown(path)} cannot be read as a {path.suffix[1:]} table: {reason}. Try {way}.") from None
-    names = [str(name).strip() for name in frame.columns]
+        kind = path.suffix[1:]
+        raise ValueError(f"{shown(path)} cannot be read as a {kind} table: {reason}. Try {way}.") from None
+
+
+def checked_names(path: Path, columns: Iterable[object]) -> list[str]:
+    """The names of columns without spaces around them; raises ValueError for two of one name, or an empty one."""
+    names = [str(name).strip() for name in columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{shown(path)}: more than one column is named {listed(twice)}. Try giving each its own name.")
@@ -76,19 +115,19 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
             f"{shown(path)}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
             "(pandas writes row numbers there without index=False)."
         )
-    frame = frame.set_axis(names, axis="columns").reset_index(drop=True)
+    return names
+
+
+def refuse_nul(path: Path, frame: pd.DataFrame, first_row: int = 0) -> None:
+    """Raises ValueError for a NUL character in a text or a name of a table, whose first row has a number."""
     for name in frame.columns:
         odd = [value for value in _texts(frame[name]) if isinstance(value, str) and "\0" in value]
         if odd or "\0" in name:
-            row = 0 if "\0" in name else int(np.flatnonzero(frame[name].isin(odd))[0])
+            row = 0 if "\0" in name else first_row + int(np.flatnonzero(frame[name].isin(odd))[0])
             place = "its name" if "\0" in name else f"row {row} (counted from 0)"
             raise ValueError(
                 f"{shown(path)}: column {shown(name)} has a NUL character in {place}, expected text without. Try removing it."
             )
-    for name in frame.columns:
-        if numbers_as_text(frame[name]):
-            frame[name] = pd.to_numeric(frame[name])
-    return frame
 
 
 def _texts(column: pd.Series) -> Iterable[object]:
@@ -101,7 +140,7 @@ def _texts(column: pd.Series) -> Iterable[object]:
         return column
 
 
-def _refuse_other_contents(path: Path) -> None:
+def refuse_other_contents(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(4)
     for beginning, said in _BEGINNINGS.items():
@@ -109,19 +148,23 @@ def _refuse_other_contents(path: Path) -> None:
             raise ValueError(f"{shown(path)} is {said}")
 
 
+def header_of(file: Any) -> pd.Series:
+    """The names in a CSV file's first row, read by itself: pandas renames columns of the same name and those without one."""
+    return pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True).iloc[0]
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
-    # The header is read by itself, since pandas renames columns of the same name and columns without one.
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True)
+    header = header_of(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False)
         except pd.errors.ParserWarning:
-            more = f"a row has more fields than the {header.shape[1]} of the header"
+            more = f"a row has more fields than the {len(header)} of the header"
             raise ValueError(
-                f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header.iloc[0], 'Try writing the file again.')}"
+                f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header, 'Try writing the file again.')}"
             ) from None
-    return frame.set_axis(header.iloc[0].tolist(), axis="columns")
+    return frame.set_axis(header.tolist(), axis="columns")
 
 
 def expect_room(path: Path) -> None:

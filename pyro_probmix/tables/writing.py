@@ -5,11 +5,14 @@ from __future__ import annotations
 __all__ = ["expect_file", "expect_folder", "quote_formulas", "write_table"]
 
 import os
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pyro_probmix.files import write_file
 from pyro_probmix.names import shown
@@ -71,13 +74,32 @@ def _quoted(value: object) -> object:
     return value
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a .csv or .parquet file, whole or not at all; raises ValueError if it cannot be written."""
+def write_table(blocks: Iterable[pd.DataFrame], path: Path) -> None:
+    """Writes the blocks of a table to a .csv or .parquet file, whole or not at all.
+
+    Raises:
+        ValueError: if it cannot be written.
+    """
     expect_file(path)
-    writers: dict[str, Any] = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
+    write = _write_csv if path.suffix.lower() == ".csv" else _write_parquet
 
     def save(place: Path) -> None:
         with place.open("wb") as file:  # opened here, since Arrow takes no names that are not UTF-8
-            writers[path.suffix.lower()](file, index=False)
+            write(blocks, file)
 
     write_file(path, save, advice="Try another file.", errors=(pa.ArrowException,))
+
+
+def _write_csv(blocks: Iterable[pd.DataFrame], file: Any) -> None:
+    for k, frame in enumerate(blocks):
+        frame.to_csv(file, index=False, header=k == 0)
+
+
+def _write_parquet(blocks: Iterable[pd.DataFrame], file: Any) -> None:
+    with ExitStack() as open_writer:
+        writer: Any = None
+        for frame in blocks:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                writer = open_writer.enter_context(pq.ParquetWriter(file, table.schema))
+            writer.write_table(table.replace_schema_metadata(writer.schema.metadata))

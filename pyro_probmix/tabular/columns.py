@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["MOST_LEVELS", "TRUTHS", "Columns", "column_kind"]
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -118,13 +118,17 @@ class Columns:
         Raises:
             ValueError: if a feature is missing or of another kind, or a value is missing or a level that no training row had.
         """
-        lost = [name for name in self.features if name not in frame.columns]
+        self.expect(frame.columns)
+        return np.concatenate([_KINDS[column.kind](column, frame[column.name]) for column in self.columns], axis=1)
+
+    def expect(self, names: Collection[str]) -> None:
+        """Raises ValueError unless a table with columns of these names has all features."""
+        lost = [name for name in self.features if name not in names]
         if lost:
             raise ValueError(
                 f"the table has no column {listed(lost)}, expected the features {listed(self.features)}. "
-                + remedy(frame.columns, "Try the columns that the model was fitted on.")
+                + remedy(names, "Try the columns that the model was fitted on.")
             )
-        return np.concatenate([_KINDS[column.kind](column, frame[column.name]) for column in self.columns], axis=1)
 
     def record(self) -> list[dict[str, Any]]:
         """The encoding as JSON can hold it."""

@@ -264,6 +264,7 @@ def test_what_is_said_after_ctrl_c(folder, capsys, monkeypatch, command):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pyro_probmix.tables.reading.read_table", stop)
+    monkeypatch.setattr("pyro_probmix.tabular.streaming.TableBlocks", stop)
     before = files(folder)
     given = fit(folder, 2) if command == "fit" else [command, str(folder / "model"), str(folder / "t.csv")]
     assert main(given) == 130

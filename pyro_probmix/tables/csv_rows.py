@@ -1,0 +1,106 @@
+"""A CSV file, compressed or not, in blocks of rows."""
+
+from __future__ import annotations
+
+__all__ = ["CsvRows"]
+
+import gzip
+import warnings
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pyro_probmix.names import shown
+from pyro_probmix.tables.names import remedy
+from pyro_probmix.tables.reading import header_of, refuse_other_contents
+
+_reader: Any = pd.read_csv
+#: The text of a block, as far as the rows before tell its length; and the most, whatever they told.
+BLOCK_BYTES, MOST_BLOCK_BYTES = 1 << 23, 1 << 28
+#: The rows of the first block.
+FIRST_ROWS = 1000
+
+
+class CsvRows:
+    """The rows of a CSV file with a header.
+
+    Args:
+        path: of the file; one that ends in .gz is compressed.
+
+    Raises:
+        ValueError: for other contents than text.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size = path, path.stat().st_size
+        if path.suffix.lower() != ".gz":
+            refuse_other_contents(path)
+        with _Text(path) as text:
+            self.names = header_of(text).tolist()
+
+    def frames(
+        self, columns: Collection[str], rows: int, texts: Collection[str] | None
+    ) -> Iterator[tuple[pd.DataFrame, float]]:
+        """See :class:`~pyro_probmix.tables.blocks.Rows`."""
+        positions = [k for k, name in enumerate(self.names) if name in columns]
+        options: dict[str, Any] = {"header": 0, "index_col": False, "skipinitialspace": True}
+        if texts is not None:  # all fields were counted before
+            options |= {"usecols": positions, "dtype": {k: object for k in positions if self.names[k] in texts}}
+        with _Text(self.path) as text, warnings.catch_warnings():
+            warnings.simplefilter("error" if texts is None else "ignore", pd.errors.ParserWarning)
+            try:
+                reader = _reader(text, names=range(len(self.names)), low_memory=False, iterator=True, **options)
+            except pd.errors.EmptyDataError:
+                return
+            with reader:
+                count = min(FIRST_ROWS, rows)
+                while True:
+                    text.taken = 0
+                    try:
+                        frame = reader.get_chunk(count)
+                    except StopIteration:
+                        return
+                    except pd.errors.ParserWarning:
+                        more = f"a row has more fields than the {len(self.names)} of the header"
+                        raise ValueError(
+                            f"{shown(self.path)} cannot be read as a csv table: {more}. "
+                            f"{remedy(self.names, 'Try writing the file again.')}"
+                        ) from None
+                    count = min(rows, max(1, int(len(frame) * BLOCK_BYTES / max(text.taken, 1))), 4 * count)
+                    yield frame[positions].set_axis([self.names[k] for k in positions], axis="columns"), text.share
+
+
+class _Text:
+    """The text of a file, which counts what is taken of it: a small compressed file may hold a line without an end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.taken = path, 0
+        self.size = max(1, path.stat().st_size)
+        self.file = path.open("rb")
+        self.text: Any = gzip.GzipFile(fileobj=self.file) if path.suffix.lower() == ".gz" else self.file
+
+    def read(self, size: int = -1) -> bytes:
+        found: bytes = self.text.read(size if 0 < size < BLOCK_BYTES else BLOCK_BYTES)
+        self.taken += len(found)
+        if self.taken > MOST_BLOCK_BYTES:
+            raise ValueError(
+                f"{shown(self.path)} holds rows of more than {MOST_BLOCK_BYTES >> 20} MiB of text together, expected less. Try "
+                "leaving out columns of long texts, or a Parquet file."
+            )
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.text)
+
+    @property
+    def share(self) -> float:
+        """The share of the file that has been read."""
+        return self.file.tell() / self.size
+
+    def __enter__(self) -> _Text:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.file.close()
