@@ -48,7 +48,7 @@ from pyro_probmix.estimators.training import Plan, train
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
-from pyro_probmix.inference.step.adam import fused_adam
+from pyro_probmix.inference.step.adam import LightAdam
 from pyro_probmix.models import Method
 from pyro_probmix.names import shown
 from pyro_probmix.random_state import own_random_state
@@ -302,7 +302,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
     def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, once: bool) -> Self:
         state.density.to(chosen_device(self.device), torch.float32)
         if once and state.optimizer is None:
-            state.optimizer = fused_adam(state.density.parameters(), lr=self.learning_rate)
+            state.optimizer = LightAdam(state.density.parameters(), lr=self.learning_rate)
         plan = self._plan(state, seed, once=once)
         held_out = None if held_out is None else state.standardised(held_out)
         with tqdm(disable=not self.verbose or once, desc=type(self).__name__, unit="epoch") as bar:
@@ -357,7 +357,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             deal_seed=state.seed,
             seed=seed,
             most_draws=self.num_samples,
-            optimizer=fused_adam if kept is None else lambda parameters, lr: kept,
+            optimizer=LightAdam if kept is None else lambda parameters, lr: kept,
         )
 
     def _seed(self) -> int:

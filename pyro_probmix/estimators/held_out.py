@@ -25,6 +25,8 @@ __all__ = ["DRAWS_ROWS", "MANY_DRAWS", "HeldOut", "antithetic_noise", "member_de
 MANY_DRAWS, DRAWS_TOLERANCE = 16, 1e-3
 #: Rows of each member by which the number of draws is chosen.
 DRAWS_ROWS = 256
+#: About so many epochs of a fit are scored.
+MOST_SCORES = 50
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
 
@@ -73,7 +75,9 @@ class HeldOut:
         weights: [R, v].
         shares: number G of different shares; member r holds out share r mod G.
         noise: see :func:`member_densities`.
-        smoothing: number of calls whose NLLs are averaged.
+        smoothing: number of scores that are averaged.
+        calls: how often it will be called; None where that is not known, or each call counts. Of many calls every few ones are
+            scored, some :data:`MOST_SCORES` in all, and the last.
 
     References:
         Berta, Holzmueller, Jordan and Bach, 2025, "Rethinking Early Stopping: Refine, Then Calibrate".
@@ -88,18 +92,24 @@ class HeldOut:
         shares: int,
         noise: Tensor | None,
         smoothing: int = 1,
+        calls: int | None = None,
     ) -> None:
         self.density, self.x, self.y, self.weights = density, x, y, weights
         self.shares, self.noise = shares, noise
-        self._recent: deque[Tensor] = deque(maxlen=smoothing)
+        self._every = max(1, (calls or 1) // MOST_SCORES)
+        self._recent: deque[Tensor] = deque(maxlen=-(-smoothing // self._every))
+        self._calls, self._last = 0, calls
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """The NLL in nats a row of all members, :math:`L_R`, averaged over the last calls, one for each epoch.
 
         Returns:
-            [R]: one number for all, NaN for those whose density is not finite.
+            [R]: one number for all, NaN for those whose density is not finite, and where a call is not scored.
         """
+        self._calls += 1
+        if self._calls % self._every and self._calls != self._last:
+            return torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         components, groups = self._finite()
         nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         if groups:

@@ -25,6 +25,8 @@ __all__ = ["Plan", "train"]
 
 #: Draws of the embedding when the epoch is chosen.
 HELD_OUT_DRAWS = 2
+#: At most about so many rows that a member holds out choose the epoch, and the spread.
+SCORED_ROWS, WIDENING_ROWS = 1000, 4000
 #: At most so many epochs' held-out NLLs, a seventh of all, are averaged: while the rate is high they scatter, and the lowest
 #: of many says little.
 MOST_SMOOTHING = 10
@@ -127,7 +129,8 @@ def train(
     data = _Data.dealt(density, rows, plan, targets, validation)
     batch_size, epochs = plan.sizes(data.x.shape[1])
     few = None if noise is None else noise[:HELD_OUT_DRAWS]
-    score = data.score(density, few, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
+    calls = epochs if plan.patience is None else None
+    score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)), calls=calls)
     process = build_process(
         plan.method,
         density,
@@ -163,7 +166,7 @@ def train(
     density.eval()
     sound = _heal(density, None if score is None else score.of_each())
     noise = data.fewest_draws(density, noise, plan.most_draws)
-    widening = data.score(density, noise)
+    widening = data.score(density, noise, WIDENING_ROWS)
     if widening is None:
         return Trained(result, None, noise, None)
     factor = widening.factor()
@@ -201,31 +204,34 @@ class _Data:
         """Deals each member its rows; see :func:`train`."""
         members, device = density.replicas or 1, next(density.parameters()).device
 
-        def tensors(part: Rows, expand: bool) -> tuple[Tensor, Tensor, Tensor]:
-            x = torch.as_tensor(part.x, dtype=torch.float32, device=device)
-            y, weights = targets(part.y).to(device), torch.as_tensor(part.weights, device=device)
-            found = x, y.float() if y.is_floating_point() else y, weights
-            return tuple(v.expand(members, *v.shape) for v in found) if expand else found  # type: ignore[return-value] # three
+        def tensors(part: Rows, chosen: Any = None) -> tuple[Tensor, Tensor, Tensor]:
+            """In single precision before any is copied; of the positions [R, m], or all of them for each member."""
+            x, y = torch.as_tensor(part.x, dtype=torch.float32), targets(part.y)
+            found = x, y.float() if y.is_floating_point() else y, torch.as_tensor(part.weights)
+            if chosen is None:
+                return tuple(v.to(device).expand(members, *v.shape) for v in found)  # type: ignore[return-value] # three
+            return tuple(v[torch.as_tensor(chosen)].to(device) for v in found)  # type: ignore[return-value] # three
 
         dealt = None
         if validation is None and plan.fraction > 0:
             dealt = deal(rows, plan.fraction, members, plan.classes, np.random.default_rng(plan.deal_seed))
         if dealt is None:
-            x, y, _ = tensors(rows, True)
-            weights, held_out, shares = rows.weights, validation and tensors(validation, True), 1
+            x, y, weights = tensors(rows)
+            held_out, shares = validation and tensors(validation), 1
         else:
             kept, left_out, shares = dealt
-            x, y, _ = tensors(rows.take(kept), False)
-            weights, held_out = rows.weights[kept], tensors(rows.take(left_out), False)
-        unequal = None if rows.equal else torch.as_tensor(weights, dtype=torch.float32)
+            x, y, weights = tensors(rows, kept)
+            held_out = tensors(rows, left_out)
+        unequal = None if rows.equal else weights.float()
         return cls(x, y, unequal, dealt is None, held_out or None, shares)
 
-    def score(self, density: ConditionalDensity, noise: Tensor | None, smoothing: int = 1) -> HeldOut | None:
-        """The loss of the held-out rows, by draws of the embedding with this noise."""
+    def score(self, density: ConditionalDensity, noise: Tensor | None, rows: int, **options: Any) -> HeldOut | None:
+        """The loss of at most so many rows that each member holds out, by draws of the embedding with this noise."""
         if self.held_out is None:
             return None
         here = None if noise is None else noise.float().to(self.x.device)
-        return HeldOut(density, *self.held_out, self.shares, here, smoothing)
+        x, y, weights = (_some(values, rows) for values in self.held_out)
+        return HeldOut(density, x, y, weights, self.shares, here, **options)
 
     def fewest_draws(self, density: ConditionalDensity, many: Tensor | None, most: int) -> Tensor | None:
         """The noise of as few draws as predictions need, chosen on held-out rows, or on training rows where there are none."""
@@ -233,14 +239,15 @@ class _Data:
             return None
         rows, shares = self.held_out, self.shares
         if rows is None:
-            x, y = self.x[:, :: self._stride()], self.y[:, :: self._stride()]
+            x, y = _some(self.x, DRAWS_ROWS), _some(self.y, DRAWS_ROWS)
             rows, shares = (x, y, torch.ones(x.shape[:2], dtype=torch.float64, device=x.device)), 1
         draws = HeldOut(density, *rows, shares, None).fewest_draws(many.float().to(self.x.device), most)
         return many[:draws] if draws else None
 
-    def _stride(self) -> int:
-        """Between training rows of which some hundred are spread over all."""
-        return -(-self.x.shape[1] // DRAWS_ROWS)
+
+def _some(values: Tensor, most: int) -> Tensor:
+    """At most so many rows of each member, spread evenly over all, [R, m, ...] of [R, n, ...]."""
+    return values[:, :: -(-values.shape[1] // most)]
 
 
 def _graph(plan: Plan, data: _Data) -> Graph | None:

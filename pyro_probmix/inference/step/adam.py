@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["FusedStep", "fused_adam"]
+__all__ = ["FusedStep", "LightAdam", "fused_adam"]
 
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,3 +65,39 @@ class FusedStep:
         if len(states) < len(self._parameters):
             return None
         return [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
+
+
+class LightAdam(torch.optim.Optimizer):
+    """Adam, one operation a step, made without torch's own constructor, which imports the compiler: a second of a first fit.
+
+    Args:
+        parameters: floating-point tensors of one device.
+        lr: the rate.
+
+    References:
+        Kingma and Ba, 2015, "Adam: A Method for Stochastic Optimization".
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        self.defaults: dict[str, Any] = {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8}
+        self.state = defaultdict(dict)
+        self.param_groups = [{"params": [*parameters], **self.defaults}]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override] # no closure is called
+        """One step of the parameters that hold a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                if not self.state[p]:
+                    zero = torch.zeros((), dtype=torch.float32, device=p.device)
+                    self.state[p] = {"step": zero, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            first, second, counts = (
+                [self.state[p][name] for p in parameters] for name in ("exp_avg", "exp_avg_sq", "step")
+            )
+            torch._foreach_add_(counts, 1)
+            beta1, beta2 = group["betas"]
+            torch._fused_adam_(
+                parameters, [p.grad for p in parameters], first, second, [], counts,
+                lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
+            )  # fmt: skip
