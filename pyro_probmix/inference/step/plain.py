@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.fusing.defaults import default_kernel
+from pyro_probmix.fusing.kernels import GaussianKernel, Kernel
 from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.inference.criteria import ExpectedLogLikelihood
 from pyro_probmix.inference.predictive.plain import is_plain
@@ -39,29 +40,25 @@ def runs_plainly(objective: Objective) -> bool:
     )
 
 
-def tensor_gradient(objective: Objective, x: Tensor, y: Tensor) -> Gradient:
+def tensor_gradient(objective: Objective, x: Tensor, y: Tensor, ahead: int = 64) -> Gradient:
     """The gradient as :func:`~pyro_probmix.inference.step.objective.eager_gradient` gives it, up to rounding.
-
-    The random numbers are the same, in the same order.
 
     Args:
         objective: one that :func:`runs_plainly`.
         x, y: all rows.
+        ahead: for how many steps weights are drawn at a time, since drawing a few takes as long as a layer. With 1 the random
+            numbers are those of the handlers.
     """
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
-    model = objective.model
-    of_each = model.of_each_replica(x, y)
-    replica = torch.arange(model.replicas or 1, device=x.device)[:, None]
+    fused = _Fused(objective.model, ahead)
+    of_each = objective.model.of_each_replica(x, y)
+    replica = torch.arange(objective.model.replicas or 1, device=x.device)[:, None]
 
     def gradient(rows: Tensor) -> Tensor:
-        if model.at is not None:
-            graph = model.graph
-            ends = rows if graph is None else graph.edges(rows).sample().movedim(-1, -2).flatten(-2)
-        else:
-            ends = rows
+        ends = fused.ends(rows)
         x_rows = x[replica, ends] if of_each[0] else x[ends]
         y_rows = y[replica, ends] if of_each[1] else y[ends]
-        losses = -_log_prob(model, x_rows, y_rows).mean(-1)
+        losses = -fused.log_prob(x_rows, y_rows).mean(-1)
         gradients = objective.gradients(losses, parameters)
         for name, parameter in parameters.items():
             hold(parameter, gradients.get(name))
@@ -70,30 +67,66 @@ def tensor_gradient(objective: Objective, x: Tensor, y: Tensor) -> Gradient:
     return gradient
 
 
-def _log_prob(model: ProbMix, x: Tensor, y: Tensor) -> Tensor:
-    """The log density of the rows' perturbed labels under the fused density, [R, B]."""
-    density: Any = model.density
-    size, at = x.shape[1], model.at
-    if at is None:
-        return _scored(density.response(x, _embedding(density)), y)
-    alpha = model.alpha
-    rows = Rows("data", -1, size, 2)
+class _Fused:
+    """A process by tensors alone.
 
-    def weights() -> Tensor:
-        drawn = Beta(alpha, alpha, validate_args=False).expand((model.replicas or 1, size)).sample()
-        return rows.weights(drawn)
+    Args:
+        model: the process.
+        ahead: see :func:`tensor_gradient`.
+    """
 
-    if at == "y":
-        fn = density.response(x, _embedding(density))
-        own = weights()
-        fn = pool_rows(fn, own, shift=rows.shift, dim=-1, pool="log-linear", num_fused=2)
-    else:
-        own = weights()
-        if at == "x":
-            fn = density.response(_convex(x, own, rows), _embedding(density))
+    def __init__(self, model: ProbMix, ahead: int) -> None:
+        self.model, self.ahead = model, ahead
+        self.density: Any = model.density
+        self.beta = model.beta if model._scalar_beta is None else model._scalar_beta
+        self._kernel: Kernel | None = None
+        self._drawn: list[Tensor] = []
+
+    def ends(self, rows: Tensor) -> Tensor:
+        """The rows of a step, both ends of its edges, [R, B]."""
+        graph = self.model.graph
+        if graph is None or self.model.at is None:
+            return rows  # the halves of a shuffled minibatch are the complete graph's edges
+        return graph.edges(rows).sample().movedim(-1, -2).flatten(-2)
+
+    def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
+        """The log density of the rows' perturbed labels under the fused density, [R, B]."""
+        density, at = self.density, self.model.at
+        if at is None:
+            return _scored(density.response(x, _embedding(density)), y)
+        rows = Rows("data", -1, x.shape[1], 2)
+        if at == "y":
+            fn = density.response(x, _embedding(density))
+            own = self._weights(rows)
+            fn = pool_rows(fn, own, shift=rows.shift, dim=-1, pool="log-linear", num_fused=2)
         else:
-            fn = density.response(x, _embedding(density, own, rows))
-    return _scored(*_perturbed(model, fn, y, own, rows))
+            own = self._weights(rows)
+            if at == "x":
+                fn = density.response(_convex(x, own, rows), _embedding(density))
+            else:
+                fn = density.response(x, _embedding(density, own, rows))
+        return _scored(*self._perturbed(fn, y, own, rows))
+
+    def _weights(self, rows: Rows) -> Tensor:
+        """The weights as each row sees them, [R, B]."""
+        if not self._drawn or self._drawn[-1].shape[-1] != rows.size:
+            alpha, shape = self.model.alpha, (self.ahead, self.model.replicas or 1, rows.size)
+            drawn = Beta(alpha, alpha, validate_args=False).expand(shape).sample()
+            self._drawn = [*rows.weights(drawn).unbind(0)]
+        return self._drawn.pop()
+
+    def _perturbed(self, fn: Any, y: Tensor, own: Tensor, rows: Rows) -> tuple[Any, Tensor]:
+        """The density that scores the perturbed labels, and those labels."""
+        if self._kernel is None:
+            self._kernel = default_kernel(fn, self.beta)
+        (partner,) = rows.partners(y, fn.event_dim)
+        is_point = isinstance(self._kernel, GaussianKernel) and isinstance(self.beta, float) and self.beta == 0
+        if is_point and self.model._fusion["labels"] == "sample":
+            return fn, _between(y, partner, own)
+        labels: Any = self._kernel.pooled(y, partner, own, fn.event_dim)
+        if self.model._fusion["labels"] == "expected":
+            return ExpectedLikelihood(fn, labels), y
+        return fn, labels.sample()
 
 
 def _embedding(density: Any, own: Tensor | None = None, rows: Rows | None = None) -> Any:
@@ -115,18 +148,11 @@ def _embedding(density: Any, own: Tensor | None = None, rows: Rows | None = None
 def _convex(values: Tensor, own: Tensor, rows: Rows) -> Tensor:
     """The point between each row and its partner."""
     (partner,) = rows.partners(values, values.dim() - own.dim())
+    return _between(values, partner, own)
+
+
+def _between(values: Tensor, partner: Tensor, own: Tensor) -> Tensor:
     return torch.lerp(partner, values, own.reshape(*own.shape, *(1,) * (values.dim() - own.dim())))
-
-
-def _perturbed(model: ProbMix, fn: Any, y: Tensor, own: Tensor, rows: Rows) -> tuple[Any, Tensor]:
-    """The density that scores the perturbed labels, and those labels."""
-    beta = model.beta if model._scalar_beta is None else model._scalar_beta
-    kernel = default_kernel(fn, beta)
-    (partner,) = rows.partners(y, fn.event_dim)
-    labels: Any = kernel.pooled(y, partner, own, fn.event_dim)
-    if model._fusion["labels"] == "expected":
-        return ExpectedLikelihood(fn, labels), y
-    return fn, labels.sample()
 
 
 def _scored(fn: Any, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from pyro_probmix import METHODS, ProbMix, build_density, fit
+from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.graphs import NearestNeighborGraph
 from pyro_probmix.inference import LogExpectedLikelihood
 from pyro_probmix.inference.criteria import ExpectedLogLikelihood
 from pyro_probmix.inference.methods import build_process
 from pyro_probmix.inference.step.objective import Objective, eager_gradient
-from pyro_probmix.inference.step.plain import pooled_draw, runs_plainly, tensor_gradient
+from pyro_probmix.inference.step.plain import _Fused, pooled_draw, runs_plainly, tensor_gradient
 from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models import LIKELIHOODS
 from pyro_probmix.pooling import pool_rows
@@ -50,7 +52,7 @@ def both(found: Any, x: torch.Tensor, y: torch.Tensor) -> list[tuple[torch.Tenso
     """Losses, gradients and the next random number of the step by handlers, and of the one by tensors."""
     rows = torch.stack([torch.randperm(N)[:B] for _ in range(R)])
     results = []
-    for make in (eager_gradient, tensor_gradient):
+    for make in (eager_gradient, partial(tensor_gradient, ahead=1)):
         torch.manual_seed(1)
         losses = make(found, x, y)(rows)
         gradients = [p.grad for p in found.parameters() if p.grad is not None]
@@ -117,10 +119,24 @@ def test_what_has_more_to_it_runs_by_handlers() -> None:
     assert not runs_plainly(Objective(single, ExpectedLogLikelihood(), Replicas(single, None), N))
 
 
-def test_a_fit_by_tensors_is_the_fit_by_handlers() -> None:
+def test_a_fit_by_tensors_is_the_fit_by_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyro_probmix.inference.step.making.tensor_gradient", partial(tensor_gradient, ahead=1))
     results = []
     for plain in (False, True):
         found, x, y = objective("M-ProbMix")
         results.append(fit(found.model, x, y, epochs=5, validation=(x, y), learning_rate=1e-2, plain=plain))
     torch.testing.assert_close(results[0].train_loss, results[1].train_loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(results[0].validation_nll, results[1].validation_nll, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_are_drawn_ahead_are_each_steps_own() -> None:
+    found, _, _ = objective("M-ProbMix")
+    fused = _Fused(found.model, ahead=200)
+    rows = Rows("data", -1, B, 2)
+    drawn = torch.stack([fused._weights(rows) for _ in range(400)])  # two sets of weights
+    assert len(drawn.flatten(1).unique(dim=0)) == 400
+    flat = drawn.flatten()
+    error = (flat.var() / len(flat)).sqrt()
+    assert abs(flat.mean() - 0.5) < 4 * error
+    assert abs(flat.var() - 1 / 8) < 0.02  # of a Beta distribution of shapes 0.5
+    assert fused._weights(Rows("data", -1, B + 2, 2)).shape == (R, B + 2)
