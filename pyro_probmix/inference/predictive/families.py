@@ -42,6 +42,9 @@ class Family:
         num_components: K, of a mixture: its parameters have the shape [..., K], and ``cdf`` and ``sf`` are those of the
             components, each times K and its weight.
         points: values with a probability of their own, where a distribution function jumps.
+        pdf: the density, by which quantiles are found in fewer steps; None where ``cdf`` alone is known.
+        bracket: from levels, that they are above one half, and parameters [M, rows, 1] to bounds of the components' quantiles
+            and a guess between, [rows, L] each, where that takes less time than all quantiles.
     """
 
     parameters: tuple[Tensor, ...]
@@ -52,6 +55,8 @@ class Family:
     discrete: bool = False
     num_components: int | None = None
     points: tuple[float, ...] = ()
+    pdf: Callable[..., Any] | None = None
+    bracket: Callable[..., tuple[Any, Any, Any]] | None = None
 
 
 @singledispatch
@@ -96,18 +101,34 @@ def _normal(p: dist.Normal) -> Family:
         lambda y, loc, scale: special.ndtr((loc - y) / scale),
         lambda q, loc, scale: loc + scale * special.ndtri(q),
         lambda q, loc, scale: loc - scale * special.ndtri(q),
+        pdf=lambda y, loc, scale: np.exp(-0.5 * ((y - loc) / scale) ** 2) / (math.sqrt(2 * math.pi) * scale),
     )
 
 
 @family_of.register
 def _student(p: dist.StudentT) -> Family:
+    half = p.df / 2
+    height = torch.exp(torch.lgamma(half + 0.5) - torch.lgamma(half)) / ((math.pi * p.df).sqrt() * p.scale)
     return Family(
-        (p.df, p.loc, p.scale),
-        lambda y, df, loc, scale: special.stdtr(df, (y - loc) / scale),
-        lambda y, df, loc, scale: special.stdtr(df, (loc - y) / scale),
-        lambda q, df, loc, scale: loc + scale * _student_quantile(q, df),
-        lambda q, df, loc, scale: loc - scale * _student_quantile(q, df),
+        (p.df, p.loc, p.scale, height),
+        lambda y, df, loc, scale, _: special.stdtr(df, (y - loc) / scale),
+        lambda y, df, loc, scale, _: special.stdtr(df, (loc - y) / scale),
+        lambda q, df, loc, scale, _: loc + scale * _student_quantile(q, df),
+        lambda q, df, loc, scale, _: loc - scale * _student_quantile(q, df),
+        pdf=lambda y, df, loc, scale, height: height * (1 + ((y - loc) / scale) ** 2 / df) ** (-(df + 1) / 2),
+        bracket=_student_bracket,
     )
+
+
+def _student_bracket(q: Any, upper: Any, df: Any, loc: Any, scale: Any, _: Any) -> tuple[Any, Any, Any]:
+    """Between quantiles by the least and by the largest degrees of freedom, in which a tail's quantile is monotone."""
+    tail, sign = np.where(upper, 1 - q, q), np.where(upper, -1.0, 1.0)
+    ends = [sign * _student_quantile(tail, extreme) for extreme in (df.min(0), df.max(0))]
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    with np.errstate(invalid="ignore"):  # infinite at levels 0 and 1
+        deviation = np.sqrt((scale**2).mean(0) + loc.var(0))  # of components about their common mean
+        guess = loc.mean(0) + deviation * (low + high) / 2
+    return (loc + scale * low).min(0), (loc + scale * high).max(0), guess
 
 
 def _student_quantile(q: Any, df: Any) -> Any:

@@ -23,6 +23,9 @@ Array = npt.NDArray[np.float64]
 LARGEST_BLOCK = 4_000_000
 #: Relative error of a distribution function that is the mean of some hundred others.
 ROUNDING = 16 * np.finfo(np.float64).eps
+#: Halving a bracket of any two numbers ends within so many steps.
+MOST_STEPS = 2100
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 @checked()
@@ -44,6 +47,7 @@ def quantiles(mixture: PredictiveMixture, levels: Sequence[float]) -> Array:
         TypeError: for components of another family.
 
     References:
+        Press, Teukolsky, Vetterling and Flannery, 2007, "Numerical Recipes", section 9.4 (Newton's method in a bracket).
         Chandrupatla, 1997, "A new hybrid quadratic/bisection algorithm for finding the zero of a nonlinear function".
 
     Example:
@@ -80,32 +84,77 @@ def solve(family: Family, parameters: list[Array], q: Array) -> Array:
     upper = q > 0.5
     columns = [values[..., None] for values in parameters]  # [M, rows, 1]
     with np.errstate(all="ignore"):
-        each = np.where(upper, family.isf(1 - q, *columns), family.ppf(q, *columns))  # [M, rows, L]
-        low, high = each.min(0), each.max(0)
+        if family.bracket is not None:
+            low, high, start = family.bracket(q, upper, *columns)
+        else:
+            each = np.where(upper, family.isf(1 - q, *columns), family.ppf(q, *columns))  # [M, rows, L]
+            low, high, start = each.min(0), each.max(0), each.mean(0)
         solved: Array = low.copy()
         column = np.broadcast_to(np.arange(rows)[:, None], low.shape)
         level, above = np.broadcast_to(q, low.shape), np.broadcast_to(upper, low.shape)
 
         def excess(y: Any, column: Any, level: Any, above: Any) -> Any:
             """F(y) - q; 1 - F is subtracted from 1 - q instead above the median."""
-            given = [values[:, column] for values in parameters]
-            below = family.cdf(y, *given).mean(0) - level
-            return np.where(above, (1 - level) - family.sf(y, *given).mean(0), below)
+            value = np.empty(y.shape)
+            for side, tail, sign, target in ((~above, family.cdf, 1, level), (above, family.sf, -1, 1 - level)):
+                if side.any():
+                    given = [values[:, column[side]] for values in parameters]
+                    value[side] = sign * (tail(y[side], *given).mean(0) - target[side])
+            return value
 
         if family.discrete:
             return _smallest_integer(excess, low, high, (column, level, above))
         open_ = np.isfinite(low) & np.isfinite(high) & (low < high)
         if open_.any():
             arguments = (column[open_], level[open_], above[open_])
-            found = elementwise.find_root(excess, (low[open_], high[open_]), args=arguments)
-            # Where components agree up to rounding, F - q has one sign at both ends, and either end is the quantile.
-            solved[open_] = np.where(found.success, found.x, (low[open_] + high[open_]) / 2)
+            if family.pdf is not None and not family.points:
+                solved[open_] = _newton(family, parameters, start[open_], low[open_], high[open_], arguments)
+            else:
+                found = elementwise.find_root(excess, (low[open_], high[open_]), args=arguments)
+                # Where components agree up to rounding, F - q has one sign at both ends, and either end is the quantile.
+                solved[open_] = np.where(found.success, found.x, (low[open_] + high[open_]) / 2)
         for point in family.points:  # where F jumps over q
             before, after = (
                 excess(np.full(low.shape, y), column, level, above) for y in (np.nextafter(point, -np.inf), point)
             )
             solved = np.where((before < 0) & (after >= 0), point, solved)
     return np.asarray(solved, dtype=np.float64)
+
+
+def _newton(
+    family: Family, parameters: list[Array], start: Array, low: Array, high: Array, arguments: tuple[Any, ...]
+) -> Array:
+    """The roots in brackets by Newton's method on the logarithm of F, or of 1 - F; by bisection where it does not converge."""
+    column, level, above = arguments
+    y, low, high = np.clip(start, low, high), low.copy(), high.copy()
+    last, slopes = high - low, np.full(len(y), np.inf)  # the step before, and the slope there
+    target = np.where(above, 1 - level, level)
+    open_ = np.arange(len(y))
+    for _ in range(MOST_STEPS):
+        here, tail, slope = y[open_], np.empty(len(open_)), np.empty(len(open_))
+        for side, function in ((~above[open_], family.cdf), (above[open_], family.sf)):
+            if side.any():
+                given = [values[:, column[open_[side]]] for values in parameters]
+                tail[side] = function(here[side], *given).mean(0)
+                slope[side] = family.pdf(here[side], *given).mean(0)  # type: ignore[misc] # solve has looked
+        excess = np.where(above[open_], target[open_] - tail, tail - target[open_])
+        low[open_] = np.where(excess <= 0, here, low[open_])
+        high[open_] = np.where(excess >= 0, here, high[open_])
+        step = tail / slope * np.log(target[open_] / tail) * np.where(above[open_], -1, 1)
+        newton = here + step
+        inside = (newton > low[open_]) & (newton < high[open_]) & (2 * np.abs(step) < np.abs(last[open_]))
+        # How fast the slope changes, relative to itself: times the step's square, the error that the step leaves.
+        change = np.abs(slope - slopes[open_]) / (np.minimum(slope, slopes[open_]) * np.abs(last[open_]))
+        change = np.maximum(change, slope / tail)
+        exact = inside & (step**2 * change <= EPSILON * (np.abs(here) + 1 / change))
+        middle = low[open_] + (high[open_] - low[open_]) / 2
+        new = np.where(excess == 0, here, np.where(inside, newton, middle))
+        done = exact | (new == here) | (new == low[open_]) | (new == high[open_])
+        last[open_], slopes[open_], y[open_] = new - here, slope, new
+        open_ = open_[~done]
+        if not len(open_):
+            break
+    return y
 
 
 def _smallest_integer(excess: Callable[..., Any], low: Array, high: Array, arguments: tuple[Any, ...]) -> Array:

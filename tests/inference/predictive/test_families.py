@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyro.distributions as dist
 import pytest
@@ -86,3 +88,29 @@ def test_what_is_outside_of_the_support_is_said():
     mixture = PredictiveMixture(dist.Poisson(torch.ones(3, 4)), 1)
     with pytest.raises(ValueError, match=r"log_prob got y outside of the support of the predictive.*Try"):
         mixture.log_prob(torch.full((4,), -1.0))
+
+
+@pytest.mark.parametrize("family", ["normal", "student"])
+def test_quantiles_of_mixtures_are_those_that_bisection_finds(family: str) -> None:
+    """Far apart, where F is flat between components, and in tails where F has no digit beside 1."""
+    rng = np.random.default_rng(0)
+    loc, scale = rng.normal(size=(6, 40)) * 10 ** rng.uniform(-1, 3, 40), 10 ** rng.uniform(-3, 1, (6, 40))
+    df = rng.uniform(2.01, 60, (6, 40))
+    t = [torch.as_tensor(v) for v in (df, loc, scale)]
+    components = dist.Normal(t[1], t[2]) if family == "normal" else dist.StudentT(*t)
+    levels = [1e-12, 1e-3, 0.05, 1 / 6, 0.5, 0.7, 0.95, 1 - 1e-12]
+    found = quantiles(PredictiveMixture(components, 1), levels)
+    known = stats.norm(loc, scale) if family == "normal" else stats.t(df, loc, scale)
+
+    def excess(y: Any, q: float) -> Any:
+        return known.cdf(y).mean(0) - q if q <= 0.5 else (1 - q) - known.sf(y).mean(0)
+
+    for k, q in enumerate(levels):
+        each: Any = known.ppf(q) if q <= 0.5 else known.isf(1 - q)
+        low, high = each.min(0), each.max(0)
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = np.where(excess(middle, q) < 0, middle, low), np.where(excess(middle, q) < 0, high, middle)
+        near = np.abs(found[:, k] - high) <= 1e-13 * (np.abs(high) + scale.max(0))
+        # Where F is flat, its rounding decides on the point.
+        assert (near | (np.abs(excess(found[:, k], q)) <= 1e-13 * min(q, 1 - q))).all()
