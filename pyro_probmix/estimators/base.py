@@ -29,7 +29,7 @@ from pyro_probmix.columns.schema import Schema
 from pyro_probmix.columns.sentinels import warn_of_codes
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.fields import check_attributes
-from pyro_probmix.estimators.network import Encoder, Likelihood, Recipe, check_targets, named_method
+from pyro_probmix.estimators.network import LINEAR, Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.parameters import (
     check_parameters,
     check_seed,
@@ -131,7 +131,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             ValueError: for data or parameters that do not fit; the sentence says which.
         """
         seed = self._seed()  # checks the parameters
-        again = self.warm_start and hasattr(self, "state_")
+        again = self.warm_start and self._has_network()
         if self.patience is not None and validation is None and self.validation_fraction == 0:
             raise ValueError(
                 f"got patience={self.patience} with validation_fraction=0, expected rows to watch. "
@@ -145,7 +145,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             return self._train(state, rows, held_out, seed, once=False)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        again = hasattr(self, "state_")
+        again = self._has_network()
         seed = self._seed()
         with self._all_or_nothing():
             rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
@@ -232,6 +232,10 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         state: State = self.state_
         return state
 
+    def _has_network(self) -> bool:
+        """Whether a fit can go on: there was one, with rows enough for a network."""
+        return hasattr(self, "state_") and self._fitted().recipe.likelihood != LINEAR
+
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """A fit that fails or is interrupted leaves the one before it, classes and names of features included."""
@@ -300,6 +304,8 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         )
 
     def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, once: bool) -> Self:
+        if state.recipe.likelihood == LINEAR:
+            return self._in_closed_form(state, rows)
         state.density.to(chosen_device(self.device), torch.float32)
         if once and state.optimizer is None:
             state.optimizer = LightAdam(state.density.parameters(), lr=self.learning_rate)
@@ -327,6 +333,17 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         if trained.factor is not None:
             state.factor = trained.factor
         state.scores = self._scores(state, trained.scores, rows, given=held_out is not None)
+        return self._done(state, rows)
+
+    def _in_closed_form(self, state: State, rows: Rows) -> Self:
+        """The density of a Bayesian linear regression, which takes no training."""
+        standard = state.of_training(rows, classes=False)
+        head: Any = state.density.likelihood
+        head.learn(*(torch.as_tensor(part) for part in (standard.x, standard.y, standard.weights)))
+        state.density.to(chosen_device(self.device))
+        return self._done(state, rows)
+
+    def _done(self, state: State, rows: Rows) -> Self:
         state.settle(rows)
         state.calls += 1
         self.state_ = state

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.columns.schema import Schema
-from pyro_probmix.estimators.network import Recipe
+from pyro_probmix.estimators.network import LINEAR, Recipe
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
 from pyro_probmix.models import LIKELIHOODS, GaussianEmbedding, Method
 from pyro_probmix.models.networks import ACTIVATIONS
@@ -101,7 +101,7 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
     )
     _check_method(recipe["method"]["method"])
     if recipe["likelihood"] != own:
-        _one_of("likelihood", recipe["likelihood"], LIKELIHOODS)
+        _one_of("likelihood", recipe["likelihood"], (*LIKELIHOODS, LINEAR))
     _one_of("activation", recipe["activation"], ACTIVATIONS)
     _need(recipe["encoder"] in (None, own), "encoder", recipe["encoder"], "none, or code that is given again")
     for name in ("num_outputs", "members"):

@@ -19,15 +19,19 @@ from pyro_probmix.models import (
     ConditionalDensity,
     Method,
     PeriodicFeatures,
+    PointEmbedding,
     Stacked,
     build_density,
     find_method,
     initialise,
 )
+from pyro_probmix.models.likelihoods import BayesianLinear
 from pyro_probmix.random_state import own_random_state
 
-__all__ = ["Encoder", "Likelihood", "Recipe", "check_targets", "named_likelihood", "named_method"]
+__all__ = ["LINEAR", "Encoder", "Likelihood", "Recipe", "check_targets", "named_likelihood", "named_method"]
 
+#: The likelihood of a table with too few rows for a network, whose density is that of a Bayesian linear regression.
+LINEAR = "bayesian-linear"
 Encoder = nn.Module | Callable[[int, int], nn.Module]
 Likelihood = str | Callable[[int, int, int | None], nn.Module]
 
@@ -62,6 +66,8 @@ def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
     """
     if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
         return LIKELIHOODS[likelihood]
+    if likelihood == LINEAR:
+        return BayesianLinear
     if isinstance(likelihood, str | nn.Module | torch.distributions.Distribution) or not callable(likelihood):
         raise ValueError(
             f"got likelihood={likelihood!r}, expected one of auto, {', '.join(LIKELIHOODS)}, or something that makes a head "
@@ -109,6 +115,9 @@ class Recipe:
 
     def build(self, seeds: Sequence[int]) -> ConditionalDensity:
         """The density, each member's weights drawn from a seed of its own."""
+        if self.likelihood == LINEAR:
+            head = BayesianLinear(self.row_shape[0], self.num_outputs, self.members)
+            return ConditionalDensity(nn.Identity(), PointEmbedding(), nn.Identity(), head, replicas=self.members)
         density = self._table() if self.encoder is None else self._around(self.encoder)
         initialise(density, seeds)
         return density

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -20,15 +21,17 @@ from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.array_densities import ArrayDensities
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.doubt.parts import Parts, variance_parts
-from pyro_probmix.estimators.network import Likelihood, Recipe, check_targets, named_likelihood
+from pyro_probmix.estimators.network import LINEAR, Likelihood, Recipe, check_targets, named_likelihood
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_dates, without_graph
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.saving import export
 from pyro_probmix.estimators.support import at_points
 from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
+from pyro_probmix.estimators.targets.kinds import FEWEST_ROWS
 from pyro_probmix.inference.predictive.intervals import log_probability_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.quantile import quantiles as mixture_quantiles
+from pyro_probmix.models import METHODS
 from pyro_probmix.pooling.rows.rebuilding import join_batches, take_batch
 
 __all__ = ["ProbMixRegressor"]
@@ -388,9 +391,23 @@ class ProbMixRegressor(ArrayDensities, RegressorMixin, ProbMixEstimator):  # typ
         if likelihood != "auto":
             choice = describe(rows.y, likelihood)
             return {"likelihood": likelihood, "unit": choice.unit, "grid": choice.grid}
+        if not once and len(rows) < FEWEST_ROWS and self.encoder is None and rows.x.ndim == 2:
+            return self._linear(rows)
         # The next rows of partial fits may be of any kind.
         choice = describe(rows.y, "student-t") if once else choose(rows.y, partial(self._trial, rows, seed))
         return {"likelihood": choice.likelihood, "grid": choice.grid} if once else asdict(choice)
+
+    def _linear(self, rows: Rows) -> dict[str, Any]:
+        """The recipe of a Bayesian linear regression, in the place of networks that so few rows cannot be held against."""
+        warnings.warn(
+            f"fit got {len(rows)} distinct rows, expected at least {FEWEST_ROWS} for networks whose density is checked by rows "
+            "that they do not train on. The density is that of a Bayesian linear regression. Try more rows, or a likelihood by "
+            "its name, which trains networks on so few.",
+            UserWarning,
+            stacklevel=2,
+        )
+        choice = asdict(describe(rows.y, LINEAR))
+        return {**choice, "method": METHODS["ERM"], "members": 1, "widths": (1,), "periodic": 0}
 
     def _trial(self, rows: Rows, seed: int, likelihood: str) -> float:
         """The interval NLL of some rows, kept aside, under a short fit of a few members to the others."""

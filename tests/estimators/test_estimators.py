@@ -54,6 +54,8 @@ TINY: dict[str, Any] = {
 }
 
 
+# Some check with a dozen rows, and the warning says what is fitted to so few.
+@pytest.mark.filterwarnings("ignore:fit got .* distinct rows:UserWarning")
 @parametrize_with_checks([ProbMixRegressor(**TINY), ProbMixClassifier(**TINY)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

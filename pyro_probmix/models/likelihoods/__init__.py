@@ -1,6 +1,7 @@
 """Density heads: from features to the density of the response, p(y|x)."""
 
 from pyro_probmix.models.likelihoods.base import FLOOR, Likelihood
+from pyro_probmix.models.likelihoods.bayesian import BayesianLinear
 from pyro_probmix.models.likelihoods.classes import Bernoulli, Categorical
 from pyro_probmix.models.likelihoods.counts import (
     NegativeBinomial,
@@ -21,6 +22,7 @@ from pyro_probmix.models.likelihoods.reals import (
 __all__ = [
     "FLOOR",
     "LIKELIHOODS",
+    "BayesianLinear",
     "Bernoulli",
     "Categorical",
     "Gamma",
