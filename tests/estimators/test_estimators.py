@@ -294,7 +294,7 @@ def test_more_fused_rows_and_unfused_rows_change_the_fit():
     ):
         assert np.abs(regressor(method=other).fit(X, y).predict(X) - plain).max() > 1e-3
     for n in (1, 2, 3, 5):  # fewer rows than are fused
-        few = regressor(method="Loc4M-ProbMix", epochs=2).fit(X[:n], y[:n])
+        few = regressor(likelihood="gaussian", method="Loc4M-ProbMix", epochs=2).fit(X[:n], y[:n])
         assert np.isfinite(few.predict(X)).all()
 
 
@@ -824,9 +824,11 @@ def test_scales_of_any_size(scale):
 
 def test_odd_tables():
     X, y = wave(40)
-    assert np.isfinite(regressor(epochs=2).fit(X[:1], y[:1]).predict(X)).all()
-    assert np.isfinite(regressor(epochs=2, method="LocProbMix").fit(X[:1], y[:1]).predict(X)).all()
-    assert np.isfinite(regressor(epochs=2, method="LocMix").fit(X[:3], y[:3]).predict(X)).all()
+    assert np.isfinite(regressor(likelihood="gaussian", epochs=2).fit(X[:1], y[:1]).predict(X)).all()
+    assert np.isfinite(
+        regressor(likelihood="gaussian", epochs=2, method="LocProbMix").fit(X[:1], y[:1]).predict(X)
+    ).all()
+    assert np.isfinite(regressor(likelihood="gaussian", epochs=2, method="LocMix").fit(X[:3], y[:3]).predict(X)).all()
     constant = regressor(epochs=40).fit(np.ones((40, 3)), np.full(40, 7.0))
     assert constant.predict(np.ones((1, 3))) == pytest.approx(7.0, abs=0.2)
     with pytest.raises(ValueError, match=r"two columns of X are named 'a', expected different names.*Try"):

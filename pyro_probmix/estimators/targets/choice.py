@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 CANDIDATES: dict[str, tuple[str, ...]] = {
     "real": ("student-t",),
     "count": ("negative-binomial", "student-t"),
-    "positive": ("log-normal-mixture", "student-t"),
+    "positive": ("log-normal", "student-t"),
     "amount": ("hurdle", "student-t"),
     "share": ("zero-one-beta", "student-t"),
 }

@@ -16,6 +16,12 @@ from pyro_probmix.models.likelihoods.base import FLOOR, Likelihood, components, 
 __all__ = ["Gamma", "Hurdle", "LogNormal", "LogNormalMixture", "ZeroOneBeta"]
 
 
+#: Above e to this power, times the unit of the response, a median grows no longer exponentially in the features, but linearly.
+LARGEST_LOG = 2.0
+#: Bound of the standard deviation of a logarithm: a mean is at most exp(2) times the median.
+LARGEST_SCALE = 2.0
+
+
 class Gamma(Likelihood):
     """Head of a gamma likelihood: positive responses, with concentration and rate from a softplus of the features."""
 
@@ -33,7 +39,7 @@ class LogNormal(Likelihood):
 
     def density(self, raw: Tensor) -> Any:
         loc, scale = raw.chunk(2, -1)
-        return dist.LogNormal(loc, positive(scale)).to_event(1)
+        return dist.LogNormal(_log_median(loc), _log_scale(scale)).to_event(1)
 
 
 class LogNormalMixture(Likelihood):
@@ -44,7 +50,7 @@ class LogNormalMixture(Likelihood):
 
     def density(self, raw: Tensor) -> Any:
         logits, loc, scale = components(raw, (self.num_components,) * 3)
-        return LogNormalMixtureDensity(logits, loc, positive(scale)).to_event(1)
+        return LogNormalMixtureDensity(logits, _log_median(loc), _log_scale(scale)).to_event(1)
 
 
 class Hurdle(Likelihood):
@@ -55,7 +61,7 @@ class Hurdle(Likelihood):
     def density(self, raw: Tensor) -> Any:
         zero, loc, scale = components(raw, (1, 1, 1))
         logits = torch.cat([zero, torch.zeros_like(zero)], -1)
-        return dist.Independent(ZeroOrLogNormal(logits, loc.squeeze(-1), positive(scale).squeeze(-1)), 1)
+        return dist.Independent(ZeroOrLogNormal(logits, _log_median(loc).squeeze(-1), _log_scale(scale).squeeze(-1)), 1)
 
 
 class ZeroOneBeta(Likelihood):
@@ -73,3 +79,14 @@ class ZeroOneBeta(Likelihood):
         logits = torch.cat([ends - 3.0, torch.zeros_like(ends[..., :1])], -1)
         shapes = (mean * concentration + FLOOR, (1 - mean) * concentration + FLOOR)
         return dist.Independent(ZeroOneBetaDensity(logits, *shapes), 1)
+
+
+def _log_median(raw: Tensor) -> Tensor:
+    """The mean of a logarithm, without a jump in its slope: a row far from all others is not e to its distance."""
+    above = (raw - LARGEST_LOG).clamp(min=0)
+    return raw - above + above.log1p()
+
+
+def _log_scale(raw: Tensor) -> Tensor:
+    """The standard deviation of a logarithm, in bounds: a mean is not that of a tail which no row has shown."""
+    return LARGEST_SCALE * (positive(raw) / LARGEST_SCALE).tanh()

@@ -20,6 +20,7 @@ from pyro_probmix.models.distributions.mixtures import GaussianMixture, LogNorma
 from pyro_probmix.models.distributions.points import ZeroOneBeta, ZeroOrLogNormal
 from pyro_probmix.models.distributions.spline import LinearSpline
 from pyro_probmix.models.distributions.zeros import ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
+from pyro_probmix.models.likelihoods.positive import LARGEST_LOG, _log_median
 from pyro_probmix.pooling import log_linear_pool
 from pyro_probmix.pooling.rows.rebuilding import join_batches, take_batch
 
@@ -210,3 +211,18 @@ def test_a_probability_of_a_point_has_no_unit() -> None:
     found = predictive.log_prob(t(0.0, 5.0)).exp()
     assert found[0] == pytest.approx(0.5)
     assert found[1] == pytest.approx(0.5 * stats.lognorm.pdf(5.0, 1.0, scale=10.0))
+
+
+@pytest.mark.parametrize("name", ["log-normal", "log-normal-mixture", "hurdle"])
+def test_no_mean_of_positive_numbers_runs_away(name: str) -> None:
+    head = LIKELIHOODS[name](3)
+    raw = (
+        torch.linspace(-60, 60, 601)[:, None]
+        * torch.tensor([[-1.0, 1.0]])[:, torch.randint(2, (head.linear.bias.numel(),))]
+    )
+    p = head.density(raw)
+    assert float(p.mean.max()) < 60 * np.exp(2 + LARGEST_LOG + 0.1)
+    near = torch.linspace(-3, LARGEST_LOG, 30)
+    torch.testing.assert_close(_log_median(near), near)
+    step = torch.tensor([LARGEST_LOG - 1e-3, LARGEST_LOG, LARGEST_LOG + 1e-3], dtype=torch.float64)
+    np.testing.assert_allclose(_log_median(step).diff() / step.diff(), 1, atol=1e-3)
