@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyro_probmix.experiments.audit.regimes import compared
 from pyro_probmix.models import METHODS
 
 PAGE = Path(__file__).with_name("which_method.md")
 RUNS = Path(__file__).parents[1] / "results"
 BEGIN, END = "<!-- written by docs/which_method.py -->\n", "<!-- end -->"
+BEGIN_REGIMES = "<!-- written by docs/which_method.py: where it pays -->\n"
 #: A difference of so many standard errors is called one.
 LARGE = 2.0
 #: Metric -> what is better, its sign.
@@ -26,7 +28,7 @@ def tables(runs: Path = RUNS) -> str:
     """All tables of the page, in Markdown."""
     read = [pd.read_parquet(path) for path in sorted(runs.glob("*/results.parquet"))]
     results = pd.concat([frame[frame["metric"].isin(SIGNS) & frame["method"].isin(METHODS)] for frame in read])
-    single = results[~results["setting"].str.startswith("alpha=")]
+    single = results[~results["setting"].str.startswith("alpha=") & (results["setting"] != "paper")]
     gains = pd.DataFrame(_gains(single))
     parts = [_by_method(gains), _in_words(gains), _by_data(gains, single)]
     parts += [_by_alpha(own, str(data)) for data, own in _grids(results)]
@@ -146,10 +148,64 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def where_it_pays(runs: Path = RUNS) -> str:
+    """Where a method is better than ERM, by the regimes: in words, then each regime and method in a table."""
+    numbers = pd.read_parquet(runs / "regimes" / "regimes.parquet")
+    table = compared(numbers)
+    parts = [_verdicts(table, numbers)]
+    for epoch, title in (("validation", "The best epoch by the validation rows"), ("last", "The last of 500 epochs")):
+        parts.append(_gains_by_regime(table[table["epoch"] == epoch], title))
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdicts(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
+    counts = table["verdict"].value_counts()
+    better, worse = counts.get("better", 0), counts.get("worse", 0)
+    start = (
+        f"Of {len(table)} comparisons with ERM, paired over {numbers['split'].nunique()} splits, {better} are better and "
+        f"{worse} worse, with a probability of 5 % at most of any wrong one among them; the others are open."
+    )
+    lines = [start, ""]
+    for side, sign in (("better", -1), ("worse", 1)):
+        own = table[table["verdict"] == side].sort_values("gain", ascending=sign > 0, kind="stable")
+        listed = "; ".join(
+            f"{_name(row.method)} on {row.dataset}, {row.regime}{_if_last(row.epoch)}, by {abs(row.gain):.2f} ± {row.error:.2f}"
+            for row in own.head(12).itertuples()
+        )
+        more = f"; and {len(own) - 12} more" if len(own) > 12 else ""
+        lines.append(f"* {side}: {listed or 'none'}{more}.")
+    return "\n".join(lines)
+
+
+def _if_last(epoch: str) -> str:
+    return ", last epoch" if epoch == "last" else ""
+
+
+def _gains_by_regime(table: pd.DataFrame, title: str) -> str:
+    """The mean gain over the data sets, its range, and on how many of them it is clear."""
+    methods = list(dict.fromkeys(table["method"]))
+    lines = [_row("regime", "data sets", *map(_name, methods)), _row(*["---"] * (len(methods) + 2))]
+    for regime, own in table.groupby("regime", sort=False):
+        cells = []
+        for method in methods:
+            part = own[own["method"] == method]
+            marks = "●" * int((part["verdict"] == "better").sum()) + "○" * int((part["verdict"] == "worse").sum())
+            cells.append(
+                f"{part['gain'].median() + 0.0:+.2f} ({(part['gain'] > 0).sum()} of {len(part)}) {marks}".rstrip()
+            )
+        lines.append(_row(str(regime), str(own["dataset"].nunique()), *cells))
+    return (
+        f"{title}: nats of NLL gained on ERM, median over the data sets (in brackets on how many it is above 0; ● clearly "
+        "better on one, ○ clearly worse):\n\n" + "\n".join(lines)
+    )
+
+
 def page(text: str, runs: Path = RUNS) -> str:
     """The page's text with its tables as the runs have them now."""
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + "\n" + tables(runs) + "\n" + END + rest.split(END)[1]
+    for begin, written in ((BEGIN_REGIMES, where_it_pays), (BEGIN, tables)):
+        before, rest = text.split(begin)
+        text = before + begin + "\n" + written(runs) + "\n" + END + rest.split(END, 1)[1]
+    return text
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _lead(one: Audited, found: pd.DataFrame) -> Figure:
     """Median NLL of each method at the settings of the first part, with the middle half of the runs."""
     kept = [k for k in settings_in(found) if not one.points[k]["best epoch"]]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(kept), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(kept), sharex=True, sharey=True, squeeze=False)[0]
     for ax, k in zip(axes, kept, strict=True):
         scores = one.scores[k]
         nll = scores[scores["metric"] == "nll"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "kinds_of", "tables"]
+__all__ = ["KINDS", "kinds_of", "summary", "tables"]
 
 from collections.abc import Iterator
 
@@ -33,6 +33,43 @@ def kinds_of(held: pd.DataFrame) -> dict[str, list[str]]:
     for claim, value in share.items():
         kinds[next(name for least, name in KINDS if value >= least)].append(str(claim))
     return kinds
+
+
+def summary(gathered: pd.DataFrame, *, full: bool = False) -> str:
+    """Which claims on the toys hold whatever one chooses, which hang on a choice, and which do not hold."""
+    blocks = []
+    for name in PARTS:
+        one = audited(gathered, name, full=full)
+        held = holding(one).dropna(axis=1, how="all") if one is not None and name.startswith("toy") else pd.DataFrame()
+        if one is None or held.empty:
+            continue
+        means = moved(one, held)
+        lines = [f"**{name}**, {held.shape[1]} settings, {one.runs} runs of each method:", ""]
+        for kind, claims in kinds_of(held).items():
+            listed = [
+                f"{claim}, {_share(held, claim)}{_strongest(one, means, claim)}: {_TEXTS[claim]}" for claim in claims
+            ]
+            lines += [f"* {kind}: " + ("none." if not listed else ""), *(f"  * {text}" for text in listed)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _share(held: pd.DataFrame, claim: str) -> str:
+    row = held.T[claim]
+    return f"{int(row.sum())} of {row.count()}"
+
+
+def _strongest(one: Audited, means: pd.DataFrame, claim: str) -> str:
+    """The choice that moves a claim most, if it moves it by a quarter of the settings or more."""
+    gaps = {name: means[name, other][claim] - means[name, ours][claim] for name, ours, other in one.choices}
+    gaps = {name: gap for name, gap in gaps.items() if gap == gap}
+    if not gaps:
+        return ""
+    name = max(gaps, key=lambda key: abs(gaps[key]))
+    if abs(gaps[name]) < 0.25:
+        return ""
+    level = next(other if gaps[name] > 0 else ours for key, ours, other in one.choices if key == name)
+    return f", more often with {name}: {level}"
 
 
 def tables(gathered: pd.DataFrame, *, full: bool = False) -> str:
@@ -96,9 +133,8 @@ def _by_claim(one: Audited, held: pd.DataFrame) -> str:
         for name, ours, other in one.choices:
             a, b = means.loc[claim, (name, ours)], means.loc[claim, (name, other)]
             strong = "**" if abs(a - b) >= 0.5 else ""
-            cells.append(f"{strong}{a:.0%} → {b:.0%}{strong}")
-        count = f"{int(held.loc[claim].sum())} of {held.loc[claim].count()}"
-        lines.append(_row(f"{claim}: {_TEXTS[str(claim)].rstrip('.')}", count, *cells))
+            cells.append("–" if a != a or b != b else f"{strong}{a:.0%} → {b:.0%}{strong}")
+        lines.append(_row(f"{claim}: {_TEXTS[str(claim)].rstrip('.')}", _share(held, str(claim)), *cells))
     return (
         "In how many settings each claim holds, by the medians as they are, and the share of settings from our level of a "
         "choice to the other (bold: by half of them or more):\n\n" + "\n".join(lines)
@@ -150,7 +186,7 @@ def _by_method(one: Audited) -> str:
         cells = []
         for name in names:
             ours, other = row[name]
-            cells.append(f"{ours:.3g} → {other:.3g}")
+            cells.append("–" if ours != ours or other != other else f"{ours:.3g} → {other:.3g}")
         lines.append(_row(str(method).replace("*", "\\*"), *cells))
     return (
         "Median NLL of the test rows, mean over the settings at our level of a choice and at the other:\n\n"
