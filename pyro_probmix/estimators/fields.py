@@ -139,6 +139,7 @@ def _check_method(method: Any) -> None:
     _one_of("method's graph", method["graph"], (None, *GRAPHS))
     _one_of("method's pool", method["pool"], ("linear", "log-linear"))
     _one_of("method's variance", method["variance"], (None, "shared", "separate"))
+    _one_of("method's similarity", method["similarity"], (None, "x", "y"))
     _one_of("method's likelihood", method["likelihood"], (None, *LIKELIHOODS))
     _one_of("method's criterion", method["criterion"], (None, *CRITERIA))
     _integer("method's num_fused", method["num_fused"], 2)

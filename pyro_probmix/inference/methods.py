@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestN
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.criteria.beta_nll import BetaNLL
 from pyro_probmix.models import ConditionalDensity, Method, ProbMix
+from pyro_probmix.models.similarity import SimilarityKernel
 
 __all__ = ["CRITERIA", "GRAPHS", "build_criterion", "build_graph", "build_process", "only_regression"]
 
@@ -83,11 +85,19 @@ def build_process(
         >>> build_process(method, density, None, alpha=0.1, beta=0.0, labels="sample", batch_size=32).num_fused
         4
     """
+    shape: Any = alpha
+    if method.similarity is not None:
+        if isinstance(alpha, Tensor):
+            raise ValueError(
+                "a method whose weights depend on the similarity of rows got several values of alpha, expected one. "
+                "Try alpha=1.0."
+            )
+        shape = SimilarityKernel(largest=alpha, of=method.similarity)
     return ProbMix(
         density,
         at=method.site,
         graph=graph,
-        alpha=alpha,
+        alpha=shape,
         beta=beta,
         pool=method.pool,
         labels=labels,

@@ -17,6 +17,10 @@ BEYOND: dict[str, Method] = {
     "C-Mixup": Method("x", "label-kernel", alpha=2.0),
     "C-ProbMix": Method("y", "label-kernel"),
     "C-M-ProbMix": Method("z", "label-kernel", variance="shared"),
+    # Rows are mixed more, the more alike their responses are (Bouniot et al., 2025), at any site.
+    "SK-Mixup": Method("x", "complete", alpha=1.0, similarity="y"),
+    "SK-ProbMix": Method("y", "complete", alpha=1.0, similarity="y"),
+    "SK-M-ProbMix": Method("z", "complete", variance="shared", alpha=1.0, similarity="y"),
     # The rows' own likelihood beside the fused one (Pinto et al., 2022, whose alpha is 10 or 20), at any site.
     "RegMixup": Method("x", "complete", add_unfused_rows=True, alpha=10.0),
     "RegProbMix": Method("y", "complete", add_unfused_rows=True, alpha=10.0),

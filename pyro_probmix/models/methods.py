@@ -33,6 +33,8 @@ class Method:
         num_fused: how many rows are fused.
         add_unfused_rows: whether the rows' own likelihood is added to the fused one.
         alpha: the shape of the weights' Beta distribution, where the method sets its own; None takes the run's.
+        similarity: whose distance that shape falls with, "x" or "y", from alpha at the mean distance, see
+            :class:`~pyro_probmix.models.similarity.SimilarityKernel`; None is the same for all edges.
         likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical distribution for classes.
         criterion: a name in ``CRITERIA``; None takes the run's.
         draws: K and S, draws of the weights and of an embedding for each, in the criterion; None takes the run's K, and 1.
@@ -50,6 +52,7 @@ class Method:
     criterion: str | None = None
     draws: tuple[int, int] | None = None
     members: int = 1
+    similarity: Literal["x", "y"] | None = None
 
 
 #: Name -> an encoder of series, made with (d, T, out_features=..., replicas=...).

@@ -23,6 +23,7 @@ from pyro_probmix.fusing.sites import checked_names
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.models.orders import shuffled_rows
 from pyro_probmix.models.scaling import ScaledRows
+from pyro_probmix.models.similarity import EdgeAlpha
 from pyro_probmix.pooling.simplex import SymmetricDirichlet
 from pyro_probmix.pooling.weights import Beta
 
@@ -51,7 +52,9 @@ class ProbMix(nn.Module):
             :class:`ConditionalDensity`, or several sites, see :func:`~pyro_probmix.fuse`; None fuses nothing, which is
             maximum likelihood (ERM).
         graph: the graph over the n rows; None is the complete one.
-        alpha: all shapes of the Beta or Dirichlet distribution of the weights, above 0; with replicas also a tensor [R].
+        alpha: all shapes of the Beta or Dirichlet distribution of the weights, above 0; with replicas also a tensor [R]. Or a
+            function that gives the shape for each edge, such as a :class:`~pyro_probmix.models.similarity.SimilarityKernel`:
+            from the inputs of its two ends, and their responses or None, [..., E, d] each, to [..., E].
         beta: spread of the label kernels, at least 0; with replicas also a tensor [R].
         pool: ``"log-linear"`` or ``"linear"``.
         kernel, labels, weight_plates, keep_labels, one_weight: see :func:`~pyro_probmix.fuse`. Each replica has weights of
@@ -100,7 +103,7 @@ class ProbMix(nn.Module):
         *,
         at: str | Sequence[str] | None,
         graph: Graph | None = None,
-        alpha: float | Tensor = 0.1,
+        alpha: float | Tensor | EdgeAlpha = 0.1,
         beta: float | Tensor = 0.0,
         pool: Pool = "log-linear",
         kernel: Kernel | None = None,
@@ -123,7 +126,13 @@ class ProbMix(nn.Module):
         self.num_fused = num_fused
         self.plates = checked_names("plate", plate)
         self.add_unfused_rows = add_unfused_rows
-        alpha = self._per_replica("alpha", alpha)
+        self._alpha_of: EdgeAlpha | None = alpha if callable(alpha) else None
+        if self._alpha_of is not None and (num_fused > 2 or one_weight or at is None):
+            raise ValueError(
+                "ProbMix got a function as alpha, a shape for each edge of two rows, expected num_fused=2, one_weight=False "
+                "and a site that is fused. Try alpha=0.1."
+            )
+        alpha = self._per_replica("alpha", 1.0 if callable(alpha) else alpha)
         beta = self._per_replica("beta", beta)
         if not bool(((alpha > 0) & alpha.isfinite()).all()):
             raise ValueError(f"ProbMix got alpha={alpha.tolist()}, expected finite values above 0. Try alpha=0.1.")
@@ -182,15 +191,40 @@ class ProbMix(nn.Module):
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             parts = torch.cat([parts, rows.expand(*parts.shape[:-2], -1).reshape(parts.shape)], -1)
-        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler(parts.shape[-1] * self.num_fused))
+        alpha = None if self._alpha_of is None else self._alpha_of_rows(edge, parts.shape[-1], x, y)
+        return self._run(x, y, parts.flatten(-2), num_rows or n, self._handler(parts.shape[-1] * self.num_fused, alpha))
 
     def batch(self, size: int | None) -> Batch:
         """Name, size and dimension of the rows' plate."""
         return Batch(self.plates, size, None if self.replicas is None else _REPLICAS)
 
-    def _handler(self, size: int | None) -> FuseMessenger:
+    def _alpha_of_rows(self, edge: Tensor, size: int, x: Tensor, y: Tensor | None) -> Tensor:
+        """The shape of each row's weight, [..., B], that of its edge; rows that are not fused have any."""
+        assert self._alpha_of is not None
+        batch = edge.dim() - 1
+
+        def ends(data: Tensor, of_each: bool) -> tuple[Tensor, Tensor]:
+            one, other = (_take(data, edge[..., k], of_each) for k in (0, 1))
+            return (
+                (one.flatten(batch), other.flatten(batch)) if one.dim() > batch else (one[..., None], other[..., None])
+            )
+
+        of_x, of_y = self.of_each_replica(x, y)
+        alpha = self._alpha_of(ends(x, of_x), None if y is None else ends(y, of_y))
+        if alpha.shape != edge.shape[:-1]:
+            raise ValueError(
+                f"the function that ProbMix got as alpha gave shape {tuple(alpha.shape)}, expected one number for each edge, "
+                f"{tuple(edge.shape[:-1])}. Try a sum over the last dim."
+            )
+        unfused = size - alpha.shape[-1]
+        if unfused:
+            alpha = torch.cat([alpha, alpha.new_ones(*alpha.shape[:-1], unfused)], -1)
+        return torch.cat([alpha, alpha], -1)
+
+    def _handler(self, size: int | None, alpha: Tensor | None = None) -> FuseMessenger:
         assert self.at is not None
-        weight: Any = Beta(self.alpha, self.alpha)
+        alpha = self.alpha if alpha is None else alpha
+        weight: Any = Beta(alpha, alpha)
         if self.num_fused > 2:
             weight = SymmetricDirichlet(self.alpha, self.num_fused)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta

@@ -124,6 +124,7 @@ def _parts(s: Trained) -> None:
         ("graph", m.graph, (*GRAPHS, None)),
         ("pool", m.pool, get_args(Pool)),
         ("variance", m.variance, ("shared", "separate", None)),
+        ("similarity", m.similarity, ("x", "y", None)),
         ("likelihood", m.likelihood, (*LIKELIHOODS, None)),
         ("criterion", m.criterion, (*CRITERIA, None)),
     ]

@@ -280,7 +280,8 @@ def test_shapes_that_are_no_numbers_are_refused(table):
     for name in ("alpha", "beta"):
         for value in (None, "a", [[1.0], [1.0, 2.0]]):
             with pytest.raises(
-                ValueError, match=rf"ProbMix got {name}=.*, expected a number or a Tensor\. Try {name}=0\."
+                ValueError,
+                match=rf"ProbMix got {name}=.*, expected a number(, a Tensor or a function| or a Tensor)\. Try {name}=0\.",
             ):
                 process("ProbMix", table, **{name: value})
 
