@@ -191,11 +191,11 @@ def _gains_by_regime(table: pd.DataFrame, title: str) -> str:
             part = own[own["method"] == method]
             marks = "●" * int((part["verdict"] == "better").sum()) + "○" * int((part["verdict"] == "worse").sum())
             cells.append(
-                f"{part['gain'].median() + 0.0:+.2f} ({(part['gain'] > 0).sum()} of {len(part)}) {marks}".rstrip()
+                f"{part['gain'].mean() + 0.0:+.2f} ({(part['gain'] > 0).sum()} of {len(part)}) {marks}".rstrip()
             )
         lines.append(_row(str(regime), str(own["dataset"].nunique()), *cells))
     return (
-        f"{title}: nats of NLL gained on ERM, median over the data sets (in brackets on how many it is above 0; ● clearly "
+        f"{title}: nats of NLL gained on ERM, mean over the data sets (in brackets on how many it is above 0; ● clearly "
         "better on one, ○ clearly worse):\n\n" + "\n".join(lines)
     )
 

@@ -209,6 +209,20 @@ def test_the_tables_of_which_method_are_those_of_the_results():
     assert script.page(text) == text, "results/ has changed since: run python docs/which_method.py"
 
 
+def test_the_tables_of_the_audit_are_those_of_the_results():
+    script = load("audit")
+    text = script.PAGE.read_text("utf-8")
+    assert script.page(text) == text, "results/ has changed since: run python docs/audit.py"
+    for name in re.findall(r"\((audit-\S+\.png)\)", text):
+        assert (script.PAGE.parent / name).stat().st_size > 10_000
+
+
+def test_the_naive_forecasts_of_the_stocks_are_those_that_are_kept():
+    script = load("naive")
+    text = script.PAGE.read_text("utf-8")
+    assert script.page(text) == text, "results/ has changed since: run python docs/naive.py"
+
+
 def test_the_tables_of_what_can_be_fused_are_those_of_the_walk_over_all_distributions():
     script = load("what_can_be_fused")
     text = script.PAGE.read_text("utf-8")

@@ -55,6 +55,11 @@ class Audited:
     runs: int
 
     @property
+    def complete(self) -> bool:
+        """Whether all of its settings have run."""
+        return all(len(scores) > 0 for scores in self.scores)
+
+    @property
     def choices(self) -> list[tuple[str, str, str]]:
         """Each choice: its name, our level, the other."""
         own = [(one.name, one.ours, one.other) for one in self.part.factors]

@@ -23,9 +23,9 @@ _COLOURS = ListedColormap(["#F0E3D6", "#0072B2"])
 def draw(gathered: pd.DataFrame, *, full: bool = False) -> dict[str, Save]:
     """The figures of gathered numbers, by name."""
     figures: dict[str, Figure] = {}
-    for name in ("toy-regression", "toy-classification"):
+    for name in ("lead", "toy-regression", "toy-classification"):
         one = audited(gathered, name, full=full)
-        if one is not None and len(held := holding(one).dropna(axis=1, how="all")):
+        if one is not None and one.complete and len(held := holding(one)):
             figures[f"claims-{name}"] = _claims(one, held)
     lead = audited(gathered, "lead")
     if lead is not None and len(found := medians(lead, "nll")):

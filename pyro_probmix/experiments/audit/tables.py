@@ -40,9 +40,9 @@ def summary(gathered: pd.DataFrame, *, full: bool = False) -> str:
     blocks = []
     for name in PARTS:
         one = audited(gathered, name, full=full)
-        held = holding(one).dropna(axis=1, how="all") if one is not None and name.startswith("toy") else pd.DataFrame()
-        if one is None or held.empty:
+        if one is None or not one.complete or one.part.config.experiment == "uci":
             continue
+        held = holding(one)
         means = moved(one, held)
         lines = [f"**{name}**, {held.shape[1]} settings, {one.runs} runs of each method:", ""]
         for kind, claims in kinds_of(held).items():
@@ -77,22 +77,25 @@ def tables(gathered: pd.DataFrame, *, full: bool = False) -> str:
     blocks: list[str] = []
     for name in PARTS:
         one = audited(gathered, name, full=full)
-        if one is not None:
+        if one is not None and one.complete:
             blocks += [f"### {name}", *_of_part(one)]
+        elif one is not None:
+            there = sum(len(scores) > 0 for scores in one.scores)
+            blocks.append(
+                f"{name}: left out, {there} of its {len(one.scores)} settings have run. The same command goes on from there."
+            )
     return "\n\n".join(blocks) + "\n"
 
 
 def _of_part(one: Audited) -> Iterator[str]:
-    there = sum(len(scores) > 0 for scores in one.scores)
     yield (
-        f"{one.runs} runs of each method at {there} of {len(one.scores)} settings; the choices: "
+        f"{one.runs} runs of each method at {len(one.scores)} settings; the choices: "
         + "; ".join(f"{name} ({ours}, or {other})" for name, ours, other in one.choices)
         + f".{_generators(one)}"
     )
     if one.name == "lead":
         yield _lead(one)
-        return
-    held = holding(one).dropna(axis=1, how="all")
+    held = holding(one)
     if len(held):
         yield _by_claim(one, held)
         yield _best(one, held)

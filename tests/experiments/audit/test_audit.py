@@ -12,7 +12,7 @@ from pyro_probmix.experiments.audit import design as designs
 from pyro_probmix.experiments.audit.design import PARTS, canonical, design, factors_of, part_of
 from pyro_probmix.experiments.audit.effects import LAST, audited, gather, holding, medians, moved, nearness
 from pyro_probmix.experiments.audit.running import plan
-from pyro_probmix.experiments.audit.tables import kinds_of, tables
+from pyro_probmix.experiments.audit.tables import kinds_of, summary, tables
 from pyro_probmix.experiments.config.checks import check_config
 from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
 
@@ -127,7 +127,9 @@ def test_what_is_still_missing_is_left_out():
     whole = made(lambda point, epoch, method, metric: 3.0)
     part = whole[~((whole["folder"] == "targets") & (whole["method"] == "ERM"))]
     one = audited(part, "toy-regression")
-    assert one is not None and 0 < sum(len(scores) > 0 for scores in one.scores) < len(one.scores)
+    assert one is not None and not one.complete and 0 < sum(len(scores) > 0 for scores in one.scores) < len(one.scores)
+    assert "toy-regression: left out, " in tables(part) and "R1" not in summary(part)
+    assert "R1" in summary(whole)
     assert audited(whole, "yacht") is None
 
 

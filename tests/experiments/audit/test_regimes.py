@@ -63,3 +63,14 @@ def test_the_command_runs_and_gathers(tmp_path, monkeypatch):
     gathered = pd.read_parquet(tmp_path / "regimes.parquet")
     assert len(gathered) == 40 and set(gathered["regime"]) == {"25 rows"}
     assert main(["run", "regimes", "--dataset", "moon"]) != 0
+
+
+def test_one_split_far_off_does_not_decide():
+    frame = numbers({"a": 0.5})
+    far = frame["method"].eq("Mix") & frame["split"].eq(0)
+    frame.loc[far, "value"] += 1e6
+    row = compared(frame).iloc[0]
+    gaps = np.concatenate([[-3.0], np.full(19, 0.5)])
+    assert row["gain"] == pytest.approx(gaps.mean(), abs=0.1)
+    frame.loc[far, "value"] = np.nan  # diverged
+    assert compared(frame).iloc[0]["gain"] == pytest.approx(row["gain"])
