@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["LAST", "Audited", "audited", "gather", "holding", "medians", "moved", "nearness", "settings_in"]
+__all__ = ["LAST", "Audited", "audited", "gather", "holding", "in_part", "medians", "moved", "nearness", "settings_in"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 from pyro_probmix.experiments.audit.design import PARTS, Part, Point, canonical, design, methods_of
 from pyro_probmix.experiments.report.claims import CLAIMS
 from pyro_probmix.experiments.report.claims.evidence import Evidence
+from pyro_probmix.experiments.report.claims.verdicts import Finding
 from pyro_probmix.experiments.report.numbers.paper import paper_tables
 from pyro_probmix.experiments.run.jobs import LAST_EPOCH
 
@@ -92,12 +94,27 @@ def _as_results(rows: pd.DataFrame, part: Part) -> pd.DataFrame:
 
 def holding(one: Audited) -> pd.DataFrame:
     """Whether each claim on a toy holds, for the numbers as they are, at each setting, [claim, setting]."""
+    return _of_claims(one, lambda finding: float(finding.yes[0]))
+
+
+def in_part(one: Audited) -> pd.DataFrame:
+    """The share of each claim's comparisons that hold at each setting, [claim, setting]; of a single one 0 or 1."""
+
+    def share(finding: Finding) -> float:
+        parts = [line for line in finding.numbers if line[0] in "✓✗?"]
+        return sum(line[0] == "✓" for line in parts) / len(parts) if parts else float(finding.yes[0])
+
+    return _of_claims(one, share)
+
+
+def _of_claims(one: Audited, number: Callable[[Finding], float]) -> pd.DataFrame:
     columns = {}
     for k, scores in enumerate(one.scores):
         evidence = Evidence(scores, "audit")
         found = {claim.id: claim.check(evidence) for claim in CLAIMS if claim.id[0] in "RC"}
-        columns[k] = {name: float(finding.yes[0]) for name, finding in found.items() if finding is not None}
-    return pd.DataFrame(columns).reindex([claim.id for claim in CLAIMS if claim.id in pd.DataFrame(columns).index])
+        columns[k] = {name: number(finding) for name, finding in found.items() if finding is not None}
+    table = pd.DataFrame(columns)
+    return table.reindex([claim.id for claim in CLAIMS if claim.id in table.index])
 
 
 def moved(one: Audited, numbers: pd.DataFrame) -> pd.DataFrame:
