@@ -26,10 +26,10 @@ from pyro_probmix.experiments.run.runner import choose_device, default_methods
 from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
 from pyro_probmix.names import printable, shown
 
-__all__ = ["config_of", "run_experiment"]
+__all__ = ["OF_MANY_RUNS", "config_of", "run_experiment"]
 
 #: Experiments of many runs, each in a folder of its own.
-_OF_MANY_RUNS = {"audit": run_audit, "regimes": run_regimes}
+OF_MANY_RUNS = {"audit": run_audit, "regimes": run_regimes}
 
 #: The options that an experiment does not take: the toys generate their data, the UCI sets have fixed targets.
 _NOT_FOR = {
@@ -52,8 +52,8 @@ def run_experiment(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: for options that do not fit, or a folder that holds another run.
     """
-    if arguments.experiment in _OF_MANY_RUNS:
-        _OF_MANY_RUNS[arguments.experiment](arguments, _numbers(arguments.splits) if arguments.splits else ())
+    if arguments.experiment in OF_MANY_RUNS:
+        OF_MANY_RUNS[arguments.experiment](arguments, _numbers(arguments.splits) if arguments.splits else ())
         return
     config = config_of(arguments)
     config = replace(config, methods=config.methods or default_methods(config))
@@ -107,7 +107,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     """
     copied = arguments.experiment.endswith(".json")
     if not copied and arguments.experiment not in EXPERIMENTS:
-        known = ", ".join((*EXPERIMENTS, *_OF_MANY_RUNS))
+        known = ", ".join((*EXPERIMENTS, *OF_MANY_RUNS))
         raise ValueError(
             f"unknown experiment {shown(arguments.experiment)}, expected one of {known}, or a .json file. Try probmix list."
         )

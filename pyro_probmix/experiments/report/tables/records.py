@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts
+from pyro_probmix.experiments.report.claims.resampling import RESAMPLES
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL, Verdict
 from pyro_probmix.experiments.report.numbers.reading import Run
 from pyro_probmix.experiments.report.numbers.tidy import settings_of
@@ -86,7 +87,7 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
         lines.append(Text(f"Left out, since these runs hold no numbers for them: {', '.join(left_out)}."))
     note = Text(
         "A claim is a statement on medians over the runs (of Tables 1 to 4, U and S, on means over the splits, as there). "
-        "It is supported if it holds on so many of 4000 bootstrap resamples of the runs, the same for all methods, and "
+        f"It is supported if it holds on so many of {RESAMPLES} bootstrap resamples of the runs, the same for all methods, and "
         "contradicted if it fails on so many, that the probability of any wrong verdict in a column is at most "
         f"{LEVEL:.0%} (Holm's procedure over the claims). Undecided: more runs could still turn it, or data sets are missing "
         "whose numbers could. Beside it stand the runs it rests on, and about how many would decide it, were the effect as it "
