@@ -9,7 +9,7 @@
 #
 # Output seen:
 #     by the energies: 0.6761
-#     by quadrature: 0.4675
+#     by quadrature: 0.4677
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -38,7 +38,9 @@ def to_arviz(predictions: Predictions) -> Any:
         * ``posterior_predictive`` (chain, draw, row, target): the members of an ensemble are the chains;
         * ``observed_data`` (row, target);
         * ``constant_data`` (row, feature), if there are features;
-        * ``log_likelihood`` (chain, draw, row), of all targets together, for each draw of the parameters, if given.
+        * ``log_likelihood`` (chain, draw, row), of all targets together, for each draw of the parameters, if given;
+        * ``posterior`` (chain, draw), with it: ``mean_log_likelihood`` over the rows, for each draw of the parameters, all of
+          them in one chain, since they are independent. ArviZ's ``loo`` and ``compare`` ask for such a group.
 
         ``row``, ``target`` and ``feature`` have the names as coordinates, and each chain its ``member``.
 
@@ -90,6 +92,8 @@ def _groups(predictions: Predictions) -> dict[str, Dataset]:
         groups["constant_data"] = Dataset({"x": (("row", "feature"), predictions.x)}, coords, attributes)
     if predictions.log_likelihood is not None:
         groups["log_likelihood"] = draws(predictions.log_likelihood, "row")
+        mean = predictions.log_likelihood.mean(-1).reshape(1, -1)
+        groups["posterior"] = Dataset({"mean_log_likelihood": (("chain", "draw"), mean)}, attrs=attributes)
     return groups
 
 
