@@ -42,6 +42,7 @@ FLOORS = (
     "inference.data",
     "inference.criteria",
     "calibration",
+    "calibration.figures",
     "calibration.arviz",
     "calibration.densities",
     "calibration.scores",

@@ -5,16 +5,24 @@ from __future__ import annotations
 __all__ = ["ArrayDensities"]
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from pyro_probmix.estimators.parameters import without_graph
 from pyro_probmix.estimators.rows import Array
 from pyro_probmix.estimators.state import State
 from pyro_probmix.estimators.support import at_points
 from pyro_probmix.inference.data.arrays import TensorLike, as_array
 from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Values of a feature along which its density is drawn, and categories.
+NUM_VALUES, MOST_CATEGORIES = 100, 12
 
 
 class ArrayDensities:
@@ -124,6 +132,90 @@ class ArrayDensities:
         high = np.array([np.inf if bound is None else bound for bound in recipe.upper or none])
         return low, high
 
+    def plot(
+        self, X: Any, y: TensorLike, *, feature: Any = None, coverage: float = 0.9, target: int = 0
+    ) -> tuple[Figure, Figure]:
+        """Two figures of held-out rows: observed values in their intervals, sorted; and the density along a feature.
+
+        In the second the other features are as in the row whose predicted median is the middle one.
+
+        Args:
+            X: features, [n, d].
+            y: observed targets, [n] or [n, d_y].
+            feature: name or position of the column; by default the one whose shuffling costs most log density.
+            coverage: of the intervals in the first figure, in (0, 1).
+            target: which of several targets.
+
+        Returns:
+            two figures of Matplotlib, which is imported here; ``figure.savefig(path)`` writes one.
+
+        Raises:
+            ValueError: for a feature or target that is not there, or y of another shape.
+        """
+        from pyro_probmix.calibration.figures.predicted import BANDS, draw_fan, draw_sorted
+
+        frame = X if hasattr(X, "columns") else pd.DataFrame(np.asarray(without_graph(X)))
+
+        def given(rows: Any) -> Any:
+            return rows if hasattr(X, "columns") else rows.to_numpy()
+
+        observed = self._observed(y, len(frame))[
+            :, target if 0 <= target < self.n_outputs_ else self._no_target(target)
+        ]
+        of_y = (
+            getattr(y, "name", None)
+            if self._single
+            else (list(getattr(y, "columns", ())) or [None] * (target + 1))[target]
+        )
+        name = "y" if of_y is None else str(of_y)
+
+        def quantiles(rows: Any, levels: Any) -> Array:
+            found: Array = self.ppf(given(rows), np.reshape(levels, (1, -1, *(1,) * (not self._single))))
+            return found if self._single else found[..., target]
+
+        tails = quantiles(frame, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2])
+        first = draw_sorted(observed, *tails.T, level=coverage, name=name)
+        place = self._column(frame, feature, given, y)
+        column: Any = frame.iloc[:, place]
+        typical = int(np.argsort(tails[:, 1])[len(frame) // 2])
+        along = _values_along(column)
+        rows: Any = frame.iloc[[typical] * len(along)].reset_index(drop=True)
+        rows.isetitem(place, pd.Series(along).astype(column.dtype) if column.dtype.kind not in "iub" else along)
+        label = str(frame.columns[place]) if hasattr(X, "columns") else f"feature {place}"
+        fan = draw_fan(along, quantiles(rows, BANDS), points=(column.tolist(), observed), feature=label, name=name)
+        return first, fan
+
+    def _no_target(self, target: Any) -> int:
+        raise ValueError(
+            f"plot got target={target!r}, expected one of {self.n_outputs_}, counted from 0. Try target=0."
+        )
+
+    def _observed(self, y: TensorLike, n: int) -> Array:
+        values = as_array("plot", "y", y).astype(np.float64)
+        if len(values) != n or values.reshape(n, -1).shape[1] != self.n_outputs_:
+            expected = (n,) if self._single else (n, self.n_outputs_)
+            raise ValueError(
+                f"plot got y of shape {values.shape}, expected {expected}. Try the targets of the rows of X."
+            )
+        return values.reshape(n, -1)
+
+    def _column(self, frame: pd.DataFrame, feature: Any, given: Callable[[Any], Any], y: TensorLike) -> int:
+        """The position of a feature, by default of the one whose shuffling costs most log density."""
+        names = list(frame.columns)
+        if feature is not None:
+            if feature in names:
+                return names.index(feature)
+            raise ValueError(f"plot got feature={feature!r}, expected one of {names[:10]}. Try feature=None.")
+        some = np.linspace(0, len(frame) - 1, min(len(frame), 200)).round().astype(int)
+        rows, values = frame.iloc[some].reset_index(drop=True), self._observed(y, len(frame))[some]
+        values = values[:, 0] if self._single else values
+        order, scores = np.random.default_rng(0).permutation(len(some)), []
+        for place in range(len(names)):
+            shuffled: Any = rows.copy()
+            shuffled.isetitem(place, rows.iloc[order, place].reset_index(drop=True))
+            scores.append(np.clip(self.logpdf(given(shuffled), values), -1e6, None).mean())
+        return int(np.argmin(scores))
+
     def _log_density(self, asked: str, X: Any, y: TensorLike) -> Array:
         X, state = self._numbers(X, reset=False), self._fitted()
         values = self._values(asked, "y", y, len(X))
@@ -166,6 +258,14 @@ class ArrayDensities:
         if result.ndim == 3 and self._single:
             result = result[..., 0]
         return result if many else result[:, 0]
+
+
+def _values_along(column: Any) -> Any:
+    """Values of a column, from its 1st to its 99th percentile if it has numbers, else each of them, the frequent ones first."""
+    if column.dtype.kind in "fiu" and column.nunique() > 1:
+        low, high = np.nanquantile(column.to_numpy(dtype=np.float64), [0.01, 0.99])
+        return np.linspace(low, high, NUM_VALUES)
+    return column.dropna().value_counts().index[:MOST_CATEGORIES].to_list()
 
 
 def _misfit(asked: str, name: str, shape: tuple[int, ...], n: int, targets: tuple[int, ...]) -> str:

@@ -16,7 +16,7 @@ from jinja2 import Environment
 from sklearn.inspection import permutation_importance
 from tqdm import tqdm
 
-from pyro_probmix.calibration.checking import check
+from pyro_probmix.calibration.checking import check, suffix_of
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
@@ -92,6 +92,7 @@ def check_table(
         bar.update()
         predictions = _predictions(model, frame.iloc[some], y[some], seed)
         report = check(predictions, private, level=LEVEL)
+        report.figures.update(_figures_of_rows(model, frame.iloc[some], y[some], private))
         bar.update()
         importance = _importance(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
         parts = parts_of(model.columns, frame, scores)
@@ -119,6 +120,22 @@ def check_table(
     with tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar:  # none without a terminal
         write_files(target, fill, stale=lambda: expect_own_page(target, made))
     return target / "check.html"
+
+
+def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, folder: Path) -> dict[str, Path]:
+    """Observed values in their intervals, and the density along the most important column, of each target of numbers."""
+    if isinstance(model.estimator, ProbMixClassifier):
+        return {}
+    paths: dict[str, Path] = {}
+    features, named = model.features(frame), pd.DataFrame(y.reshape(len(y), -1), columns=list(model.targets))
+    for t in range(len(model.targets)):
+        observed = named.iloc[:, 0] if y.ndim == 1 else named
+        figures = model.estimator.plot(features, observed, coverage=LEVEL, target=t)
+        for name, figure in zip(("intervals", "fan"), figures, strict=True):
+            name += suffix_of(model.targets, t)
+            paths[name] = folder / f"{name}.png"
+            figure.savefig(paths[name], dpi=100)
+    return paths
 
 
 def _in_one_line(value: object) -> object:

@@ -32,6 +32,10 @@ _CAPTIONS = {
     "reliability": "Rows are grouped by the probability of {what}. Dots: {share}; they should lie on the diagonal, and are "
     "below it where the probability is too high, above where it is too low. Grey: where the dots of a model whose "
     "probabilities are right lie, with 95 % for each.",
+    "intervals": "Observed values in their predicted intervals, the rows in the order of the predicted median. Orange: "
+    "outside, as one row in ten should be.",
+    "fan": "The predicted density along the column that matters most, the other columns as in a typical row. Dots: the "
+    "observed rows, whose other columns differ.",
     "mean": "The mean over the rows, observed and in data sets drawn from the predictions, which should lie around it.",
     "std": "The standard deviation over the rows, observed and in data sets drawn from the predictions, which should lie "
     "around it.",

@@ -1,6 +1,8 @@
 """Densities, distribution functions and quantiles as NumPy arrays: quadrature and sums, shapes, what is refused."""
 
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -179,6 +181,50 @@ def test_what_is_no_number(single):
         single.cdf(X[:2], "high")
     with pytest.raises(ValueError, match=r"ppf got a level of 1.1, expected levels from 0 to 1.*Try"):
         single.ppf(X[:2], [0.5, 1.1])
+
+
+# Figures
+
+
+def test_figures_of_rows(single, double):
+    fan: Any
+    intervals, fan = single.plot(X, 20 + 5 * X[:, 0])
+    (axes,) = intervals.axes
+    inside = float(axes.get_title().split(": ")[1].split(" %")[0])
+    low, high = single.predict_interval(X, 0.9).T
+    assert inside == round(100 * ((low <= 20 + 5 * X[:, 0]) & (20 + 5 * X[:, 0] <= high)).mean())
+    assert fan.axes[0].get_xlabel() == "feature 0"  # the one that the target depends on
+    frame = pd.DataFrame(X, columns=["a", "b$"])
+    named: Any = ProbMixRegressor(**TINY).fit(frame, np.stack([X[:, 0], X[:, 1]], 1))
+    both = pd.DataFrame({"first": X[:, 0], "second": X[:, 1]})
+    drawn = named.plot(frame, both, feature="b$", target=1)[1].axes[0]
+    assert (drawn.get_xlabel(), drawn.get_ylabel()) == (r"b\$", "second")
+    median: Any = drawn.lines[-1]
+    at = pd.DataFrame({"a": frame["a"].iloc[[np.argsort(named.ppf(frame, 0.5)[:, 1])[N // 2]] * 2].to_numpy()})
+    at["b$"] = median.get_xdata()[[0, -1]]
+    np.testing.assert_allclose(median.get_ydata()[[0, -1]], named.ppf(at, 0.5)[:, 1], rtol=1e-9)
+
+
+def test_a_fan_along_categories():
+    frame = pd.DataFrame({"a": X[:, 0], "kind": np.where(X[:, 1] > 0, "high", "low")})
+    fan = ProbMixRegressor(**TINY).fit(frame, X[:, 0]).plot(frame, X[:, 0], feature="kind")[1]
+    assert {tick.get_text() for tick in fan.axes[0].get_xticklabels()} == {"high", "low"}
+
+
+def test_what_cannot_be_drawn(single, double):
+    with pytest.raises(ValueError, match=r"plot got feature='c', expected one of .*Try feature=None"):
+        single.plot(X, X[:, 0], feature="c")
+    with pytest.raises(ValueError, match=r"plot got target=2, expected one of 2.*Try target=0"):
+        double.plot(X, X, target=2)
+    with pytest.raises(ValueError, match=r"plot got y of shape \(3,\), expected \(40,\)\. Try"):
+        single.plot(X, X[:3, 0])
+
+
+def test_matplotlib_waits_until_something_is_drawn():
+    code = (
+        "import sys, pyro_probmix.estimators.regressor; assert not {'matplotlib', 'skpro', 'arviz'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # A head of one's own
