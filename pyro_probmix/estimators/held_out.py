@@ -29,6 +29,9 @@ DRAWS_ROWS = 256
 MOST_SCORES = 50
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
+#: A gain of one member to all, in nats a row, is carried on up to this. A larger one is no averaging of errors: members are
+#: far off, alone, and the step would make of their NLLs of thousands a score that no density can have.
+MOST_GAIN = 1.0
 
 
 def member_densities(density: nn.Module, x: Tensor, noise: Tensor | None) -> Any:
@@ -67,7 +70,8 @@ class HeldOut:
 
     All R members whose density is finite are new to a row that is predicted later, and more of them forgive more of each
     member's error: by :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is
-    for squared errors, and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`.
+    for squared errors, and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`; of
+    :math:`L_1 - L_m` at most one nat.
 
     Args:
         density: whose members are scored, as they stand when called.
@@ -116,7 +120,8 @@ class HeldOut:
             together, _ = self._best(components, groups)
             ahead = self._ahead(groups)
             if ahead:
-                together -= ahead * (self._best(components, *_alone(groups))[0] - together)
+                gain = self._best(components, *_alone(groups))[0] - together
+                together -= ahead * min(gain, MOST_GAIN)
             nll[[r for members in groups for r in members]] = together
         self._recent.append(nll)
         return torch.where(nll.isnan(), nll, torch.stack([*self._recent]).nanmean(0))

@@ -529,6 +529,24 @@ def test_spread_and_nll_of_all_members_follow_from_those_of_a_few():
     assert of_twenty < float(few()[0]) < nll_of_two - 0.35 * (nll_of_two - of_twenty)
 
 
+def test_the_score_of_members_that_are_far_off_is_bounded():
+    """One of two members per row has an error of a thousand: the step from one member to all gives at most a nat for it."""
+
+    class Far(torch.nn.Module):
+        def forward(self, x, y=None):
+            far = torch.arange(10.0)[:, None, None] < 5
+            with pyro.plate("replica", 10, dim=-2), pyro.plate("data", x.shape[-2], dim=-1):
+                loc = torch.where(far, 1e3, 0.0).expand(10, x.shape[-2], 1)
+                return pyro.sample("y", dist.Normal(loc, 1.0).to_event(1), obs=y)
+
+    x = torch.zeros(10, 50, 1)
+    score = HeldOut(Far(), x, torch.randn(10, 50, 1), torch.ones(10, 50), 5, None)
+    together, _ = score._best(*score._finite())
+    alone = float(score.of_each().mean())
+    assert alone > together + 1.0
+    assert together - 1.0 <= float(score()[0]) <= together
+
+
 @pytest.mark.parametrize(("members", "shares", "lost"), [(6, 5, ()), (11, 10, ()), (10, 5, (3,)), (10, 5, (0, 1, 2))])
 def test_members_that_are_all_alike_have_the_loss_of_one(members, shares, lost):
     """Nothing is gained by more of them, however unequal the shares' numbers of members."""
