@@ -91,6 +91,18 @@ def _printing(done: str = "", errors: str = "backslashreplace") -> Iterator[None
         ) from None
 
 
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Prints the warnings of the package as notes on the standard error, one a line."""
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(printable(one.message) for one in caught):
+        print(f"note: {text}", file=sys.stderr)
+
+
 def _sentence(error: Exception) -> str:
     """What is said of an error, in one line, without what a terminal would obey, and not of any length."""
     if isinstance(error, OSError) and not isinstance(error, ValueError) and error.filename is not None:
@@ -221,8 +233,18 @@ def _add_fit(commands: Commands) -> None:
     add(
         "--impute",
         action="store_true",
-        help="replace missing numbers by the median and make missing categories one; also in tables that are predicted",
+        help="say nothing of values that are missing in a table that is predicted, in columns without gaps here",
     )
+    add("--drop-missing-target", action="store_true", help="leave out rows without a target, and say how many")
+    add("--leave-out", metavar="COLUMN", help="columns to leave out, separated by commas")
+    add("--category", metavar="COLUMN", help="columns to take as categories, whatever is in them, separated by commas")
+    add("--missing", metavar="TEXT", help="texts that stand for a missing value in every column, separated by commas")
+    add(
+        "--dates",
+        choices=("dmy", "mdy"),
+        help="order of day and month in dates with slashes or points (default: told by the values)",
+    )
+    add("--decimal", choices=(",", "."), help="decimal sign of numbers such as 1,234 (default: told by the values)")
     add("--seed", dest="random_state", type=int, default=0, help="of all random numbers (default 0)")
     add("--out", metavar="FOLDER", default="model", help="folder for the model (default: model)")
 
@@ -255,6 +277,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
     from pyro_probmix.tables.names import find_columns
     from pyro_probmix.tables.reading import read_table
+    from pyro_probmix.tabular.conventions import Conventions
     from pyro_probmix.tabular.model import TableModel
 
     names = ("method", "likelihood", "ensemble", "epochs", "random_state")
@@ -262,9 +285,17 @@ def _fit(arguments: argparse.Namespace) -> None:
     TableModel.expect_place(arguments.out)
     frame = read_table(Path(arguments.table))
     targets = find_columns(frame, arguments.target, arguments.table)
-    model = TableModel.fit(
-        frame, targets, task=arguments.task, impute=arguments.impute, verbose=int(sys.stderr.isatty()), **given
+    said = Conventions(
+        arguments.dates,
+        arguments.decimal,
+        *(
+            tuple(part.strip() for part in (names or "").split(",") if part.strip())
+            for names in (arguments.missing, arguments.category, arguments.leave_out)
+        ),
     )
+    options = {"task": arguments.task, "impute": arguments.impute, "drop_missing_target": arguments.drop_missing_target}
+    with _notes():
+        model = TableModel.fit(frame, targets, conventions=said, verbose=int(sys.stderr.isatty()), **options, **given)
     model.save(arguments.out)
     with _printing(f"the model is saved in {shown(arguments.out)}, but "):
         print(
@@ -287,17 +318,18 @@ def _predict(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"--out {printable(out)} is the table itself, expected another file. Try --out predicted.csv."
             )
-    blocks = predicted_blocks(TableModel.load(arguments.model), Path(arguments.table))
-    predicted = map(quote_formulas, blocks) if arguments.quote_formulas else blocks
-    if arguments.out is not None:
-        write_table(predicted, Path(arguments.out))
-        return
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as kept:  # nothing is printed of a table that fails
-        for k, frame in enumerate(predicted):
-            frame.to_csv(kept, index=False, header=k == 0)
-        kept.seek(0)
-        with _printing(errors="strict"):  # a table with other characters than the predictions' would be wrong
-            shutil.copyfileobj(kept, sys.stdout)
+    with _notes():
+        blocks = predicted_blocks(TableModel.load(arguments.model), Path(arguments.table))
+        predicted = map(quote_formulas, blocks) if arguments.quote_formulas else blocks
+        if arguments.out is not None:
+            write_table(predicted, Path(arguments.out))
+            return
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as kept:  # nothing is printed of a table that fails
+            for k, frame in enumerate(predicted):
+                frame.to_csv(kept, index=False, header=k == 0)
+            kept.seek(0)
+            with _printing(errors="strict"):  # a table with other characters than the predictions' would be wrong
+                shutil.copyfileobj(kept, sys.stdout)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -316,7 +348,8 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     for place in (folder, folder.absolute().parent):  # it is put together beside the folder
         expect_folder(place)
-    page = check_table(model, read_table(Path(arguments.table)), folder, source=Path(arguments.table).name)
+    with _notes():
+        page = check_table(model, read_table(Path(arguments.table)), folder, source=Path(arguments.table).name)
     with _printing(f"the page is written to {shown(page)}, but "):
         print(f"page: {printable(page)}")
 

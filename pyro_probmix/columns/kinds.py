@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "NUMBERS", "kind_of", "numbers_as_text", "text_rows"]
+__all__ = ["LABELS", "NUMBERS", "has_leading_zeros", "kind_of", "numbers_as_text", "text_rows"]
 
 import re
 
@@ -21,8 +21,9 @@ def kind_of(column: pd.Series) -> str:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return "categorical"
     kind = pd.api.types.infer_dtype(column, skipna=True)
-    # A single cell of text makes text of a whole column of numbers in a CSV file: a slip, not a column of classes.
-    if kind == "string" and 0 < len(text_rows(column)) < column.notna().sum():
+    # A single cell of text makes text of a whole column of numbers in a CSV file: a slip, not a column of classes. Titles of
+    # films are texts, though some of them are years.
+    if kind == "string" and 0 < 2 * len(text_rows(column)) < column.notna().sum():
         return "text among numbers"
     return kind
 

@@ -51,6 +51,7 @@ class TableBlocks:
         columns: the columns that are wanted, as far as they are there.
         rows: the most rows of a block.
         progress: is told the share of the first pass that is done.
+        texts: columns of a CSV file whose values are texts, whatever they look like: 007 is another one than 7.
 
     Raises:
         ValueError: for a file that is not there, or cannot be read as a table; the message says why.
@@ -62,6 +63,7 @@ class TableBlocks:
         columns: Collection[str],
         rows: int = BLOCK_ROWS,
         progress: Callable[[float], object] = lambda share: None,
+        texts: Collection[str] = (),
     ) -> None:
         expect_table(path, ENDINGS)
         self.path, self.rows = path, rows
@@ -71,6 +73,9 @@ class TableBlocks:
             self.names = checked_names(path, self._source.names)
         self._wanted = [k for k, name in enumerate(self.names) if name in columns]
         self._texts, self._numbers = self._kinds(progress)
+        if is_csv:
+            own = {self._source.names[k] for k in self._wanted if self.names[k] in texts}
+            self._texts, self._numbers = self._texts | own, self._numbers - own
 
     @property
     def _columns(self) -> dict[str, str]:

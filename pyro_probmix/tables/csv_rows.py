@@ -19,6 +19,8 @@ from pyro_probmix.tables.reading import header_of, refuse_other_contents
 _reader: Any = pd.read_csv
 #: The text of a block, as far as the rows before tell its length; and the most, whatever they told.
 BLOCK_BYTES, MOST_BLOCK_BYTES = 1 << 23, 1 << 28
+#: Texts that stand for a missing value among numbers.
+GAPS = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 #: The rows of the first block.
 FIRST_ROWS = 1000
 
@@ -47,7 +49,10 @@ class CsvRows:
         positions = [k for k, name in enumerate(self.names) if name in columns]
         options: dict[str, Any] = {"header": 0, "index_col": False, "skipinitialspace": True}
         if texts is not None:  # all fields were counted before
-            options |= {"usecols": positions, "dtype": {k: object for k in positions if self.names[k] in texts}}
+            own = [k for k in positions if self.names[k] in texts]
+            options |= {"usecols": positions, "dtype": dict.fromkeys(own, object)}
+            # NA is a text among texts, as in other files, and a gap among numbers.
+            options |= {"keep_default_na": False, "na_values": {k: [""] if k in own else list(GAPS) for k in positions}}
         with _Text(self.path) as text, warnings.catch_warnings():
             warnings.simplefilter("error" if texts is None else "ignore", pd.errors.ParserWarning)
             try:

@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pyro_probmix.columns.kinds import numbers_as_text
+from pyro_probmix.columns.kinds import has_leading_zeros, kind_of, numbers_as_text
 from pyro_probmix.names import printable, shown
 from pyro_probmix.tables.names import listed, remedy
 
@@ -164,7 +165,31 @@ def _read_csv(path: Path) -> pd.DataFrame:
             raise ValueError(
                 f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header, 'Try writing the file again.')}"
             ) from None
+    again = _to_read_as_text(frame, path)
+    if again:
+        texts = pd.read_csv(
+            path,
+            index_col=False,
+            skipinitialspace=True,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            usecols=again,
+        )
+        for k, name in zip(again, texts.columns, strict=True):
+            if kind_of(frame.iloc[:, k]) == "string" or has_leading_zeros(texts[name]):
+                frame.isetitem(k, texts[name].array)
     return frame.set_axis(header.tolist(), axis="columns")
+
+
+def _to_read_as_text(frame: pd.DataFrame, path: Path) -> list[int]:
+    """Positions of columns of which pandas has lost what the file says: texts such as NA, and zeros in front of numbers."""
+    texts = [k for k in range(frame.shape[1]) if not pd.api.types.is_numeric_dtype(frame.dtypes.iloc[k])]
+    again = {k for k in texts if frame.iloc[:, k].isna().any()}
+    with path.open("rb") as file:
+        if re.search(rb"(?:^|[,\"\s])[-+]?0[0-9]", file.read()):
+            again |= {k for k in range(frame.shape[1]) if pd.api.types.is_numeric_dtype(frame.dtypes.iloc[k])}
+    return sorted(again)
 
 
 def expect_room(path: Path) -> None:

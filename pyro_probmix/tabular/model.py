@@ -11,13 +11,14 @@ import re
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pyro_probmix.columns.levels import codes, spelled
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
@@ -26,14 +27,15 @@ from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
 from pyro_probmix.tables.names import distinct, listed, remedy
 from pyro_probmix.tables.writing import expect_folder
-from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.columns import Column, Columns
+from pyro_probmix.tabular.conventions import Conventions
+from pyro_probmix.tabular.decisions import Decision, NeedsDecision
 from pyro_probmix.tabular.page_files import files_of_page
-from pyro_probmix.tabular.spelling import codes, spelled
-from pyro_probmix.tabular.targets import TASKS, numbers, task_of
+from pyro_probmix.tabular.targets import TASKS, meaning_of_targets, numbers
 from pyro_probmix.unfinished import UNFINISHED, settle
 
 #: The format of ``table.json``; a model of another one is refused.
-FORMAT = 2
+FORMAT = 3
 #: The levels of a prediction's quantiles.
 LEVELS = (0.05, 0.5, 0.95)
 #: The names of files of estimators in a model's folder.
@@ -48,6 +50,8 @@ class TableModel:
         columns: the encoding of the features.
         estimator: fitted.
         targets: names of the target columns.
+        meanings: of their values.
+        impute: whether values may be missing without a warning where the training rows had none.
 
     Example:
         >>> import pandas as pd
@@ -60,6 +64,8 @@ class TableModel:
     columns: Columns
     estimator: ProbMixRegressor | ProbMixClassifier
     targets: tuple[str, ...]
+    meanings: tuple[Column, ...]
+    impute: bool = False
 
     @classmethod
     def fit(
@@ -69,34 +75,47 @@ class TableModel:
         *,
         task: str | None = None,
         impute: bool = False,
+        drop_missing_target: bool = False,
+        conventions: Conventions | None = None,
         **parameters: Any,
     ) -> TableModel:
-        """Fits to the rows of a table.
+        """Fits to the rows of a table; what was read in a way that a reader may want to know of is a warning.
 
         Args:
             frame: features and targets.
             targets: the target columns; one for a classification.
             task: ``"regression"`` or ``"classification"``; by default true and false, categories and texts that recur are
                 classified, numbers are regressed, and all else is refused.
-            impute: see :meth:`Columns.fit`.
+            impute: whether values may be missing in other rows, without a warning, where none is here.
+            drop_missing_target: whether rows without a target are left out.
+            conventions: what the user says of the table.
             parameters: of the estimator.
 
         Raises:
-            ValueError: for columns or parameters that do not fit.
+            ValueError: for columns or parameters that do not fit, all columns at once, with the option that settles each.
         """
         if not len(frame):
             raise ValueError("the table has no rows, expected some below its header. Try another file.")
-        task = task or task_of(frame, targets)
-        make = {"regression": ProbMixRegressor, "classification": ProbMixClassifier}
-        if task not in make:
+        if task not in (None, *TASKS):
             raise ValueError(f"unknown task {shown(task)}, expected one of {', '.join(TASKS)}. Try --task regression.")
-        columns = Columns.fit(frame.drop(columns=targets), impute=impute)
-        model = cls(columns, make[task](**parameters), tuple(targets))
-        y = model.observed(frame)
+        if task == "classification" and len(targets) > 1:
+            raise ValueError(f"a classification has one target, got {listed(targets)}. Try one of them.")
+        asked = _Asked(frame, targets, conventions or Conventions())
+        task, meanings, notes = asked.meanings(task)
+        kept = asked.with_target(meanings, drop=drop_missing_target)
+        columns = asked.columns(kept)
+        asked.answer()
+        if len(kept) < len(frame):
+            notes.append(f"{len(frame) - len(kept)} of {len(frame)} rows have no target, and are left out.")
+        for note in (*notes, *columns.notes):
+            warnings.warn(note, UserWarning, stacklevel=2)
+        made: Any = {"regression": ProbMixRegressor, "classification": ProbMixClassifier}[task](**parameters)
+        model = cls(columns, made, tuple(targets), meanings, impute)
+        y = model.observed(kept)
         with warnings.catch_warnings():
             # The warning about many classes is for users who did not choose a classification; here it was chosen by name.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            model.estimator.fit(model.features(frame), y)
+            model.estimator.fit(model.features(kept), y)
         return model
 
     @property
@@ -113,10 +132,10 @@ class TableModel:
         return f"regression on {named}"
 
     def features(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows as numbers; raises ValueError for columns that do not fit, or no rows."""
+        """The features of the rows as the estimator takes them; raises ValueError for columns that do not fit, or no rows."""
         if not len(frame):
             raise ValueError("the table has no rows, expected some below its header. Try another file.")
-        return pd.DataFrame(self.columns.numbers(frame), columns=list(self.columns.names))
+        return self.columns.typed(frame)
 
     def observed(self, frame: pd.DataFrame) -> np.ndarray:
         """The targets of a table, [n] or [n, T], or classes as text, [n]; raises ValueError for missing values or texts."""
@@ -126,21 +145,15 @@ class TableModel:
                 f"the table has no target column {listed(lost)}, which the model predicts; there are {listed(frame.columns)}. "
                 + remedy(frame.columns, "Try a table with it, or probmix predict, which needs none.")
             )
-        gaps = np.argwhere(frame[list(self.targets)].isna().to_numpy())
-        if len(gaps):
-            raise ValueError(
-                f"target column {shown(self.targets[gaps[0][1]])} is missing at row {gaps[0][0]} (rows counted from "
-                "0), expected a "
-                "value. Try to drop that row."
-            )
         if isinstance(self.estimator, ProbMixClassifier):
-            if len(self.targets) > 1:
-                raise ValueError(f"a classification has one target, got {listed(self.targets)}. Try one of them.")
-            values = frame[self.targets[0]]
+            values = self.meanings[0].read(frame[self.targets[0]]).astype(object)
+            _expect_all(self.targets, values.isna().to_numpy()[:, None])
             found = codes(values, self.classes)
             named = [self.classes[k] if k >= 0 else spelled(value) for k, value in zip(found, values, strict=True)]
             return np.array(named, dtype=object)
-        return numbers(frame, self.targets)
+        y = numbers(self.meanings, frame)
+        _expect_all(self.targets, np.isnan(y))
+        return y[:, 0] if len(self.targets) == 1 else y
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """For each row the mean, standard deviation and quantiles of each target in its units; or the classes' probabilities.
@@ -148,7 +161,12 @@ class TableModel:
         Args:
             frame: the features; other columns are left out.
         """
-        x = self.features(frame)
+        with warnings.catch_warnings():
+            if self.impute:
+                warnings.filterwarnings("ignore", ".*none was in the rows of the fit", UserWarning)
+            return self._predicted(self.features(frame))
+
+    def _predicted(self, x: pd.DataFrame) -> pd.DataFrame:
         if isinstance(self.estimator, ProbMixClassifier):
             probabilities = self.estimator.predict_proba(x)
             predicted = pd.Series(np.asarray(self.classes)[probabilities.argmax(1)], name=self.targets[0])
@@ -198,7 +216,9 @@ class TableModel:
                 "model": model.name,
                 "sha256": content,
                 "targets": list(self.targets),
-                "columns": self.columns.record(),
+                "meanings": [asdict(column) for column in self.meanings],
+                "impute": self.impute,
+                **self.columns.record(),
             }
             text = json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n"
             (private / "table.json").write_text(text, "utf-8")
@@ -233,7 +253,9 @@ class TableModel:
                 version = record["format"]
                 intact = version != FORMAT or record.pop("digest") == _digest(record)
                 if version == FORMAT and intact:
-                    columns, targets = Columns.from_record(record["columns"]), tuple(record["targets"])
+                    columns, targets = Columns.from_record(record), tuple(record["targets"])
+                    meanings = Columns.from_record({"columns": record["meanings"], "notes": []}).columns
+                    impute = bool(record["impute"])
                     model = path / Path(record["model"]).name
                     intact = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
             except FileNotFoundError:
@@ -259,7 +281,69 @@ class TableModel:
                     f"{shown(path)} is damaged or was changed since probmix fit wrote it. Try fitting it again."
                 )
             estimator: Any = load(model)
-        return cls(columns, estimator, targets)
+        return cls(columns, estimator, targets, meanings, impute)
+
+
+@dataclass
+class _Asked:
+    """A table to fit to, and what its user has to decide; asked all at once."""
+
+    frame: pd.DataFrame
+    targets: list[str]
+    said: Conventions
+    decisions: list[Decision] = field(default_factory=list)
+
+    def meanings(self, task: str | None) -> tuple[str, tuple[Column, ...], list[str]]:
+        try:
+            return meaning_of_targets(self.frame, self.targets, task, self.said)
+        except Decision as decision:
+            self.decisions.append(decision)
+        except ValueError as error:
+            self.decisions.append(Decision(self.targets[0], str(error), error=True))
+        return "regression", (), []
+
+    def with_target(self, meanings: tuple[Column, ...], *, drop: bool) -> pd.DataFrame:
+        """The rows with all targets; asks where some are missing and none may be dropped."""
+        try:
+            gone = np.array([meaning.read(self.frame[meaning.name]).isna() for meaning in meanings])
+        except ValueError as error:
+            self.decisions.append(Decision(self.targets[0], f"target {error}", error=True))
+            return self.frame
+        rows = np.flatnonzero(gone.any(0)) if len(gone) else np.array([], dtype=np.intp)
+        if len(rows) and not drop:
+            names = listed(name for name, missing in zip(self.targets, gone, strict=True) if missing.any())
+            self.decisions.append(Decision(self.targets[0], _no_target(names, rows, len(self.frame)), error=True))
+        kept = self.frame.drop(index=self.frame.index[rows]).reset_index(drop=True) if len(rows) else self.frame
+        if not len(kept):
+            raise ValueError(f"target column {listed(self.targets)} has no value in any row. Try another target.")
+        return kept
+
+    def columns(self, kept: pd.DataFrame) -> Columns:
+        try:
+            return Columns.fit(kept.drop(columns=self.targets), self.said)
+        except NeedsDecision as more:
+            self.decisions += more.decisions
+            return Columns(())
+
+    def answer(self) -> None:
+        """Raises what has to be decided."""
+        if self.decisions:
+            raise NeedsDecision(self.decisions)
+
+
+def _no_target(names: str, rows: np.ndarray, count: int) -> str:
+    return (
+        f"target column {names} is missing in {len(rows)} of {count} rows, first at row {rows[0]} (rows counted from 0), "
+        "expected a value in each. Try --drop-missing-target."
+    )
+
+
+def _expect_all(targets: tuple[str, ...], missing: np.ndarray) -> None:
+    """Raises ValueError if a target is missing, [n, T]."""
+    rows = np.flatnonzero(missing.any(1))
+    if len(rows):
+        names = listed(name for name, gone in zip(targets, missing.T, strict=True) if gone.any())
+        raise ValueError(_no_target(names, rows, len(missing)))
 
 
 def _is_record(path: Path, beside_model: bool) -> bool:

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
-from pyro_probmix.tabular.columns import TRUTHS, Columns
-from pyro_probmix.tabular.spelling import codes
+from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.verdict import number
 
 #: The fewest rows of a part, and of the rows outside it.
@@ -64,8 +63,9 @@ def parts_of(columns: Columns, frame: pd.DataFrame, scores: npt.NDArray[np.float
         ('kind = b', 20, True)
     """
     found = []
+    typed = columns.typed(frame)
     for column in columns.columns:
-        for label, rows in _groups(column.name, column.kind, column.levels, frame[column.name]):
+        for label, rows in _groups(column.name, column.kind, typed[column.name]):
             if min(rows.sum(), (~rows).sum()) >= FEWEST_ROWS:
                 inside, outside = mean_over_rows(scores[rows]), mean_over_rows(scores[~rows])
                 error = np.hypot(inside.standard_error, outside.standard_error)
@@ -75,14 +75,10 @@ def parts_of(columns: Columns, frame: pd.DataFrame, scores: npt.NDArray[np.float
     return sorted(found, key=lambda part: -part.excess)
 
 
-def _groups(
-    name: str, kind: str, levels: tuple[str, ...], values: pd.Series
-) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+def _groups(name: str, kind: str, values: pd.Series) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """The label of each group, and which rows are in it, [n]."""
     missing = values.isna().to_numpy()
     present = values[~missing]
-    if kind == "date":
-        present = pd.to_datetime(present, utc=True, format="ISO8601")
     if kind in ("number", "date") and present.nunique() > _QUARTERS:
         ordered = present if kind == "date" else present.astype(np.float64)
         # Cut by rank, so that a quarter's ends are values that are there.
@@ -94,7 +90,7 @@ def _groups(
         }
         texts = list(quarter.map(labels))
     else:
-        texts = [f"{name} = {text}" for text in _values(kind, levels, present)]
+        texts = [f"{name} = {text}" for text in _values(kind, present)]
     whole = np.full(len(values), "", dtype=object)
     whole[~missing] = texts
     whole[missing] = f"{name} is missing"
@@ -102,13 +98,14 @@ def _groups(
         yield label, whole == label
 
 
-def _values(kind: str, levels: tuple[str, ...], present: pd.Series) -> list[str]:
+def _values(kind: str, present: pd.Series) -> list[str]:
     """Each value as the model reads it, however the file spells it."""
-    if kind == "category":
-        return [levels[k] for k in codes(present, levels)]
     if kind == "boolean":
-        return [("false", "true")[k % 2] for k in codes(present, TRUTHS)]
-    return [_moment(value) if kind == "date" else str(value) for value in present]
+        return [("false", "true")[int(value)] for value in present]
+    return [
+        _moment(value) if kind == "date" else number(float(value)) if kind == "number" else str(value)
+        for value in present
+    ]
 
 
 def _moment(time: Any) -> str:

@@ -1,116 +1,164 @@
-"""How values are written: one text for each category, and formats of numbers and dates that are recognised but not read."""
+"""What the texts of a column mean: numbers, dates, times, or categories; and when a user has to decide."""
 
 from __future__ import annotations
 
-from pyro_probmix.names import shown
-
-__all__ = ["ISO_DATE", "advice", "codes", "spelled", "unread_format", "where"]
+__all__ = ["Spelled", "spelled_texts", "where"]
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from decimal import Decimal
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
-_OTHER_DATE = r"(\d{1,2}[/.-]\d{1,2}[/.-](\d{4}|\d{2})|\d{4}[/.-]\d{1,2}[/.-]\d{1,2})([T ,].*)?"
-_NUMBER = r"[-+]?(\d+|\d{1,3}([.,' ]\d{3})+)([.,]\d+)?"
-_SIGN = r"([$€£¥₹%]|USD|EUR|GBP|CHF)"
-#: Formats of numbers and dates, and the advice on those that are not read.
-_FORMATS = {
-    "iso": (ISO_DATE, "Try a number in its place."),
-    "date": (_OTHER_DATE, "Try writing dates as 2024-12-31."),
-    "sign": (rf"{_SIGN}\s*{_NUMBER}|[-+]{_SIGN}\s*{_NUMBER}|{_NUMBER}\s*{_SIGN}", "Try the number alone, as 12.5."),
-    "comma": (_NUMBER, "Decimal commas? Try points, as in 3.14, and nothing between thousands."),
-}
-_DESCRIPTIONS = {
-    "date": "a date that is not written as 2024-12-31",
-    "sign": "a number with a sign beside it",
-    "comma": "a number with a comma, or with thousands set apart",
-}
+from pyro_probmix.names import shown
+from pyro_probmix.tabular.conventions import Conventions, gap_rows
+from pyro_probmix.tabular.decisions import Decision
+from pyro_probmix.tabular.written_dates import moments_of
+from pyro_probmix.tabular.written_numbers import is_bound, number_of, spelling_of_numbers
+
+#: Numbers with so many different units behind them, or more, are texts such as addresses.
+MANY_UNITS = 4
+#: Marks for a missing value that nobody asks about.
+_USUAL_GAPS = ("", "NA", "N/A", "NaN", "NULL", "None")
 
 
-def spelled(value: Any) -> str:
-    """The text of a category: whole numbers without a point, all else as Python writes it.
+@dataclass(frozen=True)
+class Spelled:
+    """What texts mean.
+
+    Attributes:
+        fields: of a column, see :class:`~pyro_probmix.tabular.columns.Column`.
+        notes: on it, in words.
+    """
+
+    fields: dict[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+
+def spelled_texts(values: pd.Series, said: Conventions) -> Spelled:
+    """What the texts of a column mean.
+
+    Args:
+        values: texts, None where one is missing.
+        said: by the user.
+
+    Raises:
+        Decision: if a user has to decide.
 
     Example:
-        >>> spelled(1.0), spelled(2), spelled(0.5), spelled("x"), spelled(True)
-        ('1', '2', '0.5', 'x', 'True')
+        >>> spelled_texts(pd.Series(["$3.14", "$2.72"]), Conventions()).fields["kind"]
+        'number'
+        >>> spelled_texts(pd.Series(["1/2/2024", "3/4/2024"]), Conventions(dates="mdy")).fields["order"]
+        'mdy'
     """
-    if isinstance(value, float | np.floating | Decimal) and abs(float(value)) < 2**53 and value == int(value):
-        return str(int(value))
-    return str(value)
+    name = str(values.name)
+    gaps = gap_rows(values) & values.notna().to_numpy()
+    present = values[values.notna().to_numpy() & ~gaps]
+    if not len(present):
+        return Spelled({"kind": "number"})
+    texts = [str(value) for value in present]
+    moments = moments_of(texts, said.dates)
+    if moments is not None:
+        return _of_moments(name, values, *moments, gaps)
+    numbers = np.array([number_of(text) is not None for text in texts])
+    codes_with_zeros = any(re.fullmatch(r"\s*[-+]?0\d+\s*", text) for text in texts)
+    if numbers.all() and codes_with_zeros:
+        return Spelled(
+            {"kind": "category"}, (f"column {shown(name)} holds codes with zeros in front, which are texts.",)
+        )
+    bounds = np.array([is_bound(text) for text in texts])
+    if (numbers | bounds).all() and bounds.any() and (numbers.any() or len(set(texts)) > len(texts) / 2):
+        row = _row(values, texts[int(np.argmax(bounds))])
+        raise Decision(
+            name,
+            f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), a bound and no number",
+            f"a number in its place, --category {shown(name)}, or --leave-out {shown(name)}",
+        )
+    if numbers.all():
+        return _of_numbers(name, values, texts, said, gaps)
+    if 2 * numbers.sum() > len(texts) and not codes_with_zeros:
+        row = _row(values, texts[int(np.argmin(numbers))])
+        raise Decision(
+            name,
+            f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), expected a number, as in most rows",
+            f"correcting it, --missing {shown(values.iloc[row])} if it stands for none, or --category {shown(name)}",
+        )
+    marks = sorted({str(v) for v in values[gaps]} - {""})
+    if not marks:
+        return Spelled({"kind": "category"})
+    what = f"column {shown(name)} holds {shown(marks[0])} among texts, a category of its own"
+    note = f"{what}; --missing {marks[0]} makes it a gap."
+    return Spelled({"kind": "category"}, (note,))
 
 
-def codes(values: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.intp]:
-    """The position among categories of each value, -1 where it is none of them, [n].
-
-    A file is parsed by what it happens to hold: the texts ``true`` and ``1.0`` in one are a truth value and a number in
-    another. A value that is no category letter by letter is one if it is the same truth value or number.
-
-    Example:
-        >>> codes(pd.Series([True, False]), ["false", "true", "unknown"]).tolist()
-        [1, 0]
-        >>> codes(pd.Series(["x", "007", "7.0", "8"]), ["007", "x"]).tolist()
-        [1, 0, 0, -1]
-    """
-    texts = [spelled(value) for value in values]
-    exact = {level: k for k, level in enumerate(levels)}
-    often = Counter(_canonical(level) for level in levels)
-    meant = {key: k for k, level in enumerate(levels) if often[key := _canonical(level)] == 1}
-    found = {text: exact.get(text, meant.get(_canonical(text), -1)) for text in set(texts)}
-    return np.array([found[text] for text in texts], dtype=np.intp)
-
-
-def _canonical(text: str) -> str:
-    """One text for all spellings of the same number or truth value."""
-    if text.casefold() in ("true", "false"):
-        return text.casefold()
-    return spelled(float(text)) if re.fullmatch(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", text, re.IGNORECASE) else text
-
-
-def advice(value: object, otherwise: str) -> str:
-    """The advice on a value that is not read as a number."""
-    found = _format_of(value)
-    return _FORMATS[found][1] if found else otherwise
+def _of_moments(name: str, values: pd.Series, moments: Any, share: float, gaps: np.ndarray) -> Spelled:
+    if share < 1:
+        row = next(
+            k
+            for k, value in enumerate(values)
+            if isinstance(value, str) and not gaps[k] and moments.read(value) is None
+        )
+        what = {"date": "no date", "time": "no time of the day", "duration": "no duration"}[moments.kind]
+        raise Decision(
+            name,
+            f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), which is {what}, unlike most rows",
+            f"correcting it, --missing {shown(values.iloc[row])} if it stands for none, or --category {shown(name)}",
+        )
+    if moments.format == "slashes" and not moments.order:
+        row = next(k for k, value in enumerate(values) if isinstance(value, str) and not gaps[k])
+        raise Decision(
+            name,
+            f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), of which the values do not tell whether the "
+            "day or the month comes first",
+            "--dates dmy, or --dates mdy",
+        )
+    first = next(value for k, value in enumerate(values) if isinstance(value, str) and not gaps[k])
+    order = {"dmy": ", the day first", "mdy": ", the month first"}.get(moments.order, "")
+    notes = []
+    if moments.format != "iso":
+        notes.append(f"column {shown(name)} is read as {moments.kind}s such as {shown(first)}{order}.")
+    fields = {"kind": moments.kind, "format": moments.format, "order": moments.order}
+    return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))
 
 
-def unread_format(values: pd.Series) -> tuple[int, str, str] | None:
-    """The first row of a column of numbers or dates in a format that is not read; None for any other column.
+def _of_numbers(name: str, values: pd.Series, texts: list[str], said: Conventions, gaps: np.ndarray) -> Spelled:
+    spelling = spelling_of_numbers(texts, said.decimal)
+    if len(spelling.units) >= MANY_UNITS and not spelling.times:
+        return Spelled({"kind": "category"})
+    if len(spelling.units) > 1 and not spelling.times:
+        row = _row(values, next(text for text in texts if spelling.units[1] in text))
+        raise Decision(
+            name,
+            f"holds numbers with the units {shown(spelling.units[0])} and {shown(spelling.units[1])}, as at row {row} (rows "
+            "counted from 0)",
+            f"one unit, --category {shown(name)}, or --leave-out {shown(name)}",
+        )
+    decimal = spelling.decimal
+    if decimal is None:
+        row = _row(values, next(text for text in texts if "," in text or "." in text))
+        raise Decision(
+            name,
+            f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), of which the values do not tell whether the "
+            "sign is a decimal one or sets thousands apart",
+            "--decimal ',' or --decimal '.'",
+        )
+    notes = (f"column {shown(name)} is read as numbers: {', '.join(spelling.notes)}.",) if spelling.notes else ()
+    unit = spelling.units[0] if spelling.units and not spelling.times else ""
+    fields = {"kind": "number", "decimal": decimal, "times": spelling.times, "unit": unit}
+    return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))
 
-    Returns:
-        the row, a description of its value, and the advice.
 
-    Example:
-        >>> unread_format(pd.Series(["$3.14", "$2.72"]))
-        (0, 'a number with a sign beside it', 'Try the number alone, as 12.5.')
-        >>> unread_format(pd.Series(["2024-12-31", "2024-12-30", "soon"]))
-        (2, 'no date, unlike most rows', 'Try correcting it, or dropping that row.')
-    """
-    present = values.notna().to_numpy()
-    known = {value: _format_of(value) for value in values[present].unique()}
-    formats = values.map(known).to_numpy(dtype=object)
-    dated = formats == "iso"
-    if 2 * dated.sum() > present.sum() > dated.sum():
-        row = int(np.flatnonzero(present & ~dated)[0])
-        to_try = advice(values.iloc[row], "Try correcting it, or dropping that row.")
-        return row, "no date, unlike most rows", to_try
-    for name, description in _DESCRIPTIONS.items():
-        if 2 * (formats == name).sum() > present.sum():
-            return int(np.flatnonzero(formats == name)[0]), description, _FORMATS[name][1]
-    return None
+def _of_gaps(name: str, values: pd.Series, gaps: np.ndarray) -> tuple[str, ...]:
+    odd = sorted({str(v) for v in values[gaps]} - set(_USUAL_GAPS))
+    if not odd:
+        return ()
+    return (f"column {shown(name)} holds {shown(odd[0])} where a value is missing, in {int(gaps.sum())} rows.",)
 
 
-def _format_of(value: object) -> str | None:
-    """The name of a value's format in ``_FORMATS``."""
-    text = value if isinstance(value, str) else ""
-    if re.fullmatch(ISO_DATE, text):  # without spaces around it, unlike the others
-        return "iso"
-    return next((name for name in _DESCRIPTIONS if re.fullmatch(_FORMATS[name][0], text.strip())), None)
+def _row(values: pd.Series, text: str) -> int:
+    """The first row that holds a text."""
+    return next(k for k, value in enumerate(values) if str(value) == text)
 
 
 def where(name: str, values: pd.Series, row: int) -> str:

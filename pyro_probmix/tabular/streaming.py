@@ -31,9 +31,9 @@ def predicted_blocks(model: TableModel, path: Path) -> Iterator[pd.DataFrame]:
     Raises:
         ValueError: for a file that cannot be read as a table, or rows that do not fit the model.
     """
-    rows = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // max(1, len(model.columns.names))))
+    rows = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // max(1, len(model.columns.features))))
     with _Bar("reading") as show:
-        blocks = TableBlocks(path, model.columns.features, rows, show)
+        blocks = TableBlocks(path, model.columns.features, rows, show, model.columns.texts)
     model.columns.expect(blocks.names)
     first_row = 0
     with _Bar("predicting") as show:

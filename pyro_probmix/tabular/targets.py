@@ -1,79 +1,96 @@
-"""The targets of a table: regression or classification, and their values as numbers."""
+"""The targets of a table: regression or classification, and what their values mean."""
 
 from __future__ import annotations
 
-__all__ = ["TASKS", "numbers", "task_of"]
+__all__ = ["TASKS", "meaning_of_targets", "numbers"]
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyro_probmix.columns.kinds import LABELS, NUMBERS, text_rows
 from pyro_probmix.names import shown
-from pyro_probmix.tabular.columns import MOST_LEVELS, column_kind
-from pyro_probmix.tabular.spelling import advice, unread_format, where
+from pyro_probmix.tabular.columns import MOST_LEVELS, Column, column_of
+from pyro_probmix.tabular.conventions import Conventions
+from pyro_probmix.tabular.decisions import Decision
 
 TASKS = ("regression", "classification")
 
 
-def task_of(frame: pd.DataFrame, targets: Sequence[str]) -> str:
-    """The task of a table: a single target of true and false, categories or recurring texts is classified, all else regressed.
+def meaning_of_targets(
+    frame: pd.DataFrame, targets: Sequence[str], task: str | None, said: Conventions
+) -> tuple[str, tuple[Column, ...], list[str]]:
+    """The task, what the values of each target mean, and notes on them.
+
+    A single target of true and false, categories or recurring texts is classified, all else regressed.
 
     Args:
         frame: with the targets.
         targets: their names.
+        task: if the user names one.
+        said: by the user on the table.
 
     Raises:
-        ValueError: for a target of numbers or dates written in another way, or of texts that hardly recur.
+        Decision: for a target that needs one.
+        ValueError: for dates, or texts that hardly recur.
 
     Example:
-        >>> task_of(pd.DataFrame({"y": ["red", "blue", "red", "blue"]}), ["y"])
+        >>> meaning_of_targets(pd.DataFrame({"y": ["red", "blue", "red", "blue"]}), ["y"], None, Conventions())[0]
         'classification'
+        >>> task, (column,), _ = meaning_of_targets(pd.DataFrame({"y": ["$3.5", "$1,200"]}), ["y"], None, Conventions())
+        >>> task, column.unit
+        ('regression', '$')
     """
-    values = frame[targets[0]]
-    kind = column_kind(values)
-    if len(targets) > 1 or kind not in LABELS:
-        return "regression"
-    if kind == "string" and (found := unread_format(values)) is not None:
-        row, what, remedy = found
-        raise ValueError(f"target {where(targets[0], values, row)}, which is {what}. {remedy}")
+    if task == "classification":
+        return task, tuple(Column(name, "category", missing=said.missing) for name in targets), []
+    columns, notes = [], []
+    for name in targets:
+        column, more = column_of(frame[name], said)
+        columns.append(column)
+        notes += [f"target {note}" for note in more]
+    if len(targets) > 1 or task == "regression" or columns[0].kind not in ("category", "ordered", "boolean"):
+        for column in columns:
+            _expect_numbers(column, frame[column.name], single=len(targets) == 1)
+        return "regression", tuple(columns), notes
+    values = columns[0].read(frame[targets[0]])
     rows, count = int(values.notna().sum()), values.nunique()
-    if count > min(MOST_LEVELS, rows / 2) and kind != "boolean":
+    if count > min(MOST_LEVELS, rows / 2) and columns[0].kind != "boolean":
         raise ValueError(
-            f"target column {shown(targets[0])} has {count} different texts in {rows} rows, expected numbers, or "
-            "classes: at most "
-            f"{MOST_LEVELS}, and two rows of each on average. Try another target, or --task classification if they are classes."
+            f"target column {shown(targets[0])} has {count} different texts in {rows} rows, expected numbers, or classes: at "
+            f"most {MOST_LEVELS}, and two rows of each on average. Try another target, or --task classification if they are "
+            "classes."
         )
-    return "classification"
+    return "classification", (replace(columns[0], kind="category"),), notes
 
 
-def numbers(frame: pd.DataFrame, targets: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The targets of a regression, which are not missing, [n] or [n, T].
+def _expect_numbers(column: Column, values: pd.Series, *, single: bool) -> None:
+    if column.kind in ("number", "boolean"):
+        return
+    row = int(np.flatnonzero(values.notna())[0])
+    held = f"column {shown(column.name)} holds {shown(str(values.iloc[row]))} at row {row} (rows counted from 0)"
+    if column.kind in ("date", "time", "duration"):
+        raise ValueError(
+            f"target column {shown(column.name)} holds {column.kind}s, as {shown(str(values.iloc[row]))}, expected numbers or "
+            "classes. Try a number, such as days since the first, or another target."
+        )
+    way = ", or --task classification if these are classes" if single else ""
+    raise ValueError(f"target {held}, expected a number. Try another target{way}.")
+
+
+def numbers(columns: Sequence[Column], frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """The targets of a regression, NaN where one is missing, [n, T].
 
     Raises:
         ValueError: for values that are no finite numbers; the message says which.
     """
-    for name in targets:
-        values = frame[name]
-        kind = column_kind(values)
-        if kind == "date":
-            raise ValueError(
-                f"target column {shown(name)} holds dates, as {shown(str(values.iloc[0]))}, expected numbers or classes. "
-                "Try a number, such as days since the first, or another target."
-            )
-        if kind not in (*NUMBERS, "boolean"):
-            row = next(iter(text_rows(values)), 0)
-            remedy = "correcting it or dropping that row" if kind == "text among numbers" else "another target"
-            remedy = advice(values.iloc[row], f"Try {remedy}, or --task classification if these are classes.")
-            raise ValueError(f"target {where(name, values, row)}, expected a number. {remedy}")
-    y: npt.NDArray[np.float64] = frame[list(targets)].astype(np.float64).to_numpy()
-    wrong = np.argwhere(~np.isfinite(y))
-    if len(wrong):
-        row, column = wrong[0]
-        raise ValueError(
-            f"target column {shown(targets[column])} is infinite at row {row} (rows counted from 0), expected a finite number. "
-            "Try correcting it, or dropping that row."
-        )
-    return y[:, 0] if len(targets) == 1 else y
+    read = []
+    for column in columns:
+        try:
+            read.append(column.read(frame[column.name]).astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan))
+        except Decision:
+            raise
+        except ValueError as error:
+            raise ValueError(f"target {error}") from None
+    return np.stack(read, axis=1)

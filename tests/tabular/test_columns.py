@@ -1,153 +1,220 @@
-"""Columns of a table as numbers: each kind, refusals and their messages, and the way through JSON."""
+"""Columns of texts: what each spelling means, what a user has to decide, other rows, and the way through JSON."""
 
 from __future__ import annotations
 
+import datetime
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.columns import Column, Columns
+from pyro_probmix.tabular.conventions import Conventions
+
+K = range(60)
+AMBIGUOUS = ["1/2/2024", "3/4/2024"] * 30
 
 
-def test_numbers_categories_and_dates():
-    frame = pd.DataFrame(
-        {
-            "n": [1, 2, 3],
-            "flag": [True, False, True],
-            "colour": ["red", "blue", "red"],
-            "day": ["1970-01-01", "1970-01-08", "1971-01-01 06:00"],
-        }
-    )
-    columns = Columns.fit(frame)
-    numbers = columns.numbers(frame)
-    assert columns.names[:4] == ("n", "flag", "colour = blue", "colour = red")
-    np.testing.assert_array_equal(numbers[:, :5], [[1, 1, 0, 1, 0], [2, 0, 1, 0, 7], [3, 1, 0, 1, 365.25]])
-    named = dict(zip(columns.names, numbers.T, strict=True))
-    np.testing.assert_allclose(named["day sin of year"], [0, np.sin(2 * np.pi * 7 / 365.25), 0], atol=1e-9)
-    np.testing.assert_allclose(named["day cos of week"][:2], [1, 1])
-
-
-def test_json_is_enough():
-    days = pd.Series([pd.Timestamp("2020-01-01"), pd.NaT, pd.Timestamp("2021-05-05")])
-    frame = pd.DataFrame({"a": [0.1, None, 3.0], "b": ["x", None, "ä"], "c": days})
-    columns = Columns.fit(frame, impute=True)
-    again = Columns.from_record(json.loads(json.dumps(columns.record())))
-    assert again == columns
-    np.testing.assert_array_equal(again.numbers(frame), columns.numbers(frame))
-    assert columns.numbers(frame)[1, 0] == 1.55 and np.isfinite(columns.numbers(frame)).all()
-
-
-def test_other_rows_have_the_training_rows_columns():
-    columns = Columns.fit(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}))
-    other = pd.DataFrame({"extra": ["?"], "b": ["y"], "a": [5]})
-    np.testing.assert_array_equal(columns.numbers(other), [[5, 0, 1]])
+def read(values, **said):
+    frame = pd.DataFrame({"c": values, "z": range(len(values))})
+    columns = Columns.fit(frame, Conventions(**said))
+    return columns, columns.typed(frame).iloc[:, 0].tolist()
 
 
 @pytest.mark.parametrize(
-    ("frame", "sentence"),
+    ("values", "second"),
     [
-        ({"a": [1.0, None]}, r"column 'a' is missing at row 1 .*Try probmix fit --impute, or dropping the row\."),
-        ({"a": [1.0, np.inf]}, r"column 'a' is infinite at row 1 .*Try dropping the row\."),
-        ({"a": ["x", None]}, "column 'a' is missing at row 1 .*expected a category"),
-        ({"a": [str(k) + "x" for k in range(200)]}, "column 'a' has 200 different texts, expected at most 100"),
-        ({"a": ["1", "2", "three"]}, "column 'a' holds 'three' at row 2 .*found text among numbers"),
-        ({"a": ["1", "2", "3,5"]}, "column 'a' holds '3,5' at row 2 .*Decimal commas"),
-        ({"a": [b"x", b"y"]}, "column 'a' holds .* found bytes"),
-        ({"a": ["3,14", "2,5", "-1,0"]}, "column 'a' holds '3,14' at row 0 .*Decimal commas.* Try points"),
-        ({"a": ["1,234.5", "12,345.6", "1"]}, "column 'a' holds '1,234.5' at row 0 .*nothing between thousands"),
-        ({"a": ["free", "$12.5", "-€3", "4 %"]}, r"column 'a' holds '\$12.5' at row 1 .*Try the number alone"),
-        ({"a": [None, "31/12/2024", "1.2.24"]}, "column 'a' holds '31/12/2024' at row 1 .*Try writing dates as 2024"),
-        ({"a": ["2024-01-01 ", "2024-01-02 "]}, "column 'a' holds '2024-01-01 ' at row 0 .*Try writing dates as 2024"),
-        ({"a": ["2024-01-01", "2024-01-02", "?"]}, "column 'a' holds '\\?' at row 2 .*no date, unlike most rows"),
-        (
-            {"a": ["2024-01-01", "2024-02-30"]},
-            "column 'a' holds '2024-02-30' at row 1 .*, expected a date of the calendar",
-        ),
-        ({"a": ["2024-01-01", "9999-12-31"]}, "column 'a' holds '9999-12-31' at row 1 .* between 1678 and 2261"),
-        ({}, "no feature columns"),
+        ([f"1\u00a0{i:03d}" for i in K], 1001.0),
+        ([f"1\u202f{i:03d},50" for i in K], 1001.5),
+        ([f"1\u2019{i:03d}" for i in K], 1001.0),
+        ([f"1'{i:03d}'000" for i in K], 1001000.0),
+        ([f"\u22120.{i}" for i in K], -0.1),
+        ([f"(12.{i})" for i in K], -12.1),
+        ([f"12.{i} kg" for i in K], 12.1),
+        ([f"12.{i}" if i else "12 kg" for i in K], 12.1),
+        ([f"CAD 12.{i}" for i in K], 12.1),
+        ([f"-€{i},25" for i in K], -1.25),
+        ([f"{i}.5k" for i in K], 1500.0),
+        (["3M", "5k"] * 30, 5e3),
+        ([f"{i} %" for i in K], 1.0),
+        ([f"{i},14" for i in K], 1.14),
+        (["1.234,5", "12.345,6"] * 30, 12345.6),
+        (["1,234.5", "12,345.6"] * 30, 12345.6),
+        (["1,234,567", "999"] * 30, 999.0),
+        (["$1,200", "$3,000"] * 30, 3000.0),
+        (["1st", "2nd", "3rd"] * 20, 2.0),
+        (["7", "1e3"] * 30, 1000.0),
+        (["2 door", "4 door"] * 30, 4.0),
     ],
 )
-def test_what_is_refused(frame, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        Columns.fit(pd.DataFrame(frame))
+def test_numbers_as_people_write_them(values, second):
+    columns, found = read(values)
+    assert columns.columns[0].kind == "number" and found[1] == pytest.approx(second)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "second"),
+    [
+        ([f"{1 + i % 28} Mar 2024" for i in K], "date", "2024-03-02"),
+        ([f"Mar {1 + i % 28}, 2024" for i in K], "date", "2024-03-02"),
+        ([f"{1 + i % 28:02d}-Mar-24" for i in K], "date", "2024-03-02"),
+        ([f"20{10 + i // 12}-{1 + i % 12:02d}" for i in K], "date", "2010-02-01"),
+        ([f"202403{1 + i % 28:02d}T1200{i:02d}Z" for i in K], "date", "2024-03-02 12:00:01"),
+        (["31/12/2024", "1/2/2024"] * 30, "date", "2024-02-01"),
+        (["12/31/2024", "1/2/2024 5:30 PM"] * 30, "date", "2024-01-02 17:30"),
+        (["31.12.98", "1.2.24"] * 30, "date", "2024-02-01"),
+        (["2024/3/1", "2024/12/5"] * 30, "date", "2024-12-05"),
+        (["2024 Q1", "2023Q4"] * 30, "date", "2023-10-01"),
+        (["2024-01-01 ", "2024-01-02T03:00+02:00"] * 30, "date", "2024-01-02 01:00"),
+    ],
+)
+def test_dates_as_people_write_them(values, kind, second):
+    columns, found = read(values)
+    assert columns.columns[0].kind == kind and found[1] == pd.Timestamp(second)
+
+
+def test_times_and_durations():
+    assert read([f"{i % 24:02d}:{i:02d}" for i in K])[1][1] == datetime.time(1, 1)
+    assert read(["3:30 PM", "11:05 am"] * 30)[1][0] == datetime.time(15, 30)
+    assert read([f"{i} days 02:03:04" for i in K])[1][1] / pd.Timedelta("1 day 02:03:04") == pytest.approx(1)
+    assert read(["25:30", "3:15"] * 30)[0].columns[0].kind == "duration"
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (["01002", "1002", "02139"] * 20, 3),
+        (["Heat", "1917", "2012", "Up", "Alien", "Big"] * 10, 6),
+        (["18-24", "25-34", "65+"] * 20, 3),
+        (["<5", "5-10", ">10"] * 20, 3),
+        (["x ", "x", " y", "y"] * 15, 2),
+        (["A1", "B2", "C3"] * 20, 3),
+        (["NA", "a", "b"] * 20, 3),
+        (["12 Oak St", "3 Elm Rd", "7 Ash Ln", "9 Fir Ct"] * 15, 4),
+        ([3, 4] * 30, 2),
+    ],
+)
+def test_texts_are_categories(values, levels):
+    said = {"categories": ("c",)} if 3 in values else {}
+    columns, found = read(values, **said)
+    assert columns.columns[0].kind == "category" and len(set(found)) == levels
+
+
+@pytest.mark.parametrize("mark", [".", "?", "-", "NA", "n/a", "", " "])
+def test_marks_for_missing_values_among_numbers_and_dates(mark):
+    columns, found = read([mark, *map(str, range(59))])
+    assert np.isnan(found[0]) and found[5] == 4.0
+    assert bool(columns.notes) == (mark in (".", "?", "-", "n/a"))
+    assert pd.isna(read([mark, *["2024-01-01", "2024-01-02"] * 30])[1][0])
+    # In other rows, too, whether or not the training rows had one.
+    plain = Columns.fit(pd.DataFrame({"c": map(float, K)}))
+    assert plain.typed(pd.DataFrame({"c": [mark, "2"]}))["c"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "option", "said"),
+    [
+        (AMBIGUOUS, "--dates dmy, or --dates mdy", {"dates": "mdy"}),
+        ([f"1,{100 + i}" for i in K], "--decimal ',' or --decimal '.'", {"decimal": "."}),
+        ([f"<0.{i:02d}" for i in K], "--category 'c', or --leave-out 'c'", {"leave_out": ("c",)}),
+        (["1 kg", "20 g"] * 30, "one unit, --category 'c'", {"categories": ("c",)}),
+        (["$5", "€6"] * 30, "one unit, --category 'c'", {"categories": ("c",)}),
+        (["x", *map(str, range(59))], "--missing 'x' if it stands for none, or --category 'c'", {"missing": ("x",)}),
+        (["soon", *["2024-01-01", "2024-01-02"] * 30], "--missing 'soon'", {"missing": ("soon",)}),
+    ],
+)
+def test_a_decision_names_the_option_that_settles_it(values, option, said):
+    with pytest.raises(ValueError, match=r"column 'c' holds .*Try") as asked:
+        read(values)
+    assert option in str(asked.value)
+    assert Columns.fit(pd.DataFrame({"c": values, "z": range(len(values))}), Conventions(**said)).columns
+
+
+def test_all_decisions_are_told_at_once():
+    frame = pd.DataFrame({"a": AMBIGUOUS, "b": AMBIGUOUS, "c": ["1 kg", "2 g"] * 30, "d": [b"x"] * 60, "e": range(60)})
+    with pytest.raises(ValueError, match="--dates") as asked:
+        Columns.fit(frame)
+    told = str(asked.value)
+    assert "columns 'a', 'b' need a decision" in told and "column 'c' holds numbers with the units" in told
+    assert "column 'd' holds" in told and "'e'" not in told
+    settled = Columns.fit(frame, Conventions(dates="dmy", categories=("c",), leave_out=("d",)))
+    assert settled.features == ("a", "b", "c", "e") and settled.typed(frame)["a"][0] == pd.Timestamp("2024-02-01")
+
+
+def test_columns_that_tell_nothing_are_left_out_with_a_word():
+    frame = pd.DataFrame({"n": [f"n{k}" for k in K], "o": "x", "e": [None] * 60, "m": ["."] * 60, "a": K})
+    columns = Columns.fit(frame)
+    assert columns.features == ("a",) and len(columns.notes) == 4
+    assert columns.typed(frame[["a"]]).shape == (60, 1)  # other rows need none of them
+    with pytest.raises(ValueError, match="no feature column that tells something"):
+        Columns.fit(frame[["n", "o"]])
+
+
+def test_json_is_enough():
+    days = pd.Series([pd.Timestamp("2020-01-01"), pd.NaT, pd.Timestamp("2021-05-05")] * 20)
+    size = pd.Categorical(["M", "S", None] * 20, ["S", "M", "L"], ordered=True)
+    frame = pd.DataFrame({"a": ["0,1", None, "3,5"] * 20, "b": ["x", None, "ä"] * 20, "c": days, "s": size})
+    columns = Columns.fit(frame)
+    again = Columns.from_record(json.loads(json.dumps(columns.record())))
+    assert again == columns and again.columns[3] == Column("s", "ordered", levels=("S", "M", "L"))
+    pd.testing.assert_frame_equal(again.typed(frame), columns.typed(frame))
+    record = columns.record()
+    for change in ({"kind": "odd"}, {"times": "no"}, {"levels": [1]}, {"more": ""}):
+        with pytest.raises(ValueError, match="a column is none"):
+            Columns.from_record({**record, "columns": [{**record["columns"][0], **change}]})
 
 
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        ({"b": ["x"]}, "the table has no column 'a', expected the features 'a', 'b'"),
-        ({"a": [1.0], "b": ["z"]}, "column 'b' holds 'z' at row 0 .*expected one of 'x', 'y'"),
-        ({"a": ["2020-01-01"], "b": ["x"]}, "column 'a' holds '2020-01-01' at row 0 .*expected a number"),
-        ({"a": ["one"], "b": ["x"]}, "column 'a' holds 'one' at row 0 .*expected a number"),
-        ({"a": [None], "b": ["x"]}, "column 'a' is missing at row 0"),
-        ({"a": ["3,14"], "b": ["x"]}, "column 'a' holds '3,14' at row 0 .*Decimal commas"),
+        ({"b": ["x"]}, "the table has no column 'a', 'd', expected the features 'a', 'b', 'd'"),
+        (
+            {"a": ["2020-01-01"], "b": ["x"], "d": ["1/2/2024"]},
+            "column 'a' holds '2020-01-01' at row 0 .*expected a number",
+        ),
+        ({"a": ["3.14"], "b": ["x"], "d": ["1/2/2024"]}, "column 'a' holds '3.14' at row 0"),
+        ({"a": [3.14], "b": ["x"], "d": ["1/2/2024"]}, "column 'a' holds '3.14' at row 0 .*a decimal comma"),
+        (
+            {"a": ["one"], "b": ["x"], "d": ["soon"]},
+            "column 'a' holds 'one' .*column 'd' holds 'soon' at row 0 .*a date",
+        ),
+        ({"a": [1], "b": ["x"], "d": ["31/31/2024"]}, "column 'd' holds '31/31/2024' .*date of the calendar"),
         ({"a;b": ["1;x"]}, "no column 'a', 'b', .*Try a file with commas between its columns; this one has semicolons"),
     ],
 )
 def test_other_rows_that_do_not_fit(other, sentence):
-    columns = Columns.fit(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}))
+    columns = Columns.fit(
+        pd.DataFrame({"a": ["1,5", "2,5"] * 9, "b": ["x", "y"] * 9, "d": ["31/1/2024", "1/2/2024"] * 9})
+    )
     with pytest.raises(ValueError, match=sentence):
-        columns.numbers(pd.DataFrame(other))
+        columns.typed(pd.DataFrame(other))
 
 
-def test_gaps_that_no_training_row_had():
-    """The median stands for them, or the most frequent category, if imputing was asked for; else they are refused."""
-    days = ["2024-01-01", "2024-01-03", "2024-01-08"]
-    frame = pd.DataFrame({"a": [1.0, 2.0, 9.0], "flag": [True, True, False], "k": ["y", "x", "y"], "day": days})
-    gap = pd.DataFrame({"a": [None], "flag": [None], "k": [None], "day": [None]})
-    columns = Columns.fit(frame, impute=True)
-    again = Columns.from_record(json.loads(json.dumps(columns.record())))
-    usual = pd.DataFrame({"a": [2.0], "flag": [True], "k": ["y"], "day": ["2024-01-03"]})
-    np.testing.assert_array_equal(again.numbers(gap), again.numbers(usual))
-    assert again.names == Columns.fit(frame).names  # no number for what never varied in training
-    for name in frame:
+def test_dates_that_no_calendar_has():
+    for day in ("2024-02-30", "9999-12-31"):
         with pytest.raises(
-            ValueError, match=f"column '{name}' is missing at row 0 .*Try probmix fit --impute, or dropping"
+            ValueError, match=f"column 'c' holds '{day}' .*expected a date of the calendar between 1678"
         ):
-            Columns.fit(frame).numbers(frame.assign(**{str(name): None}))
-
-
-def test_a_date_column_whose_other_rows_are_no_dates():
-    columns = Columns.fit(pd.DataFrame({"day": ["2024-01-01", "2024-01-02"]}))
-    with pytest.raises(ValueError, match=r"column 'day' holds '31/12/2024' at row 1 .*expected a date as in training"):
-        columns.numbers(pd.DataFrame({"day": ["2024-12-31", "31/12/2024"]}))
+            read([day, *["2024-01-01", "2024-02-01"] * 30])
 
 
 @pytest.mark.parametrize(
     ("fitted", "other"),
     [
-        (["true", "false", "unknown"], [True, False]),
-        (["True", "False", "unknown"], ["TRUE", "false"]),
-        (pd.Categorical(["1", "2", "3"]), [1.0, 2.0]),
-        (pd.Categorical([1, 2, 3]), ["1", "2.0"]),
-        (pd.Categorical([1.0, 2.0, 3.0]), [1, 2]),
-        (pd.Categorical(["01", "02", "x"]), [1, 2]),
-        (["1", "2", "3"], [1.0, 2.0]),
+        ([True, False], ["true", "FALSE"]),
+        ([True, False], [1, 0]),
+        ([True, False], ["1", "0"]),
+        ([1.5, 2.5], ["1.5", "2.5 "]),
     ],
 )
-def test_a_category_is_the_same_however_a_file_is_parsed(fitted, other):
-    columns = Columns.fit(pd.DataFrame({"k": fitted}))
-    expected = columns.numbers(pd.DataFrame({"k": fitted}))[:2]
-    np.testing.assert_array_equal(columns.numbers(pd.DataFrame({"k": other})), expected)
+def test_values_are_the_same_however_a_file_is_parsed(fitted, other):
+    columns = Columns.fit(pd.DataFrame({"c": fitted * 9}))
+    found = columns.typed(pd.DataFrame({"c": other}))["c"]
+    assert found.tolist() == columns.typed(pd.DataFrame({"c": fitted}))["c"].tolist()
 
 
-def test_truth_values_however_a_file_is_parsed():
-    columns = Columns.fit(pd.DataFrame({"flag": [True, False]}))
-    for other in (["true", "FALSE"], [1, 0], [1.0, 0.0], ["1", "0"]):
-        np.testing.assert_array_equal(columns.numbers(pd.DataFrame({"flag": other})), [[1], [0]])
+def test_truth_values_that_are_none():
+    columns = Columns.fit(pd.DataFrame({"flag": [True, False] * 9}))
     with pytest.raises(ValueError, match=r"column 'flag' holds 'unknown' at row 1 .*expected true or false"):
-        columns.numbers(pd.DataFrame({"flag": ["true", "unknown"]}))
-
-
-def test_spellings_that_differ_in_training_stay_apart():
-    frame = pd.DataFrame({"k": ["true", "True", "x"]})
-    np.testing.assert_array_equal(Columns.fit(frame).numbers(frame), [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
-
-
-def test_no_two_numbers_share_a_name():
-    frame = pd.DataFrame({"k": ["x", "y"], "k = x": [5.0, 6.0], "k = x'": [7.0, 8.0]})
-    columns = Columns.fit(frame)
-    assert columns.names == ("k = x", "k = y", "k = x'", "k = x''")
-    np.testing.assert_array_equal(columns.numbers(frame), [[1, 0, 5, 7], [0, 1, 6, 8]])
+        columns.typed(pd.DataFrame({"flag": ["true", "unknown"]}))

@@ -363,7 +363,7 @@ def test_parts_are_those_that_are_worse_and_are_of_dates_and_of_missing_values_t
     table = pd.DataFrame({"day": pd.date_range("2021-01-01", periods=200).strftime("%Y-%m-%d")})
     table["kind"], table["size"] = rng.choice(["a", "b", "c"], 200), rng.normal(size=200)
     table.loc[rng.permutation(200)[:40], "size"] = np.nan
-    columns = Columns.fit(table, impute=True)
+    columns = Columns.fit(table)
     late, empty = np.arange(200) >= 150, table["size"].isna().to_numpy()
     for rows, label in (
         (late, "day from 2021-05-31 to 2021-07-19"),
@@ -381,7 +381,7 @@ def test_parts_are_those_that_are_worse_and_are_of_dates_and_of_missing_values_t
 def test_parts_of_categories_however_they_are_written_and_of_columns_without_values():
     fitted = pd.DataFrame({"kind": ["a", "b"] * 20, "flag": [True, False] * 20, "size": range(40)})
     fitted["day"] = pd.date_range("2024-01-01", periods=40)
-    columns = Columns.fit(fitted, impute=True)
+    columns = Columns.fit(fitted)
     other = fitted.assign(kind=pd.Categorical(["a", "b"] * 20), flag=(["TRUE", "false"] * 10 + ["true", "False"] * 10))
     labels = [part.label for part in parts_of(columns, other, np.arange(40.0))]
     assert {"kind = a", "kind = b", "flag = true", "flag = false"} <= set(labels) and len(labels) == 2 + 2 + 4 + 4
@@ -449,23 +449,45 @@ def test_mistakes_get_one_sentence(folder, tmp_path, capsys, monkeypatch, argume
     assert not os.listdir(tmp_path)
 
 
-def test_missing_values_are_refused_or_imputed(tmp_path, capsys):
+def test_missing_values_are_taken_and_rows_without_a_target_left_out_on_request(tmp_path, capsys):
     table = frame().drop(columns="big")
     table.loc[3, "größe"] = np.nan
     table.loc[5, "kind"] = None
+    table.loc[[7, 9], "price"] = np.nan
+    table["odd"] = ["1/2/2024"] * 30 + ["3/4/2024"] * 30
     table.to_csv(tmp_path / "gaps.csv", index=False)
     arguments = ["fit", str(tmp_path / "gaps.csv"), "--target", "price", *FIT, "--out", str(tmp_path / "model")]
     assert main(arguments) == 1
-    assert "column 'größe' is missing at row 3" in capsys.readouterr().err and not (tmp_path / "model").exists()
-    assert main([*arguments, "--impute"]) == 0
+    said = capsys.readouterr().err
+    assert "'price' is missing in 2 of 60 rows, first at row 7" in said and "Try --drop-missing-target." in said
+    assert "column 'odd' holds '1/2/2024'" in said and "--dates dmy" in said  # all at once
+    assert main([*arguments, "--drop-missing-target", "--dates", "dmy"]) == 0
+    said = capsys.readouterr()
+    assert "note: 2 of 60 rows have no target, and are left out." in said.err and said.out.startswith("model: ")
     assert np.isfinite(TableModel.load(tmp_path / "model").predict(table).to_numpy()).all()
+
+
+def test_a_class_named_na_or_none_is_one_from_every_file(tmp_path):
+    table = pd.DataFrame({"x": np.arange(60.0), "y": ["NA", "None", "yes"] * 20})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.to_parquet(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), read_table(tmp_path / "t.parquet"), check_dtype=False)
+    model = TableModel.fit(read_table(tmp_path / "t.csv"), ["y"], epochs=1, ensemble=2, random_state=0)
+    assert model.classes == ("NA", "None", "yes")
+
+
+def test_codes_with_zeros_in_front_stay_texts(tmp_path):
+    (tmp_path / "t.csv").write_text('zip,n,m\n01002,1,0\n1002,2,NA\n"00501",3,2.50\n')
+    table = read_table(tmp_path / "t.csv")
+    assert table["zip"].tolist() == ["01002", "1002", "00501"] and table["n"].tolist() == [1, 2, 3]
+    assert table["m"].isna().tolist() == [False, True, False] and table["m"][2] == 2.5
 
 
 def test_damaged_newer_and_foreign_models_are_refused(folder, tmp_path):
     model = TableModel.load(folder / "model")
     for change, sentence in (
         (lambda path: (path / "table.json").write_text("{"), "is damaged"),
-        (lambda path: (path / "table.json").write_text(json.dumps({"format": 99})), "has format 99, expected 2"),
+        (lambda path: (path / "table.json").write_text(json.dumps({"format": 99})), "has format 99, expected 3"),
         (lambda path: next(path.glob("model-*")).write_bytes(b"x" * 99), "is damaged"),
         (lambda path: next(path.glob("model-*")).unlink(), "is damaged or was changed"),
     ):
@@ -477,7 +499,7 @@ def test_damaged_newer_and_foreign_models_are_refused(folder, tmp_path):
     old = json.loads((folder / "model" / "table.json").read_text()) | {"format": 1}
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "table.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match=r"has format 1, expected 2. Try fitting it again"):
+    with pytest.raises(ValueError, match=r"has format 1, expected 3. Try fitting it again"):
         TableModel.load(tmp_path / "old")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")
@@ -490,8 +512,8 @@ def test_damaged_newer_and_foreign_models_are_refused(folder, tmp_path):
     [
         lambda record, other: record["targets"].__setitem__(0, "prize"),
         lambda record, other: record["columns"][0].update(name="gross"),
-        lambda record, other: record["columns"][0].update(filled=7.0),
-        lambda record, other: record["columns"][1]["levels"].reverse(),
+        lambda record, other: record["columns"][0].update(decimal=","),
+        lambda record, other: record["columns"][1].update(kind="number"),
         lambda record, other: record.update(model=other),
     ],
 )
@@ -520,16 +542,21 @@ def fitted(tmp_path, capsys, table, *options, name="t.csv", target="price"):
     table.to_csv(path, index=False) if name.endswith(".csv") else table.to_parquet(path)
     code = main(["fit", str(path), "--target", target, *FIT, "--out", str(tmp_path / "m"), *options])
     out, err = capsys.readouterr()
-    assert (out + err).count("\n") == 1 and (code == 0) == (tmp_path / "m").exists()
-    return out + err
+    last = (err + out).rstrip("\n").rpartition("\n")
+    assert all(line.startswith("note: ") for line in last[0].splitlines())
+    assert (code == 0) == (tmp_path / "m").exists()
+    return last[2]
 
 
 @pytest.mark.parametrize(
     ("written", "sentence"),
     [
-        (lambda y: y.map("{:.2f}".format).str.replace(".", ","), "target column 'price' holds .*Decimal commas"),
-        (lambda y: y.abs().map("${:.2f}".format), "target column 'price' holds .*Try the number alone"),
-        (lambda y: pd.date_range("2024-01-01", periods=len(y)).strftime("%d/%m/%Y"), "Try writing dates as 2024-12-31"),
+        (lambda y: y.map("{:.2f}".format).str.replace(".", ","), "regression on price$"),
+        (lambda y: y.abs().map("${:.2f}".format), "regression on price$"),
+        (
+            lambda y: pd.date_range("2024-01-01", periods=len(y)).strftime("%d/%m/%Y"),
+            "'price' holds dates, as '01/01/2024'",
+        ),
         (
             lambda y: pd.date_range("2024-01-01", periods=len(y)).strftime("%Y-%m-%d"),
             "'price' holds dates, as '2024-01-01'",
@@ -537,7 +564,7 @@ def fitted(tmp_path, capsys, table, *options, name="t.csv", target="price"):
         (lambda y: [f"u{k}" for k in range(len(y))], "has 60 different texts in 60 rows, .*or --task classification"),
         (
             lambda y: y.astype(object).where(y.index != 7, "?"),
-            r"holds '\?' at row 7 .*Try correcting it or dropping that",
+            r"is missing in 1 of 60 rows, first at row 7 .*Try --drop-missing-target",
         ),
         (lambda y: y.where(y.index != 7, np.inf), "target column 'price' is infinite at row 7"),
         (lambda y: y, r"regression on price$"),
@@ -605,16 +632,21 @@ def test_no_rows_and_semicolons_of_other_tables(folder, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
-def test_gaps_that_appear_after_training(folder, tmp_path, capsys):
-    table, gap = frame().drop(columns="big"), frame(20)
+def test_gaps_and_levels_that_appear_after_training(folder, tmp_path, capsys):
+    """They are taken, and a note says of gaps; with --impute nothing is said."""
+    gap = frame(20)
     gap.loc[3, ["größe", "kind", "day"]] = None
+    gap.loc[5, "kind"] = "unheard of"
     gap.to_csv(tmp_path / "gap.csv", index=False)
-    fitted(tmp_path, capsys, table, "--impute")
-    assert main(["predict", str(tmp_path / "m"), str(tmp_path / "gap.csv"), "--out", str(tmp_path / "p.csv")]) == 0
-    assert np.isfinite(pd.read_csv(tmp_path / "p.csv").to_numpy()).all()
-    for command in ("predict", "check"):
-        assert main([command, str(folder / "model"), str(tmp_path / "gap.csv")]) == 1
-        assert "Try probmix fit --impute, or dropping the row." in capsys.readouterr().err
+    fitted(tmp_path, capsys, frame().drop(columns="big"), "--impute")
+    for model, said in (
+        (folder / "model", "values of 'größe', 'kind', 'day' are missing, and none was"),
+        (tmp_path / "m", ""),
+    ):
+        assert main(["predict", str(model), str(tmp_path / "gap.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+        err = capsys.readouterr().err
+        assert said in err and bool(said) == bool(err)
+        assert np.isfinite(pd.read_csv(tmp_path / "p.csv").to_numpy()).all()
 
 
 @pytest.mark.parametrize(

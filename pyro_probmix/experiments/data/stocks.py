@@ -5,8 +5,10 @@ from __future__ import annotations
 __all__ = ["TICKERS", "Windows", "load_prices", "windows_of"]
 
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,8 @@ TICKERS = ("GOOG", "GME", "NVDA", "RCL")
 COLUMNS = ("Open", "High", "Low", "Close")
 FIRST, LAST = "2019-01-01", "2021-01-01"  # the last one is not included
 WINDOW, HORIZON = 42, 21
+#: Tickers of Yahoo Finance: indices as ^GSPC, currencies as EURUSD=X, futures as CL=F, shares as M&M.NS or BRK-B.
+_TICKER = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.&=_^-]{0,19}")
 #: Seconds to wait before each further try of a download, where the server limits the rate.
 PATIENCE = (5.0, 20.0, 60.0)
 
@@ -115,8 +119,11 @@ def load_prices(ticker: str, data_dir: str | os.PathLike[str] | None = None) -> 
     Raises:
         ValueError: If there are no such prices, or they are not sound; the message names the file and the line.
     """
-    if not ticker.replace("-", "").replace(".", "").isalnum():
-        raise ValueError(f"{shown(ticker)} is no ticker. Try one of {', '.join(TICKERS)}.")
+    if not _TICKER.fullmatch(ticker):
+        raise ValueError(
+            f"{shown(ticker)} is no ticker, expected letters, digits and . - ^ = & _ alone, 20 at most. Try one of "
+            f"{', '.join(TICKERS)}."
+        )
     folder = data_dir or os.environ.get("PROBMIX_DATA")
     if folder is not None:
         places = [Path(folder) / "stocks" / f"{ticker}.csv", Path(folder) / f"{ticker}.csv"]
@@ -129,7 +136,9 @@ def load_prices(ticker: str, data_dir: str | os.PathLike[str] | None = None) -> 
         return _read(place)
     cached = Path(pooch.os_cache("pyro_probmix")) / "stocks" / f"{ticker}.csv"
     if not cached.exists():
-        _keep(_downloaded(ticker), cached)
+        prices = _downloaded(ticker)
+        _checked(prices.rename_axis("Date").reset_index(), f"the download of {ticker}")  # before it is kept
+        _keep(prices, cached)
     return _read(cached)
 
 
@@ -139,32 +148,45 @@ def _read(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}. Try writing it again.") from None
+    return _checked(frame, str(path))
+
+
+def _checked(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The prices of a table with a column Date; raises ValueError for what is not sound."""
     missing = [name for name in ("Date", *COLUMNS) if name not in frame.columns]
     if missing:
         raise ValueError(
-            f"{path} has no column {shown(missing[0])}, expected Date, {', '.join(COLUMNS)}. Try another file."
+            f"{source} has no column {shown(missing[0])}, expected Date, {', '.join(COLUMNS)}. Try another file."
         )
-    dates = pd.to_datetime(frame["Date"], format="%Y-%m-%d", errors="coerce")
+    is_text = not pd.api.types.is_datetime64_any_dtype(frame["Date"])
+    dates = pd.to_datetime(frame["Date"], format="%Y-%m-%d" if is_text else None, errors="coerce")
     prices = frame[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
+    high, low = prices["High"].to_numpy(), prices["Low"].to_numpy()
     sound = np.isfinite(prices.to_numpy()) & (prices.to_numpy() > 0)
     for row, (date, fine) in enumerate(zip(dates, sound.all(1), strict=True)):
         line = row + 2  # the header is line 1
         if pd.isna(date):
             raise ValueError(
-                f"{path}, line {line}: {shown(frame['Date'][row])} is no date, expected one like 2019-01-02."
+                f"{source}, line {line}: {shown(frame['Date'][row])} is no date, expected one like 2019-01-02."
             )
         if row and date <= dates[row - 1]:
             raise ValueError(
-                f"{path}, line {line}: {date.date()} does not come after the day before it. Try sorting it."
+                f"{source}, line {line}: {date.date()} does not come after the day before it. Try sorting it."
             )
         if not fine:
             name = COLUMNS[int(np.flatnonzero(~sound[row])[0])]
             raise ValueError(
-                f"{path}, line {line}: {name} is {shown(frame[name][row])}, expected a price above 0. Try downloading it again."
+                f"{source}, line {line}: {name} is {shown(frame[name].iloc[row])}, expected a price above 0. "
+                "Try downloading it again."
+            )
+        if high[row] < low[row]:
+            raise ValueError(
+                f"{source}, line {line}: the high {high[row]:g} is below the low {low[row]:g}, expected it above. "
+                "Try downloading it again."
             )
     inside = np.asarray((dates >= pd.Timestamp(FIRST)) & (dates < pd.Timestamp(LAST)))
     if not inside.any():
-        raise ValueError(f"{path} has no day from {FIRST} to {LAST}. Try downloading these.")
+        raise ValueError(f"{source} has no day from {FIRST} to {LAST}. Try downloading these.")
     within: pd.DataFrame = prices[inside].set_index(dates[inside])
     return within
 
@@ -176,26 +198,44 @@ def _keep(prices: pd.DataFrame, path: Path) -> None:
     write_files(path.parent, {path.name: save}, advice=advice)
 
 
+@contextmanager
+def _raising(yfinance: Any) -> Iterator[dict[str, bool]]:
+    """Lets yfinance raise what goes wrong, which it hides otherwise; yields arguments for versions without a switch."""
+    debug = getattr(getattr(yfinance, "config", None), "debug", None)
+    if debug is None:  # before yfinance 1.0
+        yield {"raise_errors": True}
+        return
+    before = debug.hide_exceptions
+    debug.hide_exceptions = False
+    try:
+        yield {}
+    finally:
+        debug.hide_exceptions = before
+
+
 def _downloaded(ticker: str, sleep: Callable[[float], None] = time.sleep) -> pd.DataFrame:
     """The prices from Yahoo Finance; waits and tries again where the server limits the rate."""
     import yfinance
-    from yfinance.exceptions import YFException, YFRateLimitError
+    from yfinance.exceptions import YFRateLimitError
 
     reason = "no rows came"
     for pause in (0.0, *PATIENCE):
         sleep(pause)
         try:
-            frame: Any = yfinance.Ticker(ticker).history(
-                start=FIRST, end=LAST, auto_adjust=False, actions=False, raise_errors=True
-            )
+            with _raising(yfinance) as options:
+                frame: Any = yfinance.Ticker(ticker).history(
+                    start=FIRST, end=LAST, auto_adjust=False, actions=False, **options
+                )
         except YFRateLimitError:
             reason = "it was asked too often"
             continue
-        except (YFException, OSError) as error:  # a ticker that is not there; no network
+        except (
+            Exception
+        ) as error:  # a ticker that is not there, no network, and what it makes of an answer that is nonsense
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": .")
             break
-        if frame is not None and len(frame):
-            frame.index = frame.index.tz_localize(None)
+        if frame is not None and len(frame) and set(COLUMNS) <= set(frame.columns):
+            frame.index = frame.index.tz_localize(None).normalize()
             prices: pd.DataFrame = frame[list(COLUMNS)]
             return prices
         break

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -81,6 +83,7 @@ def test_a_problem_of_windows_scales_by_the_training_rows(tmp_path, monkeypatch)
         (5, "2019-01-08,1,2,1,,9", "line 6: Close is"),
         (5, "2018-01-08,1,2,1,1,9", "line 6: 2018-01-08 does not come after"),
         (5, "soon,1,2,1,1,9", "line 6: 'soon' is no date"),
+        (5, "2019-01-08,1,1,2,1,9", "line 6: the high 1 is below the low 2"),
     ],
 )
 def test_files_that_are_not_sound(tmp_path, line, text, sentence):
@@ -143,11 +146,29 @@ def test_a_download_that_fails_says_so_and_keeps_nothing(cache, monkeypatch):
     for server, reason in (
         (Server(99, YFRateLimitError()), "asked too often"),
         (Server(99, OSError("no route")), "no route"),
+        (Server(99, TypeError("'NoneType' object is not subscriptable")), "TypeError"),
+        (Server(99, KeyError("chart")), "chart"),
     ):
         monkeypatch.setattr("yfinance.Ticker", lambda ticker, server=server: server)
         with pytest.raises(ValueError, match=rf"cannot download the prices of GOOG.*{reason}.*--data-dir"):
             load_prices("GOOG")
         assert not cache.exists()
+
+
+@pytest.mark.parametrize("name", ["^GSPC", "EURUSD=X", "CL=F", "M&M.NS", "BRK-B"])
+@pytest.mark.parametrize("fault", ["gap", "twice", "high"])
+def test_a_download_that_is_not_sound_is_not_kept(cache, monkeypatch, name, fault):
+    """Of tickers of every kind; the next try, when the server is well again, is kept."""
+    whole = pd.DataFrame({name: [1.0, 2.0, 3.0] for name in stocks.COLUMNS})
+    whole.index = pd.to_datetime(["2019-01-02", "2019-01-03", "2019-01-04"]).tz_localize("America/New_York")
+    broken = whole.copy()
+    broken.iloc[1, 1] = 0.5 if fault == "high" else np.nan
+    served = [pd.concat([whole, whole[-1:]]) if fault == "twice" else broken, whole]
+    monkeypatch.setattr("yfinance.Ticker", lambda _: SimpleNamespace(history=lambda **options: served.pop(0)))
+    with pytest.raises(ValueError, match=f"the download of {re.escape(name)}, line"):
+        load_prices(name)
+    assert not cache.exists() and len(load_prices(name)) == 3
+    pd.testing.assert_frame_equal(load_prices(name), load_prices(name))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data are not here")

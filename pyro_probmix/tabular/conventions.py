@@ -1,0 +1,87 @@
+"""Conventions of a table that a user may have to name: the order in dates, decimal commas, marks for missing values."""
+
+from __future__ import annotations
+
+__all__ = ["GAPS", "Conventions", "without_gaps"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pyro_probmix.names import shown
+
+#: Texts that stand for a missing value where all other values of a column are numbers or dates.
+GAPS = (
+    "",
+    "NA",
+    "N/A",
+    "NaN",
+    "NULL",
+    "None",
+    "-NaN",
+    "#N/A",
+    "<NA>",
+    ".",
+    "..",
+    "...",
+    "?",
+    "-",
+    "--",
+    "—",
+    "*",
+    "missing",
+)
+_GAPS = frozenset(gap.casefold() for gap in GAPS)
+ORDERS = ("dmy", "mdy")
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What a user says of a table; all else is told by its values.
+
+    Attributes:
+        dates: ``"dmy"`` or ``"mdy"`` for dates such as 03/04/2024; None where the values tell.
+        decimal: ``","`` or ``"."`` for numbers such as 1,234; None where the values tell.
+        missing: texts that stand for a missing value in every column, also among texts.
+        categories: names of columns that are taken as categories, whatever is in them.
+        leave_out: names of columns that are left out.
+
+    Raises:
+        ValueError: for another order or decimal sign.
+    """
+
+    dates: str | None = None
+    decimal: str | None = None
+    missing: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dates not in (None, *ORDERS):
+            raise ValueError(f"got dates={shown(self.dates)}, expected one of {', '.join(ORDERS)}. Try --dates dmy.")
+        if self.decimal not in (None, ",", "."):
+            raise ValueError(f"got decimal={shown(self.decimal)}, expected a comma or a point. Try --decimal ,")
+
+
+def without_gaps(values: pd.Series, missing: Sequence[str]) -> pd.Series:
+    """The values with those that a user calls missing, and empty texts, as None."""
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+        marks = {float(mark) for mark in missing if _is_float(mark)}
+        return values.where(~values.isin(marks)) if marks and pd.api.types.is_numeric_dtype(values) else values
+    marked = {mark.strip() for mark in missing} | {""}
+    return values.where(np.array([not (isinstance(v, str) and v.strip() in marked) for v in values], dtype=bool))
+
+
+def gap_rows(texts: pd.Series) -> np.ndarray:
+    """Which values are texts that usually stand for a missing one, [n]."""
+    return np.array([isinstance(text, str) and text.strip().casefold() in _GAPS for text in texts], dtype=bool)
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
