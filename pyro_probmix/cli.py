@@ -324,7 +324,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         if arguments.out is not None:
             write_table(predicted, Path(arguments.out))
             return
-        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as kept:  # nothing is printed of a table that fails
+        with tempfile.TemporaryFile(
+            "w+", encoding="utf-8", newline=""
+        ) as kept:  # nothing is printed of a table that fails
             for k, frame in enumerate(predicted):
                 frame.to_csv(kept, index=False, header=k == 0)
             kept.seek(0)
