@@ -28,6 +28,7 @@ from pyro_probmix.columns.frames import frame_of, of_texts
 from pyro_probmix.columns.schema import Schema
 from pyro_probmix.columns.sentinels import warn_of_codes
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
+from pyro_probmix.estimators.doubt.repair import repaired
 from pyro_probmix.estimators.fields import check_attributes
 from pyro_probmix.estimators.network import LINEAR, Encoder, Likelihood, Recipe, check_targets, named_method
 from pyro_probmix.estimators.parameters import (
@@ -44,7 +45,8 @@ from pyro_probmix.estimators.parameters import (
 from pyro_probmix.estimators.rows import Array, Rows
 from pyro_probmix.estimators.saving import SavedModel, write
 from pyro_probmix.estimators.state import State
-from pyro_probmix.estimators.training import Plan, train
+from pyro_probmix.estimators.support import family_of
+from pyro_probmix.estimators.training import Plan, Trained, train
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
@@ -57,6 +59,8 @@ __all__ = ["Callback", "ProbMixEstimator"]
 
 Callback = Callable[[int, float], bool | None]
 
+#: The fewest passes over the rows by which a density without features is learnt.
+FEWEST_BLIND = 30
 #: Alpha of a method that sets none.
 ALPHA = 0.1
 #: Parameters that a fit that goes on cannot change. (Encoders cannot be compared.)
@@ -310,7 +314,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
         if once and state.optimizer is None:
             state.optimizer = LightAdam(state.density.parameters(), lr=self.learning_rate)
         plan = self._plan(state, seed, once=once)
-        held_out = None if held_out is None else state.standardised(held_out)
+        before = copy.deepcopy(state.density.state_dict())
         with tqdm(disable=not self.verbose or once, desc=type(self).__name__, unit="epoch") as bar:
 
             def on_epoch(epoch: int, epochs: int, best: float) -> bool:
@@ -319,16 +323,24 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
                 bar.set_postfix_str(f"held-out NLL {best:.3f}", refresh=False)
                 return any([callback(epoch, best) for callback in self.callbacks])  # each hears of every epoch
 
-            trained = train(
-                state.density,
-                # Rows of a stream are new to what is known of the levels of categories.
-                state.standardised(rows) if once and state.calls else state.of_training(rows, classes=plan.classes),
-                plan,
-                partial(self._tensor, state.recipe),
-                held_out,
-                state.many_draws(self.num_samples),
-                on_epoch,
-            )
+            def attempt(rate: float, blind: bool) -> Trained:
+                state.density.load_state_dict(before)
+                epochs = plan.epochs
+                if blind:
+                    state.x_scaler, epochs = state.x_scaler.blind(), epochs and max(epochs, FEWEST_BLIND)
+                return train(
+                    state.density,
+                    # Rows of a stream are new to what is known of the levels of categories.
+                    state.standardised(rows) if once and state.calls else state.of_training(rows, classes=plan.classes),
+                    replace(plan, learning_rate=rate, epochs=epochs),
+                    partial(self._tensor, state.recipe),
+                    None if held_out is None else state.standardised(held_out),
+                    state.many_draws(self.num_samples),
+                    on_epoch,
+                    family_of(state.recipe.support(), classes=plan.classes),
+                )
+
+            trained = repaired(attempt, plan.learning_rate)
         state.history, state.noise = trained.history, trained.noise
         if trained.factor is not None:
             state.factor = trained.factor

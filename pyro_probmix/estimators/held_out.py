@@ -146,6 +146,12 @@ class HeldOut:
         return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
 
     @torch.no_grad()
+    def nll(self) -> float:
+        """The NLL in nats a row of the members that are new to each row, at the best spread; infinite if none is finite."""
+        components, groups = self._finite()
+        return self._best(components, groups)[0] if groups else math.inf
+
+    @torch.no_grad()
     def of_each(self) -> Tensor:
         """The NLL in nats a row of each member by itself, [R], at the spread that is best for all of them.
 

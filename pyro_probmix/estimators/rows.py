@@ -101,6 +101,10 @@ class Scaler:
             scale = np.where(((z == low) | (z == high)).all(0), (high - low) / 2, scale)
         return cls(unit, mean, np.where(constant | (scale == 0), 1.0, scale))
 
+    def blind(self) -> Scaler:
+        """The scaling of such columns under which all rows are alike."""
+        return Scaler(self.unit, self.mean, np.full_like(self.scale, 1e300))
+
     @classmethod
     def identity(cls, width: int) -> Scaler:
         """Leaves the values as they are."""

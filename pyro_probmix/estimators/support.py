@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["at_points", "in_words", "is_positive", "of_one", "ruled_out"]
+__all__ = ["at_points", "family_of", "in_words", "is_positive", "of_one", "ruled_out"]
 
 from typing import Any
 
@@ -76,3 +76,12 @@ def of_one(support: Any) -> Any:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support
+
+
+def family_of(support: Any, *, classes: bool) -> str:
+    """The family of a constant density of targets: "class", "count", "real", "positive", or "" for none of these."""
+    if classes or support is constraints.boolean:
+        return "class"
+    if support is constraints.nonnegative_integer:
+        return "count"
+    return "real" if support is constraints.real else "positive" if is_positive(support) else ""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
+from pyro_probmix.estimators.doubt.repair import Losses
 from pyro_probmix.estimators.held_out import DRAWS_ROWS, HeldOut, member_densities, widened
 from pyro_probmix.estimators.rows import Rows, deal
+from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
 from pyro_probmix.inference.training import Fit, fit
@@ -92,12 +94,14 @@ class Trained:
         factor: of the spread, with the lowest loss on the held-out rows; None without such rows.
         noise: of the embedding's draws in predictions; None for its mean.
         scores: of the held-out rows of numbers, for conformal intervals; None without such rows.
+        losses: on the held-out rows; None without such rows.
     """
 
     history: Fit
     factor: float | None
     noise: Tensor | None
     scores: HeldOutScores | None
+    losses: Losses | None = None
 
 
 def train(
@@ -108,6 +112,7 @@ def train(
     validation: Rows | None,
     noise: Tensor | None,
     on_epoch: Callable[[int, int, float], bool],
+    family: str = "",
 ) -> Trained:
     """Trains a density's members in place.
 
@@ -119,6 +124,7 @@ def train(
         validation: rows that all members hold out; None deals each a share of ``rows``.
         noise: of many draws, see :func:`~pyro_probmix.estimators.held_out.member_densities`; None where no embedding is drawn.
         on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
+        family: of a density without features, see :func:`~pyro_probmix.estimators.targets.constant.constant_nll`.
 
     Returns:
         the trainer's record, the spread, and as few draws as the held-out rows, or else the training rows, ask for.
@@ -131,6 +137,7 @@ def train(
     few = None if noise is None else noise[:HELD_OUT_DRAWS]
     calls = epochs if plan.patience is None else None
     score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)), calls=calls)
+    untrained = math.nan if score is None else score.nll()
     process = build_process(
         plan.method,
         density,
@@ -170,7 +177,10 @@ def train(
     if widening is None:
         return Trained(result, None, noise, None)
     factor = widening.factor()
-    return Trained(result, factor, noise, None if plan.classes else _scores(widening, factor, sound, plan.deal_seed))
+    steps = len(result.train_loss) * -(-data.x.shape[1] // batch_size)
+    losses = Losses(widening.nll(), data.constant(family), untrained, steps)
+    scores = None if plan.classes else _scores(widening, factor, sound, plan.deal_seed)
+    return Trained(result, factor, noise, scores, losses)
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,19 @@ class _Data:
             rows, shares = (x, y, torch.ones(x.shape[:2], dtype=torch.float64, device=x.device)), 1
         draws = HeldOut(density, *rows, shares, None).fewest_draws(many.float().to(self.x.device), most)
         return many[:draws] if draws else None
+
+    def constant(self, family: str) -> float | None:
+        """The NLL of the held-out rows under a density without features of some family, in nats a row."""
+        if self.held_out is None:
+            return None
+        _, held, held_weights = self.held_out
+        weights = torch.ones(self.y.shape[:2]) if self.weights is None else self.weights.expand(self.y.shape[:2])
+        found = []
+        for r in range(self.shares):  # member r holds out share r
+            parts = (part.double().cpu().numpy() for part in (self.y[r], weights[r], held[r], held_weights[r]))
+            found.append(constant_nll(family, *parts))
+        known = [nll for nll in found if nll is not None]
+        return sum(known) / len(known) if len(known) == len(found) else None
 
 
 def _some(values: Tensor, most: int) -> Tensor:

@@ -46,8 +46,8 @@ def test_predictions_in_blocks_are_those_of_the_whole_table(model, name, tmp_pat
 
 
 def test_a_mistake_is_said_with_its_row_and_nothing_is_written(model, tmp_path, capsys):
-    frame = table(200, seed=1)
-    frame.loc[150, "kind"] = "unknown"
+    frame = table(200, seed=1).astype({"size": object})
+    frame.loc[150, "size"] = "unknown"
     frame.to_csv(tmp_path / "t.csv", index=False)
     for more in ([], ["--out", str(tmp_path / "p.csv")]):
         assert main(["predict", model[1], str(tmp_path / "t.csv"), *more]) == 1
