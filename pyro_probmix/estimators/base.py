@@ -418,6 +418,15 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
             drawn = [part.sample((num_samples,)).double().cpu().numpy() for _, part in state.mixtures(X)]
         return np.concatenate(drawn, axis=1)[:, : len(X)]
 
+    def standardised_features(self, X: Any) -> Array:
+        """The features as the network gets them, [n, D]: encoded by the columns' kinds, and scaled.
+
+        Args:
+            X: features, [n, d].
+        """
+        state = self._fitted()
+        return state.standardised_inputs(self._numbers(X, reset=False))
+
     def _numbers(self, X: Any, *, reset: bool) -> Array:
         """The columns as numbers, [n, d], NaN where a value is missing; with an encoder also [n, ..., d]."""
         refuse_masked(type(self).__name__, "X", X)

@@ -175,6 +175,10 @@ class State:
     def _features(self, x: Array) -> Array:
         return self._scaled(x if self.expansion is None else self.expansion.inputs(x))
 
+    def standardised_inputs(self, x: Array) -> Array:
+        """The inputs of the network for rows of the columns' numbers, [n, *row] to [n, D]."""
+        return self._features(x)
+
     def _scaled(self, inputs: Array) -> Array:
         return np.clip(self.x_scaler.transform(inputs), -FARTHEST, FARTHEST)
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 from jinja2 import Environment
 from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import KFold
 from tqdm import tqdm
 
 from pyro_probmix.calibration.checking import check, suffix_of
@@ -21,6 +23,7 @@ from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.support import in_words, ruled_out
+from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
 from pyro_probmix.moves import UnfinishedError
@@ -37,6 +40,8 @@ from pyro_probmix.unfinished import settle
 MOST_ROWS = 2000
 #: The most rows that are predicted for the importances, over all columns and shuffles: half a minute for a usual ensemble.
 MOST_SHUFFLED = 50_000
+#: Of fewer rows no plain model is fitted.
+FEWEST_OF_PLAIN = 20
 #: How a PNG begins in base64.
 _PNG = "iVBORw0KGgo"
 #: The most and the fewest shuffles of a column, and the fewest rows, however many columns there are.
@@ -99,7 +104,7 @@ def check_table(
         nll = mean_over_rows(scores)
         rows = _observed_and_predicted(model, y, predicted)
         parts_of_page = [
-            sections.short(model, predictions, report, y, predicted, parts, nll),
+            sections.short(model, predictions, report, y, predicted, parts, nll, _plain_losses(model, frame, y)),
             sections.first_rows(model, rows),
             sections.calibration(predictions, report),
             sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
@@ -174,6 +179,38 @@ def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.ND
             predictive = model.estimator.predict_dist(x[block])
             scores[block] = -predictive.log_prob(torch.tensor(y[block])).cpu().numpy()
     return scores
+
+
+def _plain_losses(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
+    """NLLs, in nats a row, of plain models fitted to these rows and scored by five-fold cross-validation on them.
+
+    A density without features, and a linear model (with a normal density of its errors) or a logistic one.
+    """
+    classes = isinstance(model.estimator, ProbMixClassifier)
+    targets = np.unique(y, return_inverse=True)[1].astype(np.float64) if classes else y.reshape(len(y), -1)
+    if len(y) < FEWEST_OF_PLAIN:
+        return {}
+    some = np.random.default_rng(0).permutation(len(y))[:MOST_ROWS]
+    targets = targets[some]
+    x = model.estimator.standardised_features(model.features(frame.iloc[some].reset_index(drop=True)))
+    found: dict[str, list[float]] = {"a constant density": [], "a linear model": []}
+    for train, test in KFold(5, shuffle=True, random_state=0).split(x):
+        ones, others = np.ones(len(train)), np.ones(len(test))
+        constant = constant_nll("class" if classes else "real", targets[train], ones, targets[test], others)
+        found["a constant density"].append(float("nan") if constant is None else constant)
+        if classes and len(np.unique(targets[train])) == len(np.unique(targets)):
+            fitted = LogisticRegression(max_iter=200).fit(x[train], targets[train])
+            probabilities = fitted.predict_proba(x[test])[np.arange(len(test)), targets[test].astype(int)]
+            found["a linear model"].append(-float(np.log(np.maximum(probabilities, 1e-12)).mean()))
+        elif not classes:
+            fitted = RidgeCV(np.logspace(-2, 4, 13)).fit(x[train], targets[train])
+            left, right = (targets[rows] - fitted.predict(x[rows]).reshape(len(rows), -1) for rows in (train, test))
+            freedom = max(
+                1.0, len(train) - min(x.shape[1], len(train) / 2)
+            )  # errors on the training rows are too small
+            loss = constant_nll("real", left * np.sqrt(len(train) / freedom), ones, right, others)
+            found["a linear model"].append(float("nan") if loss is None else loss)
+    return {name: float(np.mean(losses)) for name, losses in found.items() if losses}
 
 
 def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class TableModel:
         targets: names of the target columns.
         meanings: of their values.
         impute: whether values may be missing without a warning where the training rows had none.
+        ranges: the lowest and the highest value of each target of a regression in the training rows.
 
     Example:
         >>> import pandas as pd
@@ -66,6 +67,7 @@ class TableModel:
     targets: tuple[str, ...]
     meanings: tuple[Column, ...]
     impute: bool = False
+    ranges: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def fit(
@@ -112,6 +114,9 @@ class TableModel:
         made: Any = {"regression": ProbMixRegressor, "classification": ProbMixClassifier}[task](**parameters)
         model = cls(columns, made, tuple(targets), meanings, impute)
         y = model.observed(kept)
+        if task == "regression":
+            each = y.reshape(len(y), -1).astype(np.float64).T
+            model = replace(model, ranges=tuple((float(target.min()), float(target.max())) for target in each))
         with warnings.catch_warnings():
             # The warning about many classes is for users who did not choose a classification; here it was chosen by name.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
@@ -218,6 +223,7 @@ class TableModel:
                 "targets": list(self.targets),
                 "meanings": [asdict(column) for column in self.meanings],
                 "impute": self.impute,
+                "ranges": [list(ends) for ends in self.ranges],
                 **self.columns.record(),
             }
             text = json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n"
@@ -256,6 +262,7 @@ class TableModel:
                     columns, targets = Columns.from_record(record), tuple(record["targets"])
                     meanings = Columns.from_record({"columns": record["meanings"], "notes": []}).columns
                     impute = bool(record["impute"])
+                    ranges = tuple((float(low), float(high)) for low, high in record["ranges"])
                     model = path / Path(record["model"]).name
                     intact = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
             except FileNotFoundError:
@@ -281,7 +288,7 @@ class TableModel:
                     f"{shown(path)} is damaged or was changed since probmix fit wrote it. Try fitting it again."
                 )
             estimator: Any = load(model)
-        return cls(columns, estimator, targets, meanings, impute)
+        return cls(columns, estimator, targets, meanings, impute, ranges)
 
 
 @dataclass

@@ -87,13 +87,30 @@ def short(
     predicted: pd.DataFrame,
     parts: list[Part],
     nll: Estimate,
+    plain: dict[str, float],
 ) -> Section:
     """The verdict in a few sentences."""
     points = []
+    if plain:
+        beside = " and ".join(f"{loss:.3g} of {name}" for name, loss in plain.items())
+        lowest = min(plain.values())
+        judged = "below both" if nll.value < lowest else "not below: the simpler one does as well or better"
+        points.append(
+            f"NLL {shown(nll)} nats a row, beside {beside}, fitted to these rows themselves and scored by five-fold "
+            f"cross-validation; it is {judged}."
+        )
     for t, target in enumerate(model.targets):
         mean = None if isinstance(model.estimator, ProbMixClassifier) else predicted[f"{target} mean"].to_numpy()
         sentences = verdict(predictions, t, report.checks[target], y.reshape(len(y), -1)[:, t], mean)
         points += [f"{target}: {one}" for one in sentences] if len(model.targets) > 1 else sentences
+    for target, (low, high) in zip(model.targets, model.ranges, strict=False):
+        lower, upper = predicted[f"{target} 5 %"], predicted[f"{target} 95 %"]
+        outside = int(((lower < low) | (upper > high)).sum())
+        if outside:
+            points.append(
+                f"The 90 % intervals of {outside} of {len(predicted)} rows leave the range of {target} in the training rows, "
+                f"{number(low)} to {number(high)}: there the density rests on its form, not on rows."
+            )
     if parts and parts[0].stands_out:
         worst = parts[0]
         points.append(
