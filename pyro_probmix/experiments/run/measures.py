@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pyro_probmix.experiments.data.problem import Part, Problem
 from pyro_probmix.inference import predict
+from pyro_probmix.inference.predictive.crps import crps_of_columns
+from pyro_probmix.inference.predictive.families import columns_of, family_of, marginals_of
 from pyro_probmix.models import ConditionalDensity, GaussianEmbedding
 from pyro_probmix.random_state import own_random_state
 
@@ -44,7 +46,7 @@ class Calibration:
 def measure(
     density: ConditionalDensity, problem: Problem, num_samples: int, seed: int, members: int = 1
 ) -> tuple[dict[str, list[float]], list[Calibration]]:
-    r"""NLL (nats), RMSE and sharpness (the target's units), or NLL and accuracy for classes, a list over the splits for each.
+    r"""NLL (nats), RMSE, sharpness and CRPS (the target's units), or NLL and accuracy for classes, lists over the splits.
 
     Sharpness is the root of the predictive variance's mean over the rows, see :func:`~pyro_probmix.calibration.sharpness`.
 
@@ -121,6 +123,17 @@ class _Members:
         mixed: Tensor = values.unflatten(0, (-1, self.members)).mean(1)
         return mixed
 
+    def crps(self, rows: Tensor, predictive: Any) -> Tensor:
+        """The continuous ranked probability scores of the members' mixture at the rows' responses, [S, B, d_y]."""
+        y = self.y[:: self.members, rows]
+        marginals = marginals_of(predictive.components)
+        columns = [
+            v.reshape(len(v), len(y), self.members, -1).swapaxes(1, 2).reshape(len(v) * self.members, -1)
+            for v in columns_of(family_of(marginals), predictive.components, predictive.num_mixed)
+        ]
+        found = crps_of_columns(marginals, columns, y.double().cpu().numpy().ravel()).reshape(y.shape)
+        return torch.as_tensor(found, dtype=y.dtype, device=y.device)
+
 
 def _scores(
     density: ConditionalDensity, problem: Problem, num_samples: int | None, members: int
@@ -129,7 +142,7 @@ def _scores(
     splits, count = problem.test.x.shape[:2]
     device = problem.test.x.device
     counts, correct, confidence = (torch.zeros(splits, BINS, dtype=torch.float64, device=device) for _ in range(3))
-    nll, error, variance = (torch.zeros(splits, device=device) for _ in range(3))
+    nll, error, variance, crps = (torch.zeros(splits, device=device) for _ in range(4))
     own = _Members(density, problem.test, num_samples, members)
     for rows in own.blocks():
         y = problem.test.y[:, rows]
@@ -146,6 +159,7 @@ def _scores(
             among_members = own.mean(predictive.mean.square()) - mean.square()
             error += ((mean - y) * problem.scale).square().mean(-1).sum(-1)
             variance += ((own.mean(predictive.variance) + among_members) * problem.scale.square()).mean(-1).sum(-1)
+            crps += (own.crps(rows, predictive) * problem.scale).mean(-1).sum(-1)
             _count(counts, own.mean(predictive.cdf(own.y[:, rows])).flatten(1))
         nll -= own.log_prob(rows, predictive).sum(-1)
     standardised = nll / count
@@ -157,7 +171,7 @@ def _scores(
         return {"nll": nll.tolist(), "accuracy": (1 - error / count).tolist()}, calibration
     calibration = [Calibration(tuple(row)) for row in counts.long().tolist()]
     root_means = {"rmse": (error / count).sqrt().tolist(), "sharpness": (variance / count).sqrt().tolist()}
-    values = {"nll": nll.tolist(), **root_means}
+    values = {"nll": nll.tolist(), **root_means, "crps": (crps / count).tolist()}
     if own.x.dim() == 4:  # of a series, the paper's numbers are in no unit that it names
         values["nll (standardised)"] = standardised.tolist()
     return values, calibration

@@ -20,7 +20,7 @@ from pyro_probmix.experiments.report.tables.beside import row_name
 
 __all__ = ["LABELS", "chosen_table", "cost_table", "embedding_table", "other_scores"]
 
-LABELS = {"nll": "NLL", "rmse": "RMSE", "accuracy": "accuracy"}
+LABELS = {"nll": "NLL", "crps": "CRPS", "rmse": "RMSE", "accuracy": "accuracy"}
 
 
 def other_scores(results: pd.DataFrame) -> list[Block]:
