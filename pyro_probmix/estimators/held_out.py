@@ -80,8 +80,6 @@ class HeldOut:
         shares: number G of different shares; member r holds out share r mod G.
         noise: see :func:`member_densities`.
         smoothing: number of scores that are averaged.
-        calls: how often it will be called; None where that is not known, or each call counts. Of many calls every few ones are
-            scored, some :data:`MOST_SCORES` in all, and the last.
 
     References:
         Berta, Holzmueller, Jordan and Bach, 2025, "Rethinking Early Stopping: Refine, Then Calibrate".
@@ -96,13 +94,18 @@ class HeldOut:
         shares: int,
         noise: Tensor | None,
         smoothing: int = 1,
-        calls: int | None = None,
     ) -> None:
         self.density, self.x, self.y, self.weights = density, x, y, weights
         self.shares, self.noise = shares, noise
-        self._every = max(1, (calls or 1) // MOST_SCORES)
-        self._recent: deque[Tensor] = deque(maxlen=-(-smoothing // self._every))
-        self._calls, self._last = 0, calls
+        self._recent: deque[Tensor] = deque(maxlen=smoothing)
+        self._calls, self._every, self._last = 0, 1, 0
+
+    def expect(self, calls: int) -> None:
+        """Scores, of so many calls in all, every few ones, some :data:`MOST_SCORES`, and the last; without this, each."""
+        every, self._last = max(1, calls // MOST_SCORES), calls
+        if every != self._every:
+            smoothing = -(-(self._recent.maxlen or 1) * self._every // every)
+            self._every, self._recent = every, deque(self._recent, maxlen=smoothing)
 
     @torch.no_grad()
     def __call__(self) -> Tensor:

@@ -18,6 +18,7 @@ from pyro_probmix.estimators.held_out import DRAWS_ROWS, HeldOut, member_densiti
 from pyro_probmix.estimators.rows import Rows, deal
 from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.graphs import Graph
+from pyro_probmix.inference.annealing import Annealing
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
 from pyro_probmix.inference.training import Fit, fit
 from pyro_probmix.models import ConditionalDensity, Method
@@ -38,8 +39,10 @@ FAR_OFF = 1.0
 FEWEST_STEPS, MOST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 7500, 20, 500
 #: Rows of each share that are scored for conformal intervals, at most: more would change their coverage by less than 0.1 %.
 MOST_SCORED = 20_000
-#: Without a batch size, a batch has a 32nd of the rows, as a power of two in these bounds.
-BATCH_SHARE, SMALLEST_BATCH, LARGEST_BATCH = 32, 32, 256
+#: Numbers with noise take no fewer steps than these.
+NOISY_STEPS = 1400
+#: Without a batch size, a batch has a 64th of the rows, as a power of two in these bounds.
+BATCH_SHARE, SMALLEST_BATCH, LARGEST_BATCH = 64, 32, 256
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,20 @@ class Plan:
     most_draws: int
     optimizer: Callable[..., torch.optim.Optimizer]
 
-    def sizes(self, n: int) -> tuple[int, int]:
-        """Rows of a step, and passes over n rows."""
-        size, epochs = self.batch_size, self.epochs
-        if size is None:
-            share = 2 ** round(math.log2(max(1.0, n / BATCH_SHARE)))
-            size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
-            size = -(-size // self.method.num_fused) * self.method.num_fused  # whole edges
-        if epochs is None:
-            steps = min(max(n, FEWEST_STEPS), MOST_STEPS)
-            epochs = min(max(-(-steps // -(-n // size)), FEWEST_EPOCHS), MOST_EPOCHS)
-        return size, epochs
+    def size(self, n: int) -> int:
+        """Rows of a step, of n in all."""
+        if self.batch_size is not None:
+            return self.batch_size
+        share = int(2 ** round(math.log2(max(1.0, n / BATCH_SHARE))))
+        size = min(max(share, SMALLEST_BATCH), LARGEST_BATCH)
+        return -(-size // self.method.num_fused) * self.method.num_fused  # whole edges
+
+    def passes(self, n: int, fewest_steps: int = FEWEST_STEPS) -> int:
+        """Passes over n rows."""
+        if self.epochs is not None:
+            return self.epochs
+        steps = min(max(n, fewest_steps), MOST_STEPS)
+        return min(max(-(-steps // -(-n // self.size(n))), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,22 @@ def train(
         ValueError: if no member has a finite density at all of the given validation rows, or none has finite weights.
     """
     data = _Data.dealt(density, rows, plan, targets, validation)
-    batch_size, epochs = plan.sizes(data.x.shape[1])
+    n = data.x.shape[1]
+    batch_size, epochs = plan.size(n), plan.passes(n)
     few = None if noise is None else noise[:HELD_OUT_DRAWS]
-    calls = epochs if plan.patience is None else None
-    score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)), calls=calls)
+    score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
     untrained = math.nan if score is None else score.nll()
+    short = epochs if score is None or plan.classes else plan.passes(n, NOISY_STEPS)
+    annealing = Annealing(short, epochs)
+    if score is not None and plan.patience is None:
+        score.expect(short)
+
+    def after(epoch: int, best: Tensor) -> bool:
+        annealing.look(epoch, float(best.min()))
+        if score is not None and plan.patience is None:
+            score.expect(annealing.end)
+        return on_epoch(epoch, annealing.end, float(best.min())) or epoch == annealing.end
+
     process = build_process(
         plan.method,
         density,
@@ -158,11 +175,11 @@ def train(
         learning_rate=plan.learning_rate,
         optimizer=plan.optimizer,
         criterion=build_criterion(plan.method),
-        schedule=(lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / epochs))) if plan.anneal else None,
+        schedule=annealing if plan.anneal else None,
         patience=plan.patience if score is not None else None,
         seed=plan.seed,
         names=[f"member {r}" for r in range(density.replicas or 1)],
-        on_epoch=lambda epoch, best: on_epoch(epoch, epochs, float(best.min())),
+        on_epoch=after,
         plain=True,
     )
     if validation is not None and not bool(result.best_epoch.any()):

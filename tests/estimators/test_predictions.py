@@ -12,6 +12,7 @@ import torch
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.estimators.held_out import HeldOut, antithetic_noise
 from pyro_probmix.estimators.rows import Rows
+from pyro_probmix.inference.annealing import LITTLE_NOISE, Annealing
 from pyro_probmix.inference.predictive.plain import GRAIN, has_single, plain_density
 from pyro_probmix.models import Gaussian
 
@@ -155,3 +156,41 @@ def test_a_fit_keeps_the_draws_that_it_chose_and_goes_on_from_them() -> None:
     assert model.state_.noise is None or len(model.state_.noise) <= 16
     model.partial_fit(X[:100], Y[:100])
     assert np.isfinite(model.predict(X)).all()
+
+
+def test_the_rate_falls_over_a_short_training_or_a_long_one() -> None:
+    noisy, clear = Annealing(20, 50), Annealing(20, 50)
+    rates = {noisy: [], clear: []}  # type: dict[Annealing, list[float]]
+    for annealing, best in ((noisy, 0.3), (clear, LITTLE_NOISE - 0.1)):
+        epoch = 0
+        while epoch < annealing.end:
+            rates[annealing].append(annealing(epoch))
+            epoch += 1
+            annealing.look(epoch, best)
+    assert [len(found) for found in rates.values()] == [20, 50]
+    np.testing.assert_allclose(rates[noisy], 0.5 * (1 + np.cos(np.pi * np.arange(20) / 20)))
+    np.testing.assert_array_equal(rates[clear][:11], rates[noisy][:11])  # the same up to the middle
+    assert (np.diff(rates[clear]) < 0).all() and rates[clear][-1] < 0.01
+
+
+def test_little_noise_trains_longer() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 1))
+    epochs = []
+    for noise in (1.0, 0.01):
+        options: dict[str, Any] = {"ensemble": 2, "widths": (16, 16), "periodic": 2, "random_state": 0}
+        model = ProbMixRegressor(likelihood="gaussian", **options).fit(x, x[:, 0] + noise * rng.normal(size=200))
+        history: Any = model.state_.history
+        assert bool(history.validation_nll[-1].isfinite().all())  # the last epoch is scored
+        epochs.append(model.n_iter_)
+    assert epochs == [280, 500]
+
+
+def test_some_fifty_epochs_are_scored_and_the_last() -> None:
+    histories: list[Any] = [
+        ProbMixRegressor(**{**TINY, "epochs": 130}, patience=patience).fit(X[:60], Y[:60]).state_.history
+        for patience in (None, 130)
+    ]
+    scored, watched = (history.validation_nll[:, 0].isfinite() for history in histories)
+    assert scored[-1] and 50 <= scored.sum() <= 75
+    assert watched.all()
