@@ -1,4 +1,4 @@
-"""Fits and predictions of ProbMixRegressor() as it comes, by this checkout and by another: ``python benchmarks/serve.py OTHER``.
+"""Fits and predictions of ProbMixRegressor() as it comes, here and in another checkout: ``python benchmarks/serve.py OTHER``.
 
 OTHER is the path of a checkout of another commit; without it this one is timed alone, and beside NGBoost where that is
 installed. Each number is processor's seconds on one thread, the median of ``--repeats``, of checkouts in turn, each in a process
