@@ -1,8 +1,8 @@
 """Fits and predictions of ProbMixRegressor() as it comes, here and in another checkout: ``python benchmarks/serve.py OTHER``.
 
 OTHER is the path of a checkout of another commit; without it this one is timed alone, and beside NGBoost where that is
-installed. Each number is processor's seconds on one thread, the median of ``--repeats``, of checkouts in turn, each in a process
-of its own, the import of a first fit included. ``--parts`` chooses among predict, fit-1000, fit-2000 and fit-50000.
+installed. Each number is processor's seconds on one thread, the median of ``--repeats``, of checkouts in turn, each in a
+process of its own, the import of a first fit included. ``--parts`` chooses among predict, fit-1000, fit-2000 and fit-50000.
 """
 
 from __future__ import annotations
