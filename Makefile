@@ -19,7 +19,7 @@ help:
 	@echo "make test-skpro  run skpro's own checks of the regressor for skpro, and the tutorials on forecasting with sktime"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation into build/docs"
-	@echo "make bench  time a training step beside plain PyTorch and NumPyro"
+	@echo "make bench  time a training step beside plain PyTorch and NumPyro, and whole fits beside boosted trees"
 
 # $(call make_venv,FOLDER,lowest Python,interpreters): unless it is there, made with the first of them that has venv and pip.
 define make_venv
@@ -53,6 +53,7 @@ lint: $(VENV)/.with-lint
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/fits.py $(if $(OTHER),--other $(OTHER))
 
 docs: $(VENV)/.with-docs
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 
-from benchmarks import measure  # noqa: E402
+from benchmarks import fits, measure  # noqa: E402
 from benchmarks.cases import METHODS, Case, make_draws, make_problem  # noqa: E402
 from benchmarks.engines import DEVICES, load, ours_captured  # noqa: E402
 from benchmarks.engines.ours_compiled import OursCompiled  # noqa: E402
@@ -217,3 +218,21 @@ def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_json(path, [{"ms_per_step": object()}])
     assert json.loads(path.read_text()) == [{"ms_per_step": 1.0}]
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_fits_are_measured_in_processes_of_their_own_and_the_page_has_their_table():
+
+    found = fits.measure("HGB", 300, None, quick=True)
+    assert isinstance(found, dict) and 0 < found["rmse"] < 2 and found["nll"] > 0 and found["fit"] > 0
+    assert fits.page(fits.PAGE.read_text("utf-8")) == fits.PAGE.read_text("utf-8"), "run benchmarks/fits.py --table"
+
+
+def test_the_script_for_a_device_runs_on_the_cpu_with_small_numbers(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("here it would take its ten minutes")
+    command = [sys.executable, "benchmarks/device.py", "--out", str(tmp_path / "found.json")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["predictions"]["rows"] == 1000 and len(found["ten trainings"]["seconds of an epoch"]) == 10
+    assert found["captured step"]["microseconds"] > 0 and found["tests"] == {"left out": "there is no CUDA device"}
+    assert all("failed" not in part for part in found.values() if isinstance(part, dict))

@@ -59,7 +59,9 @@ def table(n=150):
 
 
 def regressor(**more):
-    return ProbMixRegressor(**{"epochs": 3, "ensemble": 3, "random_state": 0, "widths": (16, 8), **more})
+    return ProbMixRegressor(
+        **{"epochs": 3, "ensemble": 3, "random_state": 0, "widths": (16, 8), "likelihood": "gaussian", **more}
+    )
 
 
 def classifier(**more):

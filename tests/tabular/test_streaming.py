@@ -88,4 +88,5 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     returned, peak = map(int, done.stdout.split())
-    assert returned == 0 and peak < 1 << 20, peak  # in KiB
+    assert returned == 0, done.stderr
+    assert peak < 1 << 20  # in KiB
