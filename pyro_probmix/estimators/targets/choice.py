@@ -29,7 +29,9 @@ FEWEST_ROWS = 60
 #: With fewer rows two values may be a small sample of many, and for 0 and 1 there is a warning; with more they are refused.
 FEWEST_OF_TWO = 40
 #: Rows kept aside, one in so many; members, and steps, of each trial.
-KEPT_ASIDE, MEMBERS, STEPS = 4, 2, 500
+KEPT_ASIDE, MEMBERS, STEPS = 4, 2, 300
+#: The share of zeros beyond that of a negative binomial from which a head with more zeros is tried.
+MORE_ZEROS = 0.05
 #: Another head has to be better by so many nats a row than the one that fits the kind by nature.
 MARGIN = 0.01
 
@@ -96,7 +98,7 @@ def choose(y: Array, score: Callable[[str], float]) -> Choice:
                 warnings.warn(sentence, UserWarning, stacklevel=2)
     name = kinds[0].name if len({(kind.name, kind.unit) for kind in kinds}) == 1 else "real"
     candidates = CANDIDATES.get(name, CANDIDATES["real"])
-    if name == "count" and (y == 0).mean() > np.exp(-y.mean()):  # more zeros than a Poisson distribution has
+    if name == "count" and _has_more_zeros(y):
         candidates = (candidates[0], "zero-inflated-negative-binomial", *candidates[1:])
     if len(candidates) == 1 or len(y) < FEWEST_ROWS:
         return describe(y, candidates[0], kinds)
@@ -105,6 +107,14 @@ def choose(y: Array, score: Callable[[str], float]) -> Choice:
     # The head that keeps to the target's values is taken unless another one is better by more than the margin.
     chosen = next(k for k, found in enumerate(scores) if found <= scores[best] + MARGIN)
     return describe(y, candidates[chosen], kinds)
+
+
+def _has_more_zeros(y: Array) -> bool:
+    """Whether counts have more zeros, by :data:`MORE_ZEROS`, than a negative binomial distribution of their moments."""
+    mean, variance = y.mean(), y.var()
+    count = mean**2 / max(variance - mean, 1e-9 * mean)
+    expected = np.exp(-count * np.log1p(mean / count))
+    return bool((y == 0).mean() > expected + MORE_ZEROS)
 
 
 def pilot_epochs(rows: int, batch_size: int | None) -> int:

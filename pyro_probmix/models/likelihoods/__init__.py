@@ -2,6 +2,7 @@
 
 from pyro_probmix.models.likelihoods.base import FLOOR, Likelihood
 from pyro_probmix.models.likelihoods.bayesian import BayesianLinear
+from pyro_probmix.models.likelihoods.censored import Censored
 from pyro_probmix.models.likelihoods.classes import Bernoulli, Categorical
 from pyro_probmix.models.likelihoods.counts import (
     NegativeBinomial,
@@ -25,6 +26,7 @@ __all__ = [
     "BayesianLinear",
     "Bernoulli",
     "Categorical",
+    "Censored",
     "Gamma",
     "Gaussian",
     "GaussianMixture",
