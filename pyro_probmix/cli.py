@@ -172,7 +172,7 @@ def _add_run(commands: Commands) -> None:
         "validation rows; or grid; audit: fraction (default) or full",
     )
     add("--graph", metavar="NAME", help="one graph for all methods that have one")
-    add("--criterion", metavar="NAME", help="expected (default), log-expected or beta-nll")
+    add("--criterion", metavar="NAME", help="expected (default), log-expected, beta-nll or crps")
     add("--particles", type=int, metavar="K", help="draws of the weight for each edge (default 1)")
     _add_places(add)
 

@@ -222,7 +222,7 @@ def arguments_of_models() -> Iterator[tuple[str, Callable[..., Any], dict[str, A
 def arguments_of_inference() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     own = density()
     process = ProbMix(own, at="z", batch_size=4)
-    for name in ("BetaNLL", "ExpectedLogLikelihood", "LogExpectedLikelihood"):
+    for name in ("CRPS", "BetaNLL", "ExpectedLogLikelihood", "LogExpectedLikelihood"):
         options: dict[str, dict[str, Any]] = {"BetaNLL": {"beta": 0.5}, "LogExpectedLikelihood": {"scope": "edge"}}
         extra = options.get(name, {})
         yield (

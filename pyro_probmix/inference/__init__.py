@@ -3,6 +3,7 @@
 from pyro_probmix.inference.checkpoint import Checkpoint, DamagedCheckpoint, ForeignCheckpoint
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.criteria.beta_nll import BetaNLL
+from pyro_probmix.inference.criteria.crps import CRPS
 from pyro_probmix.inference.data.memory_map import ArrayStream
 from pyro_probmix.inference.data.parquet import ParquetStream
 from pyro_probmix.inference.data.streaming import RowStream
@@ -13,6 +14,7 @@ from pyro_probmix.inference.predictive.quantile import quantiles
 from pyro_probmix.inference.training import Fit, fit
 
 __all__ = [
+    "CRPS",
     "ArrayStream",
     "BetaNLL",
     "Checkpoint",

@@ -11,6 +11,7 @@ from pyro_probmix.fusing.perturbation import Labels
 from pyro_probmix.graphs import CompleteGraph, Graph, LabelKernelGraph, NearestNeighborGraph, SameClassGraph
 from pyro_probmix.inference.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
 from pyro_probmix.inference.criteria.beta_nll import BetaNLL
+from pyro_probmix.inference.criteria.crps import CRPS
 from pyro_probmix.models import ConditionalDensity, Method, ProbMix
 from pyro_probmix.models.similarity import SimilarityKernel
 
@@ -28,6 +29,7 @@ CRITERIA: dict[str, Callable[..., Criterion]] = {
     "expected": ExpectedLogLikelihood,
     "log-expected": LogExpectedLikelihood,
     "beta-nll": BetaNLL,
+    "crps": CRPS,
 }
 
 
@@ -133,4 +135,5 @@ def build_criterion(method: Method, default: str = "expected", particles: int = 
 
 def only_regression(method: Method, default: str | None = None) -> str | None:
     """The likelihood or criterion of a method that is for numbers and not for classes; None if it has neither."""
-    return method.likelihood or ("beta-nll" if "beta-nll" in (method.criterion, default) else None)
+    for_numbers = (name for name in ("beta-nll", "crps") if name in (method.criterion, default))
+    return method.likelihood or next(for_numbers, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["check_table"]
 
 import os
+import warnings
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold
 from tqdm import tqdm
 
-from pyro_probmix.calibration.checking import check, suffix_of
+from pyro_probmix.calibration.checking import CheckReport, check, suffix_of
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
@@ -96,7 +98,7 @@ def check_table(
         predicted = model.predict(frame)
         bar.update()
         predictions = _predictions(model, frame.iloc[some], y[some], seed)
-        report = check(predictions, private, level=LEVEL)
+        report = _with_conformal(check(predictions, private, level=LEVEL), model, frame.iloc[some], y[some])
         report.figures.update(_figures_of_rows(model, frame.iloc[some], y[some], private))
         bar.update()
         importance = _importance(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
@@ -224,6 +226,25 @@ def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
             f"expected {in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another "
             "--likelihood."
         )
+
+
+def _with_conformal(report: CheckReport, model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> CheckReport:
+    """The report with coverage and width of conformal intervals, where rows were held out, and enough of them."""
+    estimator = model.estimator
+    if isinstance(estimator, ProbMixClassifier) or estimator.state_.scores is None:
+        return report
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*are too few for a conformal interval", UserWarning)
+        ends = estimator.predict_interval(model.features(frame), LEVEL, conformal=True).reshape(len(frame), -1, 2)
+    if not np.isfinite(ends).all():
+        return report
+    checks = dict(report.checks)
+    for t, (target, observed) in enumerate(zip(model.targets, y.reshape(len(y), -1).T, strict=True)):
+        low, high = ends[:, t].T
+        inside = ((low <= observed) & (observed <= high)).astype(np.float64)
+        found = {"conformal coverage": mean_over_rows(inside), "conformal width": mean_over_rows(high - low)}
+        checks[target] = checks[target] | found
+    return replace(report, checks=checks)
 
 
 def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: int) -> Predictions:

@@ -27,6 +27,8 @@ _NAMES = {
     "interval width": f"width of the {_INTERVAL}",
     "interval score": f"interval score of the {_INTERVAL}",
     "coverage": f"coverage of the {_INTERVAL}",
+    "conformal width": f"width of the conformal {_INTERVAL}",
+    "conformal coverage": f"coverage of the conformal {_INTERVAL}",
     "brier": "Brier score",
     "pit p-value": "PIT p-value",
 }
@@ -40,6 +42,9 @@ _MEANINGS = {
     "target's units",
     "interval score": "that width, plus a penalty for each row outside; lower is better",
     "coverage": f"the share of rows inside of their interval; it should be {LEVEL:g}",
+    "conformal coverage": f"the share of rows inside of intervals whose level was set by the rows that members held out; it "
+    f"should be at least {LEVEL:g}, also where the model is wrong",
+    "conformal width": "how wide these are on average, in the target's units",
     "pit p-value": "how often a calibrated model has a PIT at least as far from uniform; below 0.05 the densities are off",
     "coverage p-value": "the same for the central intervals of all levels",
     "brier": "squared error of the probabilities, 0 (sure and right) to 2 (sure and wrong); lower is better",

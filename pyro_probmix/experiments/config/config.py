@@ -44,7 +44,7 @@ class Config:
         graph: the graph of all methods that have one; None is the default graph of each method.
         neighbors: K of the neighbour graph.
         bandwidth: of the label-kernel graph, in standardised units.
-        criterion: ``"expected"``, ``"log-expected"`` or ``"beta-nll"``.
+        criterion: ``"expected"``, ``"log-expected"``, ``"beta-nll"`` or ``"crps"``.
         particles: K of the criterion.
         labels: ``"sample"`` or ``"expected"``; None is the expectation for classes at beta = 0, where the pooled
             kernels are degenerate, and draws elsewhere.

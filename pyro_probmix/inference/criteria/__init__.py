@@ -2,5 +2,6 @@
 
 from pyro_probmix.inference.criteria.beta_nll import BetaNLL
 from pyro_probmix.inference.criteria.criteria import Criterion, ExpectedLogLikelihood, LogExpectedLikelihood
+from pyro_probmix.inference.criteria.crps import CRPS
 
-__all__ = ["BetaNLL", "Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
+__all__ = ["CRPS", "BetaNLL", "Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
