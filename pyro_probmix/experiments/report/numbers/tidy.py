@@ -157,7 +157,7 @@ def ablation(results: pd.DataFrame, experiment: str, metric: str) -> dict[tuple[
     grid = {values: frame for s, frame in scores.items() if (values := grid_values(s)) is not None}
     for once in named.values():  # columns that a cell lacks
         grid = {
-            v: frame.join(once[[name for name in once.columns if name not in frame]], how="outer")
+            v: frame.join(once[[name for name in once.columns if name not in frame]], how="inner")
             for v, frame in grid.items()
         }
     return {v: grid[v][in_order(grid[v].columns)] for v in sorted(grid, key=lambda v: (v[1], v[0]))}
@@ -169,9 +169,7 @@ def wide(results: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
     if metric == "mse":
         chosen = chosen.assign(value=chosen["value"] ** 2)
     frames = {}
-    if len(chosen):
-        every = chosen.pivot(index="split", columns=["setting", "method"], values="value")
-        for setting in chosen["setting"].unique():
-            frame = every[setting]
-            frames[str(setting)] = frame[in_order(frame.columns)]
+    for setting, own in chosen.groupby("setting", sort=False):  # which may have other splits than the next
+        frame = own.pivot(index="split", columns="method", values="value")
+        frames[str(setting)] = frame[in_order(frame.columns)]
     return frames

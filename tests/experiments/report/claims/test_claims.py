@@ -265,3 +265,11 @@ def test_the_verdicts_of_two_halves_of_the_seeds():
     turned.loc[late, "value"] += 20
     assert "R1" in flips(twice(turned, "fixed"))
     assert twice(results[results["split"] < 20], "fixed") == []
+
+
+def test_settings_of_other_numbers_of_runs_are_apart():
+    """The runs that one setting has beyond another's are not runs of that one that diverged."""
+    means = {"rmse": {"Mix": 20, "else": 30}}
+    many, few = toy("regression", means, runs=40), toy("regression", means, runs=12, setting="paper")
+    found = verdict("R1", pd.concat([many, few]), "paper")
+    assert found == verdict("R1", few, "paper") and found.runs == 12 and "inf" not in found.numbers[0]
