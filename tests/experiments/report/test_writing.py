@@ -112,7 +112,7 @@ def test_markdown_has_the_same_numbers_and_its_figures_beside_it(everything):
         assert len(cells) == len(row)
         numbers = [re.findall(r"\d+\.\d+", cell) for cell in cells]
         assert numbers == [re.findall(r"\d+\.\d+", cell) for cell in row]
-    assert text.count("\n## ") == 15
+    assert text.count("\n## ") == 16
 
 
 def test_figures_carry_the_papers_numbers(everything):
