@@ -154,7 +154,7 @@ class Angles(TorchDistribution):
             angle = 2 * (_drop_of_cosine(concentration, 2) / 2).clamp(max=1).sqrt().asin()
             side = torch.rand_like(angle) < 0.5
             draw: Tensor = self.loc + torch.where(side, angle, -angle) * (self.period / (2 * math.pi))
-            return draw - self.period * ((draw + self.period / 2) / self.period).floor()
+            return (draw - self.period * ((draw + self.period / 2) / self.period).floor()).detach()
 
     def log_prob(self, value: Tensor) -> Tensor:
         drop = 1 - torch.cos((value - self.loc) * (2 * math.pi / self.period))
@@ -193,7 +193,7 @@ class Directions(TorchDistribution):
             aside = aside / aside.norm(dim=-1, keepdim=True)
             draw = (1 - drop) * direction + (drop * (2 - drop)).clamp(min=0).sqrt() * aside
             unit: Tensor = draw / draw.norm(dim=-1, keepdim=True)
-            return unit
+            return unit.detach()
 
     def log_prob(self, value: Tensor) -> Tensor:
         return _log_density(1 - (self.direction * value).sum(-1), self.concentration, self.event_shape[0])

@@ -143,7 +143,7 @@ class LinearPool(TorchDistribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Choose a member for each draw, then draw from it."""
         with torch.no_grad():
-            return self._choose([p.sample(torch.Size(sample_shape)) for p in self.members], sample_shape)
+            return self._choose([p.sample(torch.Size(sample_shape)).detach() for p in self.members], sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Choose a member for each draw, then draw from it with the gradient of its parameters."""

@@ -66,7 +66,7 @@ class StraightThrough(TorchDistribution):
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw hard values."""
         with torch.no_grad():
-            return self.quantize(clamp_probs(self.base_dist.sample(torch.Size(sample_shape))))
+            return self.quantize(clamp_probs(self.base_dist.sample(torch.Size(sample_shape)).detach()))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw hard values with the gradient of the relaxed ones."""

@@ -124,13 +124,14 @@ class Quadrature:
         once, with_grad = bounded_slopes and not line.moves, torch.is_grad_enabled()
         with torch.no_grad():
             edges = self._cut(centres, widths, kinks, rounds, fineness * min(12 + 8 * len(centres), 160))
+            edges = edges.detach()  # as a traced step needs to be told, which does not know of `no_grad`
             self._edges = edges.movedim(-1, 0)
             nodes, cells = _gauss_legendre(edges[..., :-1], edges[..., 1:], dim=-1)
             nodes, cells = (t.flatten(-2).movedim(-1, 0) for t in (nodes, cells))
-            points, log_slopes = line.to_x(nodes)
+            points, log_slopes = (t.detach() for t in line.to_x(nodes))
             with torch.set_grad_enabled(once and with_grad):
                 densities = log_density(points)
-            scores = _finite(densities + log_slopes)
+            scores = _finite(densities.detach() + log_slopes)
             best = scores.max(0)
             at_best = best.indices.unsqueeze(0)
             self._mode = nodes.gather(0, at_best)[0]
@@ -190,7 +191,7 @@ class Quadrature:
                 slope = (self._score_with_gradient(v) - self.log_normalizer).exp().clamp(min=tiny)
                 v = v - (self._mass_below(v, cell) - level) / slope
                 v = torch.minimum(torch.maximum(v, left), right)
-            return self._line.to_x(v)[0]
+            return self._line.to_x(v)[0].detach()
 
     def _mass_below(self, v: Tensor, cell: Tensor | None = None) -> Tensor:
         if cell is None:
@@ -208,7 +209,7 @@ class Quadrature:
     def _score_with_gradient(self, v: Tensor) -> Tensor:
         """The score, with a gradient where the density is not negligible."""
         with torch.no_grad():
-            score = self._score(v)
+            score = self._score(v).detach()
             keep = score > self._floor
         if not torch.is_grad_enabled():
             return score

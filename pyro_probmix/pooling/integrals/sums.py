@@ -57,10 +57,11 @@ class CountSum:
             self._bounded = largest < LARGEST
             self._end = largest.clamp(min=0, max=LARGEST)
             edges = self._cut(centres, widths) if exact is None else self._every(exact)
+            edges = edges.detach()  # as a traced step needs to be told, which does not know of `no_grad`
             self._edges = edges.movedim(-1, 0)
             nodes, weights = gauss_sum(edges[..., :-1], edges.diff(dim=-1))
             nodes, weights = (t.flatten(-2).movedim(-1, 0) for t in (nodes, weights))
-            scores = _finite(log_density(nodes))
+            scores = _finite(log_density(nodes)).detach()
             best = torch.where(weights > 0, scores, -torch.inf).max(0)
             # A density this small counts for nothing, but its logarithm may have slopes that overflow.
             negligible = (scores <= best.values + 2 * math.log(torch.finfo(nodes.dtype).eps)) | (weights <= 0)

@@ -31,9 +31,9 @@ def landmarks(p: Any) -> Landmarks:
     with torch.no_grad():
         centres, widths, kinks = _landmarks(p)
         return (
-            spread_over(centres, p.batch_shape),
-            spread_over(widths, p.batch_shape),
-            spread_over(kinks, p.batch_shape),
+            spread_over(centres.detach(), p.batch_shape),
+            spread_over(widths.detach(), p.batch_shape),
+            spread_over(kinks.detach(), p.batch_shape),
         )
 
 
