@@ -12,16 +12,16 @@ __version__ = "0.2.0"
 _HOMES = {
     "ArrayStream": "inference.data.memory_map",
     "BetaNLL": "inference.criteria.beta_nll",
-    "BiasedBernoulliKernel": "fusing.kernels",
-    "BiasedCategoricalKernel": "fusing.kernels",
-    "BiasedOneHotKernel": "fusing.kernels",
+    "BiasedBernoulliKernel": "fusing.kernels.kernels",
+    "BiasedCategoricalKernel": "fusing.kernels.kernels",
+    "BiasedOneHotKernel": "fusing.kernels.kernels",
     "Checkpoint": "inference.checkpoint",
-    "CircularKernel": "fusing.directional",
+    "CircularKernel": "fusing.kernels.directional",
     "CompleteGraph": "graphs.graphs",
     "ConditionalDensity": "models.density",
-    "DiracKernel": "fusing.kernels",
+    "DiracKernel": "fusing.kernels.kernels",
     "ExpectedLogLikelihood": "inference.criteria.criteria",
-    "GaussianKernel": "fusing.kernels",
+    "GaussianKernel": "fusing.kernels.kernels",
     "LabelKernelGraph": "graphs.graphs",
     "LogExpectedLikelihood": "inference.criteria.criteria",
     "METHODS": "models.methods",
@@ -33,7 +33,7 @@ _HOMES = {
     "ProbMixClassifier": "estimators.classifier",
     "ProbMixRegressor": "estimators.regressor",
     "SameClassGraph": "graphs.graphs",
-    "SphericalKernel": "fusing.directional",
+    "SphericalKernel": "fusing.kernels.directional",
     "WeightedGraph": "graphs.graphs",
     "build_density": "models.methods",
     "check": "calibration.checking",
@@ -55,15 +55,15 @@ if TYPE_CHECKING:
     from pyro_probmix.estimators.classifier import ProbMixClassifier as ProbMixClassifier
     from pyro_probmix.estimators.loading import load as load
     from pyro_probmix.estimators.regressor import ProbMixRegressor as ProbMixRegressor
-    from pyro_probmix.fusing.directional import CircularKernel as CircularKernel
-    from pyro_probmix.fusing.directional import SphericalKernel as SphericalKernel
     from pyro_probmix.fusing.guides import PriorGuide as PriorGuide
     from pyro_probmix.fusing.handler import fuse as fuse
-    from pyro_probmix.fusing.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel
-    from pyro_probmix.fusing.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
-    from pyro_probmix.fusing.kernels import BiasedOneHotKernel as BiasedOneHotKernel
-    from pyro_probmix.fusing.kernels import DiracKernel as DiracKernel
-    from pyro_probmix.fusing.kernels import GaussianKernel as GaussianKernel
+    from pyro_probmix.fusing.kernels.directional import CircularKernel as CircularKernel
+    from pyro_probmix.fusing.kernels.directional import SphericalKernel as SphericalKernel
+    from pyro_probmix.fusing.kernels.kernels import BiasedBernoulliKernel as BiasedBernoulliKernel
+    from pyro_probmix.fusing.kernels.kernels import BiasedCategoricalKernel as BiasedCategoricalKernel
+    from pyro_probmix.fusing.kernels.kernels import BiasedOneHotKernel as BiasedOneHotKernel
+    from pyro_probmix.fusing.kernels.kernels import DiracKernel as DiracKernel
+    from pyro_probmix.fusing.kernels.kernels import GaussianKernel as GaussianKernel
     from pyro_probmix.graphs import CompleteGraph as CompleteGraph
     from pyro_probmix.graphs import LabelKernelGraph as LabelKernelGraph
     from pyro_probmix.graphs import NearestNeighborGraph as NearestNeighborGraph

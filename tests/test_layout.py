@@ -51,6 +51,7 @@ FLOORS = (
     "models.distributions",
     "models.layers",
     "fusing",
+    "fusing.kernels",
     "graphs",
     "pooling",
     "pooling.rows",

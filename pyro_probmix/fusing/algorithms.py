@@ -21,7 +21,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
-from pyro_probmix.fusing.directional import Angles, Directions
+from pyro_probmix.fusing.kernels.directional import Angles, Directions
 from pyro_probmix.pooling.rows.tensors import requires_grad
 from pyro_probmix.random_state import own_random_state
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.exposure import expose_parameters
-from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.kernels.kernels import Kernel
 from pyro_probmix.fusing.messenger import FuseMessenger, Pool
 from pyro_probmix.fusing.perturbation import Labels
 from pyro_probmix.pooling.simplex import Weight

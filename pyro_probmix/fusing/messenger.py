@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_probmix.fusing.algorithms import LabelScores, called_from, scores_nothing
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.event_rows import EVENT_PLATE, checked_event_rows
-from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.kernels.kernels import Kernel
 from pyro_probmix.fusing.perturbation import Labels, Perturbation
 from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
 from pyro_probmix.fusing.sites import (

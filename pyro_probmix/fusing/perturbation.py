@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.fusing.algorithms import LabelScores, drawn_labels, scores_nothing
-from pyro_probmix.fusing.defaults import default_kernel
-from pyro_probmix.fusing.kernels import ExpectedLikelihood, Kernel, Partners
+from pyro_probmix.fusing.kernels.defaults import default_kernel
+from pyro_probmix.fusing.kernels.kernels import ExpectedLikelihood, Kernel, Partners
+from pyro_probmix.fusing.kernels.spread import checked_beta
 from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.fusing.sites import refuse_nan
-from pyro_probmix.fusing.spread import checked_beta
 from pyro_probmix.pooling import linear_pool
 
 Labels = Literal["sample", "expected"]

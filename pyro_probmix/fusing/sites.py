@@ -22,7 +22,7 @@ import pyro.distributions as dist
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
 
-from pyro_probmix.fusing.defaults import leaves
+from pyro_probmix.fusing.kernels.defaults import leaves
 from pyro_probmix.fusing.rows import Rows
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.kernels.kernels import Kernel
 from pyro_probmix.names import name_of
 from pyro_probmix.testing.devices import each_device
 from pyro_probmix.testing.grids import total_mass

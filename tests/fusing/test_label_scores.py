@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 
 from pyro_probmix import ExpectedLogLikelihood, PriorGuide, fuse
-from pyro_probmix.fusing.directional import Directions
-from pyro_probmix.fusing.kernels import BiasedCategoricalKernel, Kernel
+from pyro_probmix.fusing.kernels.directional import Directions
+from pyro_probmix.fusing.kernels.kernels import BiasedCategoricalKernel, Kernel
 from pyro_probmix.pooling import log_linear_pool
 from tests.fusing.brute_force import halves
 

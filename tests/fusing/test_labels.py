@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform
 
 from pyro_probmix import fuse
-from pyro_probmix.fusing.defaults import default_kernel
-from pyro_probmix.fusing.directional import Angles, CircularKernel, Directions, SphericalKernel
-from pyro_probmix.fusing.kernels import BiasedOneHotKernel, DiracKernel, GaussianKernel, expected_log_prob
+from pyro_probmix.fusing.kernels.defaults import default_kernel
+from pyro_probmix.fusing.kernels.directional import Angles, CircularKernel, Directions, SphericalKernel
+from pyro_probmix.fusing.kernels.kernels import BiasedOneHotKernel, DiracKernel, GaussianKernel, expected_log_prob
 from pyro_probmix.fusing.perturbation import Labels
 from pyro_probmix.pooling import linear_pool, log_linear_pool
 

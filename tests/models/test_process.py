@@ -14,7 +14,7 @@ from pyro.optim import ClippedAdam
 from torch import nn
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, NearestNeighborGraph, PriorGuide, ProbMix, fuse
-from pyro_probmix.fusing.kernels import GaussianKernel
+from pyro_probmix.fusing.kernels.kernels import GaussianKernel
 from pyro_probmix.graphs import CompleteGraph
 from pyro_probmix.models import Categorical, ConditionalDensity, Gaussian, Linear, PointEmbedding, build_density
 

@@ -14,7 +14,12 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.fusing.kernels import BiasedBernoulliKernel, BiasedCategoricalKernel, DiracKernel, GaussianKernel
+from pyro_probmix.fusing.kernels.kernels import (
+    BiasedBernoulliKernel,
+    BiasedCategoricalKernel,
+    DiracKernel,
+    GaussianKernel,
+)
 from pyro_probmix.pooling import linear_pool, log_linear_pool
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
 

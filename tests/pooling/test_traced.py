@@ -28,7 +28,7 @@ ROWS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 def test_gradients_are_those_of_an_eager_step(kind: str, drawn: bool) -> None:
     """A traced step has no ``no_grad``: all that is chosen without a gradient has to be told so."""
 
-    def step(a: Tensor, b: Tensor) -> Tensor:
+    def step(a: Tensor, b: Tensor) -> Any:
         pool: Any = pool_rows(
             ROWS[kind](a, b), torch.sigmoid(a), 2, pool="linear" if kind == "linear" else "log-linear"
         )
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_an_eager_step(kind: str, drawn: bool) -> None:
     def parameters() -> tuple[Tensor, Tensor]:
         return tuple(torch.linspace(low, 1, 4, dtype=torch.float64).requires_grad_() for low in (-1.0, 0.0))  # type: ignore[return-value]
 
-    def gradients(of: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+    def gradients(of: Callable[..., Any]) -> tuple[Tensor, ...]:
         pyro.set_rng_seed(0)
         at = parameters()
         return torch.autograd.grad(of(*at), at)

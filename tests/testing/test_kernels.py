@@ -14,7 +14,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from pyro_probmix import BiasedBernoulliKernel, BiasedCategoricalKernel, DiracKernel, GaussianKernel
-from pyro_probmix.fusing.kernels import Kernel
+from pyro_probmix.fusing.kernels.kernels import Kernel
 from pyro_probmix.pooling import log_linear_pool
 from pyro_probmix.testing import BrokenInvariant, check_kernel
 from pyro_probmix.testing.kernels import KERNEL

@@ -12,14 +12,13 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.util import is_validation_enabled, torch_item
-from pyro.poutine.guide import GuideMessenger
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import prune_subsample_sites, site_is_subsample
-from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
+from pyro.poutine.util import site_is_subsample
+from pyro.util import check_site_shape, warn_if_nan
 from torch import Tensor
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.fusing.sites import refuse_nan
+from pyro_probmix.inference.criteria.runs import Draws, one_run, scaled_log_prob
 
 __all__ = ["Criterion", "ExpectedLogLikelihood", "LogExpectedLikelihood"]
 
@@ -95,7 +94,7 @@ class Criterion(ELBO):
                 terms.append(self._latent_term(name, site, guide_sites) / self.num_particles)
         for name, site in guide_sites.items():
             if site["type"] == "sample" and name not in model_sites:  # auxiliary to the guide
-                terms.append(-_log_prob(site) / self.num_particles)
+                terms.append(-scaled_log_prob(site) / self.num_particles)
         if not responses:
             raise ValueError(
                 f"{type(self).__name__} found no observed site in the model, expected a response. Try model(x, y), with labels."
@@ -131,11 +130,11 @@ class Criterion(ELBO):
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
         if self.num_particles == self.num_embeddings == 1:
-            return _one_run(model, guide, args, kwargs)
+            return one_run(model, guide, args, kwargs)
         if self.max_plate_nesting == math.inf:
             self._guess_max_plate_nesting(model, guide, args, kwargs)  # type: ignore[no-untyped-call] # Pyro
-        with _Draws(self.num_particles, self.num_embeddings, int(self.max_plate_nesting)):
-            return _one_run(model, guide, args, kwargs)
+        with Draws(self.num_particles, self.num_embeddings, int(self.max_plate_nesting)):
+            return one_run(model, guide, args, kwargs)
 
     def _latent_term(self, name: str, site: dict[str, Any], guide_sites: dict[str, Any]) -> Tensor:
         """log p - log q of a latent that another guide than the prior draws."""
@@ -145,13 +144,13 @@ class Criterion(ELBO):
                 f"Try PriorGuide(model, guide), or Pyro's TraceEnum_ELBO if {name!r} is enumerated."
             )
         guided = guide_sites[name]
-        log_q = _log_prob(guided)
+        log_q = scaled_log_prob(guided)
         if log_q.requires_grad and not guided["fn"].has_rsample:
             raise ValueError(
                 f"site {name!r} of the guide is not reparameterised, and this criterion has no score-function term for its "
                 "gradient. Try Trace_ELBO, or a reparameterised guide."
             )
-        return _log_prob(site) - log_q
+        return scaled_log_prob(site) - log_q
 
     def _checked_log_prob(self, site: dict[str, Any]) -> Tensor:
         log_prob = self.log_prob(site)
@@ -258,54 +257,6 @@ class LogExpectedLikelihood(Criterion):
             return _log_mean_exp(log_prob, (0, 1))
         edges = log_prob.shape[-1]
         return edges * _log_mean_exp(log_prob, (0, 1, -1))[..., None]
-
-
-class _Draws(Messenger):
-    """Draws each latent K times, and each fused embedding S times for each of these, in dims left of all plates.
-
-    A plate around the model would do the same to the edges, and so evaluate the network K times.
-    """
-
-    def __init__(self, num_particles: int, num_embeddings: int, max_plate_nesting: int) -> None:
-        super().__init__()
-        self.num_particles, self.num_embeddings, self.nesting = num_particles, num_embeddings, max_plate_nesting
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if (
-            msg["is_observed"]
-            or msg["value"] is not None
-            or site_is_subsample(msg)
-            or msg["infer"].get("shared", False)
-        ):
-            return
-        shape = msg["fn"].batch_shape[-self.nesting :] if self.nesting else torch.Size()
-        draws = (self.num_embeddings,) if msg["infer"].get("embedding", False) else ()
-        msg["fn"] = msg["fn"].expand((*draws, self.num_particles, *(1,) * (self.nesting - len(shape)), *shape))
-
-
-def _one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
-    unwrapped = poutine.unwrap(guide)
-    if isinstance(unwrapped, GuideMessenger):
-        if unwrapped.model != model:  # a bound method is another object each time
-            raise ValueError(
-                "the criterion got a guide of another model than the one beside it, which would not be run, expected the same. "
-                "Try PriorGuide(model, guide) of that very model, as fuse gave it."
-            )
-        guide(*args, **kwargs)
-        model_trace, guide_trace = unwrapped.get_traces()
-        if is_validation_enabled():
-            check_model_guide_match(model_trace, guide_trace)
-        return model_trace, guide_trace
-    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    if is_validation_enabled():
-        check_model_guide_match(model_trace, guide_trace)
-    return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-
-
-def _log_prob(site: dict[str, Any]) -> Tensor:
-    log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
-    return log_prob
 
 
 def _log_mean_exp(log_prob: Tensor, dims: tuple[int, ...]) -> Tensor:

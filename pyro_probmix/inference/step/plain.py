@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_probmix.fusing.defaults import default_kernel
-from pyro_probmix.fusing.kernels import GaussianKernel, Kernel
+from pyro_probmix.fusing.kernels.defaults import default_kernel
+from pyro_probmix.fusing.kernels.kernels import GaussianKernel, Kernel
 from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.inference.criteria import ExpectedLogLikelihood
 from pyro_probmix.inference.predictive.plain import is_plain

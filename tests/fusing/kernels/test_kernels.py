@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix import fuse
-from pyro_probmix.fusing.defaults import default_kernel
-from pyro_probmix.fusing.directional import CircularKernel, SphericalKernel
-from pyro_probmix.fusing.kernels import (
+from pyro_probmix.fusing.kernels.defaults import default_kernel
+from pyro_probmix.fusing.kernels.directional import CircularKernel, SphericalKernel
+from pyro_probmix.fusing.kernels.kernels import (
     BiasedBernoulliKernel,
     BiasedCategoricalKernel,
     BiasedOneHotKernel,

@@ -28,7 +28,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.distributions import Distribution
 
-from pyro_probmix.fusing.spread import by_beta, check_spread, checked_beta, trailing
+from pyro_probmix.fusing.kernels.spread import by_beta, check_spread, checked_beta, trailing
 from pyro_probmix.pooling import linear_pool
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
 from pyro_probmix.pooling.rows.convex import combined

@@ -20,8 +20,8 @@ from torch.distributions import (
     VonMises,
 )
 
-from pyro_probmix.fusing.directional import CircularKernel, SphericalKernel
-from pyro_probmix.fusing.kernels import (
+from pyro_probmix.fusing.kernels.directional import CircularKernel, SphericalKernel
+from pyro_probmix.fusing.kernels.kernels import (
     BiasedBernoulliKernel,
     BiasedCategoricalKernel,
     BiasedOneHotKernel,
@@ -29,7 +29,7 @@ from pyro_probmix.fusing.kernels import (
     GaussianKernel,
     Kernel,
 )
-from pyro_probmix.fusing.spread import checked_beta
+from pyro_probmix.fusing.kernels.spread import checked_beta
 from pyro_probmix.pooling.rows.scoring import scores_as
 
 

@@ -16,8 +16,8 @@ from scipy.special import ive
 from torch import Tensor
 from torch.distributions import Distribution, VonMises
 
-from pyro_probmix.fusing.kernels import Kernel, Partners, all_labels, mixed_labels
-from pyro_probmix.fusing.spread import check_spread, checked_beta, trailing
+from pyro_probmix.fusing.kernels.kernels import Kernel, Partners, all_labels, mixed_labels
+from pyro_probmix.fusing.kernels.spread import check_spread, checked_beta, trailing
 from pyro_probmix.pooling.expectation import register_expected_log_prob
 from pyro_probmix.pooling.weights import Beta
 
