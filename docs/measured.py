@@ -73,7 +73,7 @@ def defaults() -> str:
     most = int(splits.max())
     fewer = [f"{name} {count}" for name, count in splits[splits < most].items()]
     words = (
-        f"**Good with nothing tuned.** With its defaults, `ProbMixRegressor()` has a test NLL at or below the lowest of "
+        f"**Good with nothing tuned.** With a Gaussian likelihood `ProbMixRegressor` has a test NLL at or below the lowest of "
         f"{len(published_nll())} published results on {reached} of {len(scores)} UCI sets. Each is a mean over published "
         f"splits of training and test rows, {most} of them, or fewer for sets that have not all been run yet "
         f"({', '.join(fewer)})."
