@@ -1,10 +1,10 @@
 """Untuned regressors on the UCI sets over their published splits: ``python benchmarks/estimators.py --splits 5``.
 
 ProbMixRegressor with a Gaussian likelihood, else as it comes, beside scikit-learn's MLPRegressor (features and target
-standardised, since it leaves both to the user) and HistGradientBoostingRegressor, and NGBoost, all with their defaults. Each is fitted on a split's training rows
-and scored on its test rows: RMSE, and the NLL in nats a row in the target's units. Models without a density get a Gaussian of
-constant variance: that of the residuals of the training rows themselves ("nll train"), or, which is harder to beat, that of
-residuals of 5-fold cross-validation over them ("nll cv").
+standardised, since it leaves both to the user) and HistGradientBoostingRegressor, and NGBoost, all with their defaults. Each
+is fitted on a split's training rows and scored on its test rows: RMSE, and the NLL in nats a row in the target's units. Models
+without a density get a Gaussian of constant variance: that of the residuals of the training rows themselves ("nll train"), or,
+which is harder to beat, that of residuals of 5-fold cross-validation over them ("nll cv").
 
 Each fit is added to ``benchmarks/estimators.json`` when it is done, and one that is there is not run again. Then a table is
 printed. ``--table`` prints it alone; ``--datasets`` and ``--models`` choose some; ``--data-dir`` names a folder with the sets,
