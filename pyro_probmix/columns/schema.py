@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "Column", "Schema"]
+__all__ = ["KINDS", "Column", "Schema", "warn_of_texts"]
 
 import math
 import warnings
@@ -202,11 +202,15 @@ def _left_out(name: str, why: str) -> Column:
 
 
 def _number(column: Column, values: pd.Series) -> Array:
-    missing = values.isna().to_numpy()
+    missing = values.isna().to_numpy().copy()
     try:
         if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
             return values.to_numpy(dtype=np.float64)
         plain = values.astype(object).to_numpy()
+        wrong = text_rows(values)
+        if 0 < 2 * len(wrong) < (~missing).sum():  # a matter of these rows, not of the column
+            warn_of_texts(column.name, values.iloc[wrong[0]], len(wrong))
+            missing[wrong] = True
         found = np.full(len(values), np.nan)
         found[~missing] = plain[~missing].astype(np.float64)
         return found
@@ -216,6 +220,16 @@ def _number(column: Column, values: pd.Series) -> Array:
             f"column {shown(column.name)} of X holds {shown(values.iloc[row])} at row {row} (rows counted from 0), expected a "
             "number, as in the rows of the fit. Try correcting it, or leaving that row out."
         ) from None
+
+
+def warn_of_texts(name: str, value: object, count: int) -> None:
+    """Warns of values of a column of numbers that are none, and are taken as missing."""
+    warnings.warn(
+        f"column {shown(name)} holds {shown(str(value))} where the rows of the fit have numbers, in {count} rows: they are taken as "
+        "missing.",
+        UserWarning,
+        stacklevel=6,
+    )
 
 
 def _truth(column: Column, values: pd.Series) -> Array:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pyro_probmix.columns.kinds import kind_of
 from pyro_probmix.columns.levels import codes, spelled
-from pyro_probmix.columns.schema import Schema
+from pyro_probmix.columns.schema import Schema, warn_of_texts
 from pyro_probmix.names import shown
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tabular.conventions import Conventions, gap_rows, without_gaps
@@ -270,8 +270,11 @@ def _number(column: Column, values: pd.Series) -> Any:
         known = {value: _value(column, value) for value in dict.fromkeys(values)}
         numbers = np.array([np.nan if v is None else known[v] for v in values], dtype=object)
         wrong = np.flatnonzero([number is None for number in numbers])
-        if len(wrong):
+        if 2 * len(wrong) >= max(1, values.notna().sum()):
             raise _refused(column, values, wrong, "a number", _CORRECT)
+        if len(wrong):
+            warn_of_texts(column.name, values.iloc[wrong[0]], len(wrong))
+            numbers[wrong] = np.nan
         numbers = numbers.astype(np.float64)
     wrong = np.flatnonzero(np.isinf(numbers))
     if len(wrong):

@@ -115,6 +115,9 @@ def test_what_is_refused_names_all_columns_at_once(values):
 
 def test_other_rows_whose_values_are_of_another_kind():
     schema = Schema.fit(pd.DataFrame({"a": [1.0, 2.0], "b": [True, False], "c": pd.to_datetime(["2020", "2021"])}))
+    frame = pd.DataFrame({"a": [1.0, "rotary", 3.0], "b": [True] * 3, "c": pd.to_datetime(["2020"] * 3)})
+    with pytest.warns(UserWarning, match="column 'a' holds 'rotary' .*in 1 rows: they are taken as missing"):
+        np.testing.assert_array_equal(schema.numbers(frame)[:, 0], [1.0, np.nan, 3.0])
     with pytest.raises(ValueError, match=r"'a'.*'x' at row 1 .*number.*'b' .*true or false.*'c'.*dates"):
         schema.numbers(pd.DataFrame({"a": [1.0, "x"], "b": ["yes", True], "c": ["soon", "later"]}))
 

@@ -218,3 +218,10 @@ def test_truth_values_that_are_none():
     columns = Columns.fit(pd.DataFrame({"flag": [True, False] * 9}))
     with pytest.raises(ValueError, match=r"column 'flag' holds 'unknown' at row 1 .*expected true or false"):
         columns.typed(pd.DataFrame({"flag": ["true", "unknown"]}))
+
+
+def test_a_few_texts_among_numbers_of_other_rows_are_missing():
+    columns = Columns.fit(pd.DataFrame({"c": [4, 6, 8] * 9}))
+    with pytest.warns(UserWarning, match="column 'c' holds 'rotary' .*taken as missing"):
+        found = columns.typed(pd.DataFrame({"c": ["4", "rotary", "6"]}))["c"]
+    np.testing.assert_array_equal(found, [4.0, np.nan, 6.0])

@@ -46,13 +46,13 @@ def test_predictions_in_blocks_are_those_of_the_whole_table(model, name, tmp_pat
 
 
 def test_a_mistake_is_said_with_its_row_and_nothing_is_written(model, tmp_path, capsys):
-    frame = table(200, seed=1).astype({"size": object})
-    frame.loc[150, "size"] = "unknown"
+    frame = table(200, seed=1)
+    frame.loc[150, "size"] = np.inf
     frame.to_csv(tmp_path / "t.csv", index=False)
     for more in ([], ["--out", str(tmp_path / "p.csv")]):
         assert main(["predict", model[1], str(tmp_path / "t.csv"), *more]) == 1
         printed = capsys.readouterr()
-        assert "'unknown' at row 150 (rows counted from 0)" in printed.err and printed.out == ""
+        assert "column 'size' is infinite at row 150 (rows counted from 0)" in printed.err and printed.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 

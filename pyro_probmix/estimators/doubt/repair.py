@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar
 WORSE = 0.1
 #: After so many steps a model is past its beginnings, where it may be worse than that.
 ENOUGH_STEPS = 1000
+#: Fewer steps than this are a look at a model, by one who asked for no more.
+FEWEST_STEPS = 50
 #: A further try's learning rate, as a share of the first one's, and its largest.
 SLOWER, LARGEST_RATE = 0.1, 0.005
 
@@ -37,7 +39,9 @@ class Losses:
     def is_worse(self) -> bool:
         """Whether the model is worse than a density without features, and not for having been trained too little."""
         astray = self.steps >= ENOUGH_STEPS or not self.nll <= self.untrained
-        return self.constant is not None and astray and not self.nll <= self.constant + WORSE
+        if self.constant is None or self.steps < min(FEWEST_STEPS, ENOUGH_STEPS):
+            return False
+        return astray and not self.nll <= self.constant + WORSE
 
 
 class _Trained(Protocol):

