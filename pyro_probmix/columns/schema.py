@@ -225,8 +225,8 @@ def _number(column: Column, values: pd.Series) -> Array:
 def warn_of_texts(name: str, value: object, count: int) -> None:
     """Warns of values of a column of numbers that are none, and are taken as missing."""
     warnings.warn(
-        f"column {shown(name)} holds {shown(str(value))} where the rows of the fit have numbers, in {count} rows: they are taken as "
-        "missing.",
+        f"column {shown(name)} holds {shown(str(value))} where the rows of the fit have numbers, in {count} rows: they are "
+        "taken as missing.",
         UserWarning,
         stacklevel=6,
     )

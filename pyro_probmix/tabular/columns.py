@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_LEVELS", "Column", "Columns", "column_kind"]
+__all__ = ["MOST_LEVELS", "Column", "Columns", "column_of"]
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -221,11 +221,6 @@ def column_of(values: pd.Series, said: Conventions) -> tuple[Column, list[str]]:
         values = values.map(lambda value: value if isinstance(value, str) or pd.isna(value) else spelled(value))
     meant: Spelled = spelled_texts(values, said)
     return replace(plain, **meant.fields), list(meant.notes)
-
-
-def column_kind(values: pd.Series, said: Conventions | None = None) -> str:
-    """The kind of a column's values, as :class:`Column` names it."""
-    return column_of(values, said or Conventions())[0].kind
 
 
 def _telling(columns: list[Column], frame: pd.DataFrame) -> tuple[list[Column], list[str]]:
