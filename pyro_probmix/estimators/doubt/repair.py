@@ -38,7 +38,7 @@ class Losses:
     @property
     def is_worse(self) -> bool:
         """Whether the model is worse than a density without features, and not for having been trained too little."""
-        astray = self.steps >= ENOUGH_STEPS or not self.nll <= self.untrained
+        astray = self.steps >= ENOUGH_STEPS or not self.nll <= self.untrained + WORSE
         if self.constant is None or self.steps < min(FEWEST_STEPS, ENOUGH_STEPS):
             return False
         return astray and not self.nll <= self.constant + WORSE
