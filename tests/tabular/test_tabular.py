@@ -350,7 +350,7 @@ def test_a_wide_table_is_shuffled_no_more_than_a_bound_and_shows_how_far_it_is(f
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     page = page_of(model, table, tmp_path / "wide")
-    assert "shuffled among 166 rows (3 times" in page and sum(rows) <= 7500 + 166 + 5 * 300
+    assert "shuffled among 166 rows (3 times" in page and sum(rows) <= 7500 + 166 + 6 * 300
     assert "checking" in terminal.getvalue() and "/49" in terminal.getvalue()
     quiet = io.StringIO()
     monkeypatch.setattr(sys, "stderr", quiet)
