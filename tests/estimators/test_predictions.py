@@ -154,8 +154,10 @@ def test_a_fit_keeps_the_draws_that_it_chose_and_goes_on_from_them() -> None:
     assert noise is None or len(noise) < 16
     model.fit(X[:200], Y[:200])
     assert model.state_.noise is None or len(model.state_.noise) <= 16
-    model.partial_fit(X[:100], Y[:100])
+    for _ in range(3):  # which copies the optimizer
+        model.partial_fit(X[:100], Y[:100])
     assert np.isfinite(model.predict(X)).all()
+    ProbMixRegressor(**TINY).fit(X[:100], Y[:100])
 
 
 def test_the_rate_falls_over_a_short_training_or_a_long_one() -> None:

@@ -83,6 +83,9 @@ class LightAdam(torch.optim.Optimizer):
         self.state = defaultdict(dict)
         self.param_groups = [{"params": [*parameters], **self.defaults}]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)  # torch's own wraps the step of the whole class in hooks that its constructor makes
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override] # no closure is called
         """One step of the parameters that hold a gradient."""
