@@ -56,7 +56,7 @@ GIVEN_BACK = {
 }
 TINY: dict[str, Any] = {"ensemble": 2, "widths": (4,), "epochs": 1, "periodic": 2, "num_samples": 4, "random_state": 0}
 PACKAGE = str(Path(str(pyro_probmix.__file__)).parent)
-N, D = 12, 2
+N, D = 24, 2
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(N, D))
 Y = X[:, 0] + 0.1 * RNG.normal(size=N)
@@ -127,9 +127,11 @@ def arguments_of_models() -> Iterator[tuple[str, Callable[..., Any], dict[str, A
         call.__signature__ = inspect.signature(cls)  # type: ignore[attr-defined]
         return call
 
-    heads = ("Bernoulli", "Categorical", "Gamma", "Gaussian", "HomoscedasticGaussian", "Poisson", "StudentT")
-    for name in heads:
-        yield f".models.{name}", ran(getattr(m, name), TX), {"in_features": D, "num_outputs": 2, "replicas": None}
+    for head in dict.fromkeys(m.LIKELIHOODS.values()):
+        options = {"scale": "softplus", "floor": 0.0} if head is m.Gaussian else {}
+        arguments = {"in_features": D, "num_outputs": 2, "replicas": None, **options}
+        yield f".models.{head.__name__}", ran(head, TX), arguments
+    yield ".models.Censored", ran(lambda likelihood: m.Censored(likelihood)(D, 1), TX), {"likelihood": m.Gaussian}
     series = torch.zeros(N, 5, D)
     yield (
         ".models.LSTM",
@@ -323,7 +325,7 @@ def arguments_of_inference() -> Iterator[tuple[str, Callable[..., Any], dict[str
 def arguments_of_estimators() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     defaults = {
         "method": "M-ProbMix",
-        "likelihood": None,
+        "likelihood": "auto",
         "activation": "silu",
         "encoder": None,
         "alpha": 0.1,
@@ -663,6 +665,7 @@ def odd_calls(names: list[str], each: int) -> Iterator[tuple[str, str, Any, Call
                     takes_functions = callable(arguments.get(argument)) or argument in (
                         "on_epoch",
                         "schedule",
+                        "alpha",
                         "validation",
                     )
                     if callable(pool[k]) and takes_functions:

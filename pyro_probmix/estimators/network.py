@@ -64,10 +64,9 @@ def named_likelihood(likelihood: Any) -> Callable[..., nn.Module]:
     Raises:
         ValueError: for neither.
     """
-    if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
-        return LIKELIHOODS[likelihood]
-    if likelihood == LINEAR:
-        return BayesianLinear
+    heads = {**LIKELIHOODS, LINEAR: BayesianLinear}
+    if isinstance(likelihood, str) and likelihood in heads:
+        return heads[likelihood]
     if isinstance(likelihood, str | nn.Module | torch.distributions.Distribution) or not callable(likelihood):
         raise ValueError(
             f"got likelihood={likelihood!r}, expected one of auto, {', '.join(LIKELIHOODS)}, or something that makes a head "

@@ -77,7 +77,7 @@ def check_parameters(estimator: Any) -> None:
             f"got encoder={estimator.encoder!r}, expected a module from [B, d] to [B, width], or something that makes one for "
             "all members. Try encoder=torch.nn.Linear(d, 64), an instance."
         )
-    if estimator.likelihood != "auto":
+    if not (isinstance(estimator.likelihood, str) and estimator.likelihood == "auto"):
         named_likelihood(estimator.likelihood)
     widths = estimator.widths
     if (

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pyro_probmix.names import shown
+
 #: Floor of scales, rates and concentrations, in units of the (standardised) response.
 FLOOR = 1e-3
 
@@ -33,8 +35,8 @@ def scale_map(who: str, name: str, floor: float) -> Callable[[Tensor], Tensor]:
     Raises:
         ValueError: for another name, or a floor that is negative or not finite.
     """
-    if name not in SCALES:
-        raise ValueError(f"{who} got scale={name!r}, expected one of {', '.join(SCALES)}. Try 'softplus'.")
-    if not 0 <= floor < math.inf:
-        raise ValueError(f"{who} got floor={floor}, expected a finite number of at least 0. Try floor={FLOOR}.")
+    if not isinstance(name, str) or name not in SCALES:
+        raise ValueError(f"{who} got scale={shown(name)}, expected one of {', '.join(SCALES)}. Try 'softplus'.")
+    if not isinstance(floor, int | float) or not 0 <= floor < math.inf:
+        raise ValueError(f"{who} got floor={shown(floor)}, expected a finite number of at least 0. Try floor={FLOOR}.")
     return SCALES[name]

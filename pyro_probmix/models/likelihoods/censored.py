@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_probmix.models.distributions.censored import Known
+from pyro_probmix.names import shown
 
 __all__ = ["Censored", "CensoredHead"]
 
@@ -39,6 +40,9 @@ class Censored:
     Args:
         likelihood: a head whose density has an integral with a gradient: Gaussian, log-normal, or a mixture of either.
 
+    Raises:
+        TypeError: for what makes no head.
+
     References:
         Tobin, 1958, "Estimation of relationships for limited dependent variables".
 
@@ -51,6 +55,10 @@ class Censored:
     """
 
     def __init__(self, likelihood: Callable[[int, int, int | None], nn.Module]) -> None:
+        if not callable(likelihood):
+            raise TypeError(
+                f"Censored got likelihood={shown(likelihood)}, expected the class of a head. Try Censored(Gaussian)."
+            )
         self.likelihood = likelihood
 
     def __call__(self, in_features: int, num_outputs: int = 1, replicas: int | None = None) -> CensoredHead:
