@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["LabelScores", "called_from", "drawn_labels", "has_method_running", "is_traced", "scores_nothing"]
+__all__ = [
+    "LabelScores",
+    "called_from",
+    "drawn_labels",
+    "has_method_running",
+    "is_traced",
+    "refuse_step_without_gradients",
+    "scores_nothing",
+]
 
 import math
 import sys
@@ -62,6 +70,23 @@ def has_method_running(*modules: str) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def refuse_step_without_gradients() -> None:
+    """Raises RuntimeError within a step of ``SVI`` under ``torch.no_grad``, which would leave all parameters as they are."""
+    if torch.is_grad_enabled():
+        return
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module == "pyro.infer.inspect":  # by which some guides look at a model in the first step
+            return
+        if module == "pyro.infer.svi" and frame.f_code.co_name == "step":
+            raise RuntimeError(
+                "SVI.step runs the fused model under torch.no_grad or torch.inference_mode, where it would train nothing, "
+                "expected gradients. Try the step outside of it, or SVI.evaluate_loss for the loss alone."
+            )
+        frame = frame.f_back
 
 
 def scores_nothing() -> bool:

@@ -11,7 +11,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_probmix.fusing.algorithms import LabelScores, called_from, scores_nothing
+from pyro_probmix.fusing.algorithms import LabelScores, called_from, refuse_step_without_gradients, scores_nothing
 from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
 from pyro_probmix.fusing.event_rows import EVENT_PLATE, checked_event_rows
 from pyro_probmix.fusing.kernels.kernels import Kernel
@@ -96,6 +96,7 @@ class FuseMessenger(Messenger):
         self._enumerated: list[dict[str, Any]] = []
 
     def __enter__(self) -> FuseMessenger:
+        refuse_step_without_gradients()
         self._forget()
         super().__enter__()
         return self

@@ -64,6 +64,8 @@ class Fit:
     diverged: tuple[str, ...]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     model: ProbMix,
     x: TensorLike | RowStream,

@@ -25,7 +25,7 @@ from pyro.infer import (
     TraceMeanField_ELBO,
     WeighedPredictive,
 )
-from pyro.infer.autoguide import AutoNormal
+from pyro.infer.autoguide import AutoGaussian, AutoNormal
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
@@ -271,3 +271,28 @@ def test_weights_drawn_within_a_markov_loop_under_enumeration(at: str, standalon
         trace: Any = poutine.trace(poutine.replay(fused, trace=given(values))).get_trace(X, regime)
         by_hand.append(trace.log_prob_sum() - trace.nodes["lambda"]["log_prob_sum"])
     assert loss == pytest.approx(-torch.stack(by_hand).logsumexp(0).item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("loss", [Trace_ELBO, TraceGraph_ELBO])
+def test_a_step_without_gradients_is_refused_and_a_loss_is_not(without, loss):
+    """SVI itself returns a loss and leaves all parameters as they are."""
+    fused = fuse(model, at="y", weight=0.3)
+    svi = SVI(fused, PriorGuide(fused, AutoNormal(model)), ClippedAdam({"lr": 0.1}), loss())
+    with (
+        without(),
+        pytest.raises(RuntimeError, match=r"SVI.step .* torch.no_grad .*, expected gradients. Try the step outside"),
+    ):
+        svi.step(X, Y)
+    svi.step(X, Y)
+    before = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
+    assert math.isfinite(svi.step(X, Y))
+    assert any(not torch.equal(value, before[name]) for name, value in pyro.get_param_store().items())
+    with without():
+        assert math.isfinite(svi.evaluate_loss(X, Y))
+
+
+def test_a_guide_that_looks_at_the_model_without_gradients_trains():
+    fused = fuse(model, at="y", weight=0.3)
+    svi = SVI(fused, AutoGaussian(fused), ClippedAdam({"lr": 0.1}), Trace_ELBO())  # type: ignore[abstract]
+    assert math.isfinite(svi.step(X, Y))

@@ -533,6 +533,20 @@ def test_what_does_not_fit_is_refused_before_training():
         fit(unstacked, x, y, epochs=1)
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_fit_has_gradients_wherever_it_is_called(without):
+    x, y = data()
+    alone, within = process("M-ProbMix"), process("M-ProbMix")
+    expected = fit(alone, x, y, epochs=2).train_loss
+    with without():
+        rows = x.clone(), y.clone()
+        assert torch.equal(fit(within, *rows, epochs=2).train_loss, expected)
+        made = process("M-ProbMix")
+    if without is torch.inference_mode:
+        with pytest.raises(ValueError, match=r"weights .* made under torch.inference_mode.*, expected others. Try"):
+            fit(made, x, y, epochs=2)
+
+
 @pytest.mark.parametrize("wrap", [lambda density: density, lambda density: fuse(density, at="y", weight=0.5), str])
 def test_what_is_no_process_is_refused(wrap):
     given: Any = wrap(process("ERM").density)

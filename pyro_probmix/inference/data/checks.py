@@ -34,6 +34,11 @@ def check_kinds(model: object, x: object, y: object, validation: object) -> None
     if not isinstance(model, ProbMix):
         name = getattr(model, "__name__", type(model).__name__)
         raise ValueError(f"fit got a {name}, expected a ProbMix. Try ProbMix(density, at=...).")
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "fit got weights that were made under torch.inference_mode, which have no gradients, expected others. "
+            "Try to make the model outside of it, or under torch.no_grad."
+        )
     if isinstance(x, RowStream) and y is not None:
         raise ValueError("fit got responses beside a stream, which has its own. Try fit(model, stream, epochs=10).")
     if not isinstance(x, RowStream) and y is None:
@@ -59,6 +64,7 @@ def as_rows(model: ProbMix, x: Any, y: Any, rows: str = "") -> tuple[Any, Any]:
         return x, y
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
     found = [in_dtype(as_tensor("fit", f"{rows}{name}", value), dtype).detach() for name, value in (("x", x), ("y", y))]
+    found = [tensor.clone() if tensor.is_inference() else tensor for tensor in found]  # autograd refuses the former
     return found[0], found[1]
 
 
