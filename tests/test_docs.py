@@ -28,7 +28,8 @@ from torch import distributed
 
 import pyro_probmix
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density, calibration, inference, models
-from pyro_probmix.cli import _parser, main
+from pyro_probmix.cli import main
+from pyro_probmix.cli.command import parser
 from pyro_probmix.experiments.audit.design import PARTS
 from pyro_probmix.experiments.audit.regimes import DATASETS
 from pyro_probmix.experiments.command import OF_MANY_RUNS, config_of
@@ -169,7 +170,7 @@ def test_commands_are_ones_that_probmix_takes(page, tmp_path, monkeypatch):
     for name, text in re.findall(r"`([\w.]+\.json)`:\n\n```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
         (tmp_path / name).write_text(text)
     for line in lines_of(page, "probmix"):
-        arguments = _parser().parse_args(shlex.split(line, comments=True)[1:])
+        arguments = parser().parse_args(shlex.split(line, comments=True)[1:])
         if getattr(arguments, "experiment", None) in OF_MANY_RUNS:
             known = {*PARTS, *DATASETS}
             assert not arguments.dataset or {*arguments.dataset.split(",")} <= known, line
