@@ -23,7 +23,7 @@ def frame_of(x: Any) -> pd.DataFrame | None:
 
     Raises:
         ValueError: for two columns of one name.
-        TypeError: for a table whose rows are yet to be computed.
+        TypeError: for a table whose rows are yet to be computed, and for a structured array.
 
     Example:
         >>> import pyarrow as pa
@@ -36,6 +36,8 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         raise TypeError(
             f"got a {type(x).__name__}, whose rows are yet to be computed, expected a table. Try X.collect()."
         )
+    if isinstance(x, np.ndarray) and x.dtype.names:
+        raise TypeError("got a structured array, expected one of numbers, or a table. Try pandas.DataFrame(X).")
     if not has_columns(x):
         return None
     names = list(getattr(x, "column_names", x.columns))
@@ -45,7 +47,7 @@ def frame_of(x: Any) -> pd.DataFrame | None:
             f"two columns of X are named {twice!r}, expected different names. Try renaming one, or X.to_numpy()."
         )
     if isinstance(x, pd.DataFrame):
-        return x
+        return _without_arrow(x)
     if hasattr(x, "schema") and hasattr(
         x, "column_names"
     ):  # Arrow: an index that pandas wrote is no reason to lose a column
@@ -56,6 +58,17 @@ def frame_of(x: Any) -> pd.DataFrame | None:
             f"got a {type(x).__name__} that makes a {type(frame).__name__}, expected a table with columns. Try X.to_numpy()."
         )
     return frame
+
+
+def _without_arrow(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns of Arrow's types as pandas' own: of these alone are the kinds told."""
+    arrow = [k for k, dtype in enumerate(frame.dtypes) if isinstance(dtype, pd.ArrowDtype)]
+    if not arrow:
+        return frame
+    columns = {k: frame.iloc[:, k] for k in range(frame.shape[1])}
+    for k in arrow:
+        columns[k] = columns[k].array.__arrow_array__().to_pandas().set_axis(frame.index)
+    return pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
 
 
 def of_texts(x: Any) -> pd.DataFrame | None:

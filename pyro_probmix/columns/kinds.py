@@ -5,6 +5,9 @@ from __future__ import annotations
 __all__ = ["LABELS", "NUMBERS", "has_leading_zeros", "kind_of", "numbers_as_text", "text_rows"]
 
 import re
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,8 @@ NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "empty")
 LABELS = ("string", "boolean", "categorical")
 #: A number with zeros in front, such as 01002, is a code: as a number it would be one with 1002.
 _LEADING_ZEROS = re.compile(r"\s*[-+]?0\d+\s*")
+#: Integers from here on are too large for a float of 64 bits.
+_BEYOND = 2**1023
 
 
 def kind_of(column: pd.Series) -> str:
@@ -21,6 +26,8 @@ def kind_of(column: pd.Series) -> str:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return "categorical"
     kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind in ("mixed", "mixed-integer") and all(_is_number(value) for value in column.dropna()):  # fractions
+        return "decimal"
     # A single cell of text makes text of a whole column of numbers in a CSV file: a slip, not a column of classes. Titles of
     # films are texts, though some of them are years.
     if kind == "string" and 0 < 2 * len(text_rows(column)) < column.notna().sum():
@@ -45,5 +52,16 @@ def has_leading_zeros(column: pd.Series) -> bool:
 
 def text_rows(column: pd.Series) -> np.ndarray:
     """The rows whose values are neither numbers nor missing."""
-    numbers = pd.to_numeric(column.astype(object), errors="coerce")
+    values = column.astype(object)
+    # pandas knows no fractions, and fails of integers that no float can hold: they are numbers nonetheless.
+    values = values.map(lambda value: 1.0 if isinstance(value, Fraction) or _is_huge(value) else value)
+    numbers = pd.to_numeric(values, errors="coerce")
     return np.flatnonzero(numbers.isna() & column.notna())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)
+
+
+def _is_huge(value: object) -> bool:
+    return isinstance(value, int) and abs(value) >= _BEYOND

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["KINDS", "Column", "Schema", "warn_of_texts"]
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import pandas as pd
 
 from pyro_probmix.columns.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
 from pyro_probmix.columns.levels import codes, spelled
+from pyro_probmix.columns.moments import days, lengths, times_of_day
 from pyro_probmix.names import shown
 
 Array = npt.NDArray[np.float64]
@@ -28,7 +28,6 @@ TRUTHS = ("false", "true", "0", "1")
 FEWEST_SHARED = 0.1
 #: Of fewer rows nothing is left out for having one value.
 FEWEST_TO_TELL = 10
-_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -155,11 +154,13 @@ def _column_of(values: pd.Series) -> Column:
         and len({spelled(value) for value in values.array}) == 1
     ):
         return _left_out(name, f"has the value {shown(str(values.iloc[0]))} in every row")
-    if getattr(dtype, "kind", "") == "c":
+    if getattr(dtype, "kind", "") == "c" or (
+        pd.api.types.is_object_dtype(dtype) and any(isinstance(v, complex) for v in values)
+    ):
         raise ValueError(
             f"column {shown(name)} of X is complex, expected real numbers. Try its real and imaginary parts."
         )
-    if pd.api.types.is_datetime64_any_dtype(dtype) or kind_of(values) in ("datetime", "date"):
+    if pd.api.types.is_datetime64_any_dtype(dtype) or kind_of(values) in ("datetime", "date", "period"):
         return Column(name, "date")
     if pd.api.types.is_timedelta64_dtype(dtype) or kind_of(values) == "timedelta":
         return Column(name, "duration")
@@ -214,6 +215,11 @@ def _number(column: Column, values: pd.Series) -> Array:
         found = np.full(len(values), np.nan)
         found[~missing] = plain[~missing].astype(np.float64)
         return found
+    except OverflowError:
+        raise ValueError(
+            f"column {shown(column.name)} of X holds an integer above {np.finfo(np.float64).max:.3g}, expected finite numbers. "
+            "Try other units."
+        ) from None
     except (TypeError, ValueError):
         row = int(next(iter(text_rows(values)), 0))
         raise ValueError(
@@ -245,43 +251,12 @@ def _truth(column: Column, values: pd.Series) -> Array:
 
 
 def _level(column: Column, values: pd.Series) -> Array:
+    if kind_of(values) == "bytes":
+        raise ValueError(
+            f"column {shown(column.name)} of X holds {shown(values.dropna().iloc[0])}, expected texts, as in the rows of the "
+            "fit. Try .str.decode('utf-8')."
+        )
     return np.where(values.isna().to_numpy(), np.nan, codes(values, column.levels))
-
-
-def _date(column: Column, values: pd.Series) -> Array:
-    kind = kind_of(values)
-    if not (kind in ("datetime64", "datetime", "date", "empty") or values.isna().all()):
-        raise ValueError(
-            f"column {shown(column.name)} of X holds {shown(str(values.dropna().iloc[0]))}, expected dates, as in the rows of "
-            "the fit. Try pandas.to_datetime."
-        )
-    times = pd.to_datetime(values.astype(object).where(values.notna(), None), utc=True, errors="coerce")
-    since = (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return np.asarray(since, dtype=np.float64) / _DAY
-
-
-def _time(column: Column, values: pd.Series) -> Array:
-    if kind_of(values) not in ("time", "empty") and not values.isna().all():
-        raise ValueError(
-            f"column {shown(column.name)} of X holds {shown(str(values.dropna().iloc[0]))}, expected times of the day, as in "
-            "the rows of the fit. Try datetime.time."
-        )
-    seconds = [
-        math.nan if missing else 3600 * t.hour + 60 * t.minute + t.second + 1e-6 * t.microsecond
-        for t, missing in zip(values, values.isna(), strict=True)
-    ]
-    return np.array(seconds) / _DAY
-
-
-def _duration(column: Column, values: pd.Series) -> Array:
-    try:
-        found = pd.to_timedelta(values.astype(object).where(values.notna(), None))
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"column {shown(column.name)} of X holds no durations, expected them, as in the rows of the fit. "
-            "Try pandas.to_timedelta."
-        ) from None
-    return np.asarray(found.dt.total_seconds(), dtype=np.float64) / _DAY
 
 
 def _nothing(column: Column, values: pd.Series) -> Array:
@@ -293,9 +268,9 @@ _READERS: dict[str, Callable[[Column, pd.Series], Array]] = {
     "boolean": _truth,
     "category": _level,
     "ordered": _level,
-    "date": _date,
-    "time": _time,
-    "duration": _duration,
+    "date": lambda column, values: days(column.name, values),
+    "time": lambda column, values: times_of_day(column.name, values),
+    "duration": lambda column, values: lengths(column.name, values),
     "none": _nothing,
 }
 KINDS = tuple(_READERS)

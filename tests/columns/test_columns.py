@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -236,3 +239,74 @@ def test_tables_that_are_no_frames_or_not_yet():
         frame_of(pl.DataFrame({"a": [1]}).lazy())
     with pytest.raises(ValueError, match="two columns of X are named 'a'"):
         frame_of(pa.table([[1], [2]], names=["a", "a"]))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "numbers"),
+    [
+        (pd.Series([Fraction(1, 2), None, Fraction(1, 4)]), "number", [0.5, np.nan, 0.25]),
+        (pd.Series([Decimal("0.5"), Decimal("NaN"), 2], dtype=object), "number", [0.5, np.nan, 2]),
+        (pd.Series([10**30, None, 3], dtype=object), "number", [1e30, np.nan, 3]),
+        (pd.Series([None, True, False], dtype=object), "boolean", [np.nan, 1, 0]),
+        (pd.Series(pd.PeriodIndex(["1970-02", None, "1970-01"], freq="M")), "date", [31, np.nan, 0]),
+        (pd.Series([datetime.datetime(9999, 12, 31), None, pd.Timestamp("1970-01-02")]), "date", [2932896, np.nan, 1]),
+        (
+            pd.Series([pd.Timestamp("1970-01-02", tz="Etc/GMT-12"), datetime.date(1, 1, 1), pd.NaT]),
+            "date",
+            [0.5, -719162, np.nan],
+        ),
+        (pd.Series([datetime.timedelta(hours=12), None, pd.Timedelta(2, "D")]), "duration", [0.5, np.nan, 2]),
+    ],
+)
+def test_odd_values_are_what_they_mean(values, kind, numbers):
+    schema = Schema.fit(values.to_frame("a"))
+    assert [column.kind for column in schema.columns] == [kind]
+    np.testing.assert_array_equal(schema.numbers(values.to_frame("a"))[:, 0], numbers)
+
+
+def test_columns_of_arrow_types_in_a_frame_of_pandas():
+    plain = pa.table(
+        {
+            "level": pa.array(["p", None, "q"]).dictionary_encode(),
+            "length": pa.array([datetime.timedelta(1), None, datetime.timedelta(2)]),
+            "price": pa.array([Decimal("1.5"), None, Decimal(2)]),
+            "number": [1.0, 2.0, 3.0],
+        }
+    )
+    frame = plain.to_pandas(types_mapper=pd.ArrowDtype).set_axis([5, 5, 7])
+    taken, expected = frame_of(frame), frame_of(plain)
+    assert taken is not None and expected is not None
+    schema = Schema.fit(taken)
+    assert schema == Schema.fit(expected)
+    assert [column.kind for column in schema.columns] == ["category", "duration", "number", "number"]
+    np.testing.assert_array_equal(schema.numbers(taken), schema.numbers(expected))
+
+
+@pytest.mark.parametrize(
+    ("values", "other", "sentence"),
+    [
+        # Without a unit it would be a number of nanoseconds.
+        (pd.to_timedelta([1, 2], unit="D"), [1.5, 2.5], "'1.5', expected durations.*Try pandas.to_timedelta"),
+        (pd.to_timedelta([1, 2], unit="D"), pd.to_datetime(["2020-01-01", "2020-02-01"]), ".*, expected durations"),
+        (
+            pd.to_datetime(["2020-01-01", "2020-02-01"]),
+            pd.Series([pd.Timestamp(0), "soon"]),
+            "'soon', expected dates.*Try",
+        ),
+        (pd.to_datetime(["2020-01-01", "2020-02-01"]), [1.0, 2.0], "'1.0', expected dates.*Try pandas.to_datetime"),
+        (["x", "y"], [b"x", b"y"], "b'x', expected texts.*Try"),
+        ([1.0, 2.0], pd.Series([10**400, 1], dtype=object), "an integer above 1.8e.308.*Try other units"),
+    ],
+)
+def test_values_of_another_kind_than_in_the_fit_are_one_sentence(values, other, sentence):
+    schema = Schema.fit(pd.DataFrame({"a": values}))
+    with pytest.raises(ValueError, match=f"column 'a' of X holds {sentence}"):
+        schema.numbers(pd.DataFrame({"a": other}))
+
+
+def test_what_no_column_can_be():
+    for values in ([1j, 1.0, 2.0], np.array([1j, 2.0, 1.0])):
+        with pytest.raises(ValueError, match=r"column 'a' of X is complex, expected real numbers.*Try"):
+            Schema.fit(pd.DataFrame({"a": pd.Series(values)}))
+    with pytest.raises(TypeError, match=r"structured array, expected .*Try pandas.DataFrame\(X\)"):
+        frame_of(np.zeros(3, dtype=[("a", "f8"), ("b", "i4")]))

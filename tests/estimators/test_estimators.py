@@ -847,7 +847,8 @@ def test_odd_tables():
         regressor(likelihood="gaussian", epochs=2, method="LocProbMix").fit(X[:1], y[:1]).predict(X)
     ).all()
     assert np.isfinite(regressor(likelihood="gaussian", epochs=2, method="LocMix").fit(X[:3], y[:3]).predict(X)).all()
-    constant = regressor(epochs=40).fit(np.ones((40, 3)), np.full(40, 7.0))
+    with pytest.warns(UserWarning, match="1 distinct rows, expected at least 20 .*Try more rows"):
+        constant = regressor(epochs=40).fit(np.ones((40, 3)), np.full(40, 7.0))
     assert constant.predict(np.ones((1, 3))) == pytest.approx(7.0, abs=0.2)
     with pytest.raises(ValueError, match=r"two columns of X are named 'a', expected different names.*Try"):
         regressor().fit(pd.DataFrame(X, columns=["a", "a"]), y)
