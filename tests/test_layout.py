@@ -32,6 +32,8 @@ FLOORS = (
     "tabular",
     "tables",
     "estimators",
+    "estimators.saving",
+    "estimators.ensemble",
     "estimators.doubt",
     "estimators.targets",
     "columns",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pyro_probmix.estimators.ensemble.rows import Array
+from pyro_probmix.estimators.ensemble.state import State
+from pyro_probmix.estimators.ensemble.support import at_points
 from pyro_probmix.estimators.parameters import without_graph
-from pyro_probmix.estimators.rows import Array
-from pyro_probmix.estimators.state import State
-from pyro_probmix.estimators.support import at_points
 from pyro_probmix.inference.data.arrays import TensorLike, as_array
 from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture

@@ -29,8 +29,10 @@ from pyro_probmix.columns.schema import Schema
 from pyro_probmix.columns.sentinels import warn_of_codes
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import repaired
-from pyro_probmix.estimators.fields import check_attributes
-from pyro_probmix.estimators.network import LINEAR, Encoder, Likelihood, Recipe, check_targets, named_method
+from pyro_probmix.estimators.ensemble.network import LINEAR, Encoder, Likelihood, Recipe, check_targets, named_method
+from pyro_probmix.estimators.ensemble.rows import Array, Rows
+from pyro_probmix.estimators.ensemble.state import State
+from pyro_probmix.estimators.ensemble.support import family_of
 from pyro_probmix.estimators.parameters import (
     check_parameters,
     check_seed,
@@ -42,10 +44,8 @@ from pyro_probmix.estimators.parameters import (
     refuse_masked,
     without_graph,
 )
-from pyro_probmix.estimators.rows import Array, Rows
-from pyro_probmix.estimators.saving import SavedModel, write
-from pyro_probmix.estimators.state import State
-from pyro_probmix.estimators.support import family_of
+from pyro_probmix.estimators.saving.files import SavedModel, write
+from pyro_probmix.estimators.saving.fitted import check_attributes
 from pyro_probmix.estimators.training import Plan, Trained, train
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
@@ -178,7 +178,7 @@ class ProbMixEstimator(BaseEstimator):  # type: ignore[misc] # scikit-learn is n
 
     @classmethod
     def restored(cls, parameters: dict[str, Any], attributes: dict[str, Any], state: State) -> Self:
-        """A fitted estimator of what a file holds, see :class:`~pyro_probmix.estimators.saving.SavedModel`.
+        """A fitted estimator of what a file holds, see :class:`~pyro_probmix.estimators.saving.files.SavedModel`.
 
         Raises:
             ValueError: for parameters or attributes that no such estimator has.

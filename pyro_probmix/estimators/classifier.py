@@ -18,10 +18,10 @@ from torch import Tensor
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.doubt.parts import Parts, entropy_parts
-from pyro_probmix.estimators.network import Likelihood, Recipe, named_likelihood
+from pyro_probmix.estimators.ensemble.network import Likelihood, Recipe, named_likelihood
+from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, without_graph
-from pyro_probmix.estimators.rows import Array, Rows
-from pyro_probmix.estimators.saving import export
+from pyro_probmix.estimators.saving.programs import export
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
 __all__ = ["ProbMixClassifier"]

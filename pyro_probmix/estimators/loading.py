@@ -7,9 +7,9 @@ import os
 from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.classifier import ProbMixClassifier
-from pyro_probmix.estimators.network import Encoder, Likelihood
+from pyro_probmix.estimators.ensemble.network import Encoder, Likelihood
 from pyro_probmix.estimators.regressor import ProbMixRegressor
-from pyro_probmix.estimators.saving import putting_together, read
+from pyro_probmix.estimators.saving.files import putting_together, read
 
 __all__ = ["KINDS", "load"]
 

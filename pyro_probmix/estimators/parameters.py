@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyro_probmix.estimators.network import named_likelihood
+from pyro_probmix.estimators.ensemble.network import named_likelihood
 from pyro_probmix.models.networks import ACTIVATIONS
 from pyro_probmix.names import shown
 

@@ -21,11 +21,11 @@ from pyro_probmix.arguments import checked
 from pyro_probmix.estimators.array_densities import ArrayDensities
 from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.doubt.parts import Parts, variance_parts
-from pyro_probmix.estimators.network import LINEAR, Likelihood, Recipe, check_targets, named_likelihood
+from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, Recipe, check_targets, named_likelihood
+from pyro_probmix.estimators.ensemble.rows import Array, Rows
+from pyro_probmix.estimators.ensemble.support import at_points
 from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_dates, without_graph
-from pyro_probmix.estimators.rows import Array, Rows
-from pyro_probmix.estimators.saving import export
-from pyro_probmix.estimators.support import at_points
+from pyro_probmix.estimators.saving.programs import export
 from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
 from pyro_probmix.estimators.targets.kinds import FEWEST_ROWS
 from pyro_probmix.inference.predictive.crps import crps_at

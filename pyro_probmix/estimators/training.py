@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import Losses
-from pyro_probmix.estimators.held_out import DRAWS_ROWS, HeldOut, member_densities, widened
-from pyro_probmix.estimators.rows import Rows, deal
+from pyro_probmix.estimators.ensemble.held_out import DRAWS_ROWS, HeldOut, member_densities, widened
+from pyro_probmix.estimators.ensemble.rows import Rows, deal
 from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.annealing import Annealing
@@ -128,7 +128,8 @@ def train(
         plan: how.
         targets: from the rows' ``y`` to the tensor that the density observes.
         validation: rows that all members hold out; None deals each a share of ``rows``.
-        noise: of many draws, see :func:`~pyro_probmix.estimators.held_out.member_densities`; None where no embedding is drawn.
+        noise: of many draws, see :func:`~pyro_probmix.estimators.ensemble.held_out.member_densities`; None where no embedding
+            is drawn.
         on_epoch: called with epoch, number of epochs and best held-out NLL so far; True stops.
         family: of a density without features, see :func:`~pyro_probmix.estimators.targets.constant.constant_nll`.
 

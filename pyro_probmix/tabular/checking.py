@@ -24,7 +24,7 @@ from pyro_probmix.calibration.checking import CheckReport, check, suffix_of
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
-from pyro_probmix.estimators.support import in_words, ruled_out
+from pyro_probmix.estimators.ensemble.support import in_words, ruled_out
 from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions

@@ -15,7 +15,7 @@ from scipy import stats
 from torch.distributions import constraints
 
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.estimators.support import is_positive
+from pyro_probmix.estimators.ensemble.support import is_positive
 from pyro_probmix.inference.predictive import at_values
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.models import LIKELIHOODS, Likelihood

@@ -37,9 +37,9 @@ from pyro_probmix import (
     ProbMixRegressor,
     find_method,
 )
-from pyro_probmix.estimators.held_out import HeldOut, widened
-from pyro_probmix.estimators.rows import Rows, Scaler, deal
-from pyro_probmix.estimators.support import ruled_out
+from pyro_probmix.estimators.ensemble.held_out import HeldOut, widened
+from pyro_probmix.estimators.ensemble.rows import Rows, Scaler, deal
+from pyro_probmix.estimators.ensemble.support import ruled_out
 from pyro_probmix.estimators.training import train
 from pyro_probmix.models import BEYOND, LIKELIHOODS, LSTM, Gaussian, build_density
 from tests.models.test_beyond import KINDS

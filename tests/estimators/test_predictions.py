@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor
-from pyro_probmix.estimators.held_out import HeldOut, antithetic_noise
-from pyro_probmix.estimators.rows import Rows
+from pyro_probmix.estimators.ensemble.held_out import HeldOut, antithetic_noise
+from pyro_probmix.estimators.ensemble.rows import Rows
 from pyro_probmix.inference.annealing import LITTLE_NOISE, Annealing
 from pyro_probmix.inference.predictive.plain import GRAIN, has_single, plain_density
 from pyro_probmix.models import Gaussian
@@ -56,7 +56,7 @@ def test_a_row_is_predicted_to_the_last_bit_whatever_rows_are_beside_it(single: 
 def test_rows_come_in_blocks_of_whole_grains(monkeypatch: pytest.MonkeyPatch) -> None:
     model = drawing()
     mean, quantiles, nll = model.predict(X), model.predict_quantiles(X), model.nll(X, Y)
-    monkeypatch.setattr("pyro_probmix.estimators.state.LARGEST_BLOCK", 1)
+    monkeypatch.setattr("pyro_probmix.estimators.ensemble.state.LARGEST_BLOCK", 1)
     sizes = [(rows[0], len(rows)) for rows, _ in model.state_.mixtures(X)]
     assert sizes == [(start, GRAIN) for start in range(0, 700, GRAIN)]
     np.testing.assert_array_equal(model.predict(X), mean)
@@ -85,7 +85,7 @@ def test_weights_that_single_precision_cannot_tell_apart_stay_double(monkeypatch
     model = drawing()
     state = model.state_
     with monkeypatch.context() as patch:
-        patch.setattr("pyro_probmix.estimators.state.SINGLE_TOLERANCE", 0.0)
+        patch.setattr("pyro_probmix.estimators.ensemble.state.SINGLE_TOLERANCE", 0.0)
         state.settle(_rows())
         assert not state.single
     state.settle(_rows())

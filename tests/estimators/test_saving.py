@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save as bytes_of
 
 from pyro_probmix import METHODS, Method, ProbMixClassifier, ProbMixRegressor, find_method, load
-from pyro_probmix.estimators import saving
-from pyro_probmix.estimators.fields import _check_size
-from pyro_probmix.estimators.network import Recipe
+from pyro_probmix.estimators.ensemble.network import Recipe
+from pyro_probmix.estimators.saving import files
+from pyro_probmix.estimators.saving.fields import check_size
 from pyro_probmix.inference.sealed import read_sealed, write_sealed
 from pyro_probmix.models import BEYOND, Gaussian
 from tests.inference.faults import bounded, changed, deep, hostile, killed_at_each_change, two_at_once
@@ -139,14 +139,14 @@ def with_record(data, change, folder):
     """The file with a change to its record and tensors, sealed anew, as a stranger or another version would."""
     path = folder / "sealed anew"
     path.write_bytes(data)
-    record, tensors = read_sealed(path, saving.ENTRY)
+    record, tensors = read_sealed(path, files.ENTRY)
     change(record, tensors)
-    write_sealed(path, saving.ENTRY, record, tensors, advice="")
+    write_sealed(path, files.ENTRY, record, tensors, advice="")
     return path.read_bytes()
 
 
 def test_a_newer_version(data, tmp_path):
-    newer = with_record(data, lambda record, _: record.update(format=saving.FORMAT + 1, other="x"), tmp_path)
+    newer = with_record(data, lambda record, _: record.update(format=files.FORMAT + 1, other="x"), tmp_path)
     with pytest.raises(
         ValueError, match=r"is of format 2, expected at most 1: a newer version wrote it. Try upgrading"
     ):
@@ -344,7 +344,7 @@ def test_no_recipe_asks_for_more_than_the_bound_leaves(method, widths, periodic,
     found = find_method(method)
     recipe = Recipe(found, found.likelihood or "gaussian", (2,), num_outputs, 3, widths, "silu", periodic, None)
     weights = {f"density.{name}": value for name, value in recipe.build([0, 1, 2]).state_dict().items()}
-    _check_size({name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}, weights)
+    check_size({name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}, weights)
 
 
 SAVER = """

@@ -14,7 +14,7 @@ import torch
 from sklearn.utils import get_tags
 
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor, load
-from pyro_probmix.estimators.rows import Scaler
+from pyro_probmix.estimators.ensemble.rows import Scaler
 
 TINY: dict[str, Any] = {"ensemble": 2, "widths": (16, 8), "epochs": 40, "learning_rate": 0.02, "num_samples": 4}
 

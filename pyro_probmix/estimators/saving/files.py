@@ -4,47 +4,36 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_probmix import __version__
-from pyro_probmix.columns.by_tensors import Inputs
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.columns.schema import Schema
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
-from pyro_probmix.estimators.fields import SCORES, check_record, check_weights, python_value
-from pyro_probmix.estimators.held_out import widened
-from pyro_probmix.estimators.network import Recipe
-from pyro_probmix.estimators.rows import Array, Scaler
-from pyro_probmix.estimators.state import FARTHEST, State
-from pyro_probmix.inference.export.program import Program, Scaling
-from pyro_probmix.inference.export.writing import write_program
-from pyro_probmix.inference.predictive.quantile import quantiles
+from pyro_probmix.estimators.ensemble.network import Recipe
+from pyro_probmix.estimators.ensemble.rows import Scaler
+from pyro_probmix.estimators.ensemble.state import State
+from pyro_probmix.estimators.saving.fields import SCORES, check_record
+from pyro_probmix.estimators.saving.fitted import check_weights
+from pyro_probmix.estimators.saving.values import OWN, plain_value, python_value
 from pyro_probmix.inference.sealed import DamagedFile, read_sealed, under, write_sealed
 from pyro_probmix.inference.training import Fit
-from pyro_probmix.models import Method
 from pyro_probmix.names import shown
 
-__all__ = ["SavedModel", "export", "putting_together", "read", "write"]
+__all__ = ["SavedModel", "putting_together", "read", "write"]
 
 #: Raised when a file written by this version could not be read by the one before.
 FORMAT = 1
 #: The entry of the file's header that holds all but the tensors, as JSON.
 ENTRY = "pyro_probmix"
-#: Stands for a Python object of the user's, which has to be given again.
-OWN = {"own": True}
-#: Parameters that may be code.
-OWN_CODE = ("encoder", "likelihood")
-#: Rows on which an exported program is compared with the estimator.
-CHECKED_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +71,8 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
     record = {
         "format": FORMAT,
         "estimator": model.kind,
-        "parameters": {name: _plain(name, value) for name, value in model.parameters.items()},
-        "recipe": {field.name: _plain(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
+        "parameters": {name: plain_value(name, value) for name, value in model.parameters.items()},
+        "recipe": {field.name: plain_value(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
         "expansion": None if state.expansion is None else state.expansion.record(),
         "factor": state.factor,
         "single": state.single,
@@ -91,90 +80,10 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
         "seed": state.seed,
         "calls": state.calls,
         "diverged": [] if state.history is None else list(state.history.diverged),
-        "attributes": {name: _plain(name, value) for name, value in model.attributes.items()},
+        "attributes": {name: plain_value(name, value) for name, value in model.attributes.items()},
         "versions": {"pyro_probmix": __version__, "torch": version("torch"), "python": platform.python_version()},
     }
     write_sealed(path, ENTRY, record, tensors, advice="Try another path for the model.")
-
-
-def export(model: SavedModel, path: str | os.PathLike[str], levels: Sequence[float] | None) -> None:
-    """Writes a fitted model's predictions as a program of PyTorch's or ONNX, with the names of its columns and classes.
-
-    Args:
-        model: to be written.
-        path: of the file, which ends in .pt2 or .onnx.
-        levels: of the quantiles; None for probabilities of classes.
-
-    Raises:
-        ValueError: for a model that is no function of tensors alone, or a file of another kind.
-        OSError: if it cannot be written; what was there before stays.
-    """
-    state, attributes = model.state, model.attributes
-    x, y = state.x_scaler, state.y_scaler
-    scaling = Scaling(x.unit, x.mean, x.scale, FARTHEST, y.offset, y.step)
-    noise = None if state.noise is None else state.noise.to(torch.float32 if state.single else torch.float64)
-    single = bool(attributes.get("_single", False))
-    inputs = Inputs(state.expansion)
-    program = Program(state.for_rows(), noise, lambda p: widened(p, state.factor), inputs, scaling, levels, single)
-    columns = attributes.get("columns_")
-    metadata = {
-        "estimator": model.kind,
-        "features": _names(attributes.get("feature_names_in_")),
-        "columns": None if columns is None else columns.record(),
-        "classes": _names(attributes.get("classes_")),
-        "targets": attributes.get("n_outputs_"),
-        "levels": levels,
-        "versions": {"pyro_probmix": __version__, "torch": version("torch")},
-    }
-    rows = _some_rows(state)
-    expected = _predicted(state, rows, levels, single)
-    write_program(program, torch.as_tensor(rows), expected, metadata, path, digits=6 if state.single else 9)
-
-
-def _some_rows(state: State) -> Array:
-    """Rows of numbers like those of the fit, on which an exported program is compared with the estimator."""
-    rng, scaler, expansion = np.random.default_rng(0), state.x_scaler, state.expansion
-    if expansion is None:
-        shape = (CHECKED_ROWS, *state.recipe.row_shape)
-        return np.asarray((rng.standard_normal(shape) * scaler.scale + scaler.mean) * scaler.unit)
-    columns, place = [], 0
-    for part in expansion.parts:
-        width = part.smooth(np.zeros(1)).shape[1]
-        if part.kind in ("indicator", "boolean", "category", "none"):
-            values = rng.integers(-1 if part.kind == "category" else 0, max(2, len(part.levels)), CHECKED_ROWS).astype(
-                float
-            )
-        elif part.scores is not None:
-            values = rng.choice(part.scores.knots, CHECKED_ROWS)
-        else:
-            z = rng.standard_normal(CHECKED_ROWS) * scaler.scale[place] + scaler.mean[place]
-            values = z * scaler.unit[place]
-        values[-1] = np.nan if part.gaps else values[-1]
-        place += width
-        columns.append(values)
-    return np.stack(columns, 1)
-
-
-def _predicted(state: State, rows: Array, levels: Sequence[float] | None, single: bool) -> dict[str, Tensor]:
-    """What the estimator predicts for some rows, by the names that a program gives it."""
-    (_, part), *_ = state.mixtures(rows)
-    if levels is None:
-        probabilities = part.probs[: len(rows)].cpu()
-        both = probabilities.shape[-1] > 1
-        return {"probabilities": probabilities if both else torch.cat([1 - probabilities, probabilities], -1)}
-    step, offset = (torch.as_tensor(v) for v in (state.y_scaler.step, state.y_scaler.offset))
-    mean, std = part.mean.double().cpu() * step + offset, part.variance.sqrt().double().cpu() * step
-    found = {"mean": mean, "std": std}
-    with suppress(TypeError):  # of a likelihood whose quantiles are known to torch alone
-        found["quantiles"] = torch.as_tensor(quantiles(part, levels)) * step[:, None] + offset[:, None]
-    return {name: (value[:, 0] if single else value)[: len(rows)] for name, value in found.items()}
-
-
-def _names(values: Any) -> list[Any] | None:
-    """Names or classes as JSON holds them."""
-    if values is None:
-        return None
-    return [value if isinstance(value, str | bool | int | float) else str(value) for value in values.tolist()]
 
 
 def read(path: str | os.PathLike[str], own_code: dict[str, Any]) -> SavedModel:
@@ -295,31 +204,3 @@ def _narrow(tensor: Tensor) -> Tensor:
     """The tensor in single precision, as it was trained, where that loses nothing."""
     narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
     return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A value as JSON holds it; lists stand for tuples, and arrays say their type."""
-    if name == "callbacks":
-        return []
-    if name == "random_state":
-        return int(value) if isinstance(value, int | np.integer) else None
-    if name in OWN_CODE and not isinstance(value, str | None):
-        return OWN
-    if isinstance(value, Method):
-        return {"method": asdict(value)}
-    if isinstance(value, Schema):
-        return {"columns": value.record()}
-    if isinstance(value, np.ndarray):
-        entries = value.tolist()
-        if value.dtype.kind in "biufUO" and all(isinstance(entry, str | bool | int | float) for entry in entries):
-            return {"array": entries, "type": value.dtype.str}
-    elif isinstance(value, np.generic):
-        return value.item()
-    elif isinstance(value, list | tuple):
-        return [_plain(name, entry) for entry in value]
-    elif value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise ValueError(
-        f"the model cannot be saved with {name} of type {type(value).__name__}, expected numbers or text. "
-        "Try joblib.dump, which keeps any Python object."
-    )

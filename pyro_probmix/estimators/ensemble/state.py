@@ -14,10 +14,10 @@ from torch.distributions import constraints
 
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
-from pyro_probmix.estimators.held_out import MANY_DRAWS, antithetic_noise, member_densities, widened
-from pyro_probmix.estimators.network import Recipe
-from pyro_probmix.estimators.rows import Array, Rows, Scaler
-from pyro_probmix.estimators.support import is_positive
+from pyro_probmix.estimators.ensemble.held_out import MANY_DRAWS, antithetic_noise, member_densities, widened
+from pyro_probmix.estimators.ensemble.network import Recipe
+from pyro_probmix.estimators.ensemble.rows import Array, Rows, Scaler
+from pyro_probmix.estimators.ensemble.support import is_positive
 from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.plain import GRAIN, by_rows, has_single, is_plain
@@ -46,7 +46,7 @@ class State:
         x_scaler, y_scaler: the scalings, fixed by the rows of the first fit.
         noise: standard normal, [S, R, 1, width], of a drawn embedding, the same for all rows; else None, and its mean is passed
             on.
-        factor: widens the density, see :func:`~pyro_probmix.estimators.held_out.widened`.
+        factor: widens the density, see :func:`~pyro_probmix.estimators.ensemble.held_out.widened`.
         seed: of the first fit.
         history: the trainer's record of the last fit.
         optimizer: of partial fits.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_probmix.estimators.rows import Array
-from pyro_probmix.estimators.support import in_words, of_one, ruled_out
+from pyro_probmix.estimators.ensemble.rows import Array
+from pyro_probmix.estimators.ensemble.support import in_words, of_one, ruled_out
 from pyro_probmix.models import (
     BEYOND,
     LIKELIHOODS,

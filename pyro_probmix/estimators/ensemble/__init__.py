@@ -1,0 +1,1 @@
+"""The members of an ensemble: their rows and network, what a fit leaves of them, the rows that they hold out."""
