@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyro
@@ -19,6 +19,7 @@ from pyro_probmix.estimators.ensemble.rows import Rows, deal
 from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.annealing import Annealing
+from pyro_probmix.inference.data.parts import Part
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
 from pyro_probmix.inference.training import Fit, fit
 from pyro_probmix.models import ConditionalDensity, Method
@@ -140,7 +141,7 @@ def train(
         ValueError: if no member has a finite density at all of the given validation rows, or none has finite weights.
     """
     data = _Data.dealt(density, rows, plan, targets, validation)
-    n = data.x.shape[1]
+    n = data.kept.rows.shape[1]
     batch_size, epochs = plan.size(n), plan.passes(n)
     few = None if noise is None else noise[:HELD_OUT_DRAWS]
     score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
@@ -156,23 +157,26 @@ def train(
             score.expect(annealing.end)
         return on_epoch(epoch, annealing.end, float(best.min())) or epoch == annealing.end
 
+    graph = _graph(plan, data.kept)
+    x, y, chosen = data.kept.to_train(graph)
     process = build_process(
         plan.method,
         density,
-        _graph(plan, data),
+        graph,
         alpha=plan.alpha,
         beta=plan.beta,
         # Log-linear pools of one-hot labels have no normaliser: there, the expectation over labels is trained on.
         labels="expected" if plan.classes and plan.beta == 0 else "sample",
         batch_size=batch_size,
-    ).to(data.x.device)
+    ).to(x.device)
     result = fit(
         process,
-        data.x,
-        data.y,
+        x,
+        y,
         epochs=epochs,
         validation=score,
-        weights=data.weights,
+        weights=data.kept_weights(rows),
+        rows=chosen,
         learning_rate=plan.learning_rate,
         optimizer=plan.optimizer,
         criterion=build_criterion(plan.method),
@@ -195,29 +199,24 @@ def train(
     if widening is None:
         return Trained(result, None, noise, None)
     factor = widening.factor()
-    steps = len(result.train_loss) * -(-data.x.shape[1] // batch_size)
-    losses = Losses(widening.nll(), data.constant(family), untrained, steps)
+    steps = len(result.train_loss) * -(-n // batch_size)
+    losses = Losses(widening.nll(), data.constant(family, weighted=not rows.equal), untrained, steps)
     scores = None if plan.classes else _scores(widening, factor, sound, plan.deal_seed)
     return Trained(result, factor, noise, scores, losses)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Data:
     """The rows that the members train on and those that they hold out, as tensors where the density is.
 
     Attributes:
-        x, y: the training rows, [R, n, *row] and [R, n, *event].
-        weights: of them, [R, n], or [n] for rows that all members share; None for equal ones.
-        shared: whether all members have the same rows.
-        held_out: x, y and weights of the rows that each member holds out, [R, v, ...]; None for none.
+        kept: the training rows.
+        held_out: the rows that each member holds out; None for none.
         shares: number of different shares that are held out.
     """
 
-    x: Tensor
-    y: Tensor
-    weights: Tensor | None
-    shared: bool
-    held_out: tuple[Tensor, Tensor, Tensor] | None
+    kept: Part
+    held_out: Part | None
     shares: int
 
     @classmethod
@@ -228,81 +227,77 @@ class _Data:
         plan: Plan,
         targets: Callable[[Any], Tensor],
         validation: Rows | None,
-    ) -> _Data:
+    ) -> Self:
         """Deals each member its rows; see :func:`train`."""
         members, device = density.replicas or 1, next(density.parameters()).device
 
-        def tensors(part: Rows, chosen: Any = None) -> tuple[Tensor, Tensor, Tensor]:
-            """In single precision before any is copied; of the positions [R, m], or all of them for each member."""
+        def tensors(part: Rows) -> tuple[Tensor, Tensor, Tensor]:
             x, y = torch.as_tensor(part.x, dtype=torch.float32), targets(part.y)
             found = x, y.float() if y.is_floating_point() else y, torch.as_tensor(part.weights)
-            if chosen is None:
-                return tuple(v.to(device).expand(members, *v.shape) for v in found)  # type: ignore[return-value] # three
-            return tuple(v[torch.as_tensor(chosen)].to(device) for v in found)  # type: ignore[return-value] # three
+            return tuple(v.to(device) for v in found)  # type: ignore[return-value] # three
 
         dealt = None
         if validation is None and plan.fraction > 0:
             dealt = deal(rows, plan.fraction, members, plan.classes, np.random.default_rng(plan.deal_seed))
+        together = tensors(rows)
         if dealt is None:
-            x, y, weights = tensors(rows)
-            held_out, shares = validation and tensors(validation), 1
-        else:
-            kept, left_out, shares = dealt
-            x, y, weights = tensors(rows, kept)
-            held_out = tensors(rows, left_out)
-        unequal = None if rows.equal else weights.float()
-        return cls(x, y, unequal, dealt is None, held_out or None, shares)
+            held_out = None if validation is None else Part.of_all(tensors(validation), members)
+            return cls(Part.of_all(together, members), held_out, 1)
+        kept, left_out = (torch.as_tensor(positions, device=device) for positions in dealt[:2])
+        return cls(Part(*together, kept), Part(*together, left_out), dealt[2])
+
+    def kept_weights(self, rows: Rows) -> Tensor | None:
+        """The weights of the training rows, [R, m]; None for equal ones."""
+        return None if rows.equal else self.kept.of_each_weight().float()
 
     def score(self, density: ConditionalDensity, noise: Tensor | None, rows: int, **options: Any) -> HeldOut | None:
         """The loss of at most so many rows that each member holds out, by draws of the embedding with this noise."""
         if self.held_out is None:
             return None
-        here = None if noise is None else noise.float().to(self.x.device)
-        x, y, weights = (_some(values, rows) for values in self.held_out)
-        return HeldOut(density, x, y, weights, self.shares, here, **options)
+        here = None if noise is None else noise.float().to(self.kept.x.device)
+        return HeldOut(density, *self.held_out.spread(rows), self.shares, here, **options)
 
     def fewest_draws(self, density: ConditionalDensity, many: Tensor | None, most: int) -> Tensor | None:
         """The noise of as few draws as predictions need, chosen on held-out rows, or on training rows where there are none."""
         if many is None:
             return None
-        rows, shares = self.held_out, self.shares
-        if rows is None:
-            x, y = _some(self.x, DRAWS_ROWS), _some(self.y, DRAWS_ROWS)
-            rows, shares = (x, y, torch.ones(x.shape[:2], dtype=torch.float64, device=x.device)), 1
-        draws = HeldOut(density, *rows, shares, None).fewest_draws(many.float().to(self.x.device), most)
+        if self.held_out is None:
+            x, y, weights = self.kept.spread(DRAWS_ROWS)
+            weights = torch.ones_like(weights)
+        else:
+            x, y, weights = self.held_out.of_each(slice(DRAWS_ROWS))
+        score = HeldOut(density, x, y, weights, self.shares, None)
+        draws = score.fewest_draws(many.float().to(x.device), most)
         return many[:draws] if draws else None
 
-    def constant(self, family: str) -> float | None:
+    def constant(self, family: str, *, weighted: bool) -> float | None:
         """The NLL of the held-out rows under a density without features of some family, in nats a row."""
         if self.held_out is None:
             return None
-        _, held, held_weights = self.held_out
-        weights = torch.ones(self.y.shape[:2]) if self.weights is None else self.weights.expand(self.y.shape[:2])
         found = []
         for r in range(self.shares):  # member r holds out share r
-            parts = (part.double().cpu().numpy() for part in (self.y[r], weights[r], held[r], held_weights[r]))
+            (y, weights), (held, held_weights) = self.kept.responses(r), self.held_out.responses(r)
+            weights = weights.float() if weighted else torch.ones(len(y))
+            parts = (part.double().cpu().numpy() for part in (y, weights, held, held_weights))
             found.append(constant_nll(family, *parts))
         known = [nll for nll in found if nll is not None]
         return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _some(values: Tensor, most: int) -> Tensor:
-    """At most so many rows of each member, spread evenly over all, [R, m, ...] of [R, n, ...]."""
-    return values[:, :: -(-values.shape[1] // most)]
-
-
-def _graph(plan: Plan, data: _Data) -> Graph | None:
-    x = data.x[0].flatten(1) if data.shared else data.x.flatten(2)
-    name, n = plan.method.graph, x.shape[-2]
+def _graph(plan: Plan, kept: Part) -> Graph | None:
+    name, n = plan.method.graph, kept.rows.shape[1]
     other = "label-kernel" if plan.classes else "same-class"
     if name == other:
         raise ValueError(
             f"the method's graph {name!r} is not one for {'classes' if plan.classes else 'a regression'}, expected "
             f"'complete' or 'nearest', or {'same-class' if plan.classes else 'label-kernel'!r}. Try another method."
         )
-    if n < 2:  # no row has another beside it
+    # Without a graph a process has the complete one, of any rows; and of one row there is no other.
+    if n < 2 or name in (None, "complete"):
         return None
-    return build_graph(name, x, data.y, neighbors=min(plan.neighbors, n - 1))
+    x, y, _ = kept.of_each()
+    x = x[0].flatten(1) if kept.shared else x.flatten(2)
+    return build_graph(name, x, y, neighbors=min(plan.neighbors, n - 1))
 
 
 def _scores(held_out: HeldOut, factor: float, sound: Tensor, seed: int) -> HeldOutScores | None:

@@ -74,6 +74,7 @@ def fit(
     epochs: int,
     validation: tuple[TensorLike, TensorLike] | RowStream | Callable[[], Tensor] | None = None,
     weights: TensorLike | None = None,
+    rows: TensorLike | None = None,
     learning_rate: float | TensorLike = 1e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = fused_adam,
     criterion: Criterion | None = None,
@@ -105,6 +106,8 @@ def fit(
             function that scores the model as it stands, a loss for each replica, [R], in the place of the validation NLL.
         weights: of the training rows, at least 0, [n] or with replicas also [R, n]. A row is drawn in proportion to its
             weight, as an anchor of any graph and as a partner in the complete one.
+        rows: positions of each replica's rows in the x and y that all share, integers [R, n], so that x and y are held once;
+            by default all of them. With ``weights`` of these n rows, and without a graph.
         learning_rate: of the optimizer; with replicas also a tensor [R].
         optimizer: makes a ``torch.optim`` optimizer whose step is linear in its rate, from (parameters, lr=...); by default
             Adam, fused to one operation.
@@ -161,6 +164,7 @@ def fit(
     if isinstance(validation, Sequence):
         validation = as_rows(model, *validation, "validation ")
     weights = None if weights is None else as_tensor("fit", "weights", weights)
+    rows = None if rows is None else as_tensor("fit", "rows", rows)
     checkpoint = as_checkpoint(checkpoint)
     replicas = Replicas(model, model.replicas, names)
     ranks = Ranks(distributed, model.batch_size, model.num_fused)
@@ -172,7 +176,7 @@ def fit(
         "compile": compile, "plain": plain, "bf16": bf16, "learning rates": digest(rates.rates),
     }  # fmt: skip
     with _by_itself(x, replicas.device, ranks.seed(seed)):
-        source = Minibatches(model, x, y, weights, ranks, seed=seed, device=replicas.device)
+        source = Minibatches(model, x, y, weights, ranks, rows, seed=seed, device=replicas.device)
         held_out = held_out_rows(model, validation, source, num_samples, seed)
         model.train()
         # A copy, since a criterion remembers how many plates deep the model is that it first met.

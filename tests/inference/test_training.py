@@ -169,6 +169,24 @@ def test_learning_rates_of_each_replica():
             torch.testing.assert_close(weights(mixed)[key][r], value[r], rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_positions_in_shared_rows_are_the_rows_of_each_replica(plain, weighted):
+    x, y = (values[0] for values in data())
+    rows = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(r))[: N - 5] for r in range(R)])
+    weights = torch.rand(R, N - 5) + 0.1 if weighted else None
+    fits = []
+    cases: list[tuple[Any, Any]] = [((x, y), {"rows": rows.numpy()}), ((x[rows], y[rows]), {})]
+    for given, options in cases:
+        model = process("M-ProbMix")
+        result = fit(
+            model, *given, epochs=3, weights=weights, validation=(x, y), plain=plain, compile="auto", **options
+        )
+        fits.append([result.train_loss, result.validation_nll, *model.state_dict().values()])
+    for one, other in zip(*fits, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_vectors_of_alpha_and_beta_train():
     x, y = data()
     model = process("M-ProbMix", alpha=torch.tensor([0.01, 0.1, 1.0]), beta=torch.tensor([0.0, 0.01, 0.1]))
@@ -492,6 +510,10 @@ def test_what_does_not_fit_is_refused_before_training():
         ((x, y), {"schedule": 0.5}, r"schedule=0.5, expected a function.*Try"),
         ((x, y), {"weights": [1.0]}, r"weights of shape \(1,\), expected.*Try"),
         ((x, y), {"weights": ["a"]}, r"weights of type list, expected a tensor.*Try"),
+        ((x, y), {"rows": [[0, 1]] * R}, r"rows beside x or y of each replica, expected.*Try rows=None"),
+        ((x[0], y[0]), {"rows": [[0, 1]]}, r"rows of shape \(1, 2\) and torch.int64, expected integers.*\(3, n\).*Try"),
+        ((x[0], y[0]), {"rows": [[0.0, 1.0]] * R}, r"rows of shape \(3, 2\) and torch.float.*, expected integers.*Try"),
+        ((x[0], y[0]), {"rows": [[0, N]] * R}, r"rows from 0 to 24, expected positions from 0 to 23.*Try rows=None"),
         ((x, y), {"seed": 0.5}, r"seed=0.5, expected an integer.*Try"),
         ((x, y), {"names": 3}, r"names=3, expected a name for each replica.*Try"),
         ((x, y), {"compile": "yes"}, r"compile='yes', expected True, False or 'auto'.*Try"),

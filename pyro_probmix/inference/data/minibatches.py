@@ -33,6 +33,7 @@ class Minibatches:
         x, y: all rows, as the process takes them; or a stream and None.
         weights: of the rows, [n] or [R, n]; None for equal ones.
         ranks: the processes of the fit, which read the same rows in the same order.
+        rows: positions of each replica's rows in x and y, [R, n]; None for all of them.
         seed: of the order in which a stream is read.
         device: where the rows are wanted.
 
@@ -54,12 +55,19 @@ class Minibatches:
         y: Tensor | None,
         weights: Tensor | None,
         ranks: Ranks,
+        rows: Tensor | None = None,
         *,
         seed: int,
         device: torch.device,
     ) -> None:
         self.model, self.ranks, self.seed, self.device = model, ranks, seed, device
         self._checked = False  # all rows of a stream
+        self.chosen: Tensor | None = None
+        if rows is not None and (isinstance(x, RowStream) or model.graph is not None or model.replicas is None):
+            raise ValueError(
+                "fit got rows beside a stream, a graph, or a density without replicas, expected tensors that replicas share, "
+                "and no graph. Try rows=None, and x and y of each replica, [R, n, ...]."
+            )
         self.stream = self._checked_stream(x) if isinstance(x, RowStream) else None
         if self.stream is not None:
             self.num_rows, sizes = self.stream.num_rows, self.stream.shuffle.block_sizes
@@ -69,6 +77,9 @@ class Minibatches:
             _check_some(x, y, "training")
             self.x, self.y = x.to(device), y.to(device)
             self.num_rows = model.num_rows(self.x, self.y)
+            if rows is not None:
+                self.chosen = self._checked_choice(rows).to(device)
+                self.num_rows = rows.shape[1]
             sizes = [self.num_rows]
         largest = ranks.padded(max(sizes))
         self.batch_size = model.batch_size or largest
@@ -81,9 +92,9 @@ class Minibatches:
             most = -(-max(sizes) // self.batch_size) * self.batch_size
             self._orders = torch.empty((model.replicas or 1) * most, dtype=torch.long, device=device)
         self.num_steps = sum(-(-size // self.batch_size) for size in sizes)
-        rows = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
+        held = slice(None if self.stream is None else 2)  # those of a stream are checked when they come
         shared = None if self.stream is None else (False, False)
-        self.response = check_rows(model, self.x[rows], self.y[rows], "training", of_each=shared)
+        self.response = check_rows(model, self.x[held], self.y[held], "training", of_each=shared)
         self._check_graph()
 
     def _checked_stream(self, stream: RowStream) -> RowStream:
@@ -103,6 +114,24 @@ class Minibatches:
             # With draws of its own: training draws the same whatever is checked.
             with own_random_state(self.device, 0), pyro.validation_enabled(True):
                 self.model.graph.edges(anchors.repeat(num_fused), num_fused).sample()
+
+    def _checked_choice(self, rows: Tensor) -> Tensor:
+        n, replicas = self.num_rows, self.model.replicas
+        if any(self.model.of_each_replica(self.x, self.y)):
+            raise ValueError(
+                "fit got rows beside x or y of each replica, expected x and y that all replicas share. Try rows=None."
+            )
+        if rows.dim() != 2 or rows.shape[0] != replicas or not rows.numel() or rows.dtype != torch.long:
+            raise ValueError(
+                f"fit got rows of shape {tuple(rows.shape)} and {rows.dtype}, expected integers (torch.int64) of shape "
+                f"({replicas}, n), positions in x and y for each replica. Try rows=None."
+            )
+        if not bool(((rows >= 0) & (rows < n)).all()):
+            raise ValueError(
+                f"fit got rows from {int(rows.min())} to {int(rows.max())}, expected positions from 0 to {n - 1}, as x has "
+                f"{n} rows. Try rows=None."
+            )
+        return rows
 
     def _checked_weights(self, weights: Tensor) -> Tensor:
         n, replicas = self.num_rows, self.model.replicas
@@ -141,6 +170,8 @@ class Minibatches:
                 order = weighted_rows(self.weights, size, self.model.replicas)
             else:
                 order = shuffled_rows(n, size, self.model.replicas, self.device)
+            if self.chosen is not None:
+                order = self.chosen.gather(-1, order)
             yield from self.ranks.shared(order).split(self.batch_size, -1)
 
     def _shuffled_block(self, n: int, size: int) -> Tensor:
@@ -156,7 +187,7 @@ class Minibatches:
         """A checksum of the rows, or the stream's identity, for a checkpoint."""
         if self.stream is not None:
             return self.stream.identity()
-        return digest(self.x, self.y, *(() if self.weights is None else (self.weights,)))
+        return digest(self.x, self.y, *(v for v in (self.weights, self.chosen) if v is not None))
 
     def _blocks(self, epoch: int) -> Iterator[int]:
         """The number of rows of each block, which is in memory when its number is yielded."""
