@@ -7,7 +7,7 @@ PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help demo test test-newest test-oldest test-arviz test-skpro lint bench docs
+.PHONY: help demo test test-newest test-oldest test-arviz test-skpro test-recipes lint bench docs
 .NOTPARALLEL:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-oldest  run them with the lowest versions that pyproject.toml allows"
 	@echo "make test-arviz  run the tests of what goes to ArviZ with arviz 1.x, on Python 3.12 or later and without torch"
 	@echo "make test-skpro  run skpro's own checks of the regressor for skpro, and the tutorials on forecasting with sktime"
+	@echo "make test-recipes  run the page on netcal and Dask"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation into build/docs"
 	@echo "make bench  time a training step beside plain PyTorch and NumPyro, and whole fits beside boosted trees"
@@ -111,4 +112,15 @@ $(SKPRO)/.installed: pyproject.toml constraints.txt
 	$(call make_venv,$(SKPRO),3.11,python3.11 python3.12 $(wildcard $(PYENV)/3.1[12].*/bin/python3))
 	@grep -v '^pandas==' constraints.txt > $(SKPRO)/constraints.txt
 	@$(SKPRO)/bin/python $(PIP_INSTALL) -e '.[skpro]' pytest pytest-timeout hypothesis -c $(SKPRO)/constraints.txt
+	@touch $@
+
+# netcal brings tensorboard and gpytorch along.
+RECIPES := .venv-recipes
+
+test-recipes: $(RECIPES)/.installed
+	$(RECIPES)/bin/python -m pytest -q docs/recipes_apart.md
+
+$(RECIPES)/.installed: pyproject.toml constraints.txt
+	$(call make_venv,$(RECIPES),3.11,python3.11 python3.12 $(wildcard $(PYENV)/3.1[12].*/bin/python3))
+	@$(RECIPES)/bin/python $(PIP_INSTALL) -e '.[recipes]' pytest pytest-timeout -c constraints.txt
 	@touch $@

@@ -17,6 +17,8 @@ torch.set_num_threads(1)
 # Files that import a package of an extra and are tests by their examples: `make test-skpro` has it.
 OF_SKPRO = ["pyro_probmix/skpro", "docs/tutorials/forecasting.md", "docs/tutorials/panel.md"]
 collect_ignore = [] if importlib.util.find_spec("skpro") else OF_SKPRO
+if not importlib.util.find_spec("netcal"):  # `make test-recipes`
+    collect_ignore += ["docs/recipes_apart.md"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
