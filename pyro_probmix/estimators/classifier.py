@@ -20,7 +20,7 @@ from pyro_probmix.estimators.base import ProbMixEstimator
 from pyro_probmix.estimators.doubt.parts import Parts, entropy_parts
 from pyro_probmix.estimators.ensemble.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
-from pyro_probmix.estimators.parameters import check_entries, only_numbers, without_graph
+from pyro_probmix.estimators.parameters import check_entries, only_numbers, refuse_missing, without_graph
 from pyro_probmix.estimators.saving.programs import export
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
@@ -192,6 +192,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
             raise ValueError("ProbMixClassifier requires y to be passed, but the target y is None. Try fit(X, y).")
         check_entries(type(self).__name__, y=y)
         X, y = self._numbers(X, reset=reset), without_graph(y)
+        refuse_missing("y", y)
         with only_numbers("y"):
             labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
         check_consistent_length(X, labels)

@@ -12,6 +12,7 @@ __all__ = [
     "only_numbers",
     "refuse_dates",
     "refuse_masked",
+    "refuse_missing",
     "without_graph",
 ]
 
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from pyro_probmix.estimators.ensemble.network import named_likelihood
@@ -151,6 +153,19 @@ def refuse_masked(who: str, name: str, value: object) -> None:
     """Raises ValueError for an array with masked values, which NumPy would take without the mask."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{who} got {name} with masked values, expected one for each row. Try leaving out those rows.")
+
+
+def refuse_missing(name: str, labels: Any) -> None:
+    """Raises ValueError for labels some of which are missing, of which NumPy would make a class named nan."""
+    values = np.array(labels, dtype=object) if isinstance(labels, list | tuple) else np.asarray(labels)
+    if values.dtype.kind != "O" or values.ndim != 1:  # scikit-learn looks at numbers
+        return
+    missing = np.flatnonzero(pd.isna(values))
+    if len(missing):
+        raise ValueError(
+            f"Input {name} contains NaN: it is missing in {len(missing)} of {len(values)} rows, the first of them row "
+            f"{missing[0]} (rows counted from 0), expected a class in each. Try leaving out those rows."
+        )
 
 
 def refuse_dates(who: str, name: str, value: Any) -> None:

@@ -139,3 +139,61 @@ def test_an_encoder_of_ones_own_takes_numbers_alone():
     with pytest.raises(ValueError, match=r"an encoder of your own cannot take.*Try encoder=None"):
         model.fit(frame, y)
     assert not get_tags(model).input_tags.categorical and get_tags(ProbMixRegressor()).input_tags.allow_nan
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", None, "b"] * 10,
+        [True, None, False] * 10,
+        ["a", float("nan"), "b"] * 10,  # NumPy makes a text of it
+        pd.Series(["a", pd.NA, "b"] * 10, dtype="string"),
+        pd.Series(pd.Categorical(["a", None, "b"] * 10)),
+        pl.Series(["a", None, "b"] * 10),
+        pa.array(["a", None, "b"] * 10),
+    ],
+)
+def test_classes_that_are_missing_are_named(labels):
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    model = ProbMixClassifier(random_state=0, **TINY)
+    with pytest.raises(
+        ValueError, match=r"y contains NaN: it is missing in 10 of 30 rows, the first of them row 1 .*Try"
+    ):
+        model.fit(x, labels)
+
+
+def test_a_frame_of_odd_columns_and_one_that_is_not_as_in_the_fit():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "month": pd.period_range("2020-01", periods=40, freq="M"),
+            "until": pd.Series([pd.Timestamp("9999-12-31"), None] * 20),
+            "wait": pd.to_timedelta(rng.integers(0, 99, 40), unit="h"),
+            "level": pd.Categorical(rng.choice(["p", "q"], 40), ["z", "q", "p"]),
+            "code": pd.Categorical(rng.choice([5, 10, 20], 40)),
+        }
+    )
+    y = rng.normal(size=40)
+    for model, targets in (
+        (ProbMixRegressor(random_state=0, **{**TINY, "epochs": 2}, likelihood="gaussian"), y),
+        (ProbMixClassifier(random_state=0, **{**TINY, "epochs": 2}), y > 0),
+    ):
+        model.fit(frame, targets)
+        assert {c.name: c.kind for c in model.columns_.columns} == {
+            "month": "date", "until": "date", "wait": "duration", "level": "category", "code": "category"
+        }  # fmt: skip
+        expected = model.predict(frame)
+        alike = frame.assign(
+            level=frame["level"].astype(str), code=frame["code"].astype(float), month=frame["month"].dt.to_timestamp()
+        )
+        np.testing.assert_array_equal(model.predict(alike), expected)
+        with pytest.raises(ValueError, match=r"column 'wait' of X holds '3', expected durations.*Try"):
+            model.predict(frame.assign(wait=3))
+        for other in (frame[frame.columns[::-1]], frame.drop(columns="code"), frame.assign(extra=1)):
+            with pytest.raises(ValueError, match="feature names should match those that were passed during fit"):
+                model.predict(other)
+        with pytest.raises(ValueError, match=r"0 sample\(s\).*Try"):
+            model.predict(frame[:0])
+        with pytest.warns(UserWarning, match="values of 'level' are missing, and none was in the rows of the fit"):
+            gone = model.predict(frame.assign(level=None))
+        assert len(gone) == 40 and not pd.isna(gone).any()
