@@ -25,11 +25,15 @@ SMALLEST_FOR_LOO = 30
 
 
 @checked()
-def to_arviz(predictions: Predictions) -> Any:
+def to_arviz(predictions: Predictions, *, target: str | None = None, paired: bool = False) -> Any:
     """Predictions as the object that the installed ArviZ works with.
 
     Args:
         predictions: of N rows and T responses.
+        target: the name of one response, which then stands alone, without the dimension ``target``, as ``plot_ppc_pit``,
+            ``plot_ppc_pava`` and others of arviz 1.x ask for.
+        paired: whether to keep one predictive draw for each draw of the parameters, as ``loo_pit``, ``loo_score``,
+            ``loo_influence`` and ``plot_loo_pit`` ask for.
 
     Returns:
         ``arviz.InferenceData`` with arviz 0.x, ``xarray.DataTree`` with arviz 1.x. Groups, each with the variable ``y``, in
@@ -44,6 +48,9 @@ def to_arviz(predictions: Predictions) -> Any:
 
         ``row``, ``target`` and ``feature`` have the names as coordinates, and each chain its ``member``.
 
+    Raises:
+        ValueError: for a target of another name, or predictions whose draws have no pairs.
+
     Example:
         >>> rng = np.random.default_rng(0)
         >>> data = to_arviz(Predictions(y=rng.normal(size=8), draws=rng.normal(size=(5, 10, 8)), targets=["speed"]))
@@ -52,7 +59,9 @@ def to_arviz(predictions: Predictions) -> Any:
     """
     from xarray import DataTree
 
-    groups = _groups(predictions)
+    groups = _groups(predictions, _paired(predictions) if paired else predictions.draws)
+    if target is not None:
+        groups = {name: _of_target(group, target) for name, group in groups.items()}
     if arviz_version() == 0:
         return _arviz().InferenceData(**groups)
     return DataTree.from_dict(groups)
@@ -68,7 +77,31 @@ def _arviz() -> Any:
     return import_module("arviz")
 
 
-def _groups(predictions: Predictions) -> dict[str, Dataset]:
+def _paired(predictions: Predictions) -> np.ndarray:
+    """One predictive draw for each draw of the parameters: all of a member's, or the first of each member."""
+    draws, log_likelihood = predictions.draws, predictions.log_likelihood
+    count = 0 if log_likelihood is None else log_likelihood.shape[1]
+    if count not in (1, draws.shape[1]):
+        raise ValueError(
+            f"paired=True got {draws.shape[1]} predictive draws and {count} log-likelihoods of each member, expected one "
+            "log-likelihood for a member, or for a draw. Try Predictions(..., log_likelihood=...)."
+        )
+    return draws[:, :count]
+
+
+def _of_target(group: Dataset, target: str) -> Dataset:
+    """A group with one response alone."""
+    if "target" not in group.dims:
+        return group
+    names = group["target"].values.tolist()
+    if target not in names:
+        raise ValueError(
+            f"target is {target!r}, expected one of {', '.join(map(repr, names))}. Try target={names[0]!r}."
+        )
+    return group.sel(target=target, drop=True)
+
+
+def _groups(predictions: Predictions, predicted: np.ndarray) -> dict[str, Dataset]:
     from xarray import Dataset
 
     chains = np.arange(len(predictions.members))
@@ -84,7 +117,7 @@ def _groups(predictions: Predictions) -> dict[str, Dataset]:
         return Dataset({"y": (("chain", "draw", *dims), values)}, coords, attributes)
 
     groups = {
-        "posterior_predictive": draws(predictions.draws, "row", "target"),
+        "posterior_predictive": draws(predicted, "row", "target"),
         "observed_data": Dataset({"y": (("row", "target"), predictions.y)}, {"row": row, "target": target}, attributes),
     }
     if predictions.x is not None:
