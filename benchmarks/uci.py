@@ -3,8 +3,8 @@
 ProbMixRegressor as it comes, beside NGBoost, CatBoost (``RMSEWithUncertainty``), scikit-learn's boosted trees with a Gaussian
 of constant variance (that of residuals of 5-fold cross-validation), and a quantile forest, all with their defaults. Each is
 fitted on a split's training rows and scored on its test rows, in the target's units: NLL, the NLL of the rounding interval,
-CRPS, RMSE, the share of targets in the central 90 % interval, and the processor time of the fit. A quantile forest has no
-density: its NLL is that of the interval alone, and its CRPS is by 99 quantiles.
+CRPS, RMSE, the share of targets in the central 90 % interval, and the processor time of the fit. A quantile forest gives 99
+quantiles, of which it has a CRPS, and no density: it has no NLL.
 
 Split by split, each fit is added to ``benchmarks/uci.json`` when it is done, and one that is there is not run again. Then a
 table is printed; ``--table`` prints it alone. ``--datasets`` and ``--models`` choose some; ``--data-dir`` names a folder with
@@ -165,17 +165,19 @@ def read() -> list[dict[str, Any]]:
 
 
 def report() -> str:
-    """Means over the splits that all models of a set have."""
+    """Means over the splits that all models of a set have run."""
     import pandas as pd
 
-    rows = pd.DataFrame(read())
+    rows = pd.DataFrame(read(), columns=["dataset", "split", "model", *METRICS])
+    ran = rows.groupby(["dataset", "split"])["model"].transform("nunique") == rows["model"].nunique()
+    rows = rows[ran]
     lines = []
     for metric in METRICS:
         lines.append(f"{metric:<24}{'splits':>7}" + "".join(f"{model:>12}" for model in MODELS))
         for dataset, part in rows.groupby("dataset"):
-            each = part.pivot_table(index="split", columns="model", values=metric).dropna()
-            values = [f"{each[model].mean():>12.4g}" if model in each else f"{'':>12}" for model in MODELS]
-            lines.append(f"{dataset:<24}{len(each):>7}" + "".join(values))
+            means = part.groupby("model")[metric].mean()
+            values = [f"{means[model]:>12.4g}" if means.notna().get(model) else f"{'':>12}" for model in MODELS]
+            lines.append(f"{dataset:<24}{part['split'].nunique():>7}" + "".join(values).rstrip())
         lines.append("")
     return "\n".join(lines).rstrip()
 
