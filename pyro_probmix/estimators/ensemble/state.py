@@ -134,8 +134,15 @@ class State:
             x: rows [n, *row].
             function: from the predictive of some rows and their positions in x, to an array [rows, ...].
         """
-        found = [function(mixture, rows) for rows, mixture in self.mixtures(x)]
-        return np.concatenate(found)[: len(x)]
+        found, start = None, 0
+        for rows, mixture in self.mixtures(x):
+            part = function(mixture, rows)
+            if found is None:  # in one piece: many small ones would part the memory that is free between blocks
+                found = np.empty((len(x), *part.shape[1:]), part.dtype)
+            found[start : start + len(rows)] = part[: len(x) - start]
+            start += len(rows)
+        assert found is not None  # there are rows
+        return found
 
     def mixtures(self, x: Array) -> Iterator[tuple[npt.NDArray[np.int64], PredictiveMixture]]:
         """The predictive mixture of blocks of rows [n, *row], in standard units of the targets, and the rows' positions.

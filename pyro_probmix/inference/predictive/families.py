@@ -43,6 +43,7 @@ class Family:
             components, each times K and its weight.
         points: values with a probability of their own, where a distribution function jumps.
         pdf: the density, by which quantiles are found in fewer steps; None where ``cdf`` alone is known.
+        score: the derivative of its logarithm; wherever ``pdf`` is.
         bracket: from levels, that they are above one half, and parameters [M, rows, 1] to bounds of the components' quantiles
             and a guess between, [rows, L] each, where that takes less time than all quantiles.
     """
@@ -56,6 +57,7 @@ class Family:
     num_components: int | None = None
     points: tuple[float, ...] = ()
     pdf: Callable[..., Any] | None = None
+    score: Callable[..., Any] | None = None
     bracket: Callable[..., tuple[Any, Any, Any]] | None = None
 
 
@@ -102,6 +104,7 @@ def _normal(p: dist.Normal) -> Family:
         lambda q, loc, scale: loc + scale * special.ndtri(q),
         lambda q, loc, scale: loc - scale * special.ndtri(q),
         pdf=lambda y, loc, scale: np.exp(-0.5 * ((y - loc) / scale) ** 2) / (math.sqrt(2 * math.pi) * scale),
+        score=lambda y, loc, scale: (loc - y) / scale / scale,
     )
 
 
@@ -116,6 +119,7 @@ def _student(p: dist.StudentT) -> Family:
         lambda q, df, loc, scale, _: loc + scale * _student_quantile(q, df),
         lambda q, df, loc, scale, _: loc - scale * _student_quantile(q, df),
         pdf=lambda y, df, loc, scale, height: height * (1 + ((y - loc) / scale) ** 2 / df) ** (-(df + 1) / 2),
+        score=lambda y, df, loc, scale, _: (df + 1) * (loc - y) / scale / (df + ((y - loc) / scale) ** 2) / scale,
         bracket=_student_bracket,
     )
 
