@@ -54,7 +54,8 @@ def text_rows(column: pd.Series) -> np.ndarray:
     """The rows whose values are neither numbers nor missing."""
     values = column.astype(object)
     # pandas knows no fractions, and fails of integers that no float can hold: they are numbers nonetheless.
-    values = values.map(lambda value: 1.0 if isinstance(value, Fraction) or _is_huge(value) else value)
+    if pd.api.types.infer_dtype(values, skipna=True) != "string":
+        values = values.map(lambda value: 1.0 if isinstance(value, Fraction) or _is_huge(value) else value)
     numbers = pd.to_numeric(values, errors="coerce")
     return np.flatnonzero(numbers.isna() & column.notna())
 

@@ -32,11 +32,14 @@ def days(name: str, values: pd.Series) -> Array:
         [31.0, 59.0]
     """
     values = _plain(values)
-    if not pd.api.types.is_datetime64_any_dtype(values.dtype):
-        missing = values.isna()
-        found = [None if gap else _moment(name, value) for value, gap in zip(values, missing, strict=True)]
-        values = pd.Series(found, dtype="datetime64[us, UTC]")
-    times = pd.to_datetime(values, utc=True).dt.tz_convert(None).to_numpy()
+    try:
+        if kind_of(values) not in ("datetime64", "datetime", "date"):
+            raise ValueError
+        found = pd.to_datetime(values, utc=True)
+    except ValueError:  # pandas takes nanoseconds for all where a single value has them
+        each = zip(values, values.isna(), strict=True)
+        found = pd.Series([None if gap else _moment(name, value) for value, gap in each], dtype="datetime64[us, UTC]")
+    times = found.dt.tz_convert(None).to_numpy()
     since = np.subtract(times, np.array(0, times.dtype))
     return np.asarray(since / np.timedelta64(1, "D"), dtype=np.float64)
 

@@ -154,17 +154,16 @@ def _column_of(values: pd.Series) -> Column:
         and len({spelled(value) for value in values.array}) == 1
     ):
         return _left_out(name, f"has the value {shown(str(values.iloc[0]))} in every row")
-    if getattr(dtype, "kind", "") == "c" or (
-        pd.api.types.is_object_dtype(dtype) and any(isinstance(v, complex) for v in values)
-    ):
+    kind = kind_of(values)
+    some = kind in ("complex", "mixed", "mixed-integer") and any(isinstance(value, complex) for value in values)
+    if getattr(dtype, "kind", "") == "c" or some:
         raise ValueError(
             f"column {shown(name)} of X is complex, expected real numbers. Try its real and imaginary parts."
         )
-    if pd.api.types.is_datetime64_any_dtype(dtype) or kind_of(values) in ("datetime", "date", "period"):
+    if pd.api.types.is_datetime64_any_dtype(dtype) or kind in ("datetime", "date", "period"):
         return Column(name, "date")
-    if pd.api.types.is_timedelta64_dtype(dtype) or kind_of(values) == "timedelta":
+    if pd.api.types.is_timedelta64_dtype(dtype) or kind == "timedelta":
         return Column(name, "duration")
-    kind = kind_of(values)
     if kind == "categorical":
         categories = values.cat.categories
         if values.cat.ordered:
