@@ -1,0 +1,88 @@
+"""The likelihood of a regressor: the one that is given, or the one that fits the targets."""
+
+from __future__ import annotations
+
+__all__ = ["LikelihoodChoice"]
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, named_likelihood
+from pyro_probmix.estimators.ensemble.rows import Rows
+from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
+from pyro_probmix.estimators.targets.kinds import FEWEST_ROWS
+from pyro_probmix.models import METHODS, Method
+
+
+class LikelihoodChoice:
+    """Takes a likelihood for the targets of a fit, by their values and by short fits to a part of the rows."""
+
+    likelihood: Likelihood
+    method: str | Method
+    encoder: Any
+    ensemble: int
+    epochs: int | None
+    batch_size: int | None
+    _alike: Callable[..., Any]
+
+    def _checked_likelihood(self, of_method: str | None) -> Likelihood:
+        if of_method is not None and self.likelihood not in ("auto", of_method):
+            raise ValueError(
+                f"got likelihood={self.likelihood!r} and method={self.method!r}, whose likelihood is {of_method!r}, expected "
+                "one of the two. Try likelihood='auto'."
+            )
+        likelihood: Likelihood = self.likelihood if of_method is None else of_method
+        if likelihood == "categorical":
+            raise ValueError(
+                "ProbMixRegressor got likelihood='categorical', which is for classes, expected one for numbers. "
+                "Try ProbMixClassifier."
+            )
+        if likelihood != "auto":
+            named_likelihood(likelihood)
+        return likelihood
+
+    def _choice(self, likelihood: Likelihood, rows: Rows, seed: int, *, once: bool) -> dict[str, Any]:
+        if likelihood != "auto":
+            choice = describe(rows.y, likelihood)
+            return {"likelihood": likelihood, "unit": choice.unit, "grid": choice.grid}
+        if not once and len(rows) < FEWEST_ROWS and self.encoder is None and rows.x.ndim == 2:
+            return self._linear(rows)
+        # The next rows of partial fits may be of any kind.
+        choice = describe(rows.y, "student-t") if once else choose(rows.y, partial(self._trial, rows, seed))
+        return {"likelihood": choice.likelihood, "grid": choice.grid} if once else asdict(choice)
+
+    def _linear(self, rows: Rows) -> dict[str, Any]:
+        """The recipe of a Bayesian linear regression, in the place of networks that so few rows cannot be held against."""
+        warnings.warn(
+            f"fit got {len(rows)} distinct rows, expected at least {FEWEST_ROWS} for networks whose density is checked by rows "
+            "that they do not train on. The density is that of a Bayesian linear regression. Try more rows, or a likelihood by "
+            "its name, which trains networks on so few.",
+            UserWarning,
+            stacklevel=2,
+        )
+        choice = asdict(describe(rows.y, LINEAR))
+        return {**choice, "method": METHODS["ERM"], "members": 1, "widths": (1,), "periodic": 0}
+
+    def _trial(self, rows: Rows, seed: int, likelihood: str) -> float:
+        """The interval NLL of some rows, kept aside, under a short fit of a few members to the others."""
+        order = np.random.default_rng(seed).permutation(len(rows))
+        aside, used = (rows.take(part) for part in np.split(order, [len(rows) // KEPT_ASIDE]))
+        size = None if self.batch_size is None else int(self.batch_size)
+        epochs = pilot_epochs(len(used), size)
+        settings = {
+            "likelihood": likelihood,
+            "ensemble": min(MEMBERS, int(self.ensemble)),
+            "epochs": epochs if self.epochs is None else min(epochs, int(self.epochs)),
+            "patience": None, "callbacks": (), "verbose": 0,
+        }  # fmt: skip
+        try:
+            nll: float = self._alike(settings, used, seed)._interval_nll(aside.x, aside.y, aside.weights)
+            return nll
+        except ValueError:  # not a head for these targets
+            return math.inf

@@ -1,0 +1,114 @@
+"""Scores of a regressor: the negative log density, the CRPS, the NLL of rounded targets."""
+
+from __future__ import annotations
+
+__all__ = ["Scores"]
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pyro_probmix.estimators.array_densities import ArrayDensities
+from pyro_probmix.estimators.ensemble.network import check_targets
+from pyro_probmix.estimators.ensemble.rows import Array
+from pyro_probmix.estimators.ensemble.support import at_points
+from pyro_probmix.inference.predictive.crps import crps_at
+from pyro_probmix.inference.predictive.intervals import log_probability_at
+
+#: The interval around a continuous target beside rounded ones, in standard units.
+FINE = 1e-4
+
+
+class Scores(ArrayDensities):
+    """How a fitted regressor's density scores some rows with their targets."""
+
+    _checked: Callable[..., tuple[Array, Array, Array | None]]
+    _mean_nll: Callable[..., float]
+
+    def nll(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The mean negative log predictive density of the targets, jointly, in nats a row, in the targets' units.
+
+        Args:
+            X: features, [n, d].
+            y: targets, [n] or [n, d_y].
+            sample_weight: [n].
+        """
+        return self._nll(*self._checked(X, y, sample_weight, reset=False))
+
+    def _nll(self, X: Array, y: Array, weights: Array | None) -> float:
+        state = self._fitted()
+        log_units = np.log(state.y_scaler.scale) + np.log(state.y_scaler.unit)
+        density = ~at_points(state.recipe.support(), state.y_scaler.transform(y))  # a probability has no unit
+        return self._mean_nll(state, X, y, weights) + float(np.average(density @ log_units, weights=weights))
+
+    def crps(self, X: Any, y: Any, sample_weight: Any = None) -> float | Array:
+        r"""The mean continuous ranked probability score :math:`\int (F(v) - 1[y \le v])^2 dv`, in the targets' units.
+
+        Lower is better. It is a proper score, of a prediction without a spread the absolute error, and no spike of a density
+        gains by it. The scores of :class:`ProbMixRegressor` are exact to six digits and more.
+
+        Args:
+            X: features, [n, d].
+            y: targets, [n] or [n, d_y].
+            sample_weight: [n].
+
+        Returns:
+            a number; of several targets one for each, [d_y].
+
+        References:
+            Gneiting and Raftery, 2007, "Strictly proper scoring rules, prediction, and estimation", section 4.2.
+
+        Example:
+            >>> import numpy as np
+            >>> from pyro_probmix import ProbMixRegressor
+            >>> X = np.linspace(-1, 1, 60)[:, None]
+            >>> model = ProbMixRegressor(ensemble=2, epochs=20, random_state=0).fit(X, X[:, 0] ** 2)
+            >>> model.crps(X, X[:, 0] ** 2) < np.abs(X[:, 0] ** 2 - model.predict(X)).mean()
+            True
+        """
+        X, y, weights = self._checked(X, y, sample_weight, reset=False)
+        state, scaler = self._fitted(), self._fitted().y_scaler
+        standard, low, high = (scaler.transform(values) for values in (y, *self._bounds()))
+        scores = state.of_rows(X, lambda part, rows: crps_at(part, standard[rows], low, high)) * scaler.step
+        mean = np.average(scores, axis=0, weights=weights)
+        return float(mean[0]) if self._single else np.asarray(mean)
+
+    def interval_nll(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        r"""The mean NLL of targets that are known up to rounding, in nats a row, in the targets' units.
+
+        .. math:: -\log \frac{F(y + h / 2) - F(y - h / 2)}{h}
+
+        Here h is the grid of the training targets, ``grid_``. Where targets are rounded, the density's NLL has no lower bound:
+        a density of spikes on the grid takes it to minus infinity. This one has the bound :math:`\log h`, and
+        can be compared between densities and probabilities of counts. Where there is no grid it is ``nll``. Of several targets
+        it is the sum over them.
+
+        Args:
+            X: features, [n, d].
+            y: targets, [n] or [n, d_y].
+            sample_weight: [n].
+
+        References:
+            Uria, Murray and Larochelle, 2013, "RNADE", section 5, on densities of rounded data.
+        """
+        return self._interval_nll(*self._checked(X, y, sample_weight, reset=False))
+
+    def _interval_nll(self, X: Array, y: Array, weights: Array | None) -> float:
+        state = self._fitted()
+        if self.n_outputs_ == 1 and not state.recipe.grid[0]:
+            return self._nll(X, y, weights)
+        if weights is not None:
+            X, y, weights = (v[weights > 0] for v in (X, y, weights))
+        check_targets(state.recipe, y)
+        scaler, grid = state.y_scaler, np.array(state.recipe.grid)
+        width = np.where(grid > 0, grid, FINE * scaler.step)
+        low, high = (scaler.transform(y + sign * width / 2) for sign in (-1, 1))
+        low, high = self._open_at_bounds(y, low, high)
+        found = state.of_rows(X, lambda part, rows: log_probability_at(part, low[rows], high[rows])) - np.log(width)
+        return -float(np.average(found.sum(1), weights=weights))
+
+    def _open_at_bounds(self, y: Array, low: Array, high: Array) -> tuple[Array, Array]:
+        """Ends of intervals around targets, infinite at bounds: the mass beyond is put there."""
+        lower, upper = self._bounds()
+        return np.where(y <= lower, -np.inf, low), np.where(y >= upper, np.inf, high)
