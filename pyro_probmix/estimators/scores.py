@@ -64,7 +64,7 @@ class Scores(ArrayDensities):
             >>> from pyro_probmix import ProbMixRegressor
             >>> X = np.linspace(-1, 1, 60)[:, None]
             >>> model = ProbMixRegressor(ensemble=2, epochs=20, random_state=0).fit(X, X[:, 0] ** 2)
-            >>> model.crps(X, X[:, 0] ** 2) < np.abs(X[:, 0] ** 2 - model.predict(X)).mean()
+            >>> bool(model.crps(X, X[:, 0] ** 2) < np.abs(X[:, 0] ** 2 - model.predict(X)).mean())
             True
         """
         X, y, weights = self._checked(X, y, sample_weight, reset=False)
