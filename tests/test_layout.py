@@ -30,6 +30,7 @@ FLOORS = (
     "experiments.data",
     "experiments.config",
     "tabular",
+    "tabular.texts",
     "tables",
     "estimators",
     "estimators.saving",

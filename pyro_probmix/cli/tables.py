@@ -16,7 +16,7 @@ from pyro_probmix.cli.printing import notes, printing
 from pyro_probmix.names import printable, shown
 
 if TYPE_CHECKING:
-    from pyro_probmix.tabular.conventions import Conventions
+    from pyro_probmix.tabular.texts.conventions import Conventions
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -88,7 +88,7 @@ def fit(arguments: argparse.Namespace) -> None:
 
 def _conventions(arguments: argparse.Namespace) -> Conventions:
     """The user's own words on how the table is written."""
-    from pyro_probmix.tabular.conventions import Conventions
+    from pyro_probmix.tabular.texts.conventions import Conventions
 
     return Conventions(
         arguments.dates,

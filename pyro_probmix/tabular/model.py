@@ -7,11 +7,10 @@ __all__ = ["TableModel"]
 import hashlib
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,21 @@ from pyro_probmix.columns.levels import codes, spelled
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
-from pyro_probmix.files import reading, regular, write_files
-from pyro_probmix.moves import UnfinishedError
-from pyro_probmix.names import printable, shown
+from pyro_probmix.files import reading, write_files
+from pyro_probmix.names import shown
 from pyro_probmix.tables.names import distinct, listed, remedy
 from pyro_probmix.tables.writing import expect_folder
-from pyro_probmix.tabular.columns import Column, Columns
-from pyro_probmix.tabular.conventions import Conventions
-from pyro_probmix.tabular.decisions import Decision, NeedsDecision
+from pyro_probmix.tabular.asking import Asked, expect_all
+from pyro_probmix.tabular.column import Column
+from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.model_files import FORMAT, OWN_MODEL, digest, is_record, read_record, told_of
 from pyro_probmix.tabular.page_files import files_of_page
-from pyro_probmix.tabular.targets import TASKS, meaning_of_targets, numbers
+from pyro_probmix.tabular.targets import TASKS, numbers
+from pyro_probmix.tabular.texts.conventions import Conventions
 from pyro_probmix.unfinished import UNFINISHED, settle
 
-#: The format of ``table.json``; a model of another one is refused.
-FORMAT = 3
 #: The levels of a prediction's quantiles.
 LEVELS = (0.05, 0.5, 0.95)
-#: The names of files of estimators in a model's folder.
-_OWN_MODEL = re.compile(r"model-[0-9a-f]{16}\.safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +98,7 @@ class TableModel:
             raise ValueError(f"unknown task {shown(task)}, expected one of {', '.join(TASKS)}. Try --task regression.")
         if task == "classification" and len(targets) > 1:
             raise ValueError(f"a classification has one target, got {listed(targets)}. Try one of them.")
-        asked = _Asked(frame, targets, conventions or Conventions())
+        asked = Asked(frame, targets, conventions or Conventions())
         task, meanings, notes = asked.meanings(task)
         kept = asked.with_target(meanings, drop=drop_missing_target)
         columns = asked.columns(kept)
@@ -152,12 +148,12 @@ class TableModel:
             )
         if isinstance(self.estimator, ProbMixClassifier):
             values = self.meanings[0].read(frame[self.targets[0]]).astype(object)
-            _expect_all(self.targets, values.isna().to_numpy()[:, None])
+            expect_all(self.targets, values.isna().to_numpy()[:, None])
             found = codes(values, self.classes)
             named = [self.classes[k] if k >= 0 else spelled(value) for k, value in zip(found, values, strict=True)]
             return np.array(named, dtype=object)
         y = numbers(self.meanings, frame)
-        _expect_all(self.targets, np.isnan(y))
+        expect_all(self.targets, np.isnan(y))
         return y[:, 0] if len(self.targets) == 1 else y
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +189,7 @@ class TableModel:
         expect_folder(path)
         inside = {one.name for one in path.iterdir()} if path.exists() else set()
         ours = {name for name in inside if name == "check" or name.startswith((*UNFINISHED, "model-"))}
-        if "table.json" in inside and _is_record(path / "table.json", any(map(_OWN_MODEL.fullmatch, inside))):
+        if "table.json" in inside and is_record(path / "table.json", any(map(OWN_MODEL.fullmatch, inside))):
             ours.add("table.json")
         if inside - ours:
             raise ValueError(f"the folder {shown(path)} holds other files, expected none. Try another --out.")
@@ -226,11 +222,11 @@ class TableModel:
                 "ranges": [list(ends) for ends in self.ranges],
                 **self.columns.record(),
             }
-            text = json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n"
+            text = json.dumps(record | {"digest": digest(record)}, indent=1) + "\n"
             (private / "table.json").write_text(text, "utf-8")
 
         def stale() -> Iterable[str]:
-            yield from (one.name for one in path.iterdir() if _OWN_MODEL.fullmatch(one.name))
+            yield from (one.name for one in path.iterdir() if OWN_MODEL.fullmatch(one.name))
             page = path / "check"
             if page.is_dir() and not page.is_symlink():  # a linked folder is not the model's
                 settle(page, ["check.html"])  # a check may have been killed there
@@ -251,117 +247,9 @@ class TableModel:
             raise ValueError(f"{shown(path)} has a NUL character, expected a model's folder. Try another path.")
         if os.path.isfile(path):
             raise ValueError(f"{shown(path)} is a file, expected a model's folder. Try {shown(path.parent)}.")
-        file = path / "table.json"
         with ExitStack() as others:
-            try:
+            with told_of(path):
                 others.enter_context(reading(path))
-                record = json.loads(regular(file).read_text("utf-8"))
-                version = record["format"]
-                intact = version != FORMAT or record.pop("digest") == _digest(record)
-                if version == FORMAT and intact:
-                    columns, targets = Columns.from_record(record), tuple(record["targets"])
-                    meanings = Columns.from_record({"columns": record["meanings"], "notes": []}).columns
-                    impute = bool(record["impute"])
-                    ranges = tuple((float(low), float(high)) for low, high in record["ranges"])
-                    model = path / Path(record["model"]).name
-                    intact = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
-            except FileNotFoundError:
-                raise ValueError(
-                    f"{shown(path)} holds no model: there is no {shown(file)}. Try probmix fit first."
-                ) from None
-            except UnfinishedError:
-                raise
-            except OSError as error:
-                raise ValueError(
-                    f"the model in {shown(path)} cannot be read ({error.strerror or printable(error)}). "
-                    "Try another path, or a copy of the folder."
-                ) from None
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                raise ValueError(
-                    f"{shown(file)} is damaged, expected a model as probmix fit wrote it. Try fitting it again."
-                ) from None
-            if version != FORMAT:
-                way = "fitting it again" if isinstance(version, int) and version < FORMAT else "a newer pyro_probmix"
-                raise ValueError(f"{shown(file)} has format {shown(version)}, expected {FORMAT}. Try {way}.")
-            if not intact:
-                raise ValueError(
-                    f"{shown(path)} is damaged or was changed since probmix fit wrote it. Try fitting it again."
-                )
-            estimator: Any = load(model)
-        return cls(columns, estimator, targets, meanings, impute, ranges)
-
-
-@dataclass
-class _Asked:
-    """A table to fit to, and what its user has to decide; asked all at once."""
-
-    frame: pd.DataFrame
-    targets: list[str]
-    said: Conventions
-    decisions: list[Decision] = field(default_factory=list)
-
-    def meanings(self, task: str | None) -> tuple[str, tuple[Column, ...], list[str]]:
-        try:
-            return meaning_of_targets(self.frame, self.targets, task, self.said)
-        except Decision as decision:
-            self.decisions.append(decision)
-        except ValueError as error:
-            self.decisions.append(Decision(self.targets[0], str(error), error=True))
-        return "regression", (), []
-
-    def with_target(self, meanings: tuple[Column, ...], *, drop: bool) -> pd.DataFrame:
-        """The rows with all targets; asks where some are missing and none may be dropped."""
-        try:
-            gone = np.array([meaning.read(self.frame[meaning.name]).isna() for meaning in meanings])
-        except ValueError as error:
-            self.decisions.append(Decision(self.targets[0], f"target {error}", error=True))
-            return self.frame
-        rows = np.flatnonzero(gone.any(0)) if len(gone) else np.array([], dtype=np.intp)
-        if len(rows) and not drop:
-            names = listed(name for name, missing in zip(self.targets, gone, strict=True) if missing.any())
-            self.decisions.append(Decision(self.targets[0], _no_target(names, rows, len(self.frame)), error=True))
-        kept = self.frame.drop(index=self.frame.index[rows]).reset_index(drop=True) if len(rows) else self.frame
-        if not len(kept):
-            raise ValueError(f"target column {listed(self.targets)} has no value in any row. Try another target.")
-        return kept
-
-    def columns(self, kept: pd.DataFrame) -> Columns:
-        try:
-            return Columns.fit(kept.drop(columns=self.targets), self.said)
-        except NeedsDecision as more:
-            self.decisions += more.decisions
-            return Columns(())
-
-    def answer(self) -> None:
-        """Raises what has to be decided."""
-        if self.decisions:
-            raise NeedsDecision(self.decisions)
-
-
-def _no_target(names: str, rows: np.ndarray, count: int) -> str:
-    return (
-        f"target column {names} is missing in {len(rows)} of {count} rows, first at row {rows[0]} (rows counted from 0), "
-        "expected a value in each. Try --drop-missing-target."
-    )
-
-
-def _expect_all(targets: tuple[str, ...], missing: np.ndarray) -> None:
-    """Raises ValueError if a target is missing, [n, T]."""
-    rows = np.flatnonzero(missing.any(1))
-    if len(rows):
-        names = listed(name for name, gone in zip(targets, missing.T, strict=True) if gone.any())
-        raise ValueError(_no_target(names, rows, len(missing)))
-
-
-def _is_record(path: Path, beside_model: bool) -> bool:
-    """Whether a ``table.json`` is of a model of any format, or a damaged one beside a model."""
-    try:
-        record = json.loads(regular(path).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return beside_model
-    return isinstance(record, dict) and {"format", "targets", "columns"} <= set(record)
-
-
-def _digest(record: dict[str, Any]) -> str:
-    """The digest of all that ``table.json`` holds, which includes the digest of the estimator's file."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+            found = read_record(path)
+            estimator: Any = load(found.model)
+        return cls(found.columns, estimator, found.targets, found.meanings, found.impute, found.ranges)

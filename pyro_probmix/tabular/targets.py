@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from pyro_probmix.names import shown
-from pyro_probmix.tabular.columns import MOST_LEVELS, Column, column_of
-from pyro_probmix.tabular.conventions import Conventions
-from pyro_probmix.tabular.decisions import Decision
+from pyro_probmix.tabular.column import Column
+from pyro_probmix.tabular.columns import MOST_LEVELS, column_of
+from pyro_probmix.tabular.texts.conventions import Conventions
+from pyro_probmix.tabular.texts.decisions import Decision
 
 TASKS = ("regression", "classification")
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyro_probmix.tabular.columns import Column, Columns
-from pyro_probmix.tabular.conventions import Conventions
+from pyro_probmix.tabular.column import Column
+from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.texts.conventions import Conventions
 
 K = range(60)
 AMBIGUOUS = ["1/2/2024", "3/4/2024"] * 30

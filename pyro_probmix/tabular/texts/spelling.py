@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from pyro_probmix.names import shown
-from pyro_probmix.tabular.conventions import Conventions, gap_rows
-from pyro_probmix.tabular.decisions import Decision
-from pyro_probmix.tabular.written_dates import moments_of
-from pyro_probmix.tabular.written_numbers import is_bound, number_of, spelling_of_numbers
+from pyro_probmix.tabular.texts.conventions import Conventions, gap_rows
+from pyro_probmix.tabular.texts.decisions import Decision
+from pyro_probmix.tabular.texts.written_dates import moments_of
+from pyro_probmix.tabular.texts.written_numbers import is_bound, number_of, spelling_of_numbers
 
 #: Numbers with so many different units behind them, or more, are texts such as addresses.
 MANY_UNITS = 4
@@ -28,7 +28,7 @@ class Spelled:
     """What texts mean.
 
     Attributes:
-        fields: of a column, see :class:`~pyro_probmix.tabular.columns.Column`.
+        fields: of a column, see :class:`~pyro_probmix.tabular.column.Column`.
         notes: on it, in words.
     """
 

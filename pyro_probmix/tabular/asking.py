@@ -1,0 +1,79 @@
+"""What the user of a table has to decide before a fit, asked all at once; targets that are missing."""
+
+from __future__ import annotations
+
+__all__ = ["Asked", "expect_all"]
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from pyro_probmix.tables.names import listed
+from pyro_probmix.tabular.column import Column
+from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.targets import meaning_of_targets
+from pyro_probmix.tabular.texts.conventions import Conventions
+from pyro_probmix.tabular.texts.decisions import Decision, NeedsDecision
+
+
+@dataclass
+class Asked:
+    """A table to fit to, and what its user has to decide; asked all at once."""
+
+    frame: pd.DataFrame
+    targets: list[str]
+    said: Conventions
+    decisions: list[Decision] = field(default_factory=list)
+
+    def meanings(self, task: str | None) -> tuple[str, tuple[Column, ...], list[str]]:
+        try:
+            return meaning_of_targets(self.frame, self.targets, task, self.said)
+        except Decision as decision:
+            self.decisions.append(decision)
+        except ValueError as error:
+            self.decisions.append(Decision(self.targets[0], str(error), error=True))
+        return "regression", (), []
+
+    def with_target(self, meanings: tuple[Column, ...], *, drop: bool) -> pd.DataFrame:
+        """The rows with all targets; asks where some are missing and none may be dropped."""
+        try:
+            gone = np.array([meaning.read(self.frame[meaning.name]).isna() for meaning in meanings])
+        except ValueError as error:
+            self.decisions.append(Decision(self.targets[0], f"target {error}", error=True))
+            return self.frame
+        rows = np.flatnonzero(gone.any(0)) if len(gone) else np.array([], dtype=np.intp)
+        if len(rows) and not drop:
+            names = listed(name for name, missing in zip(self.targets, gone, strict=True) if missing.any())
+            self.decisions.append(Decision(self.targets[0], missing_target(names, rows, len(self.frame)), error=True))
+        kept = self.frame.drop(index=self.frame.index[rows]).reset_index(drop=True) if len(rows) else self.frame
+        if not len(kept):
+            raise ValueError(f"target column {listed(self.targets)} has no value in any row. Try another target.")
+        return kept
+
+    def columns(self, kept: pd.DataFrame) -> Columns:
+        try:
+            return Columns.fit(kept.drop(columns=self.targets), self.said)
+        except NeedsDecision as more:
+            self.decisions += more.decisions
+            return Columns(())
+
+    def answer(self) -> None:
+        """Raises what has to be decided."""
+        if self.decisions:
+            raise NeedsDecision(self.decisions)
+
+
+def missing_target(names: str, rows: np.ndarray, count: int) -> str:
+    return (
+        f"target column {names} is missing in {len(rows)} of {count} rows, first at row {rows[0]} (rows counted from 0), "
+        "expected a value in each. Try --drop-missing-target."
+    )
+
+
+def expect_all(targets: tuple[str, ...], missing: np.ndarray) -> None:
+    """Raises ValueError if a target is missing, [n, T]."""
+    rows = np.flatnonzero(missing.any(1))
+    if len(rows):
+        names = listed(name for name, gone in zip(targets, missing.T, strict=True) if gone.any())
+        raise ValueError(missing_target(names, rows, len(missing)))
