@@ -6,9 +6,7 @@ __all__ = ["add_check", "add_fit", "add_predict", "check", "fit", "predict"]
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -118,6 +116,8 @@ def add_predict(commands: Commands) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Predicts the rows of a table, into a file or onto the standard output."""
+    import shutil
+    import tempfile
     from pathlib import Path
 
     from pyro_probmix.tables.writing import expect_file, quote_formulas, write_table
