@@ -14,14 +14,20 @@ import torch
 
 torch.set_num_threads(1)
 
-# Files that import a package of an extra and are tests by their examples: `make test-skpro` has it.
-OF_SKPRO = ["pyro_probmix/skpro", "docs/tutorials/forecasting.md", "docs/tutorials/panel.md"]
-collect_ignore = [] if importlib.util.find_spec("skpro") else OF_SKPRO
-if not importlib.util.find_spec("netcal"):  # `make test-recipes`
-    collect_ignore += ["docs/recipes_apart.md"]
+# What imports a package of an extra, and is a test by its examples.
+collect_ignore = [] if importlib.util.find_spec("skpro") else ["pyro_probmix/skpro"]
+PAGES_OF = {
+    "forecasting.md": ("skpro", "make test-skpro"),
+    "panel.md": ("skpro", "make test-skpro"),
+    "recipes_apart.md": ("netcal", "make test-recipes"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        package, command = PAGES_OF.get(item.path.name, ("pytest", ""))
+        if not importlib.util.find_spec(package):
+            item.add_marker(pytest.mark.skip(reason=f"{package} is not installed; {command} has it"))
     if not torch.cuda.is_available():
         no_gpu = pytest.mark.skip(reason="needs a CUDA device, and torch finds none")
         for item in items:

@@ -174,9 +174,11 @@ def fit_and_predict(problem: tuple[bool, Any, Any, Any, Any], method: str) -> bo
     return True
 
 
+few_rows = pytest.mark.filterwarnings(r"ignore:fit got \d+ distinct rows:UserWarning")
 METHOD = st.sampled_from(["M-ProbMix", "ERM", "LocProbMix", "Mix", "ProbMix", "LocM-ProbMix"])
 
 
+@few_rows
 @examples(60)
 @given(problem=problems(), method=METHOD)
 def test_fit_and_predict(problem: Any, method: str) -> None:
@@ -185,12 +187,14 @@ def test_fit_and_predict(problem: Any, method: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@few_rows
 @examples(8000)
 @given(problem=problems(), method=METHOD)
 def test_fit_and_predict_at_length(problem: Any, method: str) -> None:
     fit_and_predict(problem, method)
 
 
+@few_rows
 def test_what_is_drawn_is_fitted_and_refused() -> None:
     """Neither everything nor nothing of it is refused, or the tests above would say little."""
     fitted = []

@@ -126,7 +126,7 @@ class Files(Place):
 @cache
 def models() -> dict[str, ProbMixRegressor]:
     return {
-        value: ProbMixRegressor(ensemble=1, epochs=1, random_state=seed).fit(np.eye(8), np.arange(8.0))
+        value: ProbMixRegressor(ensemble=1, epochs=1, random_state=seed).fit(np.eye(24), np.arange(24.0))
         for seed, value in enumerate(("old", "new", "next"))
     }
 
@@ -137,8 +137,8 @@ class Saved(Place):
 
     def read(self) -> str:
         assert os.listdir(self.folder) == ["model"]
-        found = load(self.folder / "model").predict(np.eye(8))
-        (value,) = [v for v, model in models().items() if (model.predict(np.eye(8)) == found).all()]
+        found = load(self.folder / "model").predict(np.eye(24))
+        (value,) = [v for v, model in models().items() if (model.predict(np.eye(24)) == found).all()]
         return value
 
 

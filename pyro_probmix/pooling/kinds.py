@@ -59,7 +59,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
             _log_linear_bases(members, weights, roll), p.transforms
         )
         return transformed
-    if any(any(masks_inside(member)) for member in members):
+    if not isinstance(p, MaskedDistribution) and any(any(masks_inside(member)) for member in members):
         raise _masked_within(p)
     check_continuous(p)
     if roll is not None:
