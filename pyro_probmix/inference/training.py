@@ -230,6 +230,6 @@ def _finished(state: FitState, last: int, *, validated: bool) -> Fit:
         warnings.warn(
             f"the loss was not finite for {kept}; the other replicas are untouched. Try a smaller learning rate or clip_norm.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=5,  # through fit and its two decorators to its caller
         )
     return Fit(train.cpu(), scores.cpu(), replicas.best_epoch.cpu(), replicas.best_nll.cpu(), diverged)

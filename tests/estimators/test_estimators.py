@@ -27,7 +27,6 @@ from torch.distributions import constraints
 from pyro_probmix import (
     METHODS,
     BetaNLL,
-    CompleteGraph,
     ExpectedLogLikelihood,
     LabelKernelGraph,
     LogExpectedLikelihood,
@@ -275,8 +274,14 @@ def test_all_that_a_method_says_reaches_the_trainer(name, make, monkeypatch):
         method.add_unfused_rows,
     )
     assert process._fusion["pool"] == method.pool and float(process.alpha) == pytest.approx(method.alpha or 0.1)
-    graphs = {"nearest": NearestNeighborGraph, "label-kernel": LabelKernelGraph, "complete": CompleteGraph}
-    assert process.graph is None if method.graph is None else type(process.graph) is graphs[method.graph]
+    # A process without a graph has the complete one, of any rows.
+    graphs = {
+        "nearest": NearestNeighborGraph,
+        "label-kernel": LabelKernelGraph,
+        "complete": type(None),
+        None: type(None),
+    }
+    assert type(process.graph) is graphs[method.graph]
     criteria = {None: ExpectedLogLikelihood, "log-expected": LogExpectedLikelihood, "beta-nll": BetaNLL}
     assert type(criterion).__name__ == criteria[method.criterion].__name__
     assert (criterion.num_particles, criterion.num_embeddings) == (method.draws or (1, 1))

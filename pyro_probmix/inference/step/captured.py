@@ -183,7 +183,7 @@ def capture(
         warnings.warn(
             f"fit runs the step eagerly, since it could not capture it: {error}. Try compile=False to silence this.",
             RuntimeWarning,
-            stacklevel=4,  # through make_step and fit to the caller of fit
+            stacklevel=6,  # through make_step, fit and its two decorators to the caller of fit
         )
         return step, log_prob
     return CapturedStep(step, recorder), None if log_prob is None else Captured(log_prob, recorder, 1)

@@ -142,7 +142,7 @@ def choose(
         warnings.warn(
             f"fit runs the step eagerly, since it could not compile it: {error}. Try compile=False to silence this.",
             RuntimeWarning,
-            stacklevel=5,  # through make_step and fit to the caller of fit
+            stacklevel=7,  # through make_step, fit and its two decorators to the caller of fit
         )
         return eager
 
