@@ -65,7 +65,7 @@ def halves(frame: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Three quarters of the rows to fit to, and the others."""
     order = np.random.default_rng(seed).permutation(len(frame))
     cut = 3 * len(frame) // 4
-    return tuple(frame.iloc[np.sort(part)].reset_index(drop=True) for part in np.split(order, [cut]))  # type: ignore[return-value]
+    return tuple(frame.iloc[np.sort(part)].reset_index(drop=True) for part in np.split(order, [cut]))  # type: ignore[return-value] # two
 
 
 def constant(y: np.ndarray, other: np.ndarray) -> float:

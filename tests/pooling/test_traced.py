@@ -38,7 +38,7 @@ def test_gradients_are_those_of_an_eager_step(kind: str, drawn: bool) -> None:
         return value.sum() + pool.log_prob(value.detach()).sum()
 
     def parameters() -> tuple[Tensor, Tensor]:
-        return tuple(torch.linspace(low, 1, 4, dtype=torch.float64).requires_grad_() for low in (-1.0, 0.0))  # type: ignore[return-value]
+        return tuple(torch.linspace(low, 1, 4, dtype=torch.float64).requires_grad_() for low in (-1.0, 0.0))  # type: ignore[return-value] # two
 
     def gradients(of: Callable[..., Any]) -> tuple[Tensor, ...]:
         pyro.set_rng_seed(0)

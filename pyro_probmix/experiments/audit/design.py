@@ -104,11 +104,11 @@ _SCALES = replace(_SCALE, other="exp(r / 2)", changes={**_SCALE.changes, "scale_
 #: Name -> a data set of the audit; the first is the toy regression by the two choices that matter most there, with more runs.
 PARTS: dict[str, Part] = {
     "lead": Part(
-        replace(EXPERIMENTS["toy-regression"], splits=tuple(range(40)), **_TOY),  # type: ignore[arg-type]
+        replace(EXPERIMENTS["toy-regression"], splits=tuple(range(40)), **_TOY),  # type: ignore[arg-type] # mixed options
         (_TARGETS, _SCALES),
     ),
     "toy-regression": Part(
-        replace(EXPERIMENTS["toy-regression"], **_TOY),  # type: ignore[arg-type]
+        replace(EXPERIMENTS["toy-regression"], **_TOY),  # type: ignore[arg-type] # mixed options
         (_TARGETS, _SCALE, _EMBEDDING, _WEIGHT, _START, _LAYERS, _ALPHA, _BETA),
         {
             "start": ("scale", "embedding", "weight"),
@@ -118,7 +118,7 @@ PARTS: dict[str, Part] = {
         },
     ),
     "toy-classification": Part(
-        replace(EXPERIMENTS["toy-classification"], **_TOY),  # type: ignore[arg-type]
+        replace(EXPERIMENTS["toy-classification"], **_TOY),  # type: ignore[arg-type] # mixed options
         (
             _of_drawn(_SCALE),
             _EMBEDDING,

@@ -143,7 +143,7 @@ def _newton(
                 tail[side] = function(here[side], *given).mean(0)
                 density = family.pdf(here[side], *given)  # type: ignore[misc] # solve has looked
                 slope[side] = density.mean(0)
-                bend[side] = (density * family.score(here[side], *given)).mean(0)  # type: ignore[misc]
+                bend[side] = (density * family.score(here[side], *given)).mean(0)  # type: ignore[misc] # likewise
         bend /= slope
         excess = np.where(above[open_], target[open_] - tail, tail - target[open_])
         low[open_] = np.where(excess <= 0, here, low[open_])
