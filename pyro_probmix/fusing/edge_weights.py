@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["WEIGHT_SITE", "EdgeWeights", "Group", "check_weight", "same_weight"]
+__all__ = ["WEIGHT_SITE", "EdgeWeights", "check_weight", "same_weight"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -15,33 +14,13 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix.fusing.groups import Group
 from pyro_probmix.fusing.rows import Rows
 from pyro_probmix.pooling.rows.tensors import floating_tensor
 from pyro_probmix.pooling.simplex import Weight, checked_weight
 
 #: Name of the sample site of the weights; further plates of rows have one that goes on with an underscore and their name.
 WEIGHT_SITE = "lambda"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Fused sites whose rows lie in one plate: they have the same edges, and the same weights.
-
-    Attributes:
-        site: name of the first of them.
-        rows: the rows.
-        drawn: the weights of the edges, as they were drawn or given.
-        weights: the same as each row sees them, see :meth:`Rows.weights`.
-        batch: the batch shape of these.
-        plates: names of the plates over which the weights vary, that of the rows among them.
-    """
-
-    site: str
-    rows: Rows
-    drawn: Tensor
-    weights: Tensor
-    batch: torch.Size
-    plates: frozenset[str]
 
 
 class EdgeWeights:

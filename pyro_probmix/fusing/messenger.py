@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pyro.distributions.util import broadcast_shape
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_probmix.fusing.algorithms import LabelScores, called_from, refuse_step_without_gradients, scores_nothing
-from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, Group, check_weight, same_weight
+from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, check_weight, same_weight
 from pyro_probmix.fusing.event_rows import EVENT_PLATE, checked_event_rows
+from pyro_probmix.fusing.groups import Group, group_of_response
 from pyro_probmix.fusing.kernels.kernels import Kernel
 from pyro_probmix.fusing.perturbation import Labels, Perturbation
 from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
@@ -147,7 +147,7 @@ class FuseMessenger(Messenger):
         else:
             self._refuse_labels_of_factor(msg)
         site = msg if self.event_rows is None else self.event_rows.in_plate(msg)
-        group = self._fuse(site) if is_fused else self._group_of_response(site)
+        group = self._fuse(site) if is_fused else group_of_response(site, self._groups, self._embedded, self.sites)
         if responds:
             self._perturb_labels(site, group, is_fused)
         if self.event_rows is not None:
@@ -211,24 +211,6 @@ class FuseMessenger(Messenger):
             return None
         return outside[0]
 
-    def _group_of_response(self, msg: Any) -> Group:
-        """Whose edges perturb the labels of a response that is not fused itself: that of the fused latents before it."""
-        plates = [frame.name for frame in msg["cond_indep_stack"] if frame.vectorized]
-        found = [self._groups[plate] for plate in plates if plate in self._embedded]
-        if not found:
-            raise ValueError(
-                f"site {msg['name']!r} is observed after the fused {self.sites} and outside of the plate "
-                f"{min(self._embedded)!r} of its rows, where its labels would stay as they are, expected it within. Try "
-                f"`with pyro.plate({min(self._embedded)!r}, ...):` around it, or keep_labels=[{msg['name']!r}], if it does not "
-                f"depend on {self.sites}."
-            )
-        if len(found) > 1:
-            raise ValueError(
-                f"site {msg['name']!r} is in the plates {', '.join(repr(g.rows.plate) for g in found)}, in each of which a "
-                "latent is fused, expected one of them, since a label is mixed by one weight. Try fusing one of the latents."
-            )
-        return found[0]
-
     def _fuse(self, msg: Any) -> Group:
         name = msg["name"]
         rows = find_rows(msg, self.batch, self.num_fused, self.add_unfused_rows)
@@ -244,7 +226,7 @@ class FuseMessenger(Messenger):
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"site {name!r} cannot be fused: {error}") from error
         msg["fn"], msg["infer"]["_fused"] = fused, True
-        self._mask_partners(msg, group)
+        group.mask_partners(msg, self.num_fused)
         if msg["infer"].get("_deterministic", False):
             msg["value"] = point_of(name, fused)
         if not is_response(msg):
@@ -282,15 +264,6 @@ class FuseMessenger(Messenger):
         nested = isinstance(handler, FuseMessenger) and self.weights.is_random
         return nested and handler.weights.given is self.weights.given and handler.num_fused == self.num_fused
 
-    def _mask_partners(self, msg: Any, group: Group) -> None:
-        """A row counts where it and all its partners of any weight are unmasked."""
-        if isinstance(msg["mask"], Tensor):
-            mask = msg["mask"].expand(broadcast_shape(msg["mask"].shape, msg["fn"].batch_shape))
-            no_weight = [group.weights == 1] if self.num_fused == 2 else (group.weights == 0).unbind(-1)[1:]
-            for partner, absent in zip(group.rows.partners(mask), no_weight, strict=True):
-                mask = mask & (partner | absent)
-            msg["mask"] = mask
-
     def _perturb_labels(self, msg: Any, group: Group, is_fused: bool) -> None:
         given = msg["infer"].get("_label_weight")
         if given is not None and not same_weight(given, self.weights.given):
@@ -305,5 +278,5 @@ class FuseMessenger(Messenger):
         linearly = self.pool == "linear" and is_fused and group.rows.plate not in self._embedded
         self.perturbation(msg, group.site, group.plates, group.rows, group.weights, self._scores, linearly)
         if not is_fused:
-            self._mask_partners(msg, group)
+            group.mask_partners(msg, self.num_fused)
         msg["infer"]["_label_weight"] = self.weights.given
