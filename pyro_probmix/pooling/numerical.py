@@ -20,11 +20,12 @@ from torch import Tensor
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
 from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
+from pyro_probmix.pooling.rows.intersections import common_support
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
 from pyro_probmix.pooling.rows.rebuilding import all_settled
 from pyro_probmix.pooling.rows.scoring import scores_as
-from pyro_probmix.pooling.rows.supports import bounds, coordinate, interior_point, is_fixed, is_interval
-from pyro_probmix.pooling.rows.tensors import floating_tensor, requires_grad
+from pyro_probmix.pooling.rows.supports import coordinate, interior_point, is_interval
+from pyro_probmix.pooling.rows.tensors import requires_grad
 from pyro_probmix.pooling.rows.turns import one_turn
 
 _ROUGH = 6  # times as many cells for densities of unknown smoothness
@@ -123,7 +124,7 @@ class NumericalPool(TorchDistribution):
         self.members = tuple(members)
         batch_shape = torch.Size(broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members)))
         self.weights = weights.expand((*batch_shape, -1))
-        self._support, lower, upper = self._intersection()
+        self._support, lower, upper = common_support(self.members, self.weights)
         marks = [landmarks(p) for p in members]
         centres, widths, kinks = (
             torch.cat([spread_over(x, batch_shape) for x in xs]) for xs in zip(*marks, strict=True)
@@ -218,42 +219,6 @@ class NumericalPool(TorchDistribution):
 
     def _full(self, value: Tensor) -> Tensor:
         return value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
-
-    def _intersection(self) -> tuple[Any, Tensor | None, Tensor | None]:
-        """The common support of the members of positive weight, and its bounds."""
-        supports: list[Any] = [declared_support(p) for p in self.members]
-        turn = one_turn(self.members)
-        if turn is not None:
-            half = torch.as_tensor(turn).to(floating_tensor(self.members[0])) / 2
-            return supports[0], -half, half
-        lows, highs = zip(*map(bounds, supports), strict=True)
-        lower, upper = self._tightest(lows, -torch.inf), self._tightest(highs, torch.inf)
-        if all(map(is_fixed, supports)):
-            return supports[0], lower, upper
-        if lower is None:
-            return constraints.less_than(upper), lower, upper
-        if upper is None:
-            return constraints.greater_than_eq(lower), lower, upper
-        return constraints.interval(lower, upper), lower, upper
-
-    def _tightest(self, limits: Sequence[float | Tensor | None], free: float) -> Tensor | None:
-        """The largest lower or smallest upper bound, where a member of no weight sets none."""
-        given = [limit for limit in limits if limit is not None]
-        if not given:
-            return None
-        if len(given) < len(limits):
-            raise ValueError(
-                f"The supports of {' and '.join(type(p).__name__ for p in self.members)} are bounded on different "
-                "sides, expected supports of one kind. Try members of one family, or the linear pool."
-            )
-        like = floating_tensor(self.members[0])
-        stacked = torch.stack(
-            [
-                torch.where(weight == 0, free, limit if isinstance(limit, Tensor) else like.new_full((), limit))
-                for weight, limit in zip(self.weights.unbind(-1), given, strict=True)
-            ]
-        )
-        return stacked.amax(0) if free < 0 else stacked.amin(0)
 
 
 def _score(
