@@ -18,6 +18,7 @@ from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import repaired
 from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, Recipe, check_targets, named_method
+from pyro_probmix.estimators.ensemble.plan import Plan
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.ensemble.state import State
 from pyro_probmix.estimators.ensemble.support import family_of
@@ -25,7 +26,7 @@ from pyro_probmix.estimators.inputs import TableInputs
 from pyro_probmix.estimators.parameters import (
     chosen_device,
 )
-from pyro_probmix.estimators.training import Plan, Trained, train
+from pyro_probmix.estimators.training import Trained, train
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
 from pyro_probmix.inference.step.adam import LightAdam
