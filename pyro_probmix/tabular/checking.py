@@ -12,42 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from jinja2 import Environment
-from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import KFold
 from tqdm import tqdm
 
 from pyro_probmix.calibration.checking import CheckReport, check, suffix_of
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
-from pyro_probmix.estimators.ensemble.support import in_words, ruled_out
-from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
 from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
+from pyro_probmix.tabular.importance import importances, shuffled_rows
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.page_files import expect_own_page
 from pyro_probmix.tabular.parts import parts_of
+from pyro_probmix.tabular.row_scores import plain_losses, row_scores
 from pyro_probmix.tabular.verdict import LEVEL
 from pyro_probmix.unfinished import settle
 
 #: The most rows for figures, calibration and importances; the scores are of all rows.
 MOST_ROWS = 2000
-#: The most rows that are predicted for the importances, over all columns and shuffles: half a minute for a usual ensemble.
-MOST_SHUFFLED = 50_000
-#: Of fewer rows no plain model is fitted.
-FEWEST_OF_PLAIN = 20
 #: How a PNG begins in base64.
 _PNG = "iVBORw0KGgo"
-#: The most and the fewest shuffles of a column, and the fewest rows, however many columns there are.
-MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 3, 100
 
 
 def check_table(
@@ -89,11 +79,11 @@ def check_table(
     frame = frame.reset_index(drop=True)
     y = model.observed(frame)
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
-    shuffled, repeats = _work(len(model.columns.features), some)
+    shuffled, repeats = shuffled_rows(len(model.columns.features), some)
     steps = 4 + len(model.columns.features) * repeats
 
     def fill(private: Path) -> None:
-        scores = _row_scores(model, frame, y)
+        scores = row_scores(model, frame, y)
         bar.update()
         predicted = model.predict(frame)
         bar.update()
@@ -101,12 +91,12 @@ def check_table(
         report = _with_conformal(check(predictions, private, level=LEVEL), model, frame.iloc[some], y[some])
         report.figures.update(_figures_of_rows(model, frame.iloc[some], y[some], private))
         bar.update()
-        importance = _importance(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
+        importance = importances(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
         parts = parts_of(model.columns, frame, scores)
         nll = mean_over_rows(scores)
         rows = _observed_and_predicted(model, y, predicted)
         parts_of_page = [
-            sections.short(model, predictions, report, y, predicted, parts, nll, _plain_losses(model, frame, y)),
+            sections.short(model, predictions, report, y, predicted, parts, nll, plain_losses(model, frame, y)),
             sections.first_rows(model, rows),
             sections.calibration(predictions, report),
             sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
@@ -148,84 +138,6 @@ def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, fold
 def _in_one_line(value: object) -> object:
     """A name as the page shows it; pictures are long and stay whole."""
     return printable(value) if type(value) is str and not value.startswith(_PNG) else value
-
-
-def _work(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], int]:
-    """The rows among which columns are shuffled for their importances, and how often each column is."""
-    repeats = int(np.clip(MOST_SHUFFLED // (num_columns * len(some)), LEAST_REPEATS, MOST_REPEATS))
-    rows = max(LEAST_SHUFFLED, MOST_SHUFFLED // (num_columns * repeats))
-    # Spaced evenly, so that a table in the order of time is covered from its start to its end.
-    return some[np.unique(np.linspace(0, len(some) - 1, min(rows, len(some))).astype(np.intp))], repeats
-
-
-def _row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:
-    """The NLL of each row, in nats, [n]."""
-    import torch
-
-    x = model.features(frame)
-    if isinstance(model.estimator, ProbMixClassifier):
-        position = {str(name): k for k, name in enumerate(model.classes)}
-        unknown = [label for label in y if label not in position]
-        if unknown:
-            raise ValueError(
-                f"the target holds {shown(unknown[0])}, expected one of {', '.join(position)}. Try other rows."
-            )
-        probabilities = model.estimator.predict_proba(x)[np.arange(len(y)), [position[label] for label in y]]
-        # A class that was ruled out counts as the least probability that there is, 708 nats, so that means can be taken.
-        return np.asarray(-np.log(np.maximum(probabilities, np.finfo(float).tiny)))
-    _refuse_ruled_out(model, y)
-    scores = np.empty(len(x))
-    for start in range(0, len(x), MOST_ROWS):
-        block = slice(start, start + MOST_ROWS)
-        with torch.no_grad():
-            predictive = model.estimator.predict_dist(x[block])
-            scores[block] = -predictive.log_prob(torch.tensor(y[block])).cpu().numpy()
-    return scores
-
-
-def _plain_losses(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
-    """NLLs, in nats a row, of plain models fitted to these rows and scored by five-fold cross-validation on them.
-
-    A density without features, and a linear model (with a normal density of its errors) or a logistic one.
-    """
-    classes = isinstance(model.estimator, ProbMixClassifier)
-    targets = np.unique(y, return_inverse=True)[1].astype(np.float64) if classes else y.reshape(len(y), -1)
-    if len(y) < FEWEST_OF_PLAIN:
-        return {}
-    some = np.random.default_rng(0).permutation(len(y))[:MOST_ROWS]
-    targets = targets[some]
-    x = model.estimator.standardised_features(model.features(frame.iloc[some].reset_index(drop=True)))
-    found: dict[str, list[float]] = {"a constant density": [], "a linear model": []}
-    for train, test in KFold(5, shuffle=True, random_state=0).split(x):
-        ones, others = np.ones(len(train)), np.ones(len(test))
-        constant = constant_nll("class" if classes else "real", targets[train], ones, targets[test], others)
-        found["a constant density"].append(float("nan") if constant is None else constant)
-        if classes and len(np.unique(targets[train])) == len(np.unique(targets)):
-            fitted = LogisticRegression(max_iter=200).fit(x[train], targets[train])
-            probabilities = fitted.predict_proba(x[test])[np.arange(len(test)), targets[test].astype(int)]
-            found["a linear model"].append(-float(np.log(np.maximum(probabilities, 1e-12)).mean()))
-        elif not classes:
-            fitted = RidgeCV(np.logspace(-2, 4, 13)).fit(x[train], targets[train])
-            left, right = (targets[rows] - fitted.predict(x[rows]).reshape(len(rows), -1) for rows in (train, test))
-            freedom = max(
-                1.0, len(train) - min(x.shape[1], len(train) / 2)
-            )  # errors on the training rows are too small
-            loss = constant_nll("real", left * np.sqrt(len(train) / freedom), ones, right, others)
-            found["a linear model"].append(float("nan") if loss is None else loss)
-    return {name: float(np.mean(losses)) for name, losses in found.items() if losses}
-
-
-def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
-    support = model.estimator.state_.recipe.support()
-    wrong = np.argwhere(ruled_out(support, y).reshape(len(y), -1))
-    if len(wrong):
-        row, t = (int(i) for i in wrong[0])
-        raise ValueError(
-            f"target column {shown(model.targets[t])} is {float(y.reshape(len(y), -1)[row, t])} at row {row} (rows "
-            "counted from 0), "
-            f"expected {in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another "
-            "--likelihood."
-        )
 
 
 def _with_conformal(report: CheckReport, model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> CheckReport:
@@ -282,29 +194,3 @@ def _observed_and_predicted(model: TableModel, y: np.ndarray, predicted: pd.Data
         parts += [pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed"), of_target]
     table: pd.DataFrame = pd.concat(parts, axis=1)
     return table
-
-
-class _Scorer:
-    """The model as an estimator whose features are the columns of the table, as scikit-learn permutes them."""
-
-    def __init__(self, model: TableModel, bar: Any) -> None:
-        self.model, self.bar = model, bar
-
-    def fit(self, _x: Any, _y: Any) -> _Scorer:  # asked for by scikit-learn, never called
-        return self
-
-    def score(self, frame: pd.DataFrame, y: np.ndarray) -> float:
-        score = -float(_row_scores(self.model, frame, y).mean())
-        self.bar.update()
-        return score
-
-
-def _importance(
-    model: TableModel, frame: pd.DataFrame, y: np.ndarray, repeats: int, seed: int, bar: Any
-) -> pd.DataFrame:
-    """The rise of the NLL when a column is permuted, mean and standard deviation over the repeats."""
-    features = frame[list(model.columns.features)]
-    found = permutation_importance(_Scorer(model, bar), features, y, n_repeats=repeats, random_state=seed)
-    rise = found.importances  # [columns, repeats]
-    table = pd.DataFrame({"mean": rise.mean(1), "std": rise.std(1, ddof=1)}, index=features.columns)
-    return table.sort_values("mean", ascending=False)

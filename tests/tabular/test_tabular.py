@@ -23,7 +23,7 @@ from pyro_probmix.calibration import GaussianMixture, Predictions, check_density
 from pyro_probmix.cli import main
 from pyro_probmix.moves import inodes_of
 from pyro_probmix.tables.reading import read_table
-from pyro_probmix.tabular import checking, sections, verdict
+from pyro_probmix.tabular import checking, importance, sections, verdict
 from pyro_probmix.tabular.checking import check_table
 from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.model import TableModel
@@ -345,7 +345,7 @@ def test_a_wide_table_is_shuffled_no_more_than_a_bound_and_shows_how_far_it_is(f
         return features(self, own)
 
     monkeypatch.setattr(TableModel, "features", counted)
-    monkeypatch.setattr(checking, "MOST_SHUFFLED", 7500)
+    monkeypatch.setattr(importance, "MOST_SHUFFLED", 7500)
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)

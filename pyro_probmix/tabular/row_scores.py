@@ -1,0 +1,92 @@
+"""The NLL of each row of a table under a model, and that of plain models beside it."""
+
+from __future__ import annotations
+
+__all__ = ["plain_losses", "row_scores"]
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import KFold
+
+from pyro_probmix.estimators.classifier import ProbMixClassifier
+from pyro_probmix.estimators.ensemble.support import in_words, ruled_out
+from pyro_probmix.estimators.targets.constant import constant_nll
+from pyro_probmix.names import shown
+from pyro_probmix.tabular.model import TableModel
+
+#: Rows that are scored at once.
+BLOCK_ROWS = 2000
+#: Plain models are fitted to at most so many rows, and not at all to fewer than the second number.
+MOST_OF_PLAIN, FEWEST_OF_PLAIN = 2000, 20
+
+
+def row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:
+    """The NLL of each row, in nats, [n]."""
+    import torch
+
+    x = model.features(frame)
+    if isinstance(model.estimator, ProbMixClassifier):
+        position = {str(name): k for k, name in enumerate(model.classes)}
+        unknown = [label for label in y if label not in position]
+        if unknown:
+            raise ValueError(
+                f"the target holds {shown(unknown[0])}, expected one of {', '.join(position)}. Try other rows."
+            )
+        probabilities = model.estimator.predict_proba(x)[np.arange(len(y)), [position[label] for label in y]]
+        # A class that was ruled out counts as the least probability that there is, 708 nats, so that means can be taken.
+        return np.asarray(-np.log(np.maximum(probabilities, np.finfo(float).tiny)))
+    _refuse_ruled_out(model, y)
+    scores = np.empty(len(x))
+    for start in range(0, len(x), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        with torch.no_grad():
+            predictive = model.estimator.predict_dist(x[block])
+            scores[block] = -predictive.log_prob(torch.tensor(y[block])).cpu().numpy()
+    return scores
+
+
+def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
+    support = model.estimator.state_.recipe.support()
+    wrong = np.argwhere(ruled_out(support, y).reshape(len(y), -1))
+    if len(wrong):
+        row, t = (int(i) for i in wrong[0])
+        raise ValueError(
+            f"target column {shown(model.targets[t])} is {float(y.reshape(len(y), -1)[row, t])} at row {row} (rows "
+            "counted from 0), "
+            f"expected {in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another "
+            "--likelihood."
+        )
+
+
+def plain_losses(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
+    """NLLs, in nats a row, of plain models fitted to these rows and scored by five-fold cross-validation on them.
+
+    A density without features, and a linear model (with a normal density of its errors) or a logistic one.
+    """
+    classes = isinstance(model.estimator, ProbMixClassifier)
+    targets = np.unique(y, return_inverse=True)[1].astype(np.float64) if classes else y.reshape(len(y), -1)
+    if len(y) < FEWEST_OF_PLAIN:
+        return {}
+    some = np.random.default_rng(0).permutation(len(y))[:MOST_OF_PLAIN]
+    targets = targets[some]
+    x = model.estimator.standardised_features(model.features(frame.iloc[some].reset_index(drop=True)))
+    found: dict[str, list[float]] = {"a constant density": [], "a linear model": []}
+    for train, test in KFold(5, shuffle=True, random_state=0).split(x):
+        ones, others = np.ones(len(train)), np.ones(len(test))
+        constant = constant_nll("class" if classes else "real", targets[train], ones, targets[test], others)
+        found["a constant density"].append(float("nan") if constant is None else constant)
+        if classes and len(np.unique(targets[train])) == len(np.unique(targets)):
+            fitted = LogisticRegression(max_iter=200).fit(x[train], targets[train])
+            probabilities = fitted.predict_proba(x[test])[np.arange(len(test)), targets[test].astype(int)]
+            found["a linear model"].append(-float(np.log(np.maximum(probabilities, 1e-12)).mean()))
+        elif not classes:
+            fitted = RidgeCV(np.logspace(-2, 4, 13)).fit(x[train], targets[train])
+            left, right = (targets[rows] - fitted.predict(x[rows]).reshape(len(rows), -1) for rows in (train, test))
+            freedom = max(
+                1.0, len(train) - min(x.shape[1], len(train) / 2)
+            )  # errors on the training rows are too small
+            loss = constant_nll("real", left * np.sqrt(len(train) / freedom), ones, right, others)
+            found["a linear model"].append(float("nan") if loss is None else loss)
+    return {name: float(np.mean(losses)) for name, losses in found.items() if losses}
