@@ -219,20 +219,19 @@ def test_without_held_out_rows_there_is_a_sentence(settings, n):
 
 
 def test_copies_of_members_that_failed_score_no_rows():
-    from pyro_probmix.estimators import training
+    from pyro_probmix.estimators.ensemble.healing import heal
 
     x, y = heavy(60, 8)
-    healed = training._heal
 
     def broken(density, held_out):
         for parameter in density.parameters():
             if parameter.shape[:1] == (4,):
                 parameter.data[2] = np.nan
         held_out[2] = np.inf
-        return healed(density, held_out)
+        return heal(density, held_out)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_heal", broken)
+        patch.setattr("pyro_probmix.estimators.training.heal", broken)
         model = ProbMixRegressor(likelihood="gaussian", **{**TINY, "epochs": 2}).fit(x, y)
     assert scores_of(model).members.tolist() == [0, 1, -1, 3]
     assert set(scores_of(model).share) == {0, 1, 3}
