@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from pyro_probmix import register_family
 from pyro_probmix.models import LIKELIHOODS, Likelihood
 from pyro_probmix.testing import check_likelihood
-from pyro_probmix.testing.likelihoods import LIKELIHOOD
+from pyro_probmix.testing.head_densities import LIKELIHOOD
 from tests.testing.broken import assert_breaks
 
 
