@@ -14,9 +14,9 @@ import numpy as np
 
 from pyro_probmix.arguments import checked
 from pyro_probmix.inference.data.arrays import as_array
-from pyro_probmix.inference.data.shuffle import Rows
+from pyro_probmix.inference.data.shuffle import MIB, Rows
 from pyro_probmix.inference.data.source_files import Stamp
-from pyro_probmix.inference.data.streaming import MIB, PIECE_ROWS, SMALLEST_MEMORY, Piece, RowStream, Task
+from pyro_probmix.inference.data.streaming import PIECE_ROWS, SMALLEST_MEMORY, Piece, RowStream, Task
 
 #: Read with one row of a map: the system maps the pages around it too, in the arrays of features and of targets.
 AROUND_BYTES = 2 * 65_536

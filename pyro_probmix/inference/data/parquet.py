@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.inference.data.shuffle import Rows
+from pyro_probmix.inference.data.shuffle import MIB, Rows
 from pyro_probmix.inference.data.source_files import Stamp
-from pyro_probmix.inference.data.streaming import MIB, PIECE_ROWS, SMALLEST_MEMORY, Piece, RowStream, Task
+from pyro_probmix.inference.data.streaming import PIECE_ROWS, SMALLEST_MEMORY, Piece, RowStream, Task
 
 PathLike: TypeAlias = str | os.PathLike[str]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["BlockShuffle", "Rows"]
+__all__ = ["MIB", "BlockShuffle", "Memory", "Rows"]
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -14,6 +16,28 @@ import numpy.typing as npt
 Rows: TypeAlias = npt.NDArray[np.int64]
 
 CHUNKS_PER_BLOCK = 16  # at least so many places of the source meet in a block
+MIB = 2**20
+FIXED_MEMORY = 16  # MiB: code and tables that a reader loads, and small pieces that stay with the process
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a fit may add to the process for reading a table.
+
+    Attributes:
+        name: what the table is called in messages.
+        mib: in MiB.
+        held_bytes: what the table's reader itself keeps.
+    """
+
+    name: str
+    mib: float
+    held_bytes: int
+
+    @property
+    def free(self) -> float:
+        """Bytes left for blocks, their order and decoding."""
+        return (self.mib - FIXED_MEMORY) * MIB - self.held_bytes
 
 
 class BlockShuffle:
@@ -63,6 +87,51 @@ class BlockShuffle:
         self._edges = _cut(boundaries, chunk_rows)
         self.num_chunks = len(self._edges) - 1
         self.chunk_rows = int(np.diff(self._edges).max())
+
+    @classmethod
+    def within(
+        cls,
+        memory: Memory,
+        boundaries: Rows,
+        block_rows: int | None,
+        chunk_rows: int | None,
+        *,
+        longest: int,
+        row_bytes: int,
+        row_holds: str,
+    ) -> BlockShuffle:
+        """The largest blocks that a memory holds, beside a quarter of it.
+
+        Args:
+            memory: the bound.
+            boundaries, chunk_rows, longest: as for the class.
+            block_rows: m is at most this; None leaves it to the memory.
+            row_bytes: what a row takes.
+            row_holds: what is in it, for messages.
+
+        Raises:
+            ValueError: if fewer than four rows fit, or the order of the chunks does not.
+        """
+        free = memory.free
+        if chunk_rows is not None:
+            chunks = -(-int(boundaries[-1]) // chunk_rows) + len(boundaries)
+            order = cls.bytes_of(chunks)
+            if order > free / 4:
+                raise ValueError(
+                    f"{memory.name}: the order of {chunks} chunks takes {math.ceil(order / MIB)} MiB, expected at most "
+                    f"{max(0, int(free / 4 / MIB))}, a quarter of what memory_mib={memory.mib} leaves. Try a larger "
+                    "chunk_rows."
+                )
+            free -= order
+        row = row_bytes + cls.bytes_of_row(chunk_rows)
+        largest = int(0.75 * free / row)
+        if largest < 4:
+            needed = math.ceil(FIXED_MEMORY + (memory.held_bytes + 8 * row) / MIB)
+            raise ValueError(
+                f"{memory.name}: memory_mib={memory.mib} holds {max(0, largest)} rows of {row_holds}, expected 4 or more. "
+                f"Try memory_mib={needed}."
+            )
+        return cls(boundaries, min(largest, block_rows or largest), chunk_rows, longest)
 
     @staticmethod
     def bytes_of(num_chunks: int) -> int:

@@ -19,14 +19,12 @@ from torch import Tensor
 from pyro_probmix.arguments import checked
 from pyro_probmix.inference.data.arrays import as_array
 from pyro_probmix.inference.data.pages import give_back, own_pages
-from pyro_probmix.inference.data.shuffle import BlockShuffle, Rows
+from pyro_probmix.inference.data.shuffle import BlockShuffle, Memory, Rows
 from pyro_probmix.inference.data.units import Array, Units
 
 Task: TypeAlias = Literal["regression", "classification"]
 
-MIB = 2**20
 SMALLEST_MEMORY = 32  # MiB
-FIXED_MEMORY = 16  # MiB: code and tables that a reader loads, and small pieces that stay with the process
 PIECE_ROWS = 8_192  # are decoded at once
 
 
@@ -114,34 +112,21 @@ class RowStream(ABC):
     def _lay_out(self, replicas: int, dtype: torch.dtype) -> None:
         """Chooses the largest blocks that stay within the bound, beside what is fixed and a quarter to decode."""
         self.dtype = dtype
-        block_rows, chunk_rows = self._asked
-        free = (self.memory_mib - FIXED_MEMORY) * MIB - self._held_bytes
-        if chunk_rows is not None:
-            chunks = -(-self.num_rows // chunk_rows) + len(self._boundaries)
-            order = BlockShuffle.bytes_of(chunks)
-            if order > free / 4:
-                raise ValueError(
-                    f"{self.name}: the order of {chunks} chunks takes {math.ceil(order / MIB)} MiB, expected at most "
-                    f"{max(0, int(free / 4 / MIB))}, a quarter of what memory_mib={self.memory_mib} leaves. Try a larger "
-                    "chunk_rows."
-                )
-            free -= order
         labels = 16 if self.task == "classification" else 0
-        # The block, and the order in which each replica takes its rows.
-        row = dtype.itemsize * len(self.columns) + labels + BlockShuffle.bytes_of_row(chunk_rows) + 8 * replicas
-        largest = int(0.75 * free / row)
-        if largest < 4:
-            needed = math.ceil(FIXED_MEMORY + (self._held_bytes + 8 * row) / MIB)
-            raise ValueError(
-                f"{self.name}: memory_mib={self.memory_mib} holds {max(0, largest)} rows of {len(self.columns)} columns for "
-                f"{replicas} replica{'s' * (replicas > 1)}, expected 4 or more. Try memory_mib={needed}."
-            )
-        self.shuffle = BlockShuffle(self._boundaries, min(largest, block_rows or largest), chunk_rows, self._cheap_rows)
+        self.shuffle = BlockShuffle.within(
+            Memory(self.name, self.memory_mib, self._held_bytes),
+            self._boundaries,
+            *self._asked,
+            longest=self._cheap_rows,
+            # The block, and the order in which each replica takes its rows.
+            row_bytes=dtype.itemsize * len(self.columns) + labels + 8 * replicas,
+            row_holds=f"{len(self.columns)} columns for {replicas} replica{'s' * (replicas > 1)}",
+        )
 
     @property
     def decoding_bytes(self) -> float:
         """The quarter of the memory."""
-        return 0.25 * ((self.memory_mib - FIXED_MEMORY) * MIB - self._held_bytes)
+        return 0.25 * Memory(self.name, self.memory_mib, self._held_bytes).free
 
     @abstractmethod
     def _read(self, segments: Rows) -> Iterator[Piece]:
