@@ -42,6 +42,7 @@ FLOORS = (
     "inference.step",
     "inference.export",
     "inference.predictive",
+    "inference.predictive.families",
     "inference.data",
     "inference.criteria",
     "calibration",
