@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pyro_probmix.cli.listing import add_list
 from pyro_probmix.cli.printing import printing
@@ -16,6 +16,15 @@ from pyro_probmix.cli.runs import add_report, add_run
 from pyro_probmix.cli.tables import add_check, add_fit, add_predict, check, fit, predict
 from pyro_probmix.names import printable, shown
 
+#: Name -> the line of ``probmix --help``, and what adds the command's arguments to its parser.
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "list": ("experiments, data sets, methods, graphs and criteria", add_list),
+    "run": ("train and measure methods on an experiment", add_run),
+    "report": ("one page from run folders: tables, claims and figures beside the paper's", add_report),
+    "fit": ("fit a model to a table, a CSV or Parquet file", add_fit),
+    "predict": ("predict the rows of a table by a model", add_predict),
+    "check": ("one page on how well a model does on held-out rows", add_check),
+}
 LONGEST_MESSAGE = 2000
 #: PyTorch's messages about memory; compiled code names the call that failed to make a tensor.
 OUT_OF_MEMORY = r"can't allocate memory|CUDA out of memory|aoti_torch_\w*(empty|rand)\w*\(.*API call failed"
@@ -23,7 +32,8 @@ OUT_OF_MEMORY = r"can't allocate memory|CUDA out of memory|aoti_torch_\w*(empty|
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with its arguments; returns 0, 1 after a user's mistake, or 130 after Ctrl-C."""
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser(words).parse_args(words)
     try:
         action: Callable[[argparse.Namespace], None] = arguments.action
         action(arguments)
@@ -61,10 +71,17 @@ def _sentence(error: Exception) -> str:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command's arguments; ``action`` is the function that does what they ask for."""
+def parser(words: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The parser of the command's arguments; ``action`` is the function that does what they ask for.
+
+    Args:
+        words: a command that is not among them is listed, without arguments of its own: to add them all takes longer than
+            to print the help.
+    """
     made = argparse.ArgumentParser(prog="probmix", description="Probabilistic mixup: run and compare its methods.")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
-    for add_command in (add_list, add_run, add_report, add_fit, add_predict, add_check):
-        add_command(commands)
+    for name, (line, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=line)
+        if name in words:
+            add_arguments(command)
     return made

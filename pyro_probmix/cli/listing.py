@@ -7,21 +7,17 @@ __all__ = ["add_list"]
 import argparse
 from typing import TYPE_CHECKING
 
-from pyro_probmix.experiments.config import EXPERIMENTS
-
 if TYPE_CHECKING:
     from pyro_probmix.models import Method
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_list(commands: Commands) -> None:
-    """Adds the command ``list``."""
-    listing = commands.add_parser("list", help="experiments, data sets, methods, graphs and criteria")
-    listing.set_defaults(action=_list)
+def add_list(command: argparse.ArgumentParser) -> None:
+    """Adds what ``list`` does."""
+    command.set_defaults(action=_list)
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    from pyro_probmix.experiments.config import EXPERIMENTS
     from pyro_probmix.experiments.data.stocks import TICKERS
     from pyro_probmix.experiments.data.uci import UCI_DATASETS
     from pyro_probmix.experiments.data.user_tables import EMBEDDED

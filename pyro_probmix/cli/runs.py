@@ -6,30 +6,26 @@ __all__ = ["add_report", "add_run"]
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pyro_probmix.cli.printing import printing
-from pyro_probmix.experiments.config import EXPERIMENTS
 from pyro_probmix.names import printable, shown
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+def add_run(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of ``run``."""
+    from pyro_probmix.experiments.config import EXPERIMENTS
 
-def add_run(commands: Commands) -> None:
-    """Adds the command ``run``."""
-    run = commands.add_parser("run", help="train and measure methods on an experiment")
-    run.set_defaults(action=_run)
-    run.add_argument(
+    command.set_defaults(action=_run)
+    command.add_argument(
         "experiment",
         metavar="EXPERIMENT",
         help=", ".join(EXPERIMENTS)
         + "; audit, the choices that the paper leaves open; regimes, where fusing helps; or a .json file, a copy of a "
         "run's config.json with your changes",
     )
-    _add_tasks(run.add_argument)
-    _add_choices(run.add_argument)
-    _add_places(run.add_argument)
+    _add_tasks(command.add_argument)
+    _add_choices(command.add_argument)
+    _add_places(command.add_argument)
 
 
 def _add_tasks(add: Callable[..., object]) -> None:
@@ -122,14 +118,13 @@ def _run(arguments: argparse.Namespace) -> None:
     run_experiment(arguments)
 
 
-def add_report(commands: Commands) -> None:
-    """Adds the command ``report``."""
-    report = commands.add_parser(
-        "report", help="one page from run folders: tables, claims and figures beside the paper's"
+def add_report(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of ``report``."""
+    command.set_defaults(action=_report_runs)
+    command.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
+    command.add_argument(
+        "--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)"
     )
-    report.set_defaults(action=_report_runs)
-    report.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, as probmix run wrote it")
-    report.add_argument("--out", metavar="FOLDER", help="folder for report.html and report.md (default: the run's own)")
 
 
 def _report_runs(arguments: argparse.Namespace) -> None:

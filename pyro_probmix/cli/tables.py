@@ -16,12 +16,9 @@ from pyro_probmix.names import printable, shown
 if TYPE_CHECKING:
     from pyro_probmix.tabular.texts.conventions import Conventions
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_fit(commands: Commands) -> None:
-    """Adds the command ``fit``."""
-    command = commands.add_parser("fit", help="fit a model to a table, a CSV or Parquet file")
+def add_fit(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of ``fit``."""
     command.set_defaults(action=fit)
     command.add_argument("table", metavar="TABLE", help="a CSV file with a header, or a Parquet file")
     add = command.add_argument
@@ -98,9 +95,8 @@ def _conventions(arguments: argparse.Namespace) -> Conventions:
     )
 
 
-def add_predict(commands: Commands) -> None:
-    """Adds the command ``predict``."""
-    command = commands.add_parser("predict", help="predict the rows of a table by a model")
+def add_predict(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of ``predict``."""
     command.set_defaults(action=predict)
     command.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     command.add_argument(
@@ -147,9 +143,8 @@ def predict(arguments: argparse.Namespace) -> None:
                 shutil.copyfileobj(kept, sys.stdout)
 
 
-def add_check(commands: Commands) -> None:
-    """Adds the command ``check``."""
-    command = commands.add_parser("check", help="one page on how well a model does on held-out rows")
+def add_check(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of ``check``."""
     command.set_defaults(action=check)
     command.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
     command.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with features and targets")
