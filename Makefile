@@ -7,7 +7,7 @@ PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help demo test test-newest test-oldest test-arviz test-skpro test-recipes lint bench docs
+.PHONY: help demo test test-newest test-oldest test-arviz test-skpro test-recipes test-autogluon lint bench docs
 .NOTPARALLEL:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test-arviz  run the tests of what goes to ArviZ with arviz 1.x, on Python 3.12 or later and without torch"
 	@echo "make test-skpro  run skpro's own checks of the regressor for skpro, and the tutorials on forecasting with sktime"
 	@echo "make test-recipes  run the page on netcal and Dask"
+	@echo "make test-autogluon  run the tests of the model for AutoGluon and TabArena"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation into build/docs"
 	@echo "make bench  time a training step beside plain PyTorch and NumPyro, and whole fits beside boosted trees"
@@ -123,4 +124,16 @@ test-recipes: $(RECIPES)/.installed
 $(RECIPES)/.installed: pyproject.toml constraints.txt
 	$(call make_venv,$(RECIPES),3.11,python3.11 python3.12 $(wildcard $(PYENV)/3.1[12].*/bin/python3))
 	@$(RECIPES)/bin/python $(PIP_INSTALL) -e '.[recipes]' pytest pytest-timeout -c constraints.txt
+	@touch $@
+
+# AutoGluon asks for older releases of pandas and pyarrow than the other tests have.
+AUTOGLUON := .venv-autogluon
+
+test-autogluon: $(AUTOGLUON)/.installed
+	$(AUTOGLUON)/bin/python -m pytest -q tests/benchmarks/test_tabarena.py
+
+$(AUTOGLUON)/.installed: pyproject.toml constraints.txt
+	$(call make_venv,$(AUTOGLUON),3.11,python3.11 python3.12 $(wildcard $(PYENV)/3.1[12].*/bin/python3))
+	@grep -vE '^(pandas|pyarrow)==' constraints.txt > $(AUTOGLUON)/constraints.txt
+	@$(AUTOGLUON)/bin/python $(PIP_INSTALL) -e '.[autogluon]' pytest pytest-timeout -c $(AUTOGLUON)/constraints.txt
 	@touch $@

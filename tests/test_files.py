@@ -449,7 +449,9 @@ def test_ctrl_c_after_the_commit_says_what_is_written(
 
     monkeypatch.setattr(os, "replace", replace)
     names = ("a.txt", "b.txt") if several else ("a.txt",)
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background without it
+    former = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell starts what runs in the background without it
     try:
         with pytest.raises(KeyboardInterrupt, match="is written"):
             if several:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "scoringbench.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scoringbench.py"
 
 
 @dataclass
