@@ -99,12 +99,16 @@ def train(
     annealing = Annealing(short, epochs)
     if score is not None and plan.patience is None:
         score.expect(short)
+    stopped = False
 
     def after(epoch: int, best: Tensor) -> bool:
+        nonlocal stopped
         annealing.look(epoch, float(best.min()))
+        stopped = on_epoch(epoch, annealing.end, float(best.min())) or stopped
         if score is not None and plan.patience is None:
-            score.expect(annealing.end)
-        return on_epoch(epoch, annealing.end, float(best.min())) or epoch == annealing.end
+            # One that is stopped before its first score would keep the weights of the start: it has one more epoch.
+            score.expect(epoch + 1 if stopped else annealing.end)
+        return (stopped and (score is None or score.begun)) or epoch == annealing.end
 
     graph = _graph(plan, data.kept)
     x, y, chosen = data.kept.to_train(graph)

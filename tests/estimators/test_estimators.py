@@ -623,6 +623,22 @@ def test_patience_stops():
     assert model.n_iter_ == int(model.state_.history.best_epoch[0]) + 5 < 400
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_stopped_before_its_first_score_a_fit_goes_on_to_it(given):
+    """Long fits score the held-out rows in every so many epochs; without a score the weights of the start would be kept."""
+    heard: list[float] = []
+
+    def stop(epoch, best):
+        heard.append(best)
+        return epoch == 2
+
+    X, y = wave(60)
+    model = regressor(epochs=10_000, callbacks=[stop])
+    model.fit(X, y, validation=wave(30) if given else None)
+    assert np.isinf(heard[:2]).all() and np.isfinite(heard[2]) and len(heard) == 3
+    assert (model.state_.history.best_epoch == 3).all()
+
+
 def test_callbacks_hear_every_epoch_and_stop():
     seen: list[tuple[int, float]] = []
 

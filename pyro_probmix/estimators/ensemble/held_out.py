@@ -107,6 +107,11 @@ class HeldOut:
             smoothing = -(-(self._recent.maxlen or 1) * self._every // every)
             self._every, self._recent = every, deque(self._recent, maxlen=smoothing)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a call was scored."""
+        return bool(self._recent)
+
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """The NLL in nats a row of all members, :math:`L_R`, averaged over the last calls, one for each epoch.
