@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,37 @@ EXPORTED = {
     "pyro_probmix.pooling": "linear_pool log_linear_pool pool_rows",
     "pyro_probmix.experiments": "",
 }
+#: The modules of version 0.1, by folder.
+MODULES = {
+    "": (
+        "batches cli edges expectation exposure families graphs guides handlers kernels linear members neighbors "
+        "numerical perturbation pooling quadrature random_state rolls rows simplex spread supports weighted_graph "
+        "weights"
+    ),
+    "calibration": (
+        "arrays arviz_data arviz_figures band checking classes densities estimate isotonic mixtures pit "
+        "predictions scaling scores summary"
+    ),
+    "estimators": ("base classifier held_out network parameters regressor rows saving state support training"),
+    "experiments": (
+        "checks command config data engines figures grid jobs measures problem record results runner stocks sweep "
+        "table toy uci"
+    ),
+    "experiments.report": (
+        "beside boxplots calibration checks claims classification_claims comparison coverage curves evidence "
+        "numbers page paired panels paper reading records regression_claims rendering scores sections style "
+        "table_claims writing"
+    ),
+    "inference": (
+        "adam arguments beta_nll captured checkpoint checks compiled criteria distributed draws handover held_out "
+        "memory_map methods minibatches mixture objective pages parquet precision prediction programs quantile "
+        "recorders replicas resume shuffle source_files steps streaming training units validation"
+    ),
+    "models": (
+        "beyond density embeddings likelihoods methods networks orders periodic process recurrent stacked transformer"
+    ),
+    "tabular": ("checking columns files model parts sections spelling targets verdict"),
+}
 
 
 @pytest.mark.parametrize("folder", EXPORTED)
@@ -64,6 +96,9 @@ def test_the_changelog_names_what_is_there():
     for _, now in rows:
         for name in re.findall(r"[\w.]+", now):
             assert pkgutil.resolve_name(f"pyro_probmix.{name}"), name
+    told = {before for before, _ in rows}
+    was = {f"{folder}.{name}".removeprefix(".") for folder, names in MODULES.items() for name in names.split()}
+    assert {name for name in was - told if find_spec(f"pyro_probmix.{name}") is None} == set()
 
 
 def test_python_m_runs_the_command():
