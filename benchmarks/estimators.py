@@ -6,19 +6,15 @@ is fitted on a split's training rows and scored on its test rows: RMSE, and the 
 without a density get a Gaussian of constant variance: that of the residuals of the training rows themselves ("nll train"), or,
 which is harder to beat, that of residuals of 5-fold cross-validation over them ("nll cv").
 
-Each fit is added to ``benchmarks/estimators.json`` when it is done, and one that is there is not run again. Then a table is
-printed. ``--table`` prints it alone; ``--datasets`` and ``--models`` choose some; ``--data-dir`` names a folder with the sets,
-which are else downloaded once.
+Split by split, each fit is added to ``benchmarks/estimators.json`` when it is done, and one that is there is not run again.
+Then a table is printed. ``--table`` prints it alone; ``--datasets`` and ``--models`` choose some; ``--data-dir`` names a folder
+with the sets, which are else downloaded once.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,52 +74,18 @@ def score(model: str, X: Any, y: Any, X_test: Any, y_test: Any) -> dict[str, flo
     return found
 
 
-def run(datasets: list[str], models: list[str], splits: int, data_dir: str | None) -> None:
-    """Run what is not in the results yet, and add it."""
-    import numpy as np
-
-    from pyro_probmix.experiments.data.uci import load_uci
-
-    for dataset in datasets:
-        table, published = load_uci(dataset, data_dir)
-        for split in range(splits):
-            for model in models:
-                rows = read()
-                if any((r["dataset"], r["split"], r["model"]) == (dataset, split, model) for r in rows):
-                    continue
-                train = np.sort(np.concatenate([published[split].train, published[split].validation]))
-                test = published[split].test
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # MLPRegressor's, that its default number of epochs is too small
-                    found = score(model, table.x[train], table.y[train], table.x[test], table.y[test])
-                rows.append({"dataset": dataset, "split": split, "model": model, **found})
-                partial = RESULTS.with_suffix(".partial")
-                partial.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-                os.replace(partial, RESULTS)
-                print(
-                    f"{dataset:<24}{split:>3}  {model:<8} " + "  ".join(f"{k} {v:.4g}" for k, v in found.items()),
-                    flush=True,
-                )
-
-
-def read() -> list[dict[str, Any]]:
-    """The results so far."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    return rows
-
-
-def report() -> str:
+def report(rows: list[dict[str, Any]]) -> str:
     """Means over the splits that all models have, beside the lowest published NLL, and on how many sets which is lower."""
     import numpy as np
     import pandas as pd
 
     from pyro_probmix.experiments.report.numbers.paper import published_nll
 
-    rows = pd.DataFrame(read())
-    complete = rows.groupby(["dataset", "split"])["model"].nunique() == len(MODELS)
-    rows = rows.set_index(["dataset", "split"]).loc[complete[complete].index]
-    mean = rows.groupby(["dataset", "model"]).mean(numeric_only=True).unstack("model")
-    splits = rows.reset_index().groupby("dataset")["split"].nunique()
+    table = pd.DataFrame(rows)
+    complete = table.groupby(["dataset", "split"])["model"].nunique() == len(MODELS)
+    table = table.set_index(["dataset", "split"]).loc[complete[complete].index]
+    mean = table.groupby(["dataset", "model"]).mean(numeric_only=True).unstack("model")
+    splits = table.reset_index().groupby("dataset")["split"].nunique()
     mean["nll", "published"] = published_nll().min()
     constant = [(kind, model) for kind in ("nll cv", "nll train") for model in ("MLP", "HGB")]
     lines = []
@@ -151,29 +113,8 @@ def report() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--splits", type=int, default=5, help="the first so many published splits, at most 20")
-    parser.add_argument("--datasets", nargs="+", help="by default all eight")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--data-dir", help="folder with the published files")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", action="store_true", help="print the table of what is there")
-    arguments = parser.parse_args()
-    # Libraries read these when they are first imported, hence the imports further down.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(arguments.threads)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from pyro_probmix.experiments.data.uci import UCI_DATASETS
-
-    try:
-        if not arguments.table:
-            run(arguments.datasets or list(UCI_DATASETS), arguments.models, arguments.splits, arguments.data_dir)
-        print(report())
-    except (OSError, ValueError) as error:
-        sys.exit(f"estimators: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.published_splits import command
+
+    command(__doc__, RESULTS, MODELS, score, report)

@@ -13,12 +13,8 @@ the sets, which are else downloaded once.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,51 +126,17 @@ def pinball(y: Any, quantiles: Any) -> float:
     return float(2 * np.mean(np.maximum(levels * over, (levels - 1) * over)))
 
 
-def run(datasets: list[str], models: list[str], splits: int, data_dir: str | None) -> None:
-    """Run what is not in the results yet, and add it."""
-    import numpy as np
-
-    from pyro_probmix.experiments.data.uci import load_uci
-
-    for split in range(splits):
-        for dataset in datasets:
-            table, published = load_uci(dataset, data_dir)
-            for model in models:
-                rows = read()
-                if any((r["dataset"], r["split"], r["model"]) == (dataset, split, model) for r in rows):
-                    continue
-                train = np.sort(np.concatenate([published[split].train, published[split].validation]))
-                test = published[split].test
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of other libraries
-                    found = score(model, table.x[train], table.y[train], table.x[test], table.y[test])
-                rows.append({"dataset": dataset, "split": split, "model": model, **found})
-                partial = RESULTS.with_suffix(".partial")
-                partial.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
-                os.replace(partial, RESULTS)
-                print(
-                    f"{dataset:<24}{split:>3}  {model:<8} " + "  ".join(f"{k} {v:.4g}" for k, v in found.items()),
-                    flush=True,
-                )
-
-
-def read() -> list[dict[str, Any]]:
-    """The results so far."""
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    return rows
-
-
-def report() -> str:
+def report(rows: list[dict[str, Any]]) -> str:
     """Means over the splits that all models of a set have run."""
     import pandas as pd
 
-    rows = pd.DataFrame(read(), columns=["dataset", "split", "model", *METRICS])
-    ran = rows.groupby(["dataset", "split"])["model"].transform("nunique") == rows["model"].nunique()
-    rows = rows[ran]
+    table = pd.DataFrame(rows, columns=["dataset", "split", "model", *METRICS])
+    ran = table.groupby(["dataset", "split"])["model"].transform("nunique") == table["model"].nunique()
+    table = table[ran]
     lines = []
     for metric in METRICS:
         lines.append(f"{metric:<24}{'splits':>7}" + "".join(f"{model:>12}" for model in MODELS))
-        for dataset, part in rows.groupby("dataset"):
+        for dataset, part in table.groupby("dataset"):
             means = part.groupby("model")[metric].mean()
             values = [f"{means[model]:>12.4g}" if means.notna().get(model) else f"{'':>12}" for model in MODELS]
             lines.append(f"{dataset:<24}{part['split'].nunique():>7}" + "".join(values).rstrip())
@@ -182,29 +144,8 @@ def report() -> str:
     return "\n".join(lines).rstrip()
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--splits", type=int, default=5, help="the first so many published splits, at most 20")
-    parser.add_argument("--datasets", nargs="+", help="by default all eight")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--data-dir", help="folder with the published files")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", action="store_true", help="print the table of what is there")
-    arguments = parser.parse_args()
-    # Libraries read these when they are first imported, hence the imports further down.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(arguments.threads)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from pyro_probmix.experiments.data.uci import UCI_DATASETS
-
-    try:
-        if not arguments.table:
-            run(arguments.datasets or list(UCI_DATASETS), arguments.models, arguments.splits, arguments.data_dir)
-        print(report())
-    except (OSError, ValueError) as error:
-        sys.exit(f"uci: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.published_splits import command
+
+    command(__doc__, RESULTS, MODELS, score, report)
