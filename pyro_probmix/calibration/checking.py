@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.calibration.arviz.data import loo, netcdf_of, to_arviz
-from pyro_probmix.calibration.arviz.figures import draw_levels, draw_predictive, draw_reliability, draw_statistic
+from pyro_probmix.calibration.arviz.data import arviz_version, loo, netcdf_of, to_arviz
+from pyro_probmix.calibration.arviz.figures import (
+    draw_isotonic,
+    draw_levels,
+    draw_predictive,
+    draw_reliability,
+    draw_statistic,
+)
+from pyro_probmix.calibration.arviz.left_out import left_out_crps, left_out_figures
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.scores.classes import reliability
 from pyro_probmix.calibration.scores.estimate import Estimate
@@ -46,6 +53,7 @@ class CheckReport:
         netcdf: the file with the data of :func:`to_arviz`.
         figures: name to file.
         loo: ArviZ's estimate, if it was asked for.
+        loo_crps: with it, target to the CRPS of left-out rows, where arviz 1.x is installed and the targets are numbers.
     """
 
     checks: dict[str, dict[str, Estimate]]
@@ -53,6 +61,7 @@ class CheckReport:
     netcdf: Path
     figures: dict[str, Path] = field(default_factory=dict)
     loo: Any = None
+    loo_crps: dict[str, Estimate] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The numbers as aligned text."""
@@ -61,6 +70,8 @@ class CheckReport:
             lines += [target] + [f"  {metric:<28}{number}" for metric, number in checks.items()]
             for statistic, p_value in self.bayesian_p_values.get(target, {}).items():
                 lines.append(f"  {f'Bayesian p-value, {statistic}':<28}{p_value:.2g}")
+            if target in self.loo_crps:
+                lines.append(f"  {'crps of left-out rows':<28}{self.loo_crps[target]}")
         return "\n".join(lines)
 
 
@@ -75,14 +86,15 @@ def check(
         folder: is made if it is not there; files of the same names are replaced.
         level: of the central interval whose coverage, width and score are measured.
         fitted: predictions, with a log-likelihood for each draw of the parameters, of the rows that the model *was* fitted
-            to: gives leave-one-out cross-validation too.
+            to: gives leave-one-out cross-validation too, and of numbers the PIT of left-out rows; with arviz 1.x also their
+            CRPS, and how far each row moves its own prediction.
 
     Returns:
         the numbers, and where the files are.
 
     Raises:
         ValueError: if there is one row only, the folder cannot be written to, or leave-one-out is asked for without draws
-            of the parameters.
+            of the parameters, or for targets of other names.
 
     Example:
         >>> import tempfile
@@ -100,6 +112,11 @@ def check(
     """
     if len(predictions.y) < 2:
         raise ValueError("check got one row, expected at least two. Try more held-out rows.")
+    if fitted is not None and (fitted.targets, fitted.kind) != (predictions.targets, predictions.kind):
+        raise ValueError(
+            f"fitted has the targets {', '.join(map(repr, fitted.targets))} ({fitted.kind}), expected those of predictions, "
+            f"{', '.join(map(repr, predictions.targets))} ({predictions.kind}). Try predictions of the same model for both."
+        )
     estimate = None if fitted is None else loo(to_arviz(fitted))
     folder = Path(folder)
     checks = summarise(predictions, level=level)
@@ -109,10 +126,13 @@ def check(
         suffix = suffix_of(predictions.targets, t)
         for name, figure in _figures(predictions.only(t), p_values[target]):
             figures[name + suffix] = _saving(figure)
+        if fitted is not None and fitted.kind != "class":
+            figures |= {name + suffix: _saving(figure) for name, figure in left_out_figures(fitted, target)}
     named = {f"{name}.png": save for name, save in figures.items()}
     write_files(folder, {"predictions.nc": netcdf_of(to_arviz(predictions)), **named})
     paths = {name: folder / f"{name}.png" for name in figures}
-    return CheckReport(checks, p_values, folder / "predictions.nc", paths, estimate)
+    crps = {} if fitted is None else left_out_crps(fitted)
+    return CheckReport(checks, p_values, folder / "predictions.nc", paths, estimate, crps)
 
 
 def suffix_of(targets: Sequence[str], t: int) -> str:
@@ -186,6 +206,8 @@ def _class_figures(predictions: Predictions, probabilities: np.ndarray) -> Itera
             curve, what = reliability(probabilities[:, k], y == k), f"class {classes[k]}"
             x, y_label = f"probability of {what}", f"share of rows of {what}"
             yield f"reliability-{k}", draw_reliability(curve, title=f"How often {what} is observed", x=x, y=y_label)
+    if len(classes) == 2 and arviz_version() == 1:
+        yield "isotonic", draw_isotonic(predictions)
 
 
 def _saving(figure: Figure) -> Save:

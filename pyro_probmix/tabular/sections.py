@@ -32,6 +32,8 @@ _CAPTIONS = {
     "reliability": "Rows are grouped by the probability of {what}. Dots: {share}; they should lie on the diagonal, and are "
     "below it where the probability is too high, above where it is too low. Grey: where the dots of a model whose "
     "probabilities are right lie, with 95 % for each.",
+    "isotonic": "How often the second class is observed, as an increasing function of its probability, without groups; it "
+    "should follow the diagonal. Grey: where that of a model whose probabilities are right lies, with 95 % at each point.",
     "intervals": "Observed values in their predicted intervals, the rows in the order of the predicted median. Orange: "
     "outside, as one row in ten should be.",
     "fan": "The predicted density along the column that matters most, the other columns as in a typical row. Dots: the "

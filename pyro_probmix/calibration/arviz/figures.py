@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_levels", "draw_predictive", "draw_reliability", "draw_statistic"]
+__all__ = [
+    "arviz_for_figures",
+    "draw_isotonic",
+    "draw_levels",
+    "draw_predictive",
+    "draw_reliability",
+    "draw_shifts",
+    "draw_statistic",
+]
 
 #: Okabe and Ito's colours, distinguishable with any colour vision.
 BLUE, GREY, LIGHT = "#0072B2", "#6B6B6B", "#D9D9D9"
@@ -38,7 +46,7 @@ def draw_predictive(predictions: Predictions) -> Figure:
     count, rootogram = some.draws.shape[1], arviz_version() == 1 and some.kind == "count"
     # A density needs values that differ, in the observations and in every data set drawn.
     smooth = some.kind == "continuous" and bool(np.ptp(some.y) and np.ptp(some.draws, axis=2).all())
-    with _arviz() as arviz:
+    with arviz_for_figures() as arviz:
         data = to_arviz(some)
         if rootogram:
             axes = _axes(arviz.plot_ppc_rootogram(data, visuals={"predictive_markers": {"color": BLUE}}))
@@ -74,7 +82,7 @@ def draw_levels(values: Floats, curve: CalibrationCurve, *, title: str, x: str, 
     """The distribution function of values that calibration makes uniform, less the diagonal, in its simultaneous band."""
     from xarray import DataArray, Dataset, DataTree
 
-    with _arviz() as arviz:
+    with arviz_for_figures() as arviz:
         if arviz_version() == 0:
             grid = np.concatenate([[0], curve.nominal, [1]])
             line = {"color": BLUE}
@@ -104,7 +112,7 @@ def draw_statistic(predictions: Predictions, statistic: str, p_value: float) -> 
     from matplotlib.figure import Figure
 
     drawn = getattr(np, statistic)(predictions.pooled(0), axis=1)
-    with _arviz() as arviz:
+    with arviz_for_figures() as arviz:
         data = to_arviz(_one_chain(predictions))
         if not np.ptp(drawn):  # it has no density
             axes = Figure().subplots()
@@ -140,8 +148,33 @@ def draw_reliability(curve: Reliability, *, title: str, x: str, y: str) -> Figur
     return _labelled(axes, title, x, y)
 
 
+def draw_isotonic(predictions: Predictions) -> Figure:
+    """How often the second of two classes is observed, as an increasing function of its probability; by arviz 1.x alone."""
+    name = in_figure(predictions.classes[1])
+    with arviz_for_figures() as arviz:
+        data = to_arviz(predictions, target=predictions.targets[0])
+        visuals = {"lines": {"color": BLUE}, "credible_interval": {"color": LIGHT, "alpha": 1}}
+        axes = _axes(arviz.plot_ppc_pava(data, ci_prob=0.95, visuals=visuals))
+    _legend(axes, {"observed": BLUE, "95 % of calibrated forecasts, point by point": LIGHT})
+    x, y = f"probability of class {name}", "share of rows of it"
+    return _labelled(axes, f"How often class {name} is observed, by isotonic regression", x, y)
+
+
+def draw_shifts(shifts: Floats, rows: Sequence[Any], target: str) -> Figure:
+    """How far leaving a row out moves its predictive mean, [N], in predictive standard deviations; the furthest are named."""
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    axes.vlines(np.arange(len(shifts)), 0, shifts, color=BLUE, linewidth=1)
+    for row in np.argsort(-shifts)[:3]:
+        axes.annotate(in_figure(str(rows[row])), (row, shifts[row]), ha="center", va="bottom", fontsize=9)
+    axes.set(xlim=(-1, len(shifts)), ylim=(0, 1.15 * max(shifts.max(), 1e-12)))
+    title = f"How far leaving a row out moves its prediction of {target}"
+    return _labelled(axes, title, "row, in the order given", "shift of the mean, in standard deviations")
+
+
 @contextmanager
-def _arviz() -> Iterator[Any]:
+def arviz_for_figures() -> Iterator[Any]:
     """ArviZ without the warnings about its own use; leaves no window open and the random state as it was."""
     import arviz
     from matplotlib import pyplot

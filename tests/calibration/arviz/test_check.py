@@ -1,5 +1,8 @@
 """All checks at once, with ArviZ 0.x and 1.x: numbers, figures, files; and nothing else disturbed."""
 
+from importlib import import_module
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from matplotlib.image import imread
 from pyro_probmix.calibration import Predictions, bayesian_p_values, check, summarise
 from tests.calibration.arviz import cases
 
+ARVIZ_1 = int(import_module("arviz").__version__.split(".")[0]) >= 1
 OF_NUMBERS = ["predictive", "pit", "coverage", "mean", "std"]
 
 
@@ -35,7 +39,9 @@ def test_numbers(what, tmp_path):
     assert "calibration error" in str(report) and "Bayesian p-value, median" in str(report)
 
 
-@pytest.mark.parametrize(("num_classes", "figures"), [(2, ["predictive", "reliability-1"]), (3, None)])
+@pytest.mark.parametrize(
+    ("num_classes", "figures"), [(2, ["predictive", "reliability-1", *["isotonic"] * ARVIZ_1]), (3, None)]
+)
 def test_classes(num_classes, figures, tmp_path):
     report = check(cases.classes(num_classes), tmp_path)
     assert drawn(report) == (
@@ -66,6 +72,26 @@ def test_leave_one_out_if_asked_for(tmp_path):
     assert report.loo.n_samples == 400
     with pytest.raises(ValueError, match=r"LOO got 3 draws of the parameters.*Try"):
         check(cases.continuous(), tmp_path / "other", fitted=cases.continuous())
+    assert not (tmp_path / "other").exists()
+
+
+def test_left_out_rows_have_figures_of_each_target(tmp_path):
+    """400 members that hardly differ: leaving a row out changes little, so that its CRPS is that of the model."""
+    like: dict[str, Any] = {"targets": ("speed", "power")}
+    held_out, fitted = cases.continuous(**like), cases.continuous(num_members=400, **like)
+    report = check(held_out, tmp_path, fitted=fitted)
+    ends = ("-0-speed", "-1-power")
+    assert {name for name in report.figures if name.startswith("loo")} == {
+        name + end for end in ends for name in (("loo-pit", "loo-influence") if ARVIZ_1 else ("loo-pit",))
+    }
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.figures.values())
+    assert set(report.loo_crps) == (set(fitted.targets) if ARVIZ_1 else set())
+    for target, crps in report.loo_crps.items():
+        alone = summarise(fitted)[target]["crps"]
+        assert abs(crps.value - alone.value) < 4 * alone.standard_error  # by one draw of each member, too
+        assert f"crps of left-out rows       {crps}" in str(report)
+    with pytest.raises(ValueError, match=r"fitted has the targets 'y' \(continuous\), expected.*'speed', 'power'.*Try"):
+        check(held_out, tmp_path / "other", fitted=cases.continuous(targets=("y",), num_members=40))
     assert not (tmp_path / "other").exists()
 
 
