@@ -23,6 +23,7 @@ from pyro_probmix.calibration.arviz.figures import (
 )
 from pyro_probmix.calibration.arviz.left_out import left_out_crps, left_out_figures
 from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.figures.style import default_style
 from pyro_probmix.calibration.scores.classes import reliability
 from pyro_probmix.calibration.scores.estimate import Estimate
 from pyro_probmix.calibration.scores.pit import coverage_curve, pit_curve
@@ -122,14 +123,15 @@ def check(
     checks = summarise(predictions, level=level)
     p_values = {name: bayesian_p_values(predictions.only(t)) for t, name in enumerate(predictions.targets)}
     figures: dict[str, Save] = {}
-    for t, target in enumerate(predictions.targets):
-        suffix = suffix_of(predictions.targets, t)
-        for name, figure in _figures(predictions.only(t), p_values[target]):
-            figures[name + suffix] = _saving(figure)
-        if fitted is not None and fitted.kind != "class":
-            figures |= {name + suffix: _saving(figure) for name, figure in left_out_figures(fitted, target)}
-    named = {f"{name}.png": save for name, save in figures.items()}
-    write_files(folder, {"predictions.nc": netcdf_of(to_arviz(predictions)), **named})
+    with default_style():
+        for t, target in enumerate(predictions.targets):
+            suffix = suffix_of(predictions.targets, t)
+            for name, figure in _figures(predictions.only(t), p_values[target]):
+                figures[name + suffix] = _saving(figure)
+            if fitted is not None and fitted.kind != "class":
+                figures |= {name + suffix: _saving(figure) for name, figure in left_out_figures(fitted, target)}
+        named = {f"{name}.png": save for name, save in figures.items()}
+        write_files(folder, {"predictions.nc": netcdf_of(to_arviz(predictions)), **named})
     paths = {name: folder / f"{name}.png" for name in figures}
     crps = {} if fitted is None else left_out_crps(fitted)
     return CheckReport(checks, p_values, folder / "predictions.nc", paths, estimate, crps)

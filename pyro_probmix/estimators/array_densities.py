@@ -147,7 +147,8 @@ class ArrayDensities:
             target: which of several targets.
 
         Returns:
-            two figures of Matplotlib, which is imported here; ``figure.savefig(path)`` writes one.
+            two figures of Matplotlib, which is imported here, in the colours of its style in use, dark ones too;
+            ``figure.savefig(path)`` writes one.
 
         Raises:
             ValueError: for a feature or target that is not there, or y of another shape.

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pyro_probmix.calibration.checking import CheckReport, check, suffix_of
 from pyro_probmix.calibration.densities.predictions import Predictions
+from pyro_probmix.calibration.figures.style import default_style
 from pyro_probmix.calibration.scores.estimate import mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.files import write_files
@@ -125,13 +126,14 @@ def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, fold
         return {}
     paths: dict[str, Path] = {}
     features, named = model.features(frame), pd.DataFrame(y.reshape(len(y), -1), columns=list(model.targets))
-    for t in range(len(model.targets)):
-        observed = named.iloc[:, 0] if y.ndim == 1 else named
-        figures = model.estimator.plot(features, observed, coverage=LEVEL, target=t)
-        for name, figure in zip(("intervals", "fan"), figures, strict=True):
-            name += suffix_of(model.targets, t)
-            paths[name] = folder / f"{name}.png"
-            figure.savefig(paths[name], dpi=100)
+    with default_style():
+        for t in range(len(model.targets)):
+            observed = named.iloc[:, 0] if y.ndim == 1 else named
+            figures = model.estimator.plot(features, observed, coverage=LEVEL, target=t)
+            for name, figure in zip(("intervals", "fan"), figures, strict=True):
+                name += suffix_of(model.targets, t)
+                paths[name] = folder / f"{name}.png"
+                figure.savefig(paths[name], dpi=100)
     return paths
 
 

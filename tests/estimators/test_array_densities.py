@@ -205,6 +205,22 @@ def test_figures_of_rows(single, double):
     np.testing.assert_allclose(median.get_ydata()[[0, -1]], named.ppf(at, 0.5)[:, 1], rtol=1e-9)
 
 
+def test_pictures_can_be_read_in_a_dark_style(single):
+    from matplotlib import style
+    from matplotlib.colors import to_rgb
+
+    def light(colour: Any) -> float:
+        return float(np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)))
+
+    for name, background in (("default", 1), ("dark_background", 0)):
+        with style.context(name):
+            for figure in single.plot(X, 20 + 5 * X[:, 0]):
+                (axes,) = figure.axes
+                assert light(figure.get_facecolor()[:3]) == light(axes.get_facecolor()[:3]) == background
+                points = next(line for line in axes.lines if line.get_marker() == "o")
+                assert light(points.get_color()) == light(axes.title.get_color()) == 1 - background
+
+
 def test_a_fan_along_categories():
     frame = pd.DataFrame({"a": X[:, 0], "kind": np.where(X[:, 1] > 0, "high", "low")})
     fan = ProbMixRegressor(**TINY).fit(frame, X[:, 0]).plot(frame, X[:, 0], feature="kind")[1]

@@ -20,8 +20,10 @@ Array = npt.NDArray[np.float64]
 
 #: Quantiles of a fan: the outer ones of each band, and the median.
 BANDS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
-#: One of Okabe and Ito's colours in three shades, the widest band first, and that of observations outside.
-SHADES, BLUE, OUTSIDE, GREY = ("#cfe3f1", "#8fbfdf", "#4f97c6"), "#0072B2", "#D55E00", "#6B6B6B"
+#: Two of Okabe and Ito's colours: of predictions, and of observations outside.
+BLUE, OUTSIDE = "#0072B2", "#D55E00"
+#: How much of the blue each band has, the widest first; the rest is the background, so that bands suit dark styles too.
+BANDS_BLUE = (0.19, 0.44, 0.69)
 #: More rows than these are thinned evenly along the sorted ones.
 MOST_ROWS = 400
 
@@ -38,18 +40,19 @@ def draw_sorted(observed: Array, low: Array, middle: Array, high: Array, *, leve
     if len(order) > MOST_ROWS:
         order = order[np.unique(np.linspace(0, len(order) - 1, MOST_ROWS).round().astype(int))]
     axes = _new_axes()
+    ink, line, shade = _ink(), _mixed(BLUE, _ink(), 0.35), _shades()[1]
     inside = (low <= observed) & (observed <= high)
     place = np.arange(len(order))
     axes.margins(x=0.02)
-    axes.vlines(place, low[order], high[order], color=SHADES[1], linewidth=max(0.6, min(4.0, 220 / len(order))))
-    axes.plot(place, middle[order], color=BLUE, linewidth=1.5, label="predicted median")
+    axes.vlines(place, low[order], high[order], color=shade, linewidth=max(0.6, min(4.0, 220 / len(order))))
+    axes.plot(place, middle[order], color=line, linewidth=1.5, label="predicted median")
     for which, colour, marker, words in (
-        (inside, "black", "o", "observed, inside"),
+        (inside, ink, "o", "observed, inside"),
         (~inside, OUTSIDE, "^", "outside"),
     ):
         here = which[order]
         axes.plot(place[here], observed[order][here], marker, color=colour, markersize=3.5, label=words)
-    axes.plot([], [], color=SHADES[1], linewidth=4, label=f"{100 * level:g} % interval")
+    axes.plot([], [], color=shade, linewidth=4, label=f"{100 * level:g} % interval")
     share = f"{100 * inside.mean():.0f} % of {len(observed)} rows inside"
     return _labelled(axes, f"Observed and predicted: {share}", "rows, by the predicted median", name)
 
@@ -81,8 +84,8 @@ def draw_fan(
         seen = np.array([names.index(str(value)) if str(value) in names else np.nan for value in at])
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.set_xticks(place, [_plain(text) for text in names], rotation=30 if len(names) > 5 else 0)
-    axes.plot(seen, values, "o", color="black", markersize=2.5, alpha=0.5, label="observed", zorder=3)
-    for k, shade in enumerate(SHADES):
+    axes.plot(seen, values, "o", color=_ink(), markersize=2.5, alpha=0.5, label="observed", zorder=3)
+    for k, shade in enumerate(_shades()):
         low, high, covered = quantiles[:, k], quantiles[:, -1 - k], 100 * (BANDS[-1 - k] - BANDS[k])
         if apart:
             axes.vlines(place, low, high, color=shade, linewidth=14, label=f"{covered:.0f} %", zorder=k / 10)
@@ -92,7 +95,7 @@ def draw_fan(
         place,
         quantiles[:, 3],
         "_" if apart else "-",
-        color=BLUE,
+        color=_mixed(BLUE, _ink(), 0.35),
         linewidth=1.5,
         label="median",
         zorder=2,
@@ -104,7 +107,29 @@ def draw_fan(
 def _new_axes() -> Axes:
     from matplotlib.figure import Figure
 
-    return Figure(layout="constrained", facecolor="white").subplots()
+    return Figure(layout="constrained").subplots()
+
+
+def _ink() -> str:
+    """The colour of text in the style in use."""
+    from matplotlib import rcParams
+
+    return str(rcParams["text.color"])
+
+
+def _shades() -> list[str]:
+    """The colours of the bands, on the background of the style in use."""
+    from matplotlib import rcParams
+
+    return [_mixed(rcParams["axes.facecolor"], BLUE, share) for share in BANDS_BLUE]
+
+
+def _mixed(first: str, second: str, share: float) -> str:
+    """A colour between two, with a share of the second."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    red, green, blue = (1 - share) * np.array(to_rgb(first)) + share * np.array(to_rgb(second))
+    return to_hex((red, green, blue))
 
 
 def _labelled(axes: Axes, title: str, x: str, y: str) -> Figure:

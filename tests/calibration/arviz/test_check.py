@@ -75,6 +75,13 @@ def test_leave_one_out_if_asked_for(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_figures_on_disk_have_the_same_style_whatever_the_session_has(tmp_path):
+    plain = check(cases.classes(2), tmp_path / "plain").figures
+    with pyplot.style.context("dark_background"):
+        dark = check(cases.classes(2), tmp_path / "dark").figures
+    assert all(np.array_equal(imread(plain[name]), imread(dark[name])) for name in plain)
+
+
 def test_left_out_rows_have_figures_of_each_target(tmp_path):
     """400 members that hardly differ: leaving a row out changes little, so that its CRPS is that of the model."""
     like: dict[str, Any] = {"targets": ("speed", "power")}
