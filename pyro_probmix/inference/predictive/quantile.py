@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ ROUNDING = 16 * np.finfo(np.float64).eps
 #: Halving a bracket of any two numbers ends within so many steps.
 MOST_STEPS = 2100
 EPSILON = float(np.finfo(np.float64).eps)
+#: First steps by a family's rough distribution function, where it has one.
+ROUGH_STEPS = 2
 
 
 @checked()
@@ -130,43 +133,80 @@ def _newton(
     A value of F takes much longer than one of the density, and its derivative saves half of them.
     """
     column, level, above = arguments
-    y, low, high = np.clip(start, low, high), low.copy(), high.copy()
-    last = high - low  # the step before, and the slope there, and the slope's own logarithmic derivative
-    slopes, bends = np.full((2, len(y)), np.inf)
-    target = np.where(above, 1 - level, level)
-    open_ = np.arange(len(y))
-    for _ in range(MOST_STEPS):
-        here, (tail, slope, bend) = y[open_], np.empty((3, len(open_)))
-        for side, function in ((~above[open_], family.cdf), (above[open_], family.sf)):
-            if side.any():
-                given = [values[:, column[open_[side]]] for values in parameters]
-                tail[side] = function(here[side], *given).mean(0)
-                density = family.pdf(here[side], *given)  # type: ignore[misc] # solve has looked
-                slope[side] = density.mean(0)
-                bend[side] = (density * family.score(here[side], *given)).mean(0)  # type: ignore[misc] # likewise
-        bend /= slope
-        excess = np.where(above[open_], target[open_] - tail, tail - target[open_])
-        low[open_] = np.where(excess <= 0, here, low[open_])
-        high[open_] = np.where(excess >= 0, here, high[open_])
-        sign = np.where(above[open_], -1, 1)
-        step = tail / slope * np.log(target[open_] / tail) * sign
-        curved = 1 + step * (bend - sign * slope / tail) / 2
-        step /= np.where((curved > 0.5) & (curved < 2), curved, 1.0)
-        near = here + step
-        inside = (near > low[open_]) & (near < high[open_]) & (2 * np.abs(step) < np.abs(last[open_]))
-        # How fast the slope and its bend change: times the third power of the step, the error that the step leaves.
-        change = np.abs(slope - slopes[open_]) / (np.minimum(slope, slopes[open_]) * np.abs(last[open_]))
-        change = np.maximum(np.maximum(change, np.abs(bend)), slope / tail)
-        second = np.maximum(change**2, np.abs((bend - bends[open_]) / last[open_]))
-        exact = inside & (np.abs(step) ** 3 * second <= EPSILON * (np.abs(here) + 1 / change))
-        middle = low[open_] + (high[open_] - low[open_]) / 2
-        new = np.where(excess == 0, here, np.where(inside, near, middle))
-        done = exact | (new == here) | (new == low[open_]) | (new == high[open_])
-        last[open_], slopes[open_], bends[open_], y[open_] = new - here, slope, bend, new
-        open_ = open_[~done]
-        if not len(open_):
-            break
+    y = np.clip(start, low, high)
+    for side, tail_of, sign, target in ((~above, family.cdf, 1, level), (above, family.sf, -1, 1 - level)):
+        if side.any():
+            given = [values[:, column[side]] for values in parameters]
+            tail = _Tail(family, tail_of, sign, family.rough and family.rough[sign < 0])
+            y[side] = tail.root(given, target[side], y[side], low[side], high[side])
     return y
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """One tail of a mixture's distribution function.
+
+    Attributes:
+        family: of the components; with ``pdf``.
+        exact: the tail of a component, F or 1 - F.
+        sign: 1 or -1, of its derivative.
+        rough: an approximation of it that takes less time; None for none.
+    """
+
+    family: Family
+    exact: Callable[..., Any]
+    sign: int
+    rough: Callable[..., Any] | None
+
+    def root(self, given: list[Array], target: Array, here: Array, low: Array, high: Array) -> Array:
+        """Where mixtures with parameters [M, n] have a tail of ``target``, [n], from a guess in brackets."""
+        found, open_, largest = here.copy(), np.arange(len(here)), high - low
+        here, last, slopes, bends = self._approached(given, target, here, low, high)
+        for _ in range(MOST_STEPS):
+            tail = self.exact(here, *given).mean(0)
+            step, slope, bend = self._step(tail, given, target, here)
+            excess = self.sign * (tail - target)
+            low, high = np.where(excess <= 0, here, low), np.where(excess >= 0, here, high)
+            near, size = here + step, np.abs(step)
+            inside = (near > low) & (near < high) & (2 * size < largest)
+            # How fast the slope and its bend change: times the third power of the step, the error that the step leaves.
+            change = np.abs(slope - slopes) / (np.minimum(slope, slopes) * np.abs(last))
+            change = np.maximum(np.maximum(change, np.abs(bend)), slope / tail)
+            second = np.maximum(change**2, np.abs((bend - bends) / last))
+            exact = inside & (size**3 * second <= EPSILON * (np.abs(here) + 1 / change))
+            exact |= size <= ROUNDING * tail / slope  # the root of a rounded tail is no more exact than that
+            middle = low + (high - low) / 2
+            new = np.where(excess == 0, here, np.where(inside, near, np.where(exact, here, middle)))
+            found[open_] = new
+            left = ~(exact | (new == here) | (new == low) | (new == high))
+            if not left.any():
+                break
+            last, slopes, bends = (new - here)[left], slope[left], bend[left]
+            open_, target, here, low, high = open_[left], target[left], new[left], low[left], high[left]
+            given, largest = [values[:, left] for values in given], np.abs(last)
+        return found
+
+    def _approached(
+        self, given: list[Array], target: Array, here: Array, low: Array, high: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """A better guess by the rough tail; the last step to it, the slope before that, and its logarithmic derivative."""
+        last, (slope, bend) = high - low, np.full((2, len(here)), np.inf)
+        for _ in range(0 if self.rough is None else ROUGH_STEPS):
+            assert self.rough is not None
+            step, slope, bend = self._step(self.rough(here, *given).mean(0), given, target, here)
+            near = here + step
+            new = np.where((near > low) & (near < high), near, here)
+            here, last = new, new - here
+        return here, last, slope, bend
+
+    def _step(self, tail: Array, given: list[Array], target: Array, here: Array) -> tuple[Array, Array, Array]:
+        """Halley's step on the tail's logarithm; the slope of F, and its logarithmic derivative."""
+        density = self.family.pdf(here, *given)  # type: ignore[misc] # there is one
+        slope = density.mean(0)
+        bend = (density * self.family.score(here, *given)).mean(0) / slope  # type: ignore[misc] # likewise
+        step = tail / slope * np.log(target / tail) * self.sign
+        curved = 1 + step * (bend - self.sign * slope / tail) / 2
+        return step / np.where((curved > 0.5) & (curved < 2), curved, 1.0), slope, bend
 
 
 def _smallest_integer(excess: Callable[..., Any], low: Array, high: Array, arguments: tuple[Any, ...]) -> Array:

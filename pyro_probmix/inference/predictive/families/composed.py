@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,18 @@ def _mixture(p: MixtureSameFamily) -> Family:
     def isf(q: Any, weight: Any, *values: Any) -> Any:
         return of_each.isf(q, *values)
 
-    return Family((weights, *of_each.parameters), cdf, sf, ppf, isf, of_each.discrete, count)
+    found = Family((weights, *of_each.parameters), cdf, sf, ppf, isf, of_each.discrete, count)
+    if of_each.pdf is None:
+        return found
+    density, slope = of_each.pdf, of_each.score
+
+    def pdf(y: Any, weight: Any, *values: Any) -> Any:
+        return count * weight * density(y, *values)
+
+    def score(y: Any, weight: Any, *values: Any) -> Any:
+        return slope(y, *values)  # type: ignore[misc] # beside a pdf there is one
+
+    return replace(found, pdf=pdf, score=score)
 
 
 @family_of.register

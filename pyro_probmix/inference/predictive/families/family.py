@@ -38,6 +38,8 @@ class Family:
         points: values with a probability of their own, where a distribution function jumps.
         pdf: the density, by which quantiles are found in fewer steps; None where ``cdf`` alone is known.
         score: the derivative of its logarithm; wherever ``pdf`` is.
+        rough: approximations of ``cdf`` and ``sf`` that take a fraction of their time, for the first steps of a search; where
+            ``pdf`` is.
         bracket: from levels, that they are above one half, and parameters [M, rows, 1] to bounds of the components' quantiles
             and a guess between, [rows, L] each, where that takes less time than all quantiles.
     """
@@ -52,6 +54,7 @@ class Family:
     points: tuple[float, ...] = ()
     pdf: Callable[..., Any] | None = None
     score: Callable[..., Any] | None = None
+    rough: tuple[Callable[..., Any], Callable[..., Any]] | None = None
     bracket: Callable[..., tuple[Any, Any, Any]] | None = None
 
 

@@ -39,8 +39,27 @@ def _student(p: dist.StudentT) -> Family:
         lambda q, df, loc, scale, _: loc - scale * _student_quantile(q, df),
         pdf=lambda y, df, loc, scale, height: height * (1 + ((y - loc) / scale) ** 2 / df) ** (-(df + 1) / 2),
         score=lambda y, df, loc, scale, _: (df + 1) * (loc - y) / scale / (df + ((y - loc) / scale) ** 2) / scale,
+        rough=(
+            lambda y, df, loc, scale, _: _near_student((y - loc) / scale, df),
+            lambda y, df, loc, scale, _: _near_student((loc - y) / scale, df),
+        ),
         bracket=_student_bracket,
     )
+
+
+def _near_student(t: Any, df: Any) -> Any:
+    """The distribution function of Student's t within 1e-5 of itself from 5 degrees of freedom on, within 4e-3 from 2 on.
+
+    At most 3 standard deviations out, and less exact farther out.
+
+    References:
+        Hill, 1970, "Algorithm 395: Student's t-distribution", Communications of the ACM 13(10).
+    """
+    a = df - 0.5
+    square = a * np.log1p(t * t / df)
+    b = 48 * a * a
+    high = (((-0.4 * square - 3.3) * square - 24) * square - 85.5) / (0.8 * square * square + 100 + b)
+    return special.ndtr(np.copysign(np.sqrt(square) * (1 + (square + 3 + high) / b), t))
 
 
 def _student_bracket(q: Any, upper: Any, df: Any, loc: Any, scale: Any, _: Any) -> tuple[Any, Any, Any]:
