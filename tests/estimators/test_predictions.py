@@ -188,11 +188,11 @@ def test_little_noise_trains_longer() -> None:
     assert epochs == [280, 500]
 
 
-def test_some_fifty_epochs_are_scored_and_the_last() -> None:
+def test_some_25_epochs_are_scored_and_the_last() -> None:
     histories: list[Any] = [
         ProbMixRegressor(**{**TINY, "epochs": 130}, patience=patience).fit(X[:60], Y[:60]).state_.history
         for patience in (None, 130)
     ]
     scored, watched = (history.validation_nll[:, 0].isfinite() for history in histories)
-    assert scored[-1] and 50 <= scored.sum() <= 75
+    assert scored[-1] and 25 <= scored.sum() <= 38
     assert watched.all()

@@ -26,7 +26,7 @@ MANY_DRAWS, DRAWS_TOLERANCE = 16, 1e-3
 #: Rows of each member by which the number of draws is chosen.
 DRAWS_ROWS = 256
 #: About so many epochs of a fit are scored.
-MOST_SCORES = 50
+MOST_SCORES = 25
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
 #: A gain of one member to all, in nats a row, is carried on up to this. A larger one is no averaging of errors: members are

@@ -10,6 +10,7 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -132,8 +133,8 @@ class PredictiveMixture(TorchDistribution):
         rows = self.batch_shape[-1] if self.batch_shape else 1
         column = not events and rows > 1 and value.shape[-2:] == (rows, 1)
         try:
-            torch.broadcast_shapes(value.shape, shape)
-        except RuntimeError:
+            broadcast_shape(value.shape, shape)
+        except ValueError:
             ends = False
         if column or not ends:
             check_responses(asked, value, (*self.batch_shape[-1:], *self.event_shape))
@@ -259,6 +260,6 @@ def _unit(name: str, value: Any, components: Any) -> Any:
 def fits(given: Sequence[int], shape: torch.Size) -> bool:
     """Whether values of a given shape broadcast to another."""
     try:
-        return bool(torch.broadcast_shapes(given, shape) == shape)
-    except RuntimeError:
+        return bool(broadcast_shape(given, shape) == shape)
+    except ValueError:
         return False

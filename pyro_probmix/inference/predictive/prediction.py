@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -201,7 +202,8 @@ def log_density(components: Any, y: Tensor) -> Tensor:
         components: as :func:`response_density` gives them, batch shape [S, N] or [S, R, N].
         y: the responses, [N, *event], with replicas also [R, N, *event].
     """
-    return PredictiveMixture(components, 1).log_prob(y)
+    log_prob: Tensor = components.log_prob(y).logsumexp(0)
+    return log_prob - math.log(components.batch_shape[0])
 
 
 @torch.no_grad()

@@ -174,7 +174,7 @@ class _Tail:
             change = np.maximum(np.maximum(change, np.abs(bend)), slope / tail)
             second = np.maximum(change**2, np.abs((bend - bends) / last))
             exact = inside & (size**3 * second <= EPSILON * (np.abs(here) + 1 / change))
-            exact |= size <= ROUNDING * tail / slope  # the root of a rounded tail is no more exact than that
+            exact |= size * slope <= ROUNDING * tail  # the root of a rounded tail is no more exact than that
             middle = low + (high - low) / 2
             new = np.where(excess == 0, here, np.where(inside, near, np.where(exact, here, middle)))
             found[open_] = new

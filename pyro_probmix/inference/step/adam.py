@@ -7,11 +7,14 @@ __all__ = ["FusedStep", "LightAdam", "fused_adam"]
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
+from operator import is_not
 from typing import Any
 
 import torch
 from torch import Tensor
 
+#: The parameters of the last step, their moments and counts of steps, before the first.
+_NOTHING: list[list[Tensor]] = [[], [], [], []]
 #: The trainer's default optimizer, from (parameters, lr=...).
 fused_adam = partial(torch.optim.Adam, fused=True)
 
@@ -82,25 +85,30 @@ class LightAdam(torch.optim.Optimizer):
         self.defaults: dict[str, Any] = {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8}
         self.state = defaultdict(dict)
         self.param_groups = [{"params": [*parameters], **self.defaults}]
+        self._moved = _NOTHING
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)  # torch's own wraps the step of the whole class in hooks that its constructor makes
+        # torch's own wraps the step of the whole class in hooks that its constructor makes
+        self.__dict__.update(state, _moved=_NOTHING)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override] # no closure is called
         """One step of the parameters that hold a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            for p in parameters:
-                if not self.state[p]:
-                    zero = torch.zeros((), dtype=torch.float32, device=p.device)
-                    self.state[p] = {"step": zero, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-            first, second, counts = (
-                [self.state[p][name] for p in parameters] for name in ("exp_avg", "exp_avg_sq", "step")
-            )
-            torch._foreach_add_(counts, 1)
-            beta1, beta2 = group["betas"]
-            torch._fused_adam_(
-                parameters, [p.grad for p in parameters], first, second, [], counts,
-                lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
-            )  # fmt: skip
+        (group,) = self.param_groups
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if len(parameters) != len(self._moved[0]) or any(map(is_not, parameters, self._moved[0])):
+            self._moved = [parameters, *self._gathered(parameters)]
+        _, first, second, counts = self._moved
+        torch._foreach_add_(counts, 1)
+        beta1, beta2 = group["betas"]
+        torch._fused_adam_(
+            parameters, [p.grad for p in parameters], first, second, [], counts,
+            lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def _gathered(self, parameters: list[Tensor]) -> list[list[Tensor]]:
+        for p in parameters:
+            if not self.state[p]:
+                zero = torch.zeros((), dtype=torch.float32, device=p.device)
+                self.state[p] = {"step": zero, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        return [[self.state[p][name] for p in parameters] for name in ("exp_avg", "exp_avg_sq", "step")]

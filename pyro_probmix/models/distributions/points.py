@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import biject_to, constraints, transform_to
 
@@ -73,7 +74,7 @@ class WithPoints(TorchDistribution):
     has_rsample = False
 
     def __init__(self, logits: Tensor, base_dist: Any, validate_args: bool | None = None) -> None:
-        batch_shape = torch.broadcast_shapes(logits.shape[:-1], base_dist.batch_shape)
+        batch_shape = torch.Size(broadcast_shape(logits.shape[:-1], base_dist.batch_shape))
         self.logits = logits.expand(*batch_shape, logits.shape[-1])
         self.base_dist = base_dist.expand(batch_shape)
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -44,7 +45,7 @@ class LinearSpline(TorchDistribution):
     has_rsample = True
 
     def __init__(self, knots: Tensor, heights: Tensor, tails: Tensor, validate_args: bool | None = None) -> None:
-        batch_shape = torch.broadcast_shapes(knots.shape[:-1], heights.shape[:-1], tails.shape[:-1])
+        batch_shape = torch.Size(broadcast_shape(knots.shape[:-1], heights.shape[:-1], tails.shape[:-1]))
         self.knots, self.heights, self.tails = (v.expand(*batch_shape, v.shape[-1]) for v in (knots, heights, tails))
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
 
@@ -153,5 +154,5 @@ class LinearSpline(TorchDistribution):
 
     @staticmethod
     def _gathered(values: Tensor, k: Tensor) -> Tensor:
-        k = k.expand(torch.broadcast_shapes(k.shape, values.shape[:-1]))
+        k = k.expand(broadcast_shape(k.shape, values.shape[:-1]))
         return values.expand(*k.shape, values.shape[-1]).gather(-1, k.unsqueeze(-1)).squeeze(-1)

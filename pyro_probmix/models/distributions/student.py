@@ -22,11 +22,20 @@ class StudentT(dist.StudentT):  # type: ignore[misc] # Pyro is annotated in part
 
     def __init__(self, df: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
         self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
-        self._chi2 = dist.Gamma(0.5 * self.df, torch.full_like(self.df, 0.5), validate_args=False)
         torch.distributions.Distribution.__init__(self, self.df.shape, validate_args=validate_args)
 
+    @property
+    def _chi2(self) -> Any:
+        # Draws alone need it, and to make it takes as long as a log density.
+        return dist.Gamma(0.5 * self.df, torch.full_like(self.df, 0.5), validate_args=False)
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return super().expand(batch_shape, self.__new__(type(self)) if _instance is None else _instance)
+        new = self.__new__(type(self)) if _instance is None else _instance
+        shape = torch.Size(batch_shape)
+        new.df, new.loc, new.scale = (value.expand(shape) for value in (self.df, self.loc, self.scale))
+        torch.distributions.Distribution.__init__(new, shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     @property
     def mean(self) -> Tensor:
