@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from pyro_probmix.columns.frames import frame_of, of_texts
+from pyro_probmix.columns.new_levels import new_levels, warn_of_new_levels
 from pyro_probmix.columns.schema import Schema
 from pyro_probmix.columns.sentinels import warn_of_codes
 from pyro_probmix.estimators.ensemble.rows import Array
@@ -43,22 +44,30 @@ class TableInputs(BaseEstimator):  # type: ignore[misc] # scikit-learn is not an
         """The columns as numbers, [n, d], NaN where a value is missing; with an encoder also [n, ..., d]."""
         refuse_masked(type(self).__name__, "X", X)
         frame = frame_of(X)
+        named = frame is not None
         if frame is None:
-            numbers = self._of_array(without_graph(X), reset=reset)
+            numbers, frame = self._of_array(without_graph(X), reset=reset)
         else:
-            validate_data(self, frame, reset=reset, skip_check_array=True)
-            check_size(frame)
-            if reset:
-                self.columns_ = Schema.fit(frame)
-            numbers = self.columns_.numbers(frame)
-            self._check_columns(numbers)
+            numbers = self._of_frame(frame, reset=reset)
         if reset:
-            warn_of_codes(self.columns_, numbers, named=frame is not None)
+            warn_of_codes(self.columns_, numbers, named=named)
         elif hasattr(self, "state_"):
             self._warn_of_gaps(self.state_, numbers)
+            if frame is not None:
+                warn_of_new_levels(new_levels(self.columns_, numbers, frame), stacklevel=4)
         return numbers
 
-    def _of_array(self, X: Any, *, reset: bool) -> Array:
+    def _of_frame(self, frame: pd.DataFrame, *, reset: bool) -> Array:
+        validate_data(self, frame, reset=reset, skip_check_array=True)
+        check_size(frame)
+        if reset:
+            self.columns_ = Schema.fit(frame)
+        numbers = self.columns_.numbers(frame)
+        self._check_columns(numbers)
+        return numbers
+
+    def _of_array(self, X: Any, *, reset: bool) -> tuple[Array, pd.DataFrame | None]:
+        """The numbers, and the values of the columns where some are no numbers."""
         refuse_dates(type(self).__name__, "X", X)
         finite = "allow-nan" if self.encoder is None else True
         options = {"reset": reset, "ensure_all_finite": finite, "allow_nd": self.encoder is not None}
@@ -72,17 +81,13 @@ class TableInputs(BaseEstimator):  # type: ignore[misc] # scikit-learn is not an
             frame = of_texts(X)
             if frame is None:
                 raise
-            validate_data(self, frame, reset=reset, skip_check_array=True)
-            if reset:
-                self.columns_ = Schema.fit(frame)
-            numbers = self.columns_.numbers(frame)
-            self._check_columns(numbers)
-            return numbers
+            return self._of_frame(frame, reset=reset), frame
         if reset:
             self.columns_ = Schema.of_numbers(numbers.shape[-1])
         elif not self.columns_.only_numbers:
-            numbers = self.columns_.numbers(pd.DataFrame(numbers))
-        return numbers
+            frame = pd.DataFrame(numbers)
+            return self.columns_.numbers(frame), frame
+        return numbers, None
 
     def _check_columns(self, numbers: Array) -> None:
         """Raises ValueError for infinite values, and for columns that an encoder of the user's cannot take."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 __all__ = ["predicted_blocks"]
 
 import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from pyro_probmix.columns.new_levels import NewLevel, NewLevels, warn_of_new_levels
 from pyro_probmix.tables.blocks import BLOCK_ROWS, TableBlocks
 from pyro_probmix.tabular.model import TableModel
 
@@ -36,18 +40,47 @@ def predicted_blocks(model: TableModel, path: Path) -> Iterator[pd.DataFrame]:
         blocks = TableBlocks(path, model.columns.features, rows, show, model.columns.texts)
     model.columns.expect(blocks.names)
     first_row = 0
+    new = _Told()
     with _Bar("predicting") as show:
         for frame, share in blocks:
-            yield _predicted(model, frame, first_row)
+            yield _predicted(model, frame, first_row, new)
             first_row += len(frame)
             show(share)
     if not first_row:
         raise ValueError("the table has no rows, expected some below its header. Try another file.")
+    warn_of_new_levels(new.of_all_rows(), stacklevel=2)
 
 
-def _predicted(model: TableModel, frame: pd.DataFrame, first_row: int) -> pd.DataFrame:
+class _Told:
+    """What blocks of rows have warned of in levels that are new, as one warning for all of them."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, NewLevel] = {}
+        self.rows: Counter[str] = Counter()
+
+    def predicted(self, model: TableModel, frame: pd.DataFrame) -> pd.DataFrame:
+        """The predictions of a block; its other warnings go on."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            predicted = model.predict(frame)
+        self.rows.update({name: int(frame[name].notna().sum()) for name in model.columns.texts})
+        for one in caught:
+            if not isinstance(one.message, NewLevels):
+                warnings.warn(one.message, stacklevel=4)
+                continue
+            for column in one.message.columns:
+                before = self.found.get(column.name)
+                self.found[column.name] = replace(column, count=column.count + (0 if before is None else before.count))
+        return predicted
+
+    def of_all_rows(self) -> Iterator[NewLevel]:
+        for column in self.found.values():
+            yield replace(column, rows=self.rows[column.name])
+
+
+def _predicted(model: TableModel, frame: pd.DataFrame, first_row: int, told: _Told) -> pd.DataFrame:
     try:
-        return model.predict(frame)
+        return told.predicted(model, frame)
     except ValueError as error:  # which counts the rows of the block
         said = _ROW.sub(
             lambda found: found[0].replace(found[1], str(int(found[1]) + first_row), 1), str(error), count=1

@@ -70,9 +70,16 @@ def test_predictions_are_the_same_from_every_form(fitted, form, tmp_path):
 def test_levels_and_gaps_that_no_row_had(fitted):
     frame, _ = teams()
     odd = frame[:3].assign(team=["team 3 ", "a new one", "another"], size="XL")
-    found = fitted.predict(odd)
+    with pytest.warns(UserWarning) as told:
+        found = fitted.predict(odd)
+    assert [str(one.message) for one in told] == [
+        "levels that no row of the fit had are read as other ones: column 'team' in 2 of 3 rows, such as 'a new one'; column "
+        "'size' in 3 of 3 rows, such as 'XL', so that it may be another column than that of the fit."
+    ]
     assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found[0], fitted.predict(odd.assign(team="team 3"))[0])
+    with pytest.warns(UserWarning, match="column 'size' in 3 of 3 rows, such as 'XL'"):
+        known = fitted.predict(odd.assign(team="team 3"))
+    np.testing.assert_array_equal(found[0], known[0])
     with pytest.warns(UserWarning, match="values of 'day' are missing, and none was in the rows of the fit"):
         assert np.isfinite(fitted.predict(pd.DataFrame({**frame[:3], "day": pd.NaT}))).all()
 
