@@ -28,6 +28,17 @@ def add_fit(command: argparse.ArgumentParser) -> None:
         choices=("regression", "classification"),
         help="default: numbers are regressed, texts and true or false classified",
     )
+    add(
+        "--upper",
+        metavar="COLUMN",
+        help="upper ends of a target that is known up to an interval; the target's own column has the lower ones, and an empty "
+        "field is no end",
+    )
+    add(
+        "--event",
+        metavar="COLUMN",
+        help="1 where the target was observed, 0 where it is known to be larger (right-censored), as whoever is still alive",
+    )
     add("--method", metavar="NAME", help="a method of probmix list (default M-ProbMix)")
     add("--likelihood", metavar="NAME", help="distribution of the target (default auto, which follows the target)")
     add("--ensemble", type=int, metavar="M", help="members trained together")
@@ -70,7 +81,7 @@ def fit(arguments: argparse.Namespace) -> None:
     frame = read_table(Path(arguments.table))
     targets = find_columns(frame, arguments.target, arguments.table)
     said = _conventions(arguments)
-    options = {"task": arguments.task, "impute": arguments.impute, "drop_missing_target": arguments.drop_missing_target}
+    options = {name: getattr(arguments, name) for name in ("task", "impute", "drop_missing_target", "upper", "event")}
     with notes():
         model = TableModel.fit(frame, targets, conventions=said, verbose=int(sys.stderr.isatty()), **options, **given)
     model.save(arguments.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.estimators.ensemble.network import LINEAR, Encoder, Likelihood, Recipe, check_targets
+from pyro_probmix.columns.new_levels import NewLevels
+from pyro_probmix.estimators.ensemble.censoring import check_ends
+from pyro_probmix.estimators.ensemble.network import LINEAR, Encoder, Likelihood, Recipe
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.ensemble.state import State
 from pyro_probmix.estimators.fitting import FITTED_ATTRIBUTES, FittedByTraining
@@ -26,12 +29,15 @@ from pyro_probmix.estimators.saving.files import SavedModel, write
 from pyro_probmix.estimators.saving.fitted import check_attributes
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.models import Method
+from pyro_probmix.models.distributions.censored import Known
 from pyro_probmix.names import shown
 from pyro_probmix.random_state import own_random_state
 
 __all__ = ["Callback", "ProbMixEstimator"]
 
 Callback = Callable[[int, float], bool | None]
+#: Features, targets, weights, and the ends between which targets are known to be.
+Checked = tuple[Array, Array, Array | None, Array | None]
 
 
 class ProbMixEstimator(FittedByTraining):
@@ -92,13 +98,18 @@ class ProbMixEstimator(FittedByTraining):
                 categories, dates, times and durations as they are. NaN and None are missing values. With an encoder finite
                 numbers alone, also [n, ..., d].
             y: targets, [n] or [n, d_y]; or classes, [n].
-            sample_weight: [n], at least 0. A row of weight k is a row given k times; only their ratios matter.
+            sample_weight: [n], at least 0. A row of weight k is a row given k times; only their ratios matter, but below 20
+                distinct rows, where whole weights are numbers of rows.
             validation: rows (X, y) or (X, y, sample_weight) that choose the epoch and the spread. By default each member
                 holds out a share of the training rows.
 
         Raises:
             ValueError: for data or parameters that do not fit; the sentence says which.
         """
+        return self._fit(X, y, sample_weight, validation)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, ...] | None, **known: Any) -> Self:
+        """Fits all members; ``known`` is what else is known of the targets, see :meth:`_checked`."""
         seed = self._seed()  # checks the parameters
         again = self.warm_start and self._has_network()
         if self.patience is not None and validation is None and self.validation_fraction == 0:
@@ -107,7 +118,7 @@ class ProbMixEstimator(FittedByTraining):
                 "Try validation_fraction=0.2, or fit(X, y, validation=(X_new, y_new))."
             )
         with self._all_or_nothing():
-            rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again))
+            rows = Rows.distinct(*self._of_fit(X, y, sample_weight, reset=not again, **known))
             state = self._continued(rows, "warm_start=True") if again else self._begun(rows, seed, once=False)
             held_out = None if validation is None else self._checked_validation(validation, state.recipe)
             state.optimizer = None
@@ -117,9 +128,15 @@ class ProbMixEstimator(FittedByTraining):
         again = self._has_network()
         seed = self._seed()
         with self._all_or_nothing():
-            rows = Rows.distinct(*self._checked(X, y, sample_weight, reset=not again, classes=classes))
+            rows = Rows.distinct(*self._of_fit(X, y, sample_weight, reset=not again, classes=classes))
             state = self._continued(rows, "partial_fit") if again else self._begun(rows, seed, once=True)
             return self._train(state, rows, None, (seed + state.calls) % 2**31, once=True)
+
+    def _of_fit(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> Checked:
+        """The data of a fit; levels that are new to one that goes on are read as others without a warning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NewLevels)
+            return self._checked(X, y, sample_weight, **options)
 
     @checked()
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -172,9 +189,12 @@ class ProbMixEstimator(FittedByTraining):
 
     @abstractmethod
     def _checked(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
-    ) -> tuple[Array, Array, Array | None]:
-        """The data as numbers: features [n, *row], targets or codes of classes [n, d_y], weights [n]."""
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None, y_upper: Any = None
+    ) -> Checked:
+        """The data as numbers: features [n, *row], targets or codes of classes [n, d_y], weights [n], ends [n, 2 d_y].
+
+        With the upper ends ``y_upper`` of the targets, ``y`` are the lower ones.
+        """
 
     def _has_network(self) -> bool:
         """Whether a fit can go on: there was one, with rows enough for a network."""
@@ -196,16 +216,19 @@ class ProbMixEstimator(FittedByTraining):
         check_parameters(self)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _mean_nll(self, state: State, X: Array, y: Array, weights: Array | None) -> float:
-        """The mean negative log density of standardised targets, in nats a row."""
+    def _mean_nll(self, state: State, X: Array, y: Array, weights: Array | None, ends: Array | None = None) -> float:
+        """The mean negative log density of standardised targets, or log probability of their ends, in nats a row."""
         if weights is not None:
-            X, y, weights = (v[weights > 0] for v in (X, y, weights))
-        check_targets(state.recipe, y)
-        standard = state.y_scaler.transform(y)
+            some = weights > 0
+            X, y, weights, ends = X[some], y[some], weights[some], None if ends is None else ends[some]
+        check_ends(state.recipe, Rows(X, y, np.ones(len(X)), ends))
+        standard = state.y_scaler.transform(y) if ends is None else state.standard_ends(ends)
+        assert standard is not None
         device = next(state.density.parameters()).device
 
         def log_prob(part: PredictiveMixture, rows: npt.NDArray[np.int64]) -> Array:
-            found: Array = part.log_prob(self._tensor(state.recipe, standard[rows]).to(device)).cpu().numpy()
+            known = part if ends is None else PredictiveMixture(Known(part.components), part.num_mixed)
+            found: Array = known.log_prob(self._tensor(state.recipe, standard[rows]).to(device)).cpu().numpy()
             return found
 
         return -float(np.average(state.of_rows(X, log_prob), weights=weights))
@@ -221,14 +244,16 @@ class ProbMixEstimator(FittedByTraining):
         return np.concatenate(drawn, axis=1)[:, : len(X)]
 
     def _checked_validation(self, validation: tuple[Any, ...], recipe: Recipe) -> Rows:
-        if not isinstance(validation, tuple) or len(validation) not in (2, 3):
+        if not isinstance(validation, tuple) or len(validation) not in (2, 3, 4):
             raise ValueError(
-                f"fit got validation of type {type(validation).__name__}, expected rows (X, y) or (X, y, sample_weight). "
-                "Try validation=(X_new, y_new)."
+                f"fit got validation of type {type(validation).__name__}, expected rows (X, y), (X, y, sample_weight) or, of "
+                "numbers, (X, y, sample_weight, y_upper). Try validation=(X_new, y_new)."
             )
-        given_x, given_y, given_weights = (*validation, None)[:3]
-        X, y, weights = self._checked(given_x, given_y, given_weights, reset=False)
+        given_x, given_y, given_weights, upper = (*validation, None, None)[:4]
+        X, y, weights, ends = self._of_fit(given_x, given_y, given_weights, reset=False, y_upper=upper)
         if weights is not None:
-            X, y, weights = (v[weights > 0] for v in (X, y, weights))
-        check_targets(recipe, y, "validation y")
-        return Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max())
+            some = weights > 0
+            X, y, weights, ends = X[some], y[some], weights[some], None if ends is None else ends[some]
+        rows = Rows(X, y, np.ones(len(X)) if weights is None else weights / weights.max(), ends)
+        check_ends(recipe, rows, "validation y")
+        return rows

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.base import Checked, ProbMixEstimator
 from pyro_probmix.estimators.doubt.parts import Parts, entropy_parts
 from pyro_probmix.estimators.ensemble.network import Likelihood, Recipe, named_likelihood
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
@@ -186,8 +186,12 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         return torch.as_tensor(y[..., 0], dtype=torch.long)
 
     def _checked(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
-    ) -> tuple[Array, Array, Array | None]:
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None, y_upper: Any = None
+    ) -> Checked:
+        if y_upper is not None:
+            raise ValueError(
+                "ProbMixClassifier got upper ends of the targets, expected classes alone. Try ProbMixRegressor."
+            )
         if y is None:
             raise ValueError("ProbMixClassifier requires y to be passed, but the target y is None. Try fit(X, y).")
         check_entries(type(self).__name__, y=y)
@@ -212,4 +216,4 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
                 f"y holds the class {labels[unknown][:1].tolist()[0]!r}, expected one of {self.classes_[:10].tolist()}. "
                 "Try fitting on rows of all classes."
             )
-        return X, codes.astype(np.float64)[:, None], weights
+        return X, codes.astype(np.float64)[:, None], weights, None

@@ -6,6 +6,7 @@ __all__ = ["FITTED_ATTRIBUTES", "FittedByTraining"]
 
 import copy
 from abc import abstractmethod
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -17,7 +18,8 @@ from tqdm import tqdm
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import repaired
-from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, Recipe, check_targets, named_method
+from pyro_probmix.estimators.ensemble.censoring import check_ends, scoring_ends
+from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, Recipe, named_method
 from pyro_probmix.estimators.ensemble.plan import Plan
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.ensemble.state import State
@@ -51,7 +53,7 @@ class FittedByTraining(TableInputs):
             expansion = Expansion.fit(self.columns_, rows.x, rows.y, rows.weights, classes=classes, seed=seed)
         recipe = self._recipe(rows, expansion)
         recipe = replace(recipe, **self._choice(recipe.likelihood, rows, seed, once=once))
-        check_targets(recipe, rows.y)
+        check_ends(recipe, rows)
         return State.new(recipe, rows, seed, expansion)
 
     def _continued(self, rows: Rows, how: str) -> State:
@@ -68,7 +70,7 @@ class FittedByTraining(TableInputs):
                     f"{how} goes on with the model of the fit before, whose {name} is {had!r}, but got {name}={wanted!r}. "
                     f"Try {name}={had!r}, or a new fit."
                 )
-        check_targets(state.recipe, rows.y)
+        check_ends(state.recipe, rows)
         return state
 
     def _alike(self, settings: dict[str, Any], rows: Rows, seed: int) -> Self:
@@ -130,17 +132,20 @@ class FittedByTraining(TableInputs):
                 epochs = plan.epochs
                 if blind:
                     state.x_scaler, epochs = state.x_scaler.blind(), epochs and max(epochs, FEWEST_BLIND)
-                return train(
-                    state.density,
-                    # Rows of a stream are new to what is known of the levels of categories.
-                    state.standardised(rows) if once and state.calls else state.of_training(rows, classes=plan.classes),
-                    replace(plan, learning_rate=rate, epochs=epochs),
-                    partial(self._tensor, state.recipe),
-                    None if held_out is None else state.standardised(held_out),
-                    state.many_draws(self.num_samples),
-                    on_epoch,
-                    family_of(state.recipe.support(), classes=plan.classes),
-                )
+                with scoring_ends(state.density) if rows.ends is not None else nullcontext():
+                    return train(
+                        state.density,
+                        # Rows of a stream are new to what is known of the levels of categories.
+                        state.standardised(rows)
+                        if once and state.calls
+                        else state.of_training(rows, classes=plan.classes),
+                        replace(plan, learning_rate=rate, epochs=epochs),
+                        partial(self._tensor, state.recipe),
+                        None if held_out is None else state.standardised(held_out),
+                        state.many_draws(self.num_samples),
+                        on_epoch,
+                        family_of(state.recipe.support(), classes=plan.classes),
+                    )
 
             return repaired(attempt, plan.learning_rate)
 
@@ -148,7 +153,8 @@ class FittedByTraining(TableInputs):
         """The density of a Bayesian linear regression, which takes no training."""
         standard = state.of_training(rows, classes=False)
         head: Any = state.density.likelihood
-        head.learn(*(torch.as_tensor(part) for part in (standard.x, standard.y, standard.weights)))
+        often = standard.weights * (rows.count / len(rows))
+        head.learn(*(torch.as_tensor(part) for part in (standard.x, standard.y, often)))
         state.density.to(chosen_device(self.device))
         return self._done(state, rows)
 

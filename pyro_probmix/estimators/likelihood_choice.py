@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pyro_probmix.estimators.ensemble.censoring import known_kinds
 from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, named_likelihood
 from pyro_probmix.estimators.ensemble.rows import Rows
 from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
@@ -48,13 +49,15 @@ class LikelihoodChoice:
         return likelihood
 
     def _choice(self, likelihood: Likelihood, rows: Rows, seed: int, *, once: bool) -> dict[str, Any]:
+        kinds = known_kinds(rows)
         if likelihood != "auto":
-            choice = describe(rows.y, likelihood)
+            choice = describe(rows.y, likelihood, kinds)
             return {"likelihood": likelihood, "unit": choice.unit, "grid": choice.grid}
-        if not once and len(rows) < FEWEST_ROWS and self.encoder is None and rows.x.ndim == 2:
+        if not once and len(rows) < FEWEST_ROWS and self.encoder is None and rows.x.ndim == 2 and rows.ends is None:
             return self._linear(rows)
         # The next rows of partial fits may be of any kind.
-        choice = describe(rows.y, "student-t") if once else choose(rows.y, partial(self._trial, rows, seed))
+        score = partial(self._trial, rows, seed)
+        choice = describe(rows.y, "student-t", kinds) if once else choose(rows.y, score, kinds)
         return {"likelihood": choice.likelihood, "grid": choice.grid} if once else asdict(choice)
 
     def _linear(self, rows: Rows) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class LikelihoodChoice:
             "patience": None, "callbacks": (), "verbose": 0,
         }  # fmt: skip
         try:
-            nll: float = self._alike(settings, used, seed)._interval_nll(aside.x, aside.y, aside.weights)
+            nll: float = self._alike(settings, used, seed)._interval_nll(aside.x, aside.y, aside.weights, aside.ends)
             return nll
         except ValueError:  # not a head for these targets
             return math.inf

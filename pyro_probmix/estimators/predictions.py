@@ -105,8 +105,9 @@ class Predictions(ArrayDensities):
         if scores is None:
             raise ValueError(
                 "predict_interval got conformal=True, but no row of the last fit is new to any member: none was held out, a "
-                "fit before had trained on them, or the likelihood has no known quantiles. Try fit(X, y, validation=(X_new, "
-                "y_new)), or fit(X, y) with at least 20 rows and a validation_fraction."
+                "fit before had trained on them, the targets are known up to intervals, or the likelihood has no known "
+                "quantiles. Try fit(X, y, validation=(X_new, y_new)), or fit(X, y) with at least 20 rows and a "
+                "validation_fraction."
             )
         scores.warn_of_few(coverage)
         found = state.of_rows(self._numbers(X, reset=False), lambda part, _: scores.interval(part, float(coverage)))

@@ -13,7 +13,8 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from pyro_probmix.arguments import checked
-from pyro_probmix.estimators.base import ProbMixEstimator
+from pyro_probmix.estimators.base import Checked, ProbMixEstimator
+from pyro_probmix.estimators.ensemble.censoring import ends_of
 from pyro_probmix.estimators.ensemble.network import Likelihood, Recipe
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.likelihood_choice import LikelihoodChoice
@@ -94,6 +95,53 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
         True
     """
 
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        y_upper: Any = None,
+        validation: tuple[Any, ...] | None = None,
+    ) -> Self:
+        """Fits all members.
+
+        Args:
+            X: features, [n, d]: an array of numbers, or a table of pandas, polars or Arrow with numbers, truth values, texts,
+                categories, dates, times and durations as they are. NaN and None are missing values. With an encoder finite
+                numbers alone, also [n, ..., d].
+            y: targets, [n] or [n, d_y]; with ``y_upper`` the lower end of each, minus infinity where none is known.
+            sample_weight: [n], at least 0. A row of weight k is a row given k times; only their ratios matter, but below 20
+                distinct rows, where whole weights are numbers of rows.
+            y_upper: of targets that are known up to an interval the upper end of each, in the shape and the units of ``y``:
+                y itself where a target is known, infinity where it is known from below alone (right-censored). Training and
+                held-out rows are then scored by the likelihood of what is known, the density of a known target and the
+                probability of what lies between its ends. What is known has to be independent of the target, given the
+                features and that the target lies there.
+            validation: rows (X, y), (X, y, sample_weight) or (X, y, sample_weight, y_upper) that choose the epoch and the
+                spread. By default each member holds out a share of the training rows.
+
+        Raises:
+            ValueError: for data or parameters that do not fit; the sentence says which.
+
+        References:
+            Tobin, 1958, "Estimation of relationships for limited dependent variables"; Kalbfleisch and Prentice, 2002, "The
+            statistical analysis of failure time data", section 3.2, on what censoring has to be independent of.
+
+        Example:
+            >>> import numpy as np
+            >>> from pyro_probmix import ProbMixRegressor
+            >>> rng = np.random.default_rng(0)
+            >>> X = rng.uniform(0, 1, (300, 1))
+            >>> life = np.exp(X[:, 0] + 0.2 * rng.standard_normal(300))
+            >>> seen = np.minimum(life, 2.0)  # who lives on at 2 is known to live longer
+            >>> model = ProbMixRegressor(ensemble=2, epochs=30, random_state=0)
+            >>> model = model.fit(X, seen, y_upper=np.where(life > 2.0, np.inf, seen))
+            >>> bool(model.predict([[1.0]])[0] > 2.0)
+            True
+        """
+        return self._fit(X, y, sample_weight, validation, y_upper=y_upper)
+
     @property
     def likelihood_(self) -> Likelihood:
         """The likelihood of the last fit."""
@@ -163,13 +211,18 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
         return torch.as_tensor(y, dtype=torch.float64)
 
     def _checked(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
-    ) -> tuple[Array, Array, Array | None]:
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None, y_upper: Any = None
+    ) -> Checked:
         if y is None:
             raise ValueError("ProbMixRegressor requires y to be passed, but the target y is None. Try fit(X, y).")
-        check_entries(type(self).__name__, y=y)
-        refuse_dates(type(self).__name__, "y", y)
-        X, y = self._numbers(X, reset=reset), without_graph(y)
+        for name, given in (("y", y), ("y_upper", y_upper)):
+            if given is not None:
+                check_entries(type(self).__name__, **{name: given})
+                refuse_dates(type(self).__name__, name, given)
+        X, y, ends = self._numbers(X, reset=reset), without_graph(y), None
+        if y_upper is not None:
+            with only_numbers("y or y_upper"):
+                y, ends = ends_of(y, without_graph(y_upper))
         with only_numbers("y"):
             targets = np.asarray(_check_y(y, multi_output=True, y_numeric=True, estimator=self), dtype=np.float64)
         check_consistent_length(X, targets)
@@ -186,7 +239,7 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
             raise ValueError(
                 f"y has {targets.shape[1]} targets, expected the {self.n_outputs_} of the fit. Try y of that shape."
             )
-        return X, targets, self._weights(sample_weight, X)
+        return X, targets, self._weights(sample_weight, X), ends
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

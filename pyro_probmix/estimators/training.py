@@ -153,7 +153,8 @@ def train(
         return Trained(result, None, noise, None)
     factor = widening.factor()
     steps = len(result.train_loss) * -(-n // batch_size)
-    losses = Losses(widening.nll(), data.constant(family, weighted=not rows.equal), untrained, steps)
+    constant = data.constant(family, weighted=not rows.equal, ends=rows.ends is not None)
+    losses = Losses(widening.nll(), constant, untrained, steps)
     scores = None if plan.classes else _scores(widening, factor, sound, plan.deal_seed)
     return Trained(result, factor, noise, scores, losses)
 

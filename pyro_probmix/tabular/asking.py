@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from pyro_probmix.names import shown
 from pyro_probmix.tables.names import listed
 from pyro_probmix.tabular.column import Column
 from pyro_probmix.tabular.columns import Columns
-from pyro_probmix.tabular.targets import meaning_of_targets
+from pyro_probmix.tabular.targets import Ends, ends_column, meaning_of_targets
 from pyro_probmix.tabular.texts.conventions import Conventions
 from pyro_probmix.tabular.texts.decisions import Decision, NeedsDecision
 
@@ -35,10 +36,35 @@ class Asked:
             self.decisions.append(Decision(self.targets[0], str(error), error=True))
         return "regression", (), []
 
-    def with_target(self, meanings: tuple[Column, ...], *, drop: bool) -> pd.DataFrame:
+    def ends(self, name: str | None, kind: str) -> Ends | None:
+        """What a column says of how far the target is known; None without a column."""
+        if name is None:
+            return None
+        if name not in self.frame.columns or name in self.targets:
+            raise ValueError(
+                f"the table has no column {shown(name)} beside its target, which should say how far that is known; there are "
+                f"{listed(self.frame.columns)}. Try one of these."
+            )
+        if len(self.targets) > 1:
+            raise ValueError(
+                f"got {shown(name)} for {len(self.targets)} targets, expected one target. Try one model each."
+            )
+        try:
+            return ends_column(self.frame, name, kind, self.said)
+        except Decision as decision:
+            self.decisions.append(decision)
+        except ValueError as error:
+            self.decisions.append(Decision(name, str(error), error=True))
+        return None
+
+    def with_target(self, meanings: tuple[Column, ...], ends: Ends | None, *, drop: bool) -> pd.DataFrame:
         """The rows with all targets; asks where some are missing and none may be dropped."""
         try:
-            gone = np.array([meaning.read(self.frame[meaning.name]).isna() for meaning in meanings])
+            if ends is None:
+                gone = np.array([meaning.read(self.frame[meaning.name]).isna() for meaning in meanings])
+            else:
+                known = [ends.read(self.frame, meaning) for meaning in meanings]
+                gone = np.array([np.isnan(each).any(1) | np.isinf(each).all(1) for each in known])
         except ValueError as error:
             self.decisions.append(Decision(self.targets[0], f"target {error}", error=True))
             return self.frame
@@ -51,9 +77,10 @@ class Asked:
             raise ValueError(f"target column {listed(self.targets)} has no value in any row. Try another target.")
         return kept
 
-    def columns(self, kept: pd.DataFrame) -> Columns:
+    def columns(self, kept: pd.DataFrame, ends: Ends | None) -> Columns:
         try:
-            return Columns.fit(kept.drop(columns=self.targets), self.said)
+            beside = [] if ends is None else [ends.name]
+            return Columns.fit(kept.drop(columns=[*self.targets, *beside]), self.said)
         except NeedsDecision as more:
             self.decisions += more.decisions
             return Columns(())

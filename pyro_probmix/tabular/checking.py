@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pyro_probmix.calibration.checking import CheckReport, check, suffix_of
 from pyro_probmix.calibration.densities.predictions import Predictions
 from pyro_probmix.calibration.figures.style import default_style
-from pyro_probmix.calibration.scores.estimate import mean_over_rows
+from pyro_probmix.calibration.scores.estimate import Estimate, mean_over_rows
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.files import write_files
 from pyro_probmix.inference.predictive.handover import to_predictions
@@ -78,26 +78,32 @@ def check_table(
             ) from None
     expect_own_page(target)
     frame = frame.reset_index(drop=True)
-    y = model.observed(frame)
+    known = model.observed(frame)
+    y = known if model.ends is None else _drawn_between(model, frame, known, seed)
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
     shuffled, repeats = shuffled_rows(len(model.columns.features), some)
+    partly = 0 if model.ends is None else int((known[:, 0] < known[:, 1]).sum())
     steps = 4 + len(model.columns.features) * repeats
 
     def fill(private: Path) -> None:
-        scores = row_scores(model, frame, y)
-        bar.update()
         predicted = model.predict(frame)
         bar.update()
+        scores = row_scores(model, frame, known)
+        bar.update()
         predictions = _predictions(model, frame.iloc[some], y[some], seed)
-        report = _with_conformal(check(predictions, private, level=LEVEL), model, frame.iloc[some], y[some])
+        report = check(predictions, private, level=LEVEL)
+        if model.ends is None:
+            report = _with_conformal(report, model, frame.iloc[some], y[some])
+        else:
+            report = replace(report, checks={t: _without_values(checks) for t, checks in report.checks.items()})
         report.figures.update(_figures_of_rows(model, frame.iloc[some], y[some], private))
         bar.update()
-        importance = importances(model, frame.iloc[shuffled], y[shuffled], repeats, seed, bar)
+        importance = importances(model, frame.iloc[shuffled], known[shuffled], repeats, seed, bar)
         parts = parts_of(model.columns, frame, scores)
         nll = mean_over_rows(scores)
-        rows = _observed_and_predicted(model, y, predicted)
+        rows = _observed_and_predicted(model, known, predicted)
         parts_of_page = [
-            sections.short(model, predictions, report, y, predicted, parts, nll, plain_losses(model, frame, y)),
+            sections.short(model, predictions, report, y, predicted, parts, nll, plain_losses(model, frame, known)),
             sections.first_rows(model, rows),
             sections.calibration(predictions, report),
             sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
@@ -109,7 +115,7 @@ def check_table(
         text = template.render(
             title=f"Check of {', '.join(model.targets)}",
             files=" ".join(sorted(path.name for path in private.iterdir())),
-            summary=sections.summary(model, len(frame), len(some), source, nll),
+            summary=sections.summary(model, len(frame), len(some), source, nll, partly),
             sections=parts_of_page,
         )
         (private / "check.html").write_text(text, "utf-8")
@@ -118,6 +124,22 @@ def check_table(
     with tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar:  # none without a terminal
         write_files(target, fill, stale=lambda: expect_own_page(target, made))
     return target / "check.html"
+
+
+def _drawn_between(model: TableModel, frame: pd.DataFrame, ends: np.ndarray, seed: int) -> np.ndarray:
+    """Targets, [n], of which those that are known up to an interval, [n, 2], are drawn there from the model's own density.
+
+    Under a model that is right they are distributed as the targets, so that shares of rows in intervals can be checked.
+    """
+    low, high = ends.T
+    estimator: Any = model.estimator
+    levels = estimator.cdf(model.features(frame), np.stack([np.nextafter(low, -np.inf), high], 1))
+    drawn = estimator.ppf(
+        model.features(frame), levels[:, 0] + np.random.default_rng(seed).random(len(low)) * np.ptp(levels, axis=1)
+    )
+    # Far out in a tail all levels are one.
+    drawn = np.where(np.isfinite(drawn), drawn, np.where(np.isfinite(low), low, high))
+    return np.asarray(np.where(low == high, low, np.clip(drawn, low, high)))
 
 
 def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, folder: Path) -> dict[str, Path]:
@@ -135,6 +157,11 @@ def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, fold
                 paths[name] = folder / f"{name}.png"
                 figure.savefig(paths[name], dpi=100)
     return paths
+
+
+def _without_values(checks: dict[str, Estimate]) -> dict[str, Estimate]:
+    """The numbers that hold where targets stand for what is not known of them: none of distances to their values."""
+    return {name: found for name, found in checks.items() if name not in ("nll", "crps", "interval score")}
 
 
 def _in_one_line(value: object) -> object:
@@ -186,7 +213,10 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
 
 
 def _observed_and_predicted(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:
-    """Observations beside predictions, target by target."""
+    """Observations beside predictions, target by target; of a target whose ends are given these."""
+    if model.ends is not None:
+        ends = pd.DataFrame(y, columns=[f"{model.targets[0]} at least", f"{model.targets[0]} at most"])
+        return pd.concat([ends, predicted], axis=1)
     each = len(predicted.columns) // len(model.targets)
     parts: list[Any] = []
     for t, name in enumerate(model.targets):

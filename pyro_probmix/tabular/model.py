@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pyro_probmix.columns.levels import codes, spelled
+from pyro_probmix.columns.new_levels import NewLevels
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.loading import load
 from pyro_probmix.estimators.regressor import ProbMixRegressor
@@ -30,7 +31,7 @@ from pyro_probmix.tabular.column import Column
 from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.model_files import FORMAT, OWN_MODEL, digest, is_record, read_record, told_of
 from pyro_probmix.tabular.page_files import files_of_page
-from pyro_probmix.tabular.targets import TASKS, numbers
+from pyro_probmix.tabular.targets import TASKS, Ends, numbers
 from pyro_probmix.tabular.texts.conventions import Conventions
 from pyro_probmix.unfinished import UNFINISHED, settle
 
@@ -49,6 +50,7 @@ class TableModel:
         meanings: of their values.
         impute: whether values may be missing without a warning where the training rows had none.
         ranges: the lowest and the highest value of each target of a regression in the training rows.
+        ends: what says how far the target is known; None where it is known itself.
 
     Example:
         >>> import pandas as pd
@@ -64,6 +66,7 @@ class TableModel:
     meanings: tuple[Column, ...]
     impute: bool = False
     ranges: tuple[tuple[float, float], ...] = ()
+    ends: Ends | None = None
 
     @classmethod
     def fit(
@@ -74,6 +77,8 @@ class TableModel:
         task: str | None = None,
         impute: bool = False,
         drop_missing_target: bool = False,
+        upper: str | None = None,
+        event: str | None = None,
         conventions: Conventions | None = None,
         **parameters: Any,
     ) -> TableModel:
@@ -86,6 +91,9 @@ class TableModel:
                 classified, numbers are regressed, and all else is refused.
             impute: whether values may be missing in other rows, without a warning, where none is here.
             drop_missing_target: whether rows without a target are left out.
+            upper: a column of upper ends of the target, whose column has the lower ones: a missing end is open, and of two
+                equal ones the target is known.
+            event: a column that is true (1) where the target is known, and false (0) where it is known to be larger.
             conventions: what the user says of the table.
             parameters: of the estimator.
 
@@ -98,25 +106,37 @@ class TableModel:
             raise ValueError(f"unknown task {shown(task)}, expected one of {', '.join(TASKS)}. Try --task regression.")
         if task == "classification" and len(targets) > 1:
             raise ValueError(f"a classification has one target, got {listed(targets)}. Try one of them.")
+        if upper is not None and event is not None:
+            raise ValueError(
+                f"got --upper {shown(upper)} and --event {shown(event)}, expected one of the two. Try --upper alone."
+            )
         asked = Asked(frame, targets, conventions or Conventions())
-        task, meanings, notes = asked.meanings(task)
-        kept = asked.with_target(meanings, drop=drop_missing_target)
-        columns = asked.columns(kept)
+        ends = asked.ends(event if upper is None else upper, "boolean" if upper is None else "number")
+        task, meanings, notes = asked.meanings("regression" if ends is not None and task is None else task)
+        if ends is not None and task == "classification":
+            raise ValueError(
+                f"got {shown(ends.name)} for classes, expected a target of numbers. Try --task regression."
+            )
+        kept = asked.with_target(meanings, ends, drop=drop_missing_target)
+        columns = asked.columns(kept, ends)
         asked.answer()
         if len(kept) < len(frame):
             notes.append(f"{len(frame) - len(kept)} of {len(frame)} rows have no target, and are left out.")
         for note in (*notes, *columns.notes):
             warnings.warn(note, UserWarning, stacklevel=2)
         made: Any = {"regression": ProbMixRegressor, "classification": ProbMixClassifier}[task](**parameters)
-        model = cls(columns, made, tuple(targets), meanings, impute)
+        model = cls(columns, made, tuple(targets), meanings, impute, ends=ends)
         y = model.observed(kept)
+        known: dict[str, Any] = {}
         if task == "regression":
-            each = y.reshape(len(y), -1).astype(np.float64).T
+            each = [y[np.isfinite(y)]] if ends is not None else y.reshape(len(y), -1).astype(np.float64).T
             model = replace(model, ranges=tuple((float(target.min()), float(target.max())) for target in each))
+        if ends is not None:
+            y, known["y_upper"] = y.T
         with warnings.catch_warnings():
             # The warning about many classes is for users who did not choose a classification; here it was chosen by name.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            model.estimator.fit(model.features(kept), y)
+            model.estimator.fit(model.features(kept), y, **known)
         return model
 
     @property
@@ -139,7 +159,11 @@ class TableModel:
         return self.columns.typed(frame)
 
     def observed(self, frame: pd.DataFrame) -> np.ndarray:
-        """The targets of a table, [n] or [n, T], or classes as text, [n]; raises ValueError for missing values or texts."""
+        """The targets of a table, [n] or [n, T], their ends, [n, 2], or classes as text, [n].
+
+        Raises:
+            ValueError: for missing values, or texts.
+        """
         lost = [name for name in self.targets if name not in frame.columns]
         if lost:
             raise ValueError(
@@ -152,6 +176,10 @@ class TableModel:
             found = codes(values, self.classes)
             named = [self.classes[k] if k >= 0 else spelled(value) for k, value in zip(found, values, strict=True)]
             return np.array(named, dtype=object)
+        if self.ends is not None:
+            known = self.ends.read(frame, self.meanings[0])
+            expect_all(self.targets, np.asarray(np.isnan(known).any(1) | np.isinf(known).all(1))[:, None])
+            return known
         y = numbers(self.meanings, frame)
         expect_all(self.targets, np.isnan(y))
         return y[:, 0] if len(self.targets) == 1 else y
@@ -175,7 +203,9 @@ class TableModel:
             names = distinct([self.targets[0], *(f"probability of {name}" for name in self.classes)])
             return pd.concat([predicted, pd.DataFrame(probabilities, columns=names[1:])], axis=1)
         mean, std = (values.reshape(len(x), -1) for values in self.estimator.predict(x, return_std=True))
-        quantiles = self.estimator.predict_quantiles(x, LEVELS).reshape(len(x), -1, len(LEVELS))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NewLevels)  # of which the moments have warned
+            quantiles = self.estimator.predict_quantiles(x, LEVELS).reshape(len(x), -1, len(LEVELS))
         columns: dict[str, np.ndarray] = {}
         for t, name in enumerate(self.targets):
             columns |= {f"{name} mean": mean[:, t], f"{name} std": std[:, t]}
@@ -220,6 +250,7 @@ class TableModel:
                 "meanings": [asdict(column) for column in self.meanings],
                 "impute": self.impute,
                 "ranges": [list(ends) for ends in self.ranges],
+                "ends": None if self.ends is None else asdict(self.ends.column),
                 **self.columns.record(),
             }
             text = json.dumps(record | {"digest": digest(record)}, indent=1) + "\n"
@@ -252,4 +283,4 @@ class TableModel:
                 others.enter_context(reading(path))
             found = read_record(path)
             estimator: Any = load(found.model)
-        return cls(found.columns, estimator, found.targets, found.meanings, found.impute, found.ranges)
+        return cls(found.columns, estimator, found.targets, found.meanings, found.impute, found.ranges, found.ends)

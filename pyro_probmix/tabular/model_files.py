@@ -16,11 +16,12 @@ from typing import Any
 from pyro_probmix.files import regular
 from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
-from pyro_probmix.tabular.column import Column
+from pyro_probmix.tabular.column import Column, restored
 from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.targets import Ends
 
 #: The format of ``table.json``; a model of another one is refused.
-FORMAT = 3
+FORMAT = 4
 #: The names of files of estimators in a model's folder.
 OWN_MODEL = re.compile(r"model-[0-9a-f]{16}\.safetensors")
 
@@ -38,6 +39,7 @@ class Record:
     meanings: tuple[Column, ...]
     impute: bool
     ranges: tuple[tuple[float, float], ...]
+    ends: Ends | None
     model: Path
 
 
@@ -67,8 +69,11 @@ def _intact(record: dict[str, Any], path: Path) -> Record | None:
         return None
     columns, meanings = Columns.from_record(record), Columns.from_record({"columns": record["meanings"], "notes": []})
     ranges = tuple((float(low), float(high)) for low, high in record["ranges"])
+    ends = None if record["ends"] is None else Ends(restored(record["ends"]))
+    if ends is not None and ends.column.kind not in ("number", "boolean"):
+        raise ValueError("the ends of a target are neither numbers nor truth values")
     model = path / Path(record["model"]).name
-    found = Record(columns, tuple(record["targets"]), meanings.columns, bool(record["impute"]), ranges, model)
+    found = Record(columns, tuple(record["targets"]), meanings.columns, bool(record["impute"]), ranges, ends, model)
     whole = model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == record["sha256"]
     return found if whole else None
 

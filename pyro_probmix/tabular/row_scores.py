@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = ["plain_losses", "row_scores"]
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -13,6 +16,7 @@ from sklearn.model_selection import KFold
 from pyro_probmix.estimators.classifier import ProbMixClassifier
 from pyro_probmix.estimators.ensemble.support import in_words, ruled_out
 from pyro_probmix.estimators.targets.constant import constant_nll
+from pyro_probmix.inference.predictive.intervals import log_probability_at
 from pyro_probmix.names import shown
 from pyro_probmix.tabular.model import TableModel
 
@@ -23,7 +27,7 @@ MOST_OF_PLAIN, FEWEST_OF_PLAIN = 2000, 20
 
 
 def row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:
-    """The NLL of each row, in nats, [n]."""
+    """The NLL of each row, in nats, [n]; of targets whose ends are given, [n, 2], that of what is known."""
     import torch
 
     x = model.features(frame)
@@ -37,19 +41,38 @@ def row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDA
         probabilities = model.estimator.predict_proba(x)[np.arange(len(y)), [position[label] for label in y]]
         # A class that was ruled out counts as the least probability that there is, 708 nats, so that means can be taken.
         return np.asarray(-np.log(np.maximum(probabilities, np.finfo(float).tiny)))
-    _refuse_ruled_out(model, y)
     scores = np.empty(len(x))
-    for start in range(0, len(x), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        with torch.no_grad():
-            predictive = model.estimator.predict_dist(x[block])
-            scores[block] = -predictive.log_prob(torch.tensor(y[block])).cpu().numpy()
+    known = np.ones(len(x), dtype=bool)
+    if model.ends is not None:
+        known = y[:, 0] == y[:, 1]
+        low, high = y.T
+        for rows, predictive in _predictives(model, x, np.flatnonzero(~known)):
+            inside = log_probability_at(predictive, np.nextafter(low[rows], -np.inf), high[rows])  # of (a, b]
+            scores[rows] = -np.maximum(inside, np.log(np.finfo(float).tiny))
+        y = low
+    _refuse_ruled_out(model, y, np.flatnonzero(known))
+    for rows, predictive in _predictives(model, x, np.flatnonzero(known)):
+        scores[rows] = -predictive.log_prob(torch.tensor(y[rows])).cpu().numpy()
     return scores
 
 
-def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
+def _predictives(model: TableModel, x: pd.DataFrame, rows: npt.NDArray[np.intp]) -> Iterator[tuple[Any, Any]]:
+    """Blocks of some rows, and their predictive densities."""
+    import torch
+
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        with torch.no_grad():
+            predictive = model.estimator.predict_dist(x.iloc[block])
+        yield block, predictive
+
+
+def _refuse_ruled_out(model: TableModel, y: np.ndarray, rows: npt.NDArray[np.intp]) -> None:
+    """Raises ValueError for a target, in some of the rows, that the likelihood cannot have."""
     support = model.estimator.state_.recipe.support()
-    wrong = np.argwhere(ruled_out(support, y).reshape(len(y), -1))
+    out = np.zeros(y.reshape(len(y), -1).shape, dtype=bool)
+    out[rows] = ruled_out(support, y[rows]).reshape(len(rows), -1)
+    wrong = np.argwhere(out)
     if len(wrong):
         row, t = (int(i) for i in wrong[0])
         raise ValueError(
@@ -63,7 +86,8 @@ def _refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
 def plain_losses(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> dict[str, float]:
     """NLLs, in nats a row, of plain models fitted to these rows and scored by five-fold cross-validation on them.
 
-    A density without features, and a linear model (with a normal density of its errors) or a logistic one.
+    A density without features, and a linear model (with a normal density of its errors) or a logistic one; the first alone
+    for targets whose ends are given, [n, 2].
     """
     classes = isinstance(model.estimator, ProbMixClassifier)
     targets = np.unique(y, return_inverse=True)[1].astype(np.float64) if classes else y.reshape(len(y), -1)
@@ -75,13 +99,14 @@ def plain_losses(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> dict[
     found: dict[str, list[float]] = {"a constant density": [], "a linear model": []}
     for train, test in KFold(5, shuffle=True, random_state=0).split(x):
         ones, others = np.ones(len(train)), np.ones(len(test))
-        constant = constant_nll("class" if classes else "real", targets[train], ones, targets[test], others)
+        family, ends = "class" if classes else "real", model.ends is not None
+        constant = constant_nll(family, targets[train], ones, targets[test], others, ends=ends)
         found["a constant density"].append(float("nan") if constant is None else constant)
         if classes and len(np.unique(targets[train])) == len(np.unique(targets)):
             fitted = LogisticRegression(max_iter=200).fit(x[train], targets[train])
             probabilities = fitted.predict_proba(x[test])[np.arange(len(test)), targets[test].astype(int)]
             found["a linear model"].append(-float(np.log(np.maximum(probabilities, 1e-12)).mean()))
-        elif not classes:
+        elif not classes and not ends:
             fitted = RidgeCV(np.logspace(-2, 4, 13)).fit(x[train], targets[train])
             left, right = (targets[rows] - fitted.predict(x[rows]).reshape(len(rows), -1) for rows in (train, test))
             freedom = max(

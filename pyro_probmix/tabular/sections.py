@@ -65,7 +65,7 @@ class Section:
     figures: list[dict[str, str]] = field(default_factory=list)
 
 
-def summary(model: TableModel, num_rows: int, num_some: int, source: str, nll: Estimate) -> str:
+def summary(model: TableModel, num_rows: int, num_some: int, source: str, nll: Estimate, partly: int) -> str:
     """The first paragraph of the page: rows, model, NLL, and when the numbers are meaningful."""
     estimator, many = model.estimator, len(model.targets) > 1
     text = (
@@ -76,6 +76,13 @@ def summary(model: TableModel, num_rows: int, num_some: int, source: str, nll: E
         "is better). Here and below, the number after ± is one standard error: the typical change of the number on other rows "
         "like these."
     )
+    if model.ends is not None:
+        text += (
+            f" In {partly} of the rows the target is known up to an interval alone, by the column {model.ends.name}. The NLL "
+            "is that of what is known: the log probability of the interval stands in the place of a log density. In the checks "
+            "of calibration a value stands for such a target that is drawn between its ends from the model's own density: "
+            "shares of rows are right if the model is. Errors of the mean are not known."
+        )
     if num_some < num_rows:
         text += f" The calibration and the figures are of {num_some} of the rows, drawn at random."
     return text
@@ -96,13 +103,15 @@ def short(
     if plain:
         beside = " and ".join(f"{loss:.3g} of {name}" for name, loss in plain.items())
         lowest = min(plain.values())
-        judged = "below both" if nll.value < lowest else "not below: the simpler one does as well or better"
+        below = "below both" if len(plain) > 1 else "below that"
+        judged = below if nll.value < lowest else "not below: the simpler one does as well or better"
         points.append(
             f"NLL {shown(nll)} nats a row, beside {beside}, fitted to these rows themselves and scored by five-fold "
             f"cross-validation; it is {judged}."
         )
     for t, target in enumerate(model.targets):
-        mean = None if isinstance(model.estimator, ProbMixClassifier) else predicted[f"{target} mean"].to_numpy()
+        without = isinstance(model.estimator, ProbMixClassifier) or model.ends is not None
+        mean = None if without else predicted[f"{target} mean"].to_numpy()
         sentences = verdict(predictions, t, report.checks[target], y.reshape(len(y), -1)[:, t], mean)
         points += [f"{target}: {one}" for one in sentences] if len(model.targets) > 1 else sentences
     for target, (low, high) in zip(model.targets, model.ranges, strict=False):

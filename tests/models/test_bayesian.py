@@ -75,6 +75,23 @@ def test_few_rows_with_texts_weights_and_several_targets_are_saved(tmp_path: Pat
     np.testing.assert_array_equal(again.predict_quantiles(X), model.predict_quantiles(X))
 
 
+@pytest.mark.parametrize("given", ["repeated", "weights"])
+def test_rows_that_recur_count_as_often(given: str) -> None:
+    X, y, often = np.array([[0.0], [1.0]]), np.array([1.0, 2.0]), np.array([20, 20])
+    rows = (X.repeat(often, 0), y.repeat(often), None) if given == "repeated" else (X, y, often)
+    with pytest.warns(UserWarning, match="2 distinct rows"):
+        model = ProbMixRegressor(random_state=0).fit(*rows)
+    mean, std = model.predict(X, return_std=True)
+    np.testing.assert_allclose(mean, y, atol=0.01)
+    assert (std < 0.1).all()
+    # Shares of a whole say nothing of how many rows there were.
+    once, shares = few(X, y), ProbMixRegressor(random_state=0)
+    with pytest.warns(UserWarning, match="2 distinct rows"):
+        shares.fit(X, y, [0.5, 0.5])
+    np.testing.assert_allclose(shares.predict(X), once.predict(X), rtol=1e-12)
+    assert (once.predict(X, return_std=True)[1] > 0.5).all()
+
+
 def test_a_fit_of_more_rows_or_a_likelihood_by_its_name_trains_networks() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 2))

@@ -19,6 +19,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from pyro_probmix import ProbMixRegressor
 from pyro_probmix.calibration import GaussianMixture, Predictions, check_density, mean_over_rows
 from pyro_probmix.cli import main
 from pyro_probmix.moves import inodes_of
@@ -28,6 +29,7 @@ from pyro_probmix.tabular.checking import check_table
 from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.parts import parts_of
+from pyro_probmix.tabular.row_scores import row_scores
 
 rng = np.random.default_rng(0)
 FIT = ["--epochs", "3", "--ensemble", "2", "--seed", "1"]
@@ -488,7 +490,7 @@ def test_damaged_newer_and_foreign_models_are_refused(folder, tmp_path):
     model = TableModel.load(folder / "model")
     for change, sentence in (
         (lambda path: (path / "table.json").write_text("{"), "is damaged"),
-        (lambda path: (path / "table.json").write_text(json.dumps({"format": 99})), "has format 99, expected 3"),
+        (lambda path: (path / "table.json").write_text(json.dumps({"format": 99})), "has format 99, expected 4"),
         (lambda path: next(path.glob("model-*")).write_bytes(b"x" * 99), "is damaged"),
         (lambda path: next(path.glob("model-*")).unlink(), "is damaged or was changed"),
     ):
@@ -634,19 +636,19 @@ def test_no_rows_and_semicolons_of_other_tables(folder, tmp_path, capsys):
 
 
 def test_gaps_and_levels_that_appear_after_training(folder, tmp_path, capsys):
-    """They are taken, and a note says of gaps; with --impute nothing is said."""
+    """They are taken, and notes say of gaps and of levels; with --impute nothing is said of gaps."""
     gap = frame(20)
     gap.loc[3, ["größe", "kind", "day"]] = None
     gap.loc[5, "kind"] = "unheard of"
     gap.to_csv(tmp_path / "gap.csv", index=False)
     fitted(tmp_path, capsys, frame().drop(columns="big"), "--impute")
     for model, said in (
-        (folder / "model", "values of 'größe', 'kind', 'day' are missing, and none was"),
-        (tmp_path / "m", ""),
+        (folder / "model", ["values of 'größe', 'kind', 'day' are missing, and none was", "levels that no row"]),
+        (tmp_path / "m", ["column 'kind' in 1 of 19 rows, such as 'unheard of'"]),
     ):
         assert main(["predict", str(model), str(tmp_path / "gap.csv"), "--out", str(tmp_path / "p.csv")]) == 0
-        err = capsys.readouterr().err
-        assert said in err and bool(said) == bool(err)
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == len(said) and all(map(str.__contains__, err, said))
         assert np.isfinite(pd.read_csv(tmp_path / "p.csv").to_numpy()).all()
 
 
@@ -680,3 +682,44 @@ def test_a_check_of_classes_that_are_parsed_otherwise(tmp_path, capsys):
 def test_a_column_named_as_a_level_is_no_hindrance(tmp_path, capsys):
     table = frame().drop(columns="big")
     assert "4 features" in fitted(tmp_path, capsys, table.assign(**{"kind = a": table["größe"] ** 2}))
+
+
+@pytest.mark.parametrize("option", ["--event", "--upper"])
+def test_a_target_that_is_known_up_to_an_interval(option, tmp_path, capsys):
+    age = rng.uniform(20, 80, 120)
+    life, end = np.exp(5 - age / 40 + rng.normal(size=120) / 2).round(1), rng.uniform(5, 120, 120).round(1)
+    table = pd.DataFrame({"age": age.round(), "days": np.minimum(life, end)})
+    if option == "--event":
+        table["told"] = (life <= end).astype(int)
+    else:
+        table["told"] = table["days"].where(life <= end)
+        table.loc[::7, ["days", "told"]] = np.stack([np.full(18, np.nan), life[::7]], 1)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    fit = ["fit", str(tmp_path / "t.csv"), "--target", "days", *FIT, "--out", str(tmp_path / "m")]
+    assert main([*fit, option, "told"]) == 0
+    model = TableModel.load(tmp_path / "m")
+    assert model.columns.features == ("age",) and model.ends is not None and model.ends.name == "told"
+    low, high = model.observed(table).T
+    scores = row_scores(model, table, np.stack([low, high], 1))
+    assert isinstance(model.estimator, ProbMixRegressor)
+    assert scores.mean() == pytest.approx(model.estimator.nll(model.features(table), low, y_upper=high), abs=1e-6)
+    assert main(["check", str(tmp_path / "m"), str(tmp_path / "t.csv")]) == 0
+    page = html.unescape((tmp_path / "m" / "check" / "check.html").read_text())
+    assert (
+        f"In {int((low < high).sum())} of the rows the target is known up to an interval alone, by the column told"
+        in page
+    )
+    assert "days at least" in page and "RMSE" not in page and ">CRPS<" not in page
+    assert main(["predict", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    for more, said in (
+        ([option, "nix"], "no column 'nix' beside its target"),
+        (["--event", "age", "--upper", "told"], "expected one of the two"),
+        (
+            ["--event", "age"],
+            r"expected true or false\. .* whether the target was observed \(1\) or is known to be",
+        ),
+        ([option, "told", "--task", "classification"], "for classes, expected a target of numbers"),
+    ):
+        capsys.readouterr()
+        assert main([*fit, *more]) == 1
+        assert re.search(said, capsys.readouterr().err)

@@ -47,7 +47,7 @@ class DealtRows:
         members, device = density.replicas or 1, next(density.parameters()).device
 
         def tensors(part: Rows) -> tuple[Tensor, Tensor, Tensor]:
-            x, y = torch.as_tensor(part.x, dtype=torch.float32), targets(part.y)
+            x, y = torch.as_tensor(part.x, dtype=torch.float32), targets(part.observed)
             found = x, y.float() if y.is_floating_point() else y, torch.as_tensor(part.weights)
             return tuple(v.to(device) for v in found)  # type: ignore[return-value] # three
 
@@ -85,8 +85,11 @@ class DealtRows:
         draws = score.fewest_draws(many.float().to(x.device), most)
         return many[:draws] if draws else None
 
-    def constant(self, family: str, *, weighted: bool) -> float | None:
-        """The NLL of the held-out rows under a density without features of some family, in nats a row."""
+    def constant(self, family: str, *, weighted: bool, ends: bool) -> float | None:
+        """The NLL of the held-out rows under a density without features of some family, in nats a row.
+
+        With ``ends`` the responses are the ends between which targets are known to be.
+        """
         if self.held_out is None:
             return None
         found = []
@@ -94,6 +97,6 @@ class DealtRows:
             (y, weights), (held, held_weights) = self.kept.responses(r), self.held_out.responses(r)
             weights = weights.float() if weighted else torch.ones(len(y))
             parts = (part.double().cpu().numpy() for part in (y, weights, held, held_weights))
-            found.append(constant_nll(family, *parts))
+            found.append(constant_nll(family, *parts, ends=ends))
         known = [nll for nll in found if nll is not None]
         return sum(known) / len(known) if len(known) == len(found) else None

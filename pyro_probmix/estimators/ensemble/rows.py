@@ -13,6 +13,8 @@ Array = npt.NDArray[np.float64]
 
 #: Of fewer rows, two different values do not tell that a column has no third.
 FEWEST_TO_TELL = 10
+#: Weights of a larger sum are no numbers of rows.
+MOST_ROWS = 2.0**53
 #: With fewer distinct rows none are held out.
 FEWEST_HELD_OUT_OF = 20
 
@@ -26,30 +28,53 @@ class Rows:
 
     Attributes:
         x: features, [n, *row].
-        y: targets, [n, d_y]; or classes, [n, 1], as numbers.
+        y: targets, [n, d_y]; or classes, [n, 1], as numbers. Of a target that is not known itself a number that stands for it.
         weights: above 0, mean 1, [n].
+        ends: what is known of the targets, first the lower ends of all, then the upper ones, [n, 2 d_y]; None where they are
+            known themselves.
+        count: the number of rows that were given, a row of a whole weight k counted k times.
     """
 
     x: Array
     y: Array
     weights: Array
+    ends: Array | None = None
+    count: float = 0.0
 
     @classmethod
-    def distinct(cls, x: Array, y: Array, weights: Array | None) -> Rows:
+    def distinct(cls, x: Array, y: Array, weights: Array | None, ends: Array | None = None) -> Rows:
         """Merges equal rows, and leaves out those of weight zero."""
         weights = np.ones(len(x)) if weights is None else weights
+        count = _count(weights)
         # By a power of two, which loses no digit: sums of large weights stay finite, of integers exact.
         weights = np.ldexp(weights, -np.frexp(weights.max())[1])
         kept = weights > 0
-        x, y, weights = x[kept], y[kept], weights[kept]
-        table = np.concatenate([x.reshape(len(x), -1), y], axis=1) + 0.0  # -0.0 becomes 0.0
-        table[np.isnan(table)] = np.inf  # two gaps are equal; no value is infinite
+        x, y, weights, ends = x[kept], y[kept], weights[kept], None if ends is None else ends[kept]
+        known = y if ends is None else np.concatenate([y, ends], 1)
+        features = x.reshape(len(x), -1)
+        features = np.where(np.isnan(features), np.inf, features)  # two gaps are equal; no value is infinite
+        table = np.concatenate([features, known], axis=1) + 0.0  # -0.0 becomes 0.0
         order = np.lexsort(table.T[::-1])
         table = table[order]
         first = np.flatnonzero(np.concatenate([[True], (table[1:] != table[:-1]).any(1)]))
         total = np.add.reduceat(weights[order], first)
         rows = order[first]
-        return cls(x[rows] + 0.0, y[rows] + 0.0, total / total.mean())
+        return cls(
+            x[rows] + 0.0, y[rows] + 0.0, total / total.mean(), None if ends is None else ends[rows] + 0.0, count
+        )
+
+    @property
+    def observed(self) -> Array:
+        """What a density is held against: the targets, [n, d_y], or the ends between which they are known to be, [n, 2 d_y]."""
+        return self.y if self.ends is None else self.ends
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """The rows all of whose targets are known themselves, [n]."""
+        if self.ends is None:
+            return np.ones(len(self), dtype=bool)
+        low, high = np.split(self.ends, 2, axis=1)
+        return np.asarray((low == high).all(1))
 
     @property
     def equal(self) -> bool:
@@ -61,7 +86,14 @@ class Rows:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Rows:
         """The rows at some positions, of any shape, which leads."""
-        return Rows(self.x[rows], self.y[rows], self.weights[rows])
+        weights, ends = self.weights[rows], None if self.ends is None else self.ends[rows]
+        return Rows(self.x[rows], self.y[rows], weights, ends, self.count * float(weights.sum()) / len(self))
+
+
+def _count(weights: Array) -> float:
+    """The sum of whole weights, which are numbers of rows; of others the number of those above 0."""
+    total = float(weights.sum())
+    return total if total < MOST_ROWS and (weights == np.round(weights)).all() else float((weights > 0).sum())
 
 
 @dataclass(frozen=True, eq=False)

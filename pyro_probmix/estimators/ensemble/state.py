@@ -29,6 +29,8 @@ __all__ = ["State"]
 
 #: Standardised features are cut off here: far outside of all training data, a network's products would overflow.
 FARTHEST = 1e6
+#: An end so far away, in standard units of a target, is none.
+OPEN = 1e9
 #: Numbers of a hidden layer, of all members and draws, that are computed together: about what a core's cache holds.
 LARGEST_BLOCK = 2**18
 #: What single precision may change a prediction by, in standard units of the targets, and how many rows it is tried on.
@@ -118,14 +120,24 @@ class State:
 
     def standardised(self, rows: Rows) -> Rows:
         """The rows in standard units."""
-        return Rows(self._features(rows.x), self.y_scaler.transform(rows.y), rows.weights)
+        return self._in_units(self._features(rows.x), rows)
 
     def of_training(self, rows: Rows, *, classes: bool) -> Rows:
         """The rows to train on in standard units; what is known of a level of a category leaves out the row itself."""
         if self.expansion is None:
             return self.standardised(rows)
         x = self.expansion.of_training(rows.x, rows.y, rows.weights, classes=classes, seed=self.seed)
-        return Rows(self._scaled(x), self.y_scaler.transform(rows.y), rows.weights)
+        return self._in_units(self._scaled(x), rows)
+
+    def _in_units(self, features: Array, rows: Rows) -> Rows:
+        return Rows(features, self.y_scaler.transform(rows.y), rows.weights, self.standard_ends(rows.ends))
+
+    def standard_ends(self, ends: Array | None) -> Array | None:
+        """What is known of targets in standard units, its open ends far beyond all targets, [n, 2 d_y]."""
+        if ends is None:
+            return None
+        each = [self.y_scaler.transform(half) for half in np.split(ends, 2, axis=1)]
+        return np.clip(np.concatenate(each, axis=1), -OPEN, OPEN)
 
     def of_rows(self, x: Array, function: Callable[[PredictiveMixture, npt.NDArray[np.int64]], Array]) -> Array:
         """A function of the predictive of each block of rows, in standard units of the targets, joined along the rows.

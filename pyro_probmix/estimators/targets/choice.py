@@ -67,7 +67,7 @@ def describe(y: Array, likelihood: Any, kinds: list[Kind] | None = None) -> Choi
     )
 
 
-def choose(y: Array, score: Callable[[str], float]) -> Choice:
+def choose(y: Array, score: Callable[[str], float], kinds: list[Kind] | None = None) -> Choice:
     """Chooses the likelihood of targets.
 
     Heads are compared by the interval NLL of rows that are kept aside, so that no density gains by spikes that are narrower
@@ -76,6 +76,7 @@ def choose(y: Array, score: Callable[[str], float]) -> Choice:
     Args:
         y: targets of distinct rows, [n, d_y].
         score: the mean interval NLL, in nats a row, of a short fit with a head, by its name; infinite if it cannot be fitted.
+        kinds: of the targets, where more is known of them than their values say.
 
     Raises:
         ValueError: for a target of two values.
@@ -83,7 +84,7 @@ def choose(y: Array, score: Callable[[str], float]) -> Choice:
     References:
         Bishop, 2006, "Pattern recognition and machine learning", section 1.3, on held-out rows for the choice of a model.
     """
-    kinds = [kind_of(column) for column in y.T]
+    kinds = kinds or [kind_of(column) for column in y.T]
     for column, kind in enumerate(kinds):
         if kind.name == "binary":
             low, high = np.unique(y[:, column])

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_probmix.models.distributions.censored import Known
 from pyro_probmix.models.distributions.mixtures import GaussianMixture, LogNormalMixture, Mixture, StudentTMixture
 from pyro_probmix.models.distributions.points import ZeroOneBeta, ZeroOrLogNormal
 from pyro_probmix.models.distributions.spline import LinearSpline
@@ -32,6 +33,12 @@ def widened(p: Any, factor: float) -> Any:
 @widened.register
 def _independent(p: dist.Independent, factor: float) -> Any:
     return widened(p.base_dist, factor).to_event(p.reinterpreted_batch_ndims)
+
+
+@widened.register
+def _known(p: Known, factor: float) -> Any:
+    inner = widened(p.base_dist, factor)
+    return p if inner.base_dist is p.base_dist.base_dist else Known(inner)
 
 
 @widened.register

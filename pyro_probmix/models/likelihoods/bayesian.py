@@ -59,11 +59,11 @@ class BayesianLinear(nn.Module):
         Args:
             x: inputs, [n, d].
             y: responses, [n, d_y].
-            weights: of the rows, their mean 1, [n].
+            weights: how often each row occurs, [n].
         """
         x, y, w = x.double(), y.double(), weights.double()[:, None]
-        n = len(x)
-        centre, middle = (w * x).mean(0), (w * y).mean(0)
+        n = float(w.sum())
+        centre, middle = (w * x).sum(0) / n, (w * y).sum(0) / n
         x, y = (x - centre) * w.sqrt(), (y - middle) * w.sqrt()
         values, vectors = torch.linalg.eigh(x.T @ x)
         values = values.clamp(min=0)

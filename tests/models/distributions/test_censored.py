@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 
 from pyro_probmix import METHODS, ProbMix, build_density, fit, predict
-from pyro_probmix.models import Censored, Gaussian, StudentT
+from pyro_probmix.inference.predictive.families import family_of
+from pyro_probmix.models import LIKELIHOODS, Censored, Gaussian
 from pyro_probmix.models.distributions.censored import Known, log_probability
 from pyro_probmix.models.distributions.mixtures import GaussianMixture
 
@@ -48,8 +49,46 @@ def test_mixtures_and_log_normals_and_others() -> None:
     p = dist.LogNormal(torch.tensor(0.1, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64))
     assert float(log_probability(p, low, high).exp()) == pytest.approx(spread.cdf(2) - spread.cdf(0.5))
     assert float(log_probability(p, low - 9, high).exp()) == pytest.approx(spread.cdf(2))
-    with pytest.raises(TypeError, match=r"under a StudentT has no gradient here, .*Try likelihood=Censored"):
-        Known(StudentT(2)(torch.zeros(3, 2))).log_prob(torch.tensor([[0.0, INF]] * 3))
+    with pytest.raises(TypeError, match=r"under a Laplace is not known here, .*Try likelihood=Censored"):
+        log_probability(dist.Laplace(0.0, 1.0), low, high)
+
+
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name not in ("categorical", "bernoulli")])
+def test_each_likelihood_scores_what_is_known_with_its_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    head: Any = LIKELIHOODS[name](3, 1).double()
+    x = torch.randn(6, 3, dtype=torch.float64)
+    p = head(x)
+    discrete = p.base_dist.support.is_discrete
+    ends = [[0.3, 0.3], [0.2, 1e9], [-1e9, 0.4], [0.2, 0.6], [0.0, 1e9], [0.2, 0.2]]
+    if discrete:
+        ends = [[3, 3], [2, 1e9], [-1e9, 4], [2, 6], [0, 1e9], [1, 1]]
+    value = torch.tensor(ends, dtype=torch.float64)
+    found = Known(p).log_prob(value)
+    family = family_of(p.base_dist)
+    parameters = [v.detach().numpy() for v in family.parameters]
+
+    def cdf(y: Any) -> Any:
+        y = np.asarray(y)[:, None]
+        if family.num_components:
+            return family.cdf(y[..., None], *parameters).mean(-1)[:, 0]
+        return family.cdf(y, *parameters)[:, 0]
+
+    low, high = value.numpy().T
+    with np.errstate(divide="ignore", invalid="ignore"):  # of exact ones
+        between = np.log(cdf(high) - cdf(low - 1 if discrete else np.nextafter(low, -INF)))
+    exact = p.log_prob(value[:, :1].clamp(min=1.0 if discrete else 0.2)).detach().numpy()
+    np.testing.assert_allclose(found.detach(), np.where(low == high, exact, between), rtol=1e-9, atol=1e-12)
+    bias, step = head.linear.bias, 1e-5
+    slope = torch.autograd.grad(found.sum(), bias)[0]
+    for k in range(len(bias)):
+        moved = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                bias[k] += sign * step
+                moved.append(float(Known(head(x)).log_prob(value).sum()))
+                bias[k] -= sign * step
+        assert float(slope[k]) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
 def test_what_is_known_of_a_response_is_scored() -> None:
