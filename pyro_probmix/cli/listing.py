@@ -51,6 +51,7 @@ def _listed(name: str, method: Method) -> str:
         "K, S": method.draws and ", ".join(map(str, method.draws)),
         "alpha": method.alpha,
         "weights by the similarity of": method.similarity,
+        "pseudo-rows": method.pseudo_rows,
         "beside the rows' own likelihood": method.add_unfused_rows or None,
     }
     extras = [label if value is True else f"{label} {value}" for label, value in more.items() if value is not None]

@@ -22,6 +22,7 @@ from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.annealing import Annealing
 from pyro_probmix.inference.data.parts import Part
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
+from pyro_probmix.inference.pseudo_rows import part_with_pseudo_rows
 from pyro_probmix.inference.training import Fit, fit
 from pyro_probmix.models import ConditionalDensity
 from pyro_probmix.random_state import alone
@@ -110,8 +111,11 @@ def train(
             score.expect(epoch + 1 if stopped else annealing.end)
         return (stopped and (score is None or score.begun)) or epoch == annealing.end
 
-    graph = _graph(plan, data.kept)
-    x, y, chosen = data.kept.to_train(graph)
+    kept, weights = data.kept, data.kept_weights(rows)
+    if plan.method.pseudo_rows is not None:
+        kept, weights = part_with_pseudo_rows(plan.method.pseudo_rows, kept, weights, plan.seed, plan.alpha)
+    graph = _graph(plan, kept)
+    x, y, chosen = kept.to_train(graph)
     process = build_process(
         plan.method,
         density,
@@ -128,7 +132,7 @@ def train(
         y,
         epochs=epochs,
         validation=score,
-        weights=data.kept_weights(rows),
+        weights=weights,
         rows=chosen,
         learning_rate=plan.learning_rate,
         optimizer=plan.optimizer,

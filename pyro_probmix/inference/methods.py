@@ -134,6 +134,7 @@ def build_criterion(method: Method, default: str = "expected", particles: int = 
 
 
 def only_regression(method: Method, default: str | None = None) -> str | None:
-    """The likelihood or criterion of a method that is for numbers and not for classes; None if it has neither."""
-    for_numbers = (name for name in ("beta-nll", "crps") if name in (method.criterion, default))
+    """What of a method is for numbers and not for classes: its likelihood, criterion or pseudo-rows; None for nothing."""
+    wanted = (method.criterion, default, method.pseudo_rows)
+    for_numbers = (name for name in ("beta-nll", "crps", "anchored", "tangent") if name in wanted)
     return method.likelihood or next(for_numbers, None)

@@ -21,6 +21,11 @@ BEYOND: dict[str, Method] = {
     "SK-Mixup": Method("x", "complete", alpha=1.0, similarity="y"),
     "SK-ProbMix": Method("y", "complete", alpha=1.0, similarity="y"),
     "SK-M-ProbMix": Method("z", "complete", variance="shared", alpha=1.0, similarity="y"),
+    # Maximum likelihood on pseudo-rows beside the rows: mixed ones, all rows with weights from a Dirichlet distribution (Wu
+    # and Williamson, 2024), moved to or from anchors (Schneider et al., 2023), or along tangents (Kaufman and Azencot, 2024).
+    "MixupMP": Method(pseudo_rows="mixed", alpha=1.0),
+    "ADA": Method(pseudo_rows="anchored"),
+    "FOMA": Method(pseudo_rows="tangent", alpha=1.0),
     # The rows' own likelihood beside the fused one (Pinto et al., 2022, whose alpha is 10 or 20), at any site.
     "RegMixup": Method("x", "complete", add_unfused_rows=True, alpha=10.0),
     "RegProbMix": Method("y", "complete", add_unfused_rows=True, alpha=10.0),

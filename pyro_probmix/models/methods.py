@@ -35,6 +35,8 @@ class Method:
         alpha: the shape of the weights' Beta distribution, where the method sets its own; None takes the run's.
         similarity: whose distance that shape falls with, "x" or "y", from alpha at the mean distance, see
             :class:`~pyro_probmix.models.similarity.SimilarityKernel`; None is the same for all edges.
+        pseudo_rows: how as many further rows to train on are made of the rows, for each network anew, a name in
+            ``pyro_probmix.inference.pseudo_rows.PSEUDO_ROWS``; None makes none.
         likelihood: a name in ``LIKELIHOODS``; None is a Gaussian, or a categorical distribution for classes.
         criterion: a name in ``CRITERIA``; None takes the run's.
         draws: K and S, draws of the weights and of an embedding for each, in the criterion; None takes the run's K, and 1.
@@ -53,6 +55,7 @@ class Method:
     draws: tuple[int, int] | None = None
     members: int = 1
     similarity: Literal["x", "y"] | None = None
+    pseudo_rows: Literal["mixed", "anchored", "tangent"] | None = None
 
 
 #: Name -> an encoder of series, made with (d, T, out_features=..., replicas=...).

@@ -28,6 +28,7 @@ from pyro_probmix.inference.methods import (
     build_process,
     only_regression,
 )
+from pyro_probmix.inference.pseudo_rows import PSEUDO_ROWS
 from pyro_probmix.models import BEYOND, LIKELIHOODS, METHODS, Method, ProbMix, build_density, find_method, initialise
 from pyro_probmix.testing.invariants import Invariants, demand, demand_close, refuse
 
@@ -125,6 +126,7 @@ def _parts(s: Trained) -> None:
         ("pool", m.pool, get_args(Pool)),
         ("variance", m.variance, ("shared", "separate", None)),
         ("similarity", m.similarity, ("x", "y", None)),
+        ("pseudo_rows", m.pseudo_rows, (*PSEUDO_ROWS, None)),
         ("likelihood", m.likelihood, (*LIKELIHOODS, None)),
         ("criterion", m.criterion, (*CRITERIA, None)),
     ]

@@ -49,7 +49,7 @@ def test_an_ensemble_of_any_method_by_its_name():
 #: One of each kind; the others differ in a graph or a site.
 KINDS = (
     "C-Mixup", "RegM-ProbMix", "Loc4M-ProbMix", "LinM-ProbMix", "M-ProbMix-beta", "ProbMix-hom", "LinProbMix-t",
-    "M-ProbMix-log",
+    "M-ProbMix-log", "MixupMP",
 )  # fmt: skip
 CASES = [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.slow]) for name in BEYOND]
 

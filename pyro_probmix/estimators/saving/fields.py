@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_probmix.estimators.ensemble.network import LINEAR, Recipe
 from pyro_probmix.estimators.saving.entries import has_entries, integer, is_number, need, one_of
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
+from pyro_probmix.inference.pseudo_rows import PSEUDO_ROWS
 from pyro_probmix.models import LIKELIHOODS, Method
 from pyro_probmix.models.networks import ACTIVATIONS
 
@@ -110,6 +111,7 @@ def check_method(method: Any) -> None:
     one_of("method's pool", method["pool"], ("linear", "log-linear"))
     one_of("method's variance", method["variance"], (None, "shared", "separate"))
     one_of("method's similarity", method["similarity"], (None, "x", "y"))
+    one_of("method's pseudo_rows", method["pseudo_rows"], (None, *PSEUDO_ROWS))
     one_of("method's likelihood", method["likelihood"], (None, *LIKELIHOODS))
     one_of("method's criterion", method["criterion"], (None, *CRITERIA))
     integer("method's num_fused", method["num_fused"], 2)

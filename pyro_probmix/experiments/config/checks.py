@@ -61,6 +61,11 @@ def check_config(config: Config) -> None:
         raise ValueError(
             f"{changed[0]} was given for {config.experiment}, expected a regression of uci or table. Try leaving it out."
         )
+    if config.setting == "relative" and (config.experiment != "stocks" or config.targets != "standardised"):
+        raise ValueError(
+            f"setting is relative for {config.experiment} with {config.targets} targets, expected stocks with standardised "
+            "ones. Try --setting fixed."
+        )
     both = config.patience is None or config.best_epoch == "validation"
     _require(both, "patience", config.patience, f"none with best_epoch {config.best_epoch}", config.epochs)
     floor, start = config.scale_floor, config.scale_start

@@ -64,7 +64,8 @@ class Config:
         label_noise: noise on their targets, in standard deviations of the targets that are trained on.
         noise_df: degrees of freedom of Student's t for that noise; None is a normal.
         shift: whether a table's test rows are those farthest along the inputs' first principal direction.
-        setting: ``"fixed"`` takes alpha and beta, and ``"paper"`` too, with the choices of ``PAPER``. ``"chosen"`` tries all
+        setting: ``"fixed"`` takes alpha and beta, and ``"paper"`` too, with the choices of ``PAPER``. So does ``"relative"``,
+            for stocks, with prices as changes from the last close of their window. ``"chosen"`` tries all
             pairs of ``alphas`` and ``betas`` (a method that fuses nothing as many initial weights), and scores the pair with
             the lowest validation NLL, mean over the splits that train together. ``"grid"`` scores each pair, as the setting
             "alpha=0.1 beta=0" and so on.

@@ -10,9 +10,9 @@ from itertools import product
 from pyro_probmix.experiments.config.config import Config
 from pyro_probmix.models import Method
 
-SETTINGS = ("fixed", "paper", "chosen", "grid")
+SETTINGS = ("fixed", "paper", "relative", "chosen", "grid")
 #: Those that take one alpha and one beta.
-SINGLE = ("fixed", "paper")
+SINGLE = ("fixed", "paper", "relative")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Candidate:
 def candidates(config: Config, method: Method) -> tuple[Candidate, ...]:
     """The candidates of a method under a configuration; for the setting "chosen" the same number for each method.
 
-    A method that fuses nothing has neither alpha nor beta; its candidates are other initial weights. For a method that fixes
-    alpha, the alphas are scaled to that one.
+    A method that neither fuses nor mixes has neither alpha nor beta; its candidates are other initial weights. For a method
+    that fixes alpha, the alphas are scaled to that one.
     """
     alpha = config.alpha if method.alpha is None else method.alpha
     if config.setting in SINGLE:
         return (Candidate(alpha, config.beta or 0.0),)
     scale = alpha / config.alpha if config.setting == "chosen" else 1.0
     pairs = [Candidate(scale * one, beta) for beta, one in product(config.betas, config.alphas)]
-    if config.setting == "chosen" and method.site is None:
+    if config.setting == "chosen" and method.site is None and method.pseudo_rows is None:
         return tuple(Candidate(config.alpha, config.beta or 0.0, start) for start in range(len(pairs)))
     return tuple(pairs)

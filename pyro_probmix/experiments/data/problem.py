@@ -42,7 +42,7 @@ class Problem:
     Attributes:
         train, validation, test: the rows.
         loc, scale: mean and standard deviation of the targets of the training rows, [R, 1, d_y], in their units; 0 and
-            1 for classes.
+            1 for classes. Where each test row has units of its own, those of the test rows, [R, n, d_y].
         x_scaler: the scaling of the features.
         classes: names of the classes, none for regression.
         names: what the replicas are called, for example "split 3".
@@ -162,6 +162,10 @@ def _dealt(config: Config) -> list[tuple[Table, Table, Split]]:
 def _series(config: Config, names: tuple[str, ...]) -> Problem:
     """The windows of a stock's prices, the same for each seed; each kind of price is scaled by the training windows."""
     windows = windows_of(load_prices(config.dataset, config.data_dir).to_numpy())
+    dollars = np.ones(1)
+    if config.setting == "relative":
+        dollars = windows.last_close[windows.split.test]
+        windows = windows.relative()
     rows = (windows.split.train, windows.split.validation, windows.split.test)
     y_scaler = Standardizer.fit(windows.y[rows[0], None])
     x_scaler = Standardizer.fit(windows.x[rows[0]].reshape(-1, windows.x.shape[-1]))
@@ -178,8 +182,8 @@ def _series(config: Config, names: tuple[str, ...]) -> Problem:
         train,
         validation,
         test,
-        loc=tensor(y_scaler.mean[None]),
-        scale=tensor(y_scaler.scale[None]),
+        loc=tensor(dollars[:, None] * ((config.setting == "relative") + y_scaler.mean)),
+        scale=tensor(dollars[:, None] * y_scaler.scale),
         x_scaler=Standardizer(np.stack([x_scaler.mean] * copies), np.stack([x_scaler.scale] * copies)),
         classes=(),
         names=names,

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,17 @@ class Windows:
     split: Split
     last_day: np.ndarray
     target_day: np.ndarray
+
+    @property
+    def last_close(self) -> FloatArray:
+        """The close of each window's last day, in dollars, [n]."""
+        closes: FloatArray = self.x[:, -1, COLUMNS.index("Close")]
+        return closes
+
+    def relative(self) -> Windows:
+        """The same windows and targets as changes from the window's last close, in parts of it."""
+        last = self.last_close
+        return replace(self, x=self.x / last[:, None, None] - 1, y=self.y / last - 1)
 
 
 def windows_of(prices: FloatArray, window: int = WINDOW, horizon: int = HORIZON, share: float = 0.2) -> Windows:

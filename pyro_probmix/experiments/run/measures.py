@@ -145,7 +145,7 @@ def _scores(
     nll, error, variance, crps = (torch.zeros(splits, device=device) for _ in range(4))
     own = _Members(density, problem.test, num_samples, members)
     for rows in own.blocks():
-        y = problem.test.y[:, rows]
+        y, scale = problem.test.y[:, rows], problem.scale if problem.scale.shape[1] == 1 else problem.scale[:, rows]
         predictive = own.predict(rows)
         if problem.classes:
             largest, chosen = own.mean(predictive.probs).max(-1)
@@ -157,13 +157,13 @@ def _scores(
         else:  # in standard units, where no digits are lost, then in the target's units
             mean = own.mean(predictive.mean)
             among_members = own.mean(predictive.mean.square()) - mean.square()
-            error += ((mean - y) * problem.scale).square().mean(-1).sum(-1)
-            variance += ((own.mean(predictive.variance) + among_members) * problem.scale.square()).mean(-1).sum(-1)
-            crps += (own.crps(rows, predictive) * problem.scale).mean(-1).sum(-1)
+            error += ((mean - y) * scale).square().mean(-1).sum(-1)
+            variance += ((own.mean(predictive.variance) + among_members) * scale.square()).mean(-1).sum(-1)
+            crps += (own.crps(rows, predictive) * scale).mean(-1).sum(-1)
             _count(counts, own.mean(predictive.cdf(own.y[:, rows])).flatten(1))
         nll -= own.log_prob(rows, predictive).sum(-1)
     standardised = nll / count
-    nll = standardised + problem.scale.log().sum((-1, -2))
+    nll = standardised + problem.scale.log().sum(-1).mean(-1)
     if problem.classes:
         means = (confidence / counts.clamp(min=1)).tolist()
         histograms = zip(counts.long().tolist(), correct.long().tolist(), means, strict=True)

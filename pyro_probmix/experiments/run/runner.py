@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.config.grid import SINGLE, Candidate
-from pyro_probmix.experiments.data.problem import Problem
+from pyro_probmix.experiments.data.problem import Part, Problem
 from pyro_probmix.inference import Checkpoint, Fit, fit
 from pyro_probmix.inference.methods import (
     build_criterion,
@@ -21,6 +21,7 @@ from pyro_probmix.inference.methods import (
     build_process,
     only_regression,
 )
+from pyro_probmix.inference.pseudo_rows import with_pseudo_rows
 from pyro_probmix.models import (
     LIKELIHOODS,
     METHODS,
@@ -207,24 +208,29 @@ def fit_method(
     chosen = [split for _ in tries for split in splits for _ in range(members)]
     rows = problem.replicas(chosen) if len(chosen) > len(splits) else problem
     density = method_density(method, config, problem, len(chosen))
-    initialise(
-        density, [seed_of(config, one, split, m) for one in tries for split in config.splits for m in range(members)]
-    )
+    seeds = [seed_of(config, one, split, m) for one in tries for split in config.splits for m in range(members)]
+    initialise(density, seeds)
     density.to(device)
-    train = problem.train
+    alphas = [one.alpha for one in tries for _ in range(len(splits) * members)]
+    x, y, weights = rows.train.x, rows.train.y, None
+    # The graph is over the rows of a split, the same for all tries and members, unless each has pseudo-rows of its own.
+    of_graph, of_each = problem.train, chosen
+    if method.pseudo_rows is not None:
+        x, y, weights = with_pseudo_rows(method.pseudo_rows, x, y, None, seeds=seeds, alphas=alphas)
+        of_graph, of_each = Part(x, y), list(range(len(chosen)))
     graph = build_graph(
         graph_name(config, method),
-        train.x.flatten(2),
-        train.y,
+        of_graph.x.flatten(2),
+        of_graph.y,
         neighbors=config.neighbors,
         bandwidth=config.bandwidth,
     )
     process = build_process(
         method,
         density,
-        None if graph is None else graph.replicas(chosen),
-        alpha=_of_each([one.alpha for one in tries], len(splits) * members),
-        beta=_of_each([one.beta for one in tries], len(splits) * members),
+        None if graph is None else graph.replicas(of_each),
+        alpha=_of_each(alphas),
+        beta=_of_each([one.beta for one in tries for _ in range(len(splits) * members)]),
         labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
         batch_size=config.batch_size,
         one_weight=config.weight == "batch",
@@ -243,8 +249,9 @@ def fit_method(
 
     result = fit(
         process,
-        rows.train.x,
-        rows.train.y,
+        x,
+        y,
+        weights=weights,
         epochs=config.epochs,
         validation=(rows.validation.x, rows.validation.y),
         learning_rate=config.learning_rate,
@@ -265,8 +272,6 @@ def seed_of(config: Config, one: Candidate, split: int, member: int) -> int:
     return (config.seed + one.start) * 1_000_003 + split + 10_007 * member
 
 
-def _of_each(values: Sequence[float], count: int) -> float | Tensor:
-    """One number if all are the same, which saves work, else one for each replica."""
-    if len(set(values)) == 1:
-        return values[0]
-    return torch.tensor(values).repeat_interleave(count)
+def _of_each(values: Sequence[float]) -> float | Tensor:
+    """One number if all replicas have the same, which saves work, else one for each."""
+    return values[0] if len(set(values)) == 1 else torch.tensor(values)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from pyro_probmix import METHODS, predict
 from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.experiments.config.checks import check_config
 from pyro_probmix.experiments.data import stocks
 from pyro_probmix.experiments.data.problem import load_problem
 from pyro_probmix.experiments.data.stocks import load_prices, windows_of
+from pyro_probmix.experiments.run.measures import measure
+from pyro_probmix.experiments.run.runner import method_density
+from pyro_probmix.models import initialise
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 rng = np.random.default_rng(0)
@@ -48,6 +55,53 @@ def test_no_day_of_the_test_span_reaches_training_or_validation(days, window, ho
     # As many as there can be: the next window would know a day too many.
     assert windows.target_day[validation[-1] + 1] > windows.last_day[test[0]]
     assert not (again.y[test] == windows.y[test]).any()
+
+
+def test_relative_prices_by_brute_force(tmp_path):
+    """Windows over their last close, and test rows that come back in dollars, whatever a dollar is."""
+    prices = random_prices(250)
+    config = replace(EXPERIMENTS["stocks"], dataset="ABC", network="lstm", splits=(0, 1), data_dir=str(tmp_path))
+    found = []
+    for factor in (1, 10):
+        days = zip(pd.bdate_range("2019-01-02", periods=250), factor * prices, strict=True)
+        lines = [f"{day:%Y-%m-%d},{p[3]},{max(p)},{min(p)},{p[3]},9" for day, p in days]
+        write(tmp_path, "\n".join([rows()[0], *lines]))
+        found.append(load_problem(replace(config, setting="relative")))
+    ours, tenfold = found
+    windows = windows_of(load_prices("ABC", tmp_path).to_numpy())
+    last = windows.x[:, -1, 3]
+    changes = [windows.y[i] / last[i] - 1 for i in windows.split.train]
+    for k, i in enumerate(windows.split.test):
+        dollars = tenfold.test.y[1, k] * tenfold.scale[1, k] + tenfold.loc[1, k]
+        assert float(dollars) == pytest.approx(windows.y[i], rel=1e-5)
+        assert float(tenfold.scale[1, k]) == pytest.approx(np.std(changes) * last[i], rel=1e-5)
+    torch.testing.assert_close(tenfold.train.x, ours.train.x, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tenfold.test.y, ours.test.y, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tenfold.scale, 10 * ours.scale)
+
+
+def test_scores_of_relative_prices_are_those_of_the_density_in_dollars(tmp_path):
+    prices = random_prices(250)
+    days = zip(pd.bdate_range("2019-01-02", periods=250), prices, strict=True)
+    write(tmp_path, "\n".join([rows()[0], *(f"{day:%Y-%m-%d},{p[3]},{max(p)},{min(p)},{p[3]},9" for day, p in days)]))
+    changes = {"dataset": "ABC", "network": "lstm", "splits": (0, 1), "widths": (4,), "setting": "relative"}
+    config = replace(EXPERIMENTS["stocks"], **changes, data_dir=str(tmp_path))
+    problem = load_problem(config)
+    density = method_density(METHODS["ERM"], config, problem, 2)
+    initialise(density, (0, 1))
+    values, _ = measure(density.eval(), problem, 3, 0)
+    predictive = predict(density, problem.test.x, loc=problem.loc, scale=problem.scale)
+    y = problem.test.y * problem.scale + problem.loc
+    torch.testing.assert_close(torch.tensor(values["nll"]), -predictive.log_prob(y).mean(-1).detach())
+    error = (predictive.mean.detach() - y).square().mean((1, 2)).sqrt()
+    torch.testing.assert_close(torch.tensor(values["rmse"]), error)
+    torch.testing.assert_close(torch.tensor(values["sharpness"]), predictive.variance.detach().mean((1, 2)).sqrt())
+
+
+def test_the_relative_setting_is_one_of_stocks():
+    for name, changes in (("uci", {}), ("stocks", {"targets": "raw"})):
+        with pytest.raises(ValueError, match=r"setting is relative .* expected stocks with standardised ones"):
+            check_config(replace(EXPERIMENTS[name], setting="relative", **changes))
 
 
 def write(folder, text):
