@@ -1,5 +1,7 @@
 """Pseudo-rows: each defining equation by brute force in double precision, weights by their distribution, what they change."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -96,8 +98,8 @@ def test_weights_are_dirichlet():
     x, y, _ = rows(10)
     of_each = torch.ones(3000, 10)
     of_each[:, 0] = 4.0
-    many = (v.float().expand(3000, *v.shape) for v in (x, y))
-    weights = with_pseudo_rows("mixed", *many, of_each, seeds=range(3000), alphas=[1.0] * 3000)[2]
+    many_x, many_y = (v.float().expand(3000, *v.shape) for v in (x, y))
+    weights = with_pseudo_rows("mixed", many_x, many_y, of_each, seeds=range(3000), alphas=[1.0] * 3000)[2]
     assert weights is not None and weights.shape == (3000, 20)
     share = (weights / weights.sum(1, keepdim=True)).double().numpy()
     assert kstest(share[:, 0], beta(4, 22).cdf).pvalue > 0.01
@@ -124,7 +126,7 @@ def test_the_rows_stay_and_the_others_are_each_replicas_own(kind):
 def test_an_estimator_trains_on_them(name):
     x, y, _ = rows(60)
     X, target = x.numpy(), x.numpy()[:, 0] * 3 + y.numpy()[:, 0] / 10
-    options = {"ensemble": 2, "epochs": 3, "widths": (8, 4), "random_state": 0}
+    options: dict[str, Any] = {"ensemble": 2, "epochs": 3, "widths": (8, 4), "random_state": 0}
     plain = ProbMixRegressor(method="ERM", **options).fit(X, target).predict(X)
     assert np.abs(ProbMixRegressor(method=name, **options).fit(X, target).predict(X) - plain).max() > 1e-3
     # With a graph as well, over all rows of each member.

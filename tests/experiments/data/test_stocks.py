@@ -84,8 +84,8 @@ def test_scores_of_relative_prices_are_those_of_the_density_in_dollars(tmp_path)
     prices = random_prices(250)
     days = zip(pd.bdate_range("2019-01-02", periods=250), prices, strict=True)
     write(tmp_path, "\n".join([rows()[0], *(f"{day:%Y-%m-%d},{p[3]},{max(p)},{min(p)},{p[3]},9" for day, p in days)]))
-    changes = {"dataset": "ABC", "network": "lstm", "splits": (0, 1), "widths": (4,), "setting": "relative"}
-    config = replace(EXPERIMENTS["stocks"], **changes, data_dir=str(tmp_path))
+    config = replace(EXPERIMENTS["stocks"], dataset="ABC", network="lstm", splits=(0, 1), data_dir=str(tmp_path))
+    config = replace(config, widths=(4,), setting="relative")
     problem = load_problem(config)
     density = method_density(METHODS["ERM"], config, problem, 2)
     initialise(density, (0, 1))
@@ -99,9 +99,9 @@ def test_scores_of_relative_prices_are_those_of_the_density_in_dollars(tmp_path)
 
 
 def test_the_relative_setting_is_one_of_stocks():
-    for name, changes in (("uci", {}), ("stocks", {"targets": "raw"})):
+    for name, targets in (("uci", "standardised"), ("stocks", "raw")):
         with pytest.raises(ValueError, match=r"setting is relative .* expected stocks with standardised ones"):
-            check_config(replace(EXPERIMENTS[name], setting="relative", **changes))
+            check_config(replace(EXPERIMENTS[name], setting="relative", targets=targets))
 
 
 def write(folder, text):
