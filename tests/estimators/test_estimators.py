@@ -226,7 +226,11 @@ def test_counts_of_any_size():
 
 def for_classes(name):
     method = find_method(name)
-    numbers = method.graph == "label-kernel" or method.criterion == "beta-nll" or method.pseudo_rows in ("anchored", "tangent")
+    numbers = (
+        method.graph == "label-kernel"
+        or method.criterion == "beta-nll"
+        or method.pseudo_rows in ("anchored", "tangent")
+    )
     return not numbers and method.likelihood is None
 
 
