@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def add_fit(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of ``fit``."""
     command.set_defaults(action=fit)
-    command.add_argument("table", metavar="TABLE", help="a CSV file with a header, or a Parquet file")
+    command.add_argument(
+        "table", metavar="TABLE", help="a CSV file with a header (also .csv.gz), Parquet or Arrow file"
+    )
     add = command.add_argument
     add("--target", metavar="COLUMN", required=True, help="the target column; several separated by commas")
     add(
@@ -72,13 +74,14 @@ def fit(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pyro_probmix.tables.names import find_columns
-    from pyro_probmix.tables.reading import read_table
     from pyro_probmix.tabular.model import TableModel
+    from pyro_probmix.tabular.streaming import table_to_fit
 
     names = ("method", "likelihood", "ensemble", "epochs", "random_state")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     TableModel.expect_place(arguments.out)
-    frame = read_table(Path(arguments.table))
+    with notes():
+        frame = table_to_fit(Path(arguments.table), arguments.random_state)
     targets = find_columns(frame, arguments.target, arguments.table)
     said = _conventions(arguments)
     options = {name: getattr(arguments, name) for name in ("task", "impute", "drop_missing_target", "upper", "event")}

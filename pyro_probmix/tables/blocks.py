@@ -48,10 +48,11 @@ class TableBlocks:
 
     Args:
         path: of a CSV file, a compressed one (.csv.gz), a Parquet file, or one of Arrow's (.arrow, .feather).
-        columns: the columns that are wanted, as far as they are there.
+        columns: the columns that are wanted, as far as they are there; None for all.
         rows: the most rows of a block.
         progress: is told the share of the first pass that is done.
-        texts: columns of a CSV file whose values are texts, whatever they look like: 007 is another one than 7.
+        texts: columns of a CSV file whose values are texts, whatever they look like: 007 is another one than 7. None for those
+            with such a value.
 
     Raises:
         ValueError: for a file that is not there, or cannot be read as a table; the message says why.
@@ -60,21 +61,26 @@ class TableBlocks:
     def __init__(
         self,
         path: Path,
-        columns: Collection[str],
+        columns: Collection[str] | None,
         rows: int = BLOCK_ROWS,
         progress: Callable[[float], object] = lambda share: None,
-        texts: Collection[str] = (),
+        texts: Collection[str] | None = (),
     ) -> None:
         expect_table(path, ENDINGS)
         self.path, self.rows = path, rows
         with refused(path):
             is_csv = path.name.lower().endswith((".csv", ".csv.gz"))
-            self._source: Rows = CsvRows(path) if is_csv else ArrowRows(path)
+            source = CsvRows(path) if is_csv else ArrowRows(path)
+            self._source: Rows = source
             self.names = checked_names(path, self._source.names)
-        self._wanted = [k for k, name in enumerate(self.names) if name in columns]
+        self._wanted = [k for k, name in enumerate(self.names) if columns is None or name in columns]
         self._texts, self._numbers = self._kinds(progress)
-        if is_csv:
-            own = {self._source.names[k] for k in self._wanted if self.names[k] in texts}
+        if isinstance(source, CsvRows):
+            if texts is None:
+                with refused(path):
+                    own = source.codes({*self._columns} - self._texts)
+            else:
+                own = {source.names[k] for k in self._wanted if self.names[k] in texts}
             self._texts, self._numbers = self._texts | own, self._numbers - own
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["CsvRows"]
 
 import gzip
+import re
 import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from pyro_probmix.columns.kinds import has_leading_zeros
 from pyro_probmix.names import shown
 from pyro_probmix.tables.names import remedy
 from pyro_probmix.tables.reading import header_of, refuse_other_contents
@@ -21,8 +23,10 @@ _reader: Any = pd.read_csv
 BLOCK_BYTES, MOST_BLOCK_BYTES = 1 << 23, 1 << 28
 #: Texts that stand for a missing value among numbers.
 GAPS = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
-#: The rows of the first block.
-FIRST_ROWS = 1000
+#: The rows of the first block, and the most of one that is looked through.
+FIRST_ROWS, BLOCK_ROWS = 1000, 1 << 16
+#: What the text of a file has in it where a value has zeros in front.
+MAYBE_CODE = re.compile(rb"(?:^|[,\"\s])[-+]?0[0-9]")
 
 
 class CsvRows:
@@ -75,6 +79,20 @@ class CsvRows:
                         ) from None
                     count = min(rows, max(1, int(len(frame) * BLOCK_BYTES / max(text.taken, 1))), 4 * count)
                     yield frame[positions].set_axis([self.names[k] for k in positions], axis="columns"), text.share
+
+    def codes(self, columns: Collection[str]) -> set[str]:
+        """Those of some columns that hold a whole number with zeros in front, such as 007, which is a code."""
+        with _Text(self.path) as text:
+            end, found = b"", False
+            while not found and (part := text.read()):
+                found, end = bool(MAYBE_CODE.search(end + part)), part[-4:]
+                text.taken = 0
+        if not found:
+            return set()
+        codes: set[str] = set()
+        for frame, _ in self.frames(columns, BLOCK_ROWS, columns):
+            codes |= {name for name in frame.columns if name not in codes and has_leading_zeros(frame[name])}
+        return codes
 
 
 class _Text:

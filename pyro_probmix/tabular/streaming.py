@@ -1,8 +1,8 @@
-"""Predictions of the rows of a file, block by block, in memory that does not grow with it."""
+"""The rows of a file for a fit, and their predictions, in memory that does not grow with the file."""
 
 from __future__ import annotations
 
-__all__ = ["predicted_blocks"]
+__all__ = ["predicted_blocks", "table_to_fit"]
 
 import re
 import warnings
@@ -16,11 +16,40 @@ from tqdm import tqdm
 
 from pyro_probmix.columns.new_levels import NewLevel, NewLevels, warn_of_new_levels
 from pyro_probmix.tables.blocks import BLOCK_ROWS, TableBlocks
+from pyro_probmix.tables.reading import read_table
+from pyro_probmix.tables.sampling import is_large, sampled_rows
 from pyro_probmix.tabular.model import TableModel
 
 #: The numbers that stand for the columns of a block are at most so many.
 BLOCK_NUMBERS = 1 << 21
 _ROW = re.compile(r"\bat row (\d+) \(rows counted from 0\)")
+
+
+def table_to_fit(path: Path, seed: int = 0) -> pd.DataFrame:
+    """The rows of a file that a model is fitted to: all of them, or as many, drawn at random, as bounded memory holds.
+
+    A warning says how many there are where not all are taken. The share that is done and the time left are shown on the
+    standard error where that is a terminal.
+
+    Args:
+        path: of a CSV file, compressed or not, a Parquet file, or one of Arrow's.
+        seed: of the choice.
+
+    Raises:
+        ValueError: for a file that cannot be read as a table.
+    """
+    if not is_large(path):
+        return read_table(path)
+    with _Bar("looking") as looking, _Bar("reading") as reading:
+        frame, total = sampled_rows(path, seed, looking, reading)
+    if len(frame) < total:
+        warnings.warn(
+            f"the table has {total} rows; the model is fitted to {len(frame)} of them, drawn at random, since more would take "
+            "too much memory.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return frame
 
 
 def predicted_blocks(model: TableModel, path: Path) -> Iterator[pd.DataFrame]:

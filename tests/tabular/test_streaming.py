@@ -1,4 +1,4 @@
-"""probmix predict on files in blocks: the numbers and the order of the whole table, mistakes at their rows, little memory."""
+"""probmix fit and predict on files in blocks: the numbers of the whole table, mistakes at their rows, little memory."""
 
 import subprocess
 import sys
@@ -54,6 +54,30 @@ def test_a_mistake_is_said_with_its_row_and_nothing_is_written(model, tmp_path, 
         printed = capsys.readouterr()
         assert "column 'size' is infinite at row 150 (rows counted from 0)" in printed.err and printed.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.feather", "t.csv"])
+def test_a_fit_in_blocks_is_that_of_the_whole_table(name, tmp_path, capsys, monkeypatch):
+    frame, options = table(60), ["--target", "price", "--epochs", "1", "--ensemble", "2"]
+    frame.to_feather(tmp_path / name) if name == "t.feather" else frame.to_csv(tmp_path / name, index=False)
+    frame.to_csv(tmp_path / "whole.csv", index=False)
+    assert main(["fit", str(tmp_path / "whole.csv"), *options, "--out", str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr("pyro_probmix.tables.sampling.LARGE_BYTES", 0)
+    assert main(["fit", str(tmp_path / name), *options, "--out", str(tmp_path / "blocks")]) == 0
+    assert capsys.readouterr().err == ""
+    one, other = (TableModel.load(tmp_path / folder).predict(frame[:9]) for folder in ("whole", "blocks"))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_fit_of_some_rows_says_how_many(tmp_path, capsys, monkeypatch):
+    table(3000).to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.setattr("pyro_probmix.tables.sampling.LARGE_BYTES", 0)
+    monkeypatch.setattr("pyro_probmix.tables.sampling.MOST_ROWS", 100)
+    options = ["--target", "price", "--epochs", "1", "--ensemble", "2", "--out", str(tmp_path / "model")]
+    assert main(["fit", str(tmp_path / "t.csv"), *options]) == 0
+    printed = capsys.readouterr()
+    assert "note: the table has 3000 rows; the model is fitted to 100 of them, drawn at random" in printed.err
+    assert "; 100 rows, 2 features; regression on price" in printed.out
 
 
 @pytest.mark.slow
