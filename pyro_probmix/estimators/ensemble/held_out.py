@@ -229,11 +229,12 @@ class HeldOut:
             [self.weights[members[0]] * count for members, count in zip(groups, each, strict=True)]
         ).double()
         weights = weights / weights.sum()
+        places = [torch.tensor(members, device=weights.device) for members in groups]
 
         def nll(log_factor: float) -> float:
             p = components if log_factor == 0 else widened(components, math.exp(log_factor))
             log_prob = log_density(p, self.y)  # [R, v]
-            pooled = [log_prob[members].logsumexp(0) - math.log(len(members)) for members in groups]
+            pooled = [log_prob[members].logsumexp(0) - math.log(len(members)) for members in places]
             return -float((torch.cat(pooled).double() * weights).sum())
 
         plain = nll(0.0)
