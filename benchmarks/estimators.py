@@ -49,7 +49,7 @@ def regressor(model: str) -> Any:
 
 
 def score(model: str, X: Any, y: Any, X_test: Any, y_test: Any) -> dict[str, float]:
-    """Fit a model on training rows, and score it on test rows."""
+    """Fits a model on training rows, and scores it on test rows."""
     import numpy as np
     from sklearn.model_selection import KFold, cross_val_predict
 

@@ -19,7 +19,7 @@ Row = dict[str, Any]
 def command(
     doc: str | None, results: Path, models: Sequence[str], score: Score, report: Callable[[list[Row]], str]
 ) -> None:
-    """Run what is not in the results yet, and print the table of all of them.
+    """Runs what is not in the results yet, and prints the table of all of them.
 
     Args:
         doc: the script's docstring, whose first line is the description.
@@ -52,7 +52,7 @@ def command(
 
 
 def run(results: Path, score: Score, datasets: list[str], models: list[str], splits: int, data_dir: str | None) -> None:
-    """Run what is not in the results yet, and add it, split by split."""
+    """Runs what is not in the results yet, and adds it, split by split."""
     import numpy as np
 
     from pyro_probmix.experiments.data.uci import load_uci

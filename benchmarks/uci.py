@@ -33,7 +33,7 @@ def gaussian(fitted: Any, X: Any) -> tuple[Any, Any]:
 
 
 def fit_predict(model: str, X: Any, y: Any, X_test: Any) -> Any:
-    """Fit a model on training rows; its mean and either a Gaussian's standard deviation, quantiles, or the model itself."""
+    """Fits a model on training rows; its mean and either a Gaussian's standard deviation, quantiles, or the model itself."""
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.model_selection import KFold, cross_val_predict
@@ -81,7 +81,7 @@ def fit_predict(model: str, X: Any, y: Any, X_test: Any) -> Any:
 
 
 def score(model: str, X: Any, y: Any, X_test: Any, y_test: Any) -> dict[str, float]:
-    """Fit a model on training rows, and score it on test rows."""
+    """Fits a model on training rows, and scores it on test rows."""
     import numpy as np
     from scipy.stats import norm
 

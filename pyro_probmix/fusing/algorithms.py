@@ -45,7 +45,7 @@ _NOT_LINEAR = (
 
 
 def called_from(*modules: str) -> str | None:
-    """Return the first of the modules, if there is one, of which one of the calling functions is, or of one below it.
+    """The first of the modules, if there is one, of which one of the calling functions is, or of one below it.
 
     Pyro's algorithms tell a model nothing of themselves; their handlers are those that users wrap around models, too.
     """
@@ -59,7 +59,7 @@ def called_from(*modules: str) -> str | None:
 
 
 def has_method_running(*modules: str) -> bool:
-    """Return whether one of the calling functions is a method of a class of one of the modules, or of a subclass of one.
+    """Whether one of the calling functions is a method of a class of one of the modules, or of a subclass of one.
 
     A class that inherits how it runs a model calls it from the module of its base.
     """
@@ -90,17 +90,17 @@ def refuse_step_without_gradients() -> None:
 
 
 def scores_nothing() -> bool:
-    """Return whether all densities are masked, as in ``Predictive``, where draws alone matter."""
+    """Whether all densities are masked, as in ``Predictive``, where draws alone matter."""
     return any(isinstance(handler, MaskMessenger) and handler.mask is False for handler in _PYRO_STACK)
 
 
 def is_traced() -> bool:
-    """Return whether sample sites are recorded outside; ``SVI`` itself records parameters alone."""
+    """Whether sample sites are recorded outside; ``SVI`` itself records parameters alone."""
     return any(isinstance(handler, TraceMessenger) and not handler.param_only for handler in _PYRO_STACK)
 
 
 def drawn_labels(msg: Any, perturbed: Any) -> Tensor:
-    """Return a draw of the perturbed labels of a response; in MCMC the same one in each evaluation of a potential energy.
+    """A draw of the perturbed labels of a response; in MCMC the same one in each evaluation of a potential energy.
 
     Args:
         msg: the message of the response, as Pyro's handlers get it.
@@ -151,7 +151,7 @@ class LabelScores:
         self._scores: MultiFrameTensor | None = None
 
     def add(self, msg: Any, perturbed: Any, drawn: Tensor) -> None:
-        """Note the score of the labels of a site, where a gradient goes through it.
+        """Notes the score of the labels of a site, where a gradient goes through it.
 
         Args:
             msg: the message of the response.
@@ -178,7 +178,7 @@ class LabelScores:
         self._scores.add((msg["cond_indep_stack"], score))
 
     def weigh(self, msg: Any, enumerated: Iterable[Any]) -> None:
-        """Let the log density of a site, that of the labels or one after it, have their score as a factor.
+        """Lets the log density of a site, that of the labels or one after it, have their score as a factor.
 
         Args:
             msg: the message of the site.

@@ -67,7 +67,7 @@ class EdgeWeights:
         return self._drawing is not None
 
     def leave_plates(self, msg: Any) -> None:
-        """Take the weights' site out of the plates inside of the handler that are not theirs, and their masks and scales."""
+        """Takes the weights' site out of the plates inside of the handler that are not theirs, and their masks and scales."""
         assert self._drawing is not None
         distribution, frames = self._drawing
         scale: Any = 1.0

@@ -56,7 +56,7 @@ class EventRows:
         return msg | {"fn": split, "mask": mask, "cond_indep_stack": (*frames, rows), "event_dims_of_rows": moved}
 
     def put_back(self, changed: Any, msg: Any) -> None:
-        """Give a message the density and the value that were made with its rows in a plate; its mask is for all rows."""
+        """Gives a message the density and the value that were made with its rows in a plate; its mask is for all rows."""
         moved = msg["fn"].event_dim - changed["fn"].event_dim
         msg["fn"], msg["value"] = changed["fn"].to_event(moved), changed["value"]
         msg["infer"]["rows_in_event"] = True  # for criteria that take a density for each row

@@ -37,7 +37,7 @@ class Group:
     plates: frozenset[str]
 
     def mask_partners(self, msg: Any, num_fused: int) -> None:
-        """Mask each row of a site that is masked itself, or has a partner of any weight that is."""
+        """Masks each row of a site that is masked itself, or has a partner of any weight that is."""
         if isinstance(msg["mask"], Tensor):
             mask = msg["mask"].expand(broadcast_shape(msg["mask"].shape, msg["fn"].batch_shape))
             no_weight = [self.weights == 1] if num_fused == 2 else (self.weights == 0).unbind(-1)[1:]
@@ -47,7 +47,7 @@ class Group:
 
 
 def group_of_response(msg: Any, groups: Mapping[str, Group], embedded: Collection[str], fused: Sites) -> Group:
-    """Return the group whose edges perturb the labels of a response that is not fused: that of the fused latents before it.
+    """The group whose edges perturb the labels of a response that is not fused: that of the fused latents before it.
 
     Args:
         msg: the message of the response.

@@ -83,7 +83,7 @@ class PriorGuide(GuideMessenger, nn.Module):
         return {name: site["value"] for name, site in sites.items() if site["type"] == "sample"}
 
     def _run_guide(self, *args: Any, **kwargs: Any) -> None:
-        """Run the inner guide, whose sites traces outside meet here, and not again where the model reaches them."""
+        """Runs the inner guide, whose sites traces outside meet here, and not again where the model reaches them."""
         if self.guide is not None:
             self._guided = poutine.Trace()
             self._guided = poutine.trace(self.guide).get_trace(*args, **kwargs)
@@ -105,7 +105,7 @@ class PriorGuide(GuideMessenger, nn.Module):
         return self._run_alone
 
     def _run_alone(self, *args: Any, **kwargs: Any) -> None:
-        """Run as a guide whose trace is taken outside: nothing but latents is met there, each once."""
+        """Runs as a guide whose trace is taken outside: nothing but latents is met there, each once."""
         self.trace = poutine.Trace()
         vars(self)["_draws_one_weight"] = called_from(_ENERGY) is not None
         self._run_guide(*args, **kwargs)

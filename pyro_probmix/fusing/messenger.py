@@ -136,7 +136,7 @@ class FuseMessenger(Messenger):
         msg["infer"]["_mask_at_fuse"] = msg["mask"]
 
     def _change(self, msg: Any) -> None:
-        """Fuse the density of a site, or perturb its labels, or both."""
+        """Fuses the density of a site, or perturbs its labels, or both."""
         is_fused, responds = self.sites.match(msg["name"]), is_response(msg)
         if responds:
             self._responses.add(msg["name"])
@@ -162,7 +162,7 @@ class FuseMessenger(Messenger):
             self._refuse_name()
 
     def _meet_weight(self, msg: Any) -> None:
-        """Put the weights' site into its plates; that of another handler has to be of the same distribution."""
+        """Puts the weights' site into its plates; that of another handler has to be of the same distribution."""
         if self.weights.is_drawing:
             self.weights.leave_plates(msg)
         elif self.weights.is_random and msg["infer"]["fused_weight"] is not self.weights.given:
@@ -197,13 +197,13 @@ class FuseMessenger(Messenger):
             self._observed_outside(msg)
 
     def _observed_outside(self, msg: Any) -> None:
-        """Note a response whose labels came too late to be perturbed."""
+        """Notes a response whose labels came too late to be perturbed."""
         groups = self._groups if self.sites.match(msg["name"]) else self._embedded
         if EVENT_PLATE in groups or any(frame.name in groups for frame in msg["cond_indep_stack"]):
             self._outside.append(msg["name"])
 
     def _too_late(self) -> str | None:
-        """Return a response whose labels came too late, once the whole model has run."""
+        """A response whose labels came too late, once the whole model has run."""
         # A fused latent whose value is given is none, beside a response that is perturbed.
         outside = [name for name in self._outside if not (self.sites.match(name) and self._perturbed)]
         # A potential energy conditions on all latents, and predictions on those of a guide.

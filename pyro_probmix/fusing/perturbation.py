@@ -59,7 +59,7 @@ class Perturbation:
         scores: LabelScores,
         linearly: bool = False,
     ) -> None:
-        """Change the message of a response.
+        """Changes the message of a response.
 
         Args:
             msg: the message, as Pyro's handlers get it.

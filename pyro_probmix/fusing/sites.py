@@ -141,7 +141,7 @@ def refuse_factor(msg: Any, reason: str, advice: str = "") -> None:
 
 
 def find_event_dim(msg: Any, rows: Rows) -> None:
-    """Give a deterministic site that was made without ``event_dim`` the one that its plates tell, in place.
+    """Gives a deterministic site that was made without ``event_dim`` the one that its plates tell, in place.
 
     Raises:
         ValueError: if none or several would fit.

@@ -66,20 +66,20 @@ class Graph(ABC):
 
     @abstractmethod
     def partners(self, anchors: Tensor) -> Tensor:
-        """Draw a partner j ~ p(j | i) for each anchor i, a LongTensor ``[..., E]`` (``[..., R, E]`` when batched)."""
+        """Draws a partner j ~ p(j | i) for each anchor i, a LongTensor ``[..., E]`` (``[..., R, E]`` when batched)."""
 
     @abstractmethod
     def log_partner_prob(self, i: Tensor, j: Tensor) -> Tensor:
-        """Return log p(j | i) elementwise, -inf where (i, j) is no edge."""
+        """log p(j | i) elementwise, -inf where (i, j) is no edge."""
 
     def log_anchor_prob(self, i: Tensor) -> Tensor:
-        """Return log p(i) elementwise."""
+        """log p(i) elementwise."""
         if self._anchor_probs is None:
             return torch.full(i.shape, -math.log(self.num_nodes), device=i.device)
         return self._anchor_probs[i].log().to(torch.get_default_dtype())
 
     def anchors(self, shape: Sequence[int]) -> Tensor:
-        """Draw independent anchors i ~ p(i)."""
+        """Draws independent anchors i ~ p(i)."""
         if self._anchor_cdf is None:
             return torch.randint(self.num_nodes, tuple(shape), device=self.device)
         # The first running sum above the level: a row of weight zero adds nothing to the sum and is never the first.
@@ -87,7 +87,7 @@ class Graph(ABC):
         return torch.searchsorted(self._anchor_cdf, level, right=True)
 
     def edges(self, rows: Tensor | None = None, num_fused: int = 2) -> EdgeDistribution:
-        """Return the distribution of the graph's edges, or of a shuffled minibatch's edges given its rows.
+        """The distribution of the graph's edges, or of a shuffled minibatch's edges given its rows.
 
         Args:
             rows: ``None`` for independent edges: batch shape ``()``, or ``(R, 1)`` when the graph is batched. Or the
@@ -136,7 +136,7 @@ class Graph(ABC):
         return table[i] if self._replica is None else table[self._replica, i]
 
     def replicas(self, chosen: Sequence[int]) -> Self:
-        """Return the graph of some of its replicas, each as often as it is named; one that all share stays as it is.
+        """The graph of some of its replicas, each as often as it is named; one that all share stays as it is.
 
         A graph of your own holds tables of the replicas, tensors ``[R, ...]``.
         """
@@ -151,7 +151,7 @@ class Graph(ABC):
         return picked
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the graph with its tensors on ``device``."""
+        """The graph with its tensors on ``device``."""
         moved = copy.copy(self)
         moved.device = torch.device(device)
         for name, value in vars(self).items():

@@ -65,7 +65,7 @@ class WeightedGraph(Graph):
         self._log_conditional = torch.from_numpy(conditional).log().to(device, torch.get_default_dtype())
 
     def partners(self, anchors: Tensor) -> Tensor:
-        """Draw a partner j ~ p(j | i) for each anchor i; an anchor without edges gets itself."""
+        """Draws a partner j ~ p(j | i) for each anchor i; an anchor without edges gets itself."""
         level = anchors + torch.rand(anchors.shape, dtype=torch.float64, device=anchors.device)
         first, last = self._start[anchors], self._start[anchors + 1] - 1
         place = torch.searchsorted(self._cdf, level, right=True)

@@ -1,4 +1,4 @@
-"""Expected log-densities over random labels, in closed form."""
+"""Expected log densities over random labels, in closed form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RULES: list[tuple[type[Distribution], type[Distribution], Rule]] = []
 
 
 def register_expected_log_prob(p: type[Distribution], labels: type[Distribution]) -> Callable[[Rule], Rule]:
-    """Register a rule of :func:`expected_log_prob` for two classes of distributions and their subclasses.
+    """Registers a rule of :func:`expected_log_prob` for two classes of distributions and their subclasses.
 
     A later rule counts before an earlier one. A subclass of ``p`` with a ``log_prob`` of its own has another density, which
     the rule does not fit.
@@ -51,9 +51,9 @@ def register_expected_log_prob(p: type[Distribution], labels: type[Distribution]
 
 
 def expected_log_prob(p: Distribution, labels: Distribution) -> Tensor:
-    r"""Return the expectation :math:`\mathbb{E}_{\tilde y \sim \text{labels}}[\log p(\tilde y)]` in closed form.
+    r"""The expectation :math:`\mathbb{E}_{\tilde y \sim \text{labels}}[\log p(\tilde y)]` in closed form.
 
-    For points it is the log-density there, for a linear pool the weighted mean over its members, for classes the
+    For points it is the log density there, for a linear pool the weighted mean over its members, for classes the
     cross-entropy :math:`\sum_k \pi_k \log p_k`, and for Gaussian labels of variance :math:`\beta` under a Gaussian
 
     .. math:: \log \mathcal{N}(m \mid \mu, \sigma^2) - \sum_d \frac{\beta_d}{2 \sigma_d^2}.
@@ -85,7 +85,7 @@ def expected_log_prob(p: Distribution, labels: Distribution) -> Tensor:
 
 
 class ExpectedLikelihood(TorchDistribution):
-    r"""A density whose score is its expected log-density over random labels, whatever value is observed.
+    r"""A density whose score is its expected log density over random labels, whatever value is observed.
 
     It stands for ``p`` at an observed site: ``log_prob(value)`` is :func:`expected_log_prob`; samples, shapes and
     support are those of ``p``.

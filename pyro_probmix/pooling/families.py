@@ -30,7 +30,7 @@ class Family:
     shared: tuple[str, ...] = ("total_count",)
 
     def naturals(self, p: td.Distribution) -> Naturals:
-        """Return what ``to_natural`` makes of ``p``, checked."""
+        """What ``to_natural`` makes of ``p``, checked."""
         given: Any = self.to_natural(p)
         if not isinstance(given, (tuple, list)) or not given or not all(isinstance(eta, Tensor) for eta in given):
             raise TypeError(
@@ -48,7 +48,7 @@ class Family:
         return tuple(given)
 
     def member(self, p: td.Distribution, naturals: Naturals) -> td.Distribution:
-        """Return what ``from_natural`` makes of ``p`` and the natural parameters, checked."""
+        """What ``from_natural`` makes of ``p`` and the natural parameters, checked."""
         made: Any = self.from_natural(p, naturals)
         if not isinstance(made, td.Distribution):
             raise TypeError(
@@ -67,7 +67,7 @@ def register_family(
     from_natural: Callable[[Any, Naturals], td.Distribution],
     shared: Sequence[str] = ("total_count",),
 ) -> None:
-    r"""Let log-linear pools of a distribution class be computed by its natural parameters.
+    r"""Lets log-linear pools of a distribution class be computed by its natural parameters.
 
     For a density :math:`h(y) \exp(\phi^\top T(y) - A)` (eq. 35) the pool has the natural parameters
     :math:`\lambda \phi_i + (1 - \lambda) \phi_j` (eq. 38). Any tensors that are affine in :math:`\phi` serve, as a
@@ -126,12 +126,12 @@ def register_family(
 
 
 def add_family(family: Family, *classes: type[Any]) -> None:
-    """Let classes belong to a family, so that distributions of them are pooled with each other."""
+    """Lets classes belong to a family, so that distributions of them are pooled with each other."""
     _FAMILIES.update(dict.fromkeys(classes, family))
 
 
 def find_family(p: td.Distribution) -> Family | None:
-    """Return the family that the class of ``p`` is registered under, itself or by inheritance of its density, or None."""
+    """The family that the class of ``p`` is registered under, itself or by inheritance of its density, or None."""
     for base in type(p).__mro__:
         family = _FAMILIES.get(base)
         if family is not None:

@@ -42,7 +42,7 @@ def pool_log_linearly(members: Members, weights: Weights, roll: Roll | None) -> 
 
 
 def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> td.Distribution:
-    """Pool members without expansion around them: of a registered family, of one wrapper, or of neither."""
+    """Pools members without expansion around them: of a registered family, of one wrapper, or of neither."""
     p: Any = members[0]
     family = same_kind(members)
     if isinstance(family, Family) and (share_attributes(members, roll, family, surely=True) or not is_count(p)):
@@ -70,7 +70,7 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
 
 
 def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | None) -> td.Distribution:
-    """Pool what is inside of one wrapper, whose batch may go on to the right where the wrapper's ends."""
+    """Pools what is inside of one wrapper, whose batch may go on to the right where the wrapper's ends."""
     bases = tuple(p.base_dist for p in members)
     extra = _extra(members[0])
     inner = tuple(_over(w, extra) for w in weights)
@@ -207,14 +207,14 @@ def _pooled_mask(members: Sequence[Any], weights: Weights, roll: Roll | None) ->
 
 
 def _over(weight: float | Tensor, extra: int) -> float | Tensor:
-    """Let a weight broadcast over further dimensions on the right."""
+    """Lets a weight broadcast over further dimensions on the right."""
     if not isinstance(weight, Tensor) or extra == 0 or weight.dim() == 0:
         return weight
     return weight.reshape(weight.shape + (1,) * extra)
 
 
 def _expand_over(pooled: td.Distribution, members: Members) -> td.Distribution:
-    """Expand a pool of stripped members to the batch that the members had."""
+    """Expands a pool of stripped members to the batch that the members had."""
     if all(p.batch_shape == pooled.batch_shape for p in members):
         return pooled
     return expand_batch(pooled, broadcast_shape(pooled.batch_shape, *(p.batch_shape for p in members)))

@@ -204,7 +204,7 @@ def _maps_any_batch(t: Transform, shape: torch.Size, place: int, like: Tensor) -
 
 @contextmanager
 def _evaluating(t: Transform) -> Iterator[None]:
-    """Let the transform's modules keep running statistics as they are, and drop no units."""
+    """Lets the transform's modules keep running statistics as they are, and drop no units."""
     modules = [m for thing in (t, *vars(t).values()) if isinstance(thing, nn.Module) for m in thing.modules()]
     training = [m for m in modules if m.training]
     try:
@@ -238,7 +238,7 @@ def share_attributes(members: Sequence[Any], roll: Roll | None, family: Family, 
 
 
 def check_supports(members: Sequence[Any], roll: Roll | None, family: Family) -> None:
-    """Refuse closed pools over different supports, such as binomials with different counts."""
+    """Refuses closed pools over different supports, such as binomials with different counts."""
     alike = share_attributes(members, roll, family)
     if alike and td.Distribution._validate_args and roll is None:
         first, *others = (bounds(p.support) for p in members)
@@ -252,7 +252,7 @@ def check_supports(members: Sequence[Any], roll: Roll | None, family: Family) ->
 
 
 def check_continuous(p: td.Distribution) -> None:
-    """Refuse what has no density on the line that could be normalised numerically."""
+    """Refuses what has no density on the line that could be normalised numerically."""
     inner: Any = p.base_dist if isinstance(p, RolledRows) else p
     support, name = declared_support(inner), type(inner).__name__
     if support is None:

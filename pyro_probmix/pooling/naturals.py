@@ -20,7 +20,7 @@ def _register(
     arguments: Callable[..., dict[str, Any]],
     *also: type,
 ) -> None:
-    """Register torch's class behind Pyro's ``standard`` one, given the map from naturals to constructor arguments."""
+    """Registers torch's class behind Pyro's ``standard`` one, given the map from naturals to constructor arguments."""
 
     def from_natural(p: Any, naturals: Naturals) -> td.Distribution:
         made: td.Distribution = _constructor(p, standard)(

@@ -25,7 +25,7 @@ from pyro_probmix.pooling.straight_through import StraightThrough, softened
 def log_linear_pool(
     p: td.Distribution, q: td.Distribution | Sequence[td.Distribution], weight: float | Tensor
 ) -> TorchDistributionMixin:
-    r"""Return the log-linear pool of distributions of one family.
+    r"""The log-linear pool of distributions of one family.
 
     .. math:: g_\lambda(p, q)(y) = \frac{1}{Z}\, p(y)^\lambda\, q(y)^{1 - \lambda}
 
@@ -71,7 +71,7 @@ def log_linear_pool(
 def linear_pool(
     p: td.Distribution, q: td.Distribution | Sequence[td.Distribution], weight: float | Tensor
 ) -> TorchDistributionMixin:
-    r"""Return the linear pool of distributions of one family, a :class:`~pyro_probmix.pooling.linear.LinearPool`.
+    r"""The linear pool of distributions of one family, a :class:`~pyro_probmix.pooling.linear.LinearPool`.
 
     .. math:: g_\lambda(p, q)(y) = \lambda\, p(y) + (1 - \lambda)\, q(y)
 
@@ -111,7 +111,7 @@ def pool_rows(
     pool: Literal["log-linear", "linear"] = "log-linear",
     num_fused: int = 2,
 ) -> TorchDistributionMixin:
-    """Pool each row of a batch with the row ``shift`` away.
+    """Pools each row of a batch with the row ``shift`` away.
 
     The rows of any class of distributions can be exchanged: the linear pool and the numerical one score the partner's
     density at a value by :class:`~pyro_probmix.pooling.rows.batches.RolledRows`. Where the pool has a closed form, natural

@@ -49,7 +49,7 @@ class Dirichlet(dist.Dirichlet):
         concentration = self.concentration.expand((*sample_shape, *self.batch_shape, *self.event_shape))
         log_uniform = -torch.empty_like(concentration).exponential_()
         log_gamma = torch._standard_gamma(concentration + 1).log() + log_uniform / concentration
-        # Above 0, where the log-density is finite.
+        # Above 0, where the log density is finite.
         return log_gamma.softmax(-1).clamp(min=torch.finfo(concentration.dtype).tiny)
 
 
@@ -76,7 +76,7 @@ class SymmetricDirichlet(dist.Dirichlet):
         super().__init__(expanded, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> SymmetricDirichlet:
-        """Return the distribution with its batch expanded."""
+        """The distribution with its batch expanded."""
         base: Any = super()
         new: SymmetricDirichlet = base._get_checked_instance(SymmetricDirichlet, _instance)
         new.num_fused = self.num_fused
@@ -100,7 +100,7 @@ class SymmetricDirichlet(dist.Dirichlet):
 
 
 def checked_weight(weight: Weight | Sequence[Any], num_fused: int) -> Weight:
-    """Return the weight, a Beta or Dirichlet distribution as one that is drawn right for small shapes too.
+    """The weight, a Beta or Dirichlet distribution as one that is drawn right for small shapes too.
 
     Args:
         weight: of the first of two rows, on the unit interval; of k > 2 rows a distribution on the simplex, or values [..., k].

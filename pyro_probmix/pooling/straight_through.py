@@ -46,7 +46,7 @@ class StraightThrough(TorchDistribution):
         super().__init__(base_dist.batch_shape, base_dist.event_shape)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> StraightThrough:
-        """Return the distribution with its batch expanded."""
+        """The distribution with its batch expanded."""
         return StraightThrough(expand_batch(self.base_dist, batch_shape), self.quantize)
 
     @property
@@ -60,21 +60,21 @@ class StraightThrough(TorchDistribution):
         return self.base_dist.support
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density of the relaxed value that a hard one was made from."""
+        """The log density of the relaxed value that a hard one was made from."""
         return self.base_dist.log_prob(getattr(value, "_unquantize", value))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw hard values."""
+        """Draws hard values."""
         with torch.no_grad():
             return self.quantize(clamp_probs(self.base_dist.sample(torch.Size(sample_shape)).detach()))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw hard values with the gradient of the relaxed ones."""
+        """Draws hard values with the gradient of the relaxed ones."""
         return self.quantize(clamp_probs(self.base_dist.rsample(torch.Size(sample_shape))))
 
 
 def softened(p: Any) -> tuple[td.Distribution, Quantize | None]:
-    """Return the relaxed distribution behind a straight-through one, and what makes its draws hard; else ``p`` and None."""
+    """The relaxed distribution behind a straight-through one, and what makes its draws hard; else ``p`` and None."""
     leaf = p
     while scores_as(leaf, td.Independent, MaskedDistribution, ExpandedDistribution):
         leaf = leaf.base_dist

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def each_device() -> list[AbstractContextManager[Tensor]]:
-    """Return contexts that give a float32 tensor on a device: on "meta", which any machine has, and on CUDA if there is one.
+    """Contexts that give a float32 tensor on a device: on "meta", which any machine has, and on CUDA if there is one.
 
     Tensors on "meta" have a shape and no values. What makes a tensor elsewhere, or reads a value, fails there as on a GPU.
     """

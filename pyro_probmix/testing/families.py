@@ -32,7 +32,7 @@ def check_family(
     tolerance: float = 1e-6,
     skip: Collection[str] = (),
 ) -> None:
-    r"""Check a family that was registered by :func:`~pyro_probmix.register_family`.
+    r"""Checks a family that was registered by :func:`~pyro_probmix.register_family`.
 
     Beside the invariants of :func:`check_pool`, for its log-linear pools, it looks at: ``"log density"``
     (a number for each row at each value), ``"maps"`` (they are there and return what
@@ -129,7 +129,7 @@ def _product_of_powers(s: Pooled) -> None:
 
 
 def log_powers(members: Members, weights: Sequence[Tensor], pooled: Sequence[Any]) -> Tensor:
-    """Return the log of a product of powers of densities at the values, normalised over the grid if there is one."""
+    """The log of a product of powers of densities at the values, normalised over the grid if there is one."""
 
     def at(value: Tensor) -> Tensor:
         scores = [members.score(p, value) for p in pooled]

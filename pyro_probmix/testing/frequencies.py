@@ -17,7 +17,7 @@ _DRAWS = 20_000
 
 
 def demand_frequencies(counts: Tensor, probs: Tensor, what: Callable[[int], str]) -> None:
-    """Demand that counts are those of independent draws, within six standard errors and three draws.
+    """Demands that counts are those of independent draws, within six standard errors and three draws.
 
     Args:
         counts: how often each outcome came, ``[m]``.
@@ -33,7 +33,7 @@ def demand_frequencies(counts: Tensor, probs: Tensor, what: Callable[[int], str]
 
 
 def follow_density(p: Any, grid: Grid) -> None:
-    """Demand that draws of a distribution of batch shape (2,) follow its density over the grid."""
+    """Demands that draws of a distribution of batch shape (2,) follow its density over the grid."""
     draws = p.sample((_DRAWS,))
     masses = (p.log_prob(grid.points) + grid.log_weights).exp()
     points = grid.points[:, 0].contiguous()

@@ -26,7 +26,7 @@ _MOST_ROWS = 10_000_000  # all of which are looked at
 
 
 def check_graph(graph: Graph, *, skip: Collection[str] = ()) -> None:
-    """Check a graph over the rows of a data set.
+    """Checks a graph over the rows of a data set.
 
     It looks at: ``"shape"``, ``"normalisation"``, ``"minibatch"`` (the graph says rightly what rows of a minibatch are),
     ``"draws"`` (partners and anchors come as often as their probabilities say), ``"edges"`` (they are a distribution with

@@ -34,18 +34,18 @@ class Grid:
     is_ordered: bool = False
 
     def log_total(self, log_density: Tensor) -> Tensor:
-        """Return the logarithm of the mass of densities at the points, ``[N, B]`` to ``[B]``."""
+        """The logarithm of the mass of densities at the points, ``[N, B]`` to ``[B]``."""
         return torch.logsumexp(log_density + self.log_weights, 0)
 
 
 def as_grid(points: Tensor, log_weights: Tensor) -> Grid:
-    """Return the grid of points ``[N, *event_shape]`` and logarithms of weights, ``[N]``."""
+    """The grid of points ``[N, *event_shape]`` and logarithms of weights, ``[N]``."""
     increasing = points.dim() == 1 and bool((points.diff() > 0).all())
     return Grid(points.unsqueeze(1), log_weights.unsqueeze(1), increasing)
 
 
 def grid_over(p: Any, draws: Tensor | None = None) -> Grid | None:
-    r"""Return a grid over the support of a distribution, in float64; None where there is none of a reasonable size.
+    r"""A grid over the support of a distribution, in float64; None where there is none of a reasonable size.
 
     Finite supports are enumerated, and counts go well beyond the draws. A univariate continuous support is mapped to the line
     by torch's bijection, and cut into cells, finest around the draws of each row, with the nodes of Gauss and Legendre in each.
@@ -124,7 +124,7 @@ def _middle(line: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def total_mass(p: Any, draws: Tensor) -> Tensor | None:
-    """Return the integral or sum of a univariate density, or of each coordinate's of a product; None where there is no grid.
+    """The integral or sum of a univariate density, or of each coordinate's of a product; None where there is no grid.
 
     Args:
         p: with any batch shape.

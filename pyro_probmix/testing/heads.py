@@ -43,14 +43,14 @@ class Head:
     num_outputs: int
 
     def build(self, replicas: int | None = REPLICAS, seed: int = 0) -> nn.Module:
-        """Return a head in float64, its weights drawn from seeds."""
+        """A head in float64, its weights drawn from seeds."""
         torch.default_generator.manual_seed(seed)
         head = self.make(WIDTH, self.num_outputs, replicas)
         initialise(head, range(seed, seed + (replicas or 1)))
         return head.double()
 
     def draw(self, p: Any) -> Tensor:
-        """Return responses that the density may have."""
+        """Responses that the density may have."""
         try:
             return torch.as_tensor(p.sample()).detach()
         except NotImplementedError:

@@ -44,7 +44,7 @@ class Invariants(Generic[Subject]):
         self.all: dict[str, tuple[str, Callable[[Subject], None]]] = {}
 
     def add(self, name: str, statement: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
-        """Add a function that calls :func:`demand` to the invariants, with a sentence that states what it demands."""
+        """Adds a function that calls :func:`demand` to the invariants, with a sentence that states what it demands."""
 
         def added(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
             self.all[name] = statement, function
@@ -53,7 +53,7 @@ class Invariants(Generic[Subject]):
         return added
 
     def hold(self, name: str, subject: Subject, skip: Collection[str] = ()) -> None:
-        """Raise the first broken invariant.
+        """Raises the first broken invariant.
 
         Each runs with the same random numbers, whose use leaves no trace, and with arguments of distributions validated.
 
@@ -90,18 +90,18 @@ class Invariants(Generic[Subject]):
 
 
 def refuse(found: str, expected: str) -> NoReturn:
-    """Say that the invariant is broken."""
+    """Says that the invariant is broken."""
     raise _Broken(f"found {found}, expected {expected}")
 
 
 def demand(holds: bool | Tensor, found: str, expected: str) -> None:
-    """Say that the invariant is broken unless it holds."""
+    """Says that the invariant is broken unless it holds."""
     if not bool(holds):
         refuse(found, expected)
 
 
 def demand_close(actual: Tensor, expected: Tensor, what: str, of: str, rtol: float = 1e-7, atol: float = 1e-7) -> None:
-    """Demand that two tensors are equal up to rounding, equal infinities included.
+    """Demands that two tensors are equal up to rounding, equal infinities included.
 
     Args:
         actual, expected: of one shape.

@@ -55,7 +55,7 @@ class Labelled:
         return torch.linspace(0.0, 1.0, len(self.y), dtype=torch.float64)
 
     def pooled(self, y: Any, partner: Any, weight: Tensor, kernel: Kernel | None = None) -> Any:
-        """Return what the kernel makes of labels, of the check's own by default."""
+        """What the kernel makes of labels, of the check's own by default."""
         real = y.dtype if y.is_floating_point() else torch.float64
         return (kernel or self.kernel).pooled(y, partner, weight.to(real), self.event_dim)
 
@@ -71,7 +71,7 @@ def check_kernel(
     support: constraints.Constraint | None = None,
     skip: Collection[str] = (),
 ) -> None:
-    r"""Check a label kernel on some labels.
+    r"""Checks a label kernel on some labels.
 
     It looks at: ``"shape"``, ``"normalisation"``, ``"support"``, ``"unanimity"``, ``"symmetry"``, ``"ends"`` (a weight of 1
     leaves the partner out), ``"several labels"``, ``"expansion"``, ``"Dirac limit"`` (at :math:`\beta = 0` the kernel is a
@@ -171,7 +171,7 @@ def _support(s: Labelled) -> None:
 
 
 def _same(s: Labelled, p: Any, q: Any, of: str) -> None:
-    """Demand that two distributions are one, by their log densities at draws of both."""
+    """Demands that two distributions are one, by their log densities at draws of both."""
     for first, second in ((p, q), (q, p)):
         draws, others = first.sample((50,)), second.sample((_DRAWS,))
         rows = [_are_points(second, others[:, row].unique(dim=0)) for row in range(len(s.y))]

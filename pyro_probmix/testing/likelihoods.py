@@ -32,7 +32,7 @@ from pyro_probmix.testing.invariants import demand, demand_close
 
 
 def check_likelihood(likelihood: MakeHead, *, num_outputs: int = 2, skip: Collection[str] = ()) -> None:
-    """Check a likelihood, the head of a network.
+    """Checks a likelihood, the head of a network.
 
     It looks at: ``"shape"``, ``"normalisation"``, ``"support"``, ``"dtype"``, ``"gradient"``, ``"large features"``, ``"rows"``
     and ``"replicas"`` (which never touch), ``"seeds"``, ``"saving"``, ``"fusing"``, ``"training"``, ``"prediction"`` and

@@ -47,23 +47,23 @@ class Members:
     tolerance: float
 
     def member(self, k: int, requires_grad: bool = False, like: Tensor | None = None) -> tuple[Any, list[Tensor]]:
-        """Return member ``k`` and copies of its tensors, of the dtype and on the device of ``like``."""
+        """Member ``k`` and copies of its tensors, of the dtype and on the device of ``like``."""
         leaves = [x.clone() if like is None else x.to(like) for x in self.arguments[k]]
         leaves = [x.requires_grad_(requires_grad and x.is_floating_point()) for x in leaves]
         return self.build(leaves), [x for x in leaves if x.is_floating_point()]
 
     def build(self, tensors: Sequence[Tensor]) -> Any:
-        """Return the distribution of these tensors."""
+        """The distribution of these tensors."""
         if self.names:
             return self.make(**dict(zip(self.names, tensors, strict=True)))
         return self.make(*tensors)
 
     def score(self, p: Any, value: Tensor) -> Tensor:
-        """Return the log density of a member, minus infinity outside of a support of its own."""
+        """The log density of a member, minus infinity outside of a support of its own."""
         return supported_log_prob(p, value)
 
     def values(self) -> Tensor:
-        """Return points ``[n, 1 or 2, *event_shape]`` that carry mass under the members."""
+        """Points ``[n, 1 or 2, *event_shape]`` that carry mass under the members."""
         if self.grid is None:
             return self._drawn_values()
         scores = torch.stack([self.score(self.member(k)[0], self.grid.points).amin(-1) for k in range(3)]).sum(0)
@@ -88,7 +88,7 @@ def members_of(
     grid: tuple[Tensor, Tensor] | None,
     tolerance: float,
 ) -> Members:
-    """Return three members, from their arguments, or from those that the class says that it takes.
+    """Three members, from their arguments, or from those that the class says that it takes.
 
     Raises:
         ValueError: if there are not three lists of arguments, or none are given and the class does not say what it takes; if

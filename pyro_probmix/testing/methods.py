@@ -53,7 +53,7 @@ class Trained:
         return self.method.graph == "same-class"
 
     def density(self, seed: int = 0) -> Any:
-        """Return a density with replicas, its weights from seeds."""
+        """A density with replicas, its weights from seeds."""
         name = self.method.likelihood or ("categorical" if self.classes else "gaussian")
         made = build_density(
             self.method,
@@ -67,12 +67,12 @@ class Trained:
         return made
 
     def responses(self) -> Tensor:
-        """Return responses that the likelihood may have, ``[R, n, 1]``, or ``[R, n]`` for classes."""
+        """Responses that the likelihood may have, ``[R, n, 1]``, or ``[R, n]`` for classes."""
         with torch.no_grad():
             return torch.as_tensor(self.density()(self.x))
 
     def process(self, density: Any, y: Tensor) -> ProbMix:
-        """Return the process by which the method trains a density."""
+        """The process by which the method trains a density."""
         graph = build_graph(self.method.graph, self.x, y, neighbors=3)
         labels: Any = "expected" if self.classes else "sample"
         alpha = self.method.alpha or 0.5
@@ -80,7 +80,7 @@ class Trained:
         return build_process(self.method, density, graph, alpha=alpha, beta=0.0, labels=labels, batch_size=size)
 
     def fit(self, density: Any, y: Tensor, **options: Any) -> Fit:
-        """Train a density for two epochs."""
+        """Trains a density for two epochs."""
         given: dict[str, Any] = {"epochs": 2, "learning_rate": 0.01, "compile": False, **options}
         return fit(self.process(density, y), self.x, y, criterion=build_criterion(self.method), **given)
 
@@ -89,7 +89,7 @@ METHOD: Invariants[Trained] = Invariants("method")
 
 
 def check_method(method: Method | str, *, skip: Collection[str] = ()) -> None:
-    """Check a method, an entry of ``METHODS`` or one to be.
+    """Checks a method, an entry of ``METHODS`` or one to be.
 
     It looks at: ``"parts"`` (all that it names is there, and fits together), ``"training"``, ``"seed"``, ``"replicas"``
     (which never touch), ``"checkpoint"`` (an interrupted fit goes on to the same weights), ``"prediction"``, ``"saving"``

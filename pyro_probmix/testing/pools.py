@@ -38,11 +38,11 @@ class Pooled:
     members: Members
 
     def of(self, weight: Any) -> Any:
-        """Return the pool of the first two members."""
+        """The pool of the first two members."""
         return self.pool(self.members.member(0)[0], self.members.member(1)[0], weight)
 
     def close(self, actual: Tensor, expected: Tensor, what: str, of: str, factor: float = 1.0) -> None:
-        """Demand that log densities agree."""
+        """Demands that log densities agree."""
         demand_close(actual, expected, what, of, rtol=1e-9, atol=factor * self.members.tolerance)
 
 
@@ -58,7 +58,7 @@ def check_pool(
     tolerance: float = 1e-6,
     skip: Collection[str] = (),
 ) -> None:
-    """Check a pool, a function ``pool(p, q, weight)`` of distributions, on members of one family.
+    """Checks a pool, a function ``pool(p, q, weight)`` of distributions, on members of one family.
 
     It looks at: ``"shape"``, ``"normalisation"``, ``"unanimity"``, ``"symmetry"``, ``"ends"`` (weights of 0 and 1),
     ``"several members"``, ``"gradient"``, ``"draws"``, ``"expansion"``, ``"masks"``, ``"dtype"`` and ``"device"``.
@@ -97,7 +97,7 @@ def check_pool(
 
 
 def t(*values: float) -> Tensor:
-    """Return a vector in float64."""
+    """A vector in float64."""
     return torch.tensor(values, dtype=torch.float64)
 
 
@@ -287,7 +287,7 @@ def _device(s: Pooled) -> None:
 
 
 def gradients(score: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-    """Return the gradient in each of the leaves, zeros in one that has no part."""
+    """The gradient in each of the leaves, zeros in one that has no part."""
     if not score.requires_grad:
         return [torch.zeros_like(x) for x in leaves]
     found = torch.autograd.grad(score, leaves, allow_unused=True, retain_graph=True)

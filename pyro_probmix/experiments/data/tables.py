@@ -227,7 +227,7 @@ class Standardizer:
 
     @classmethod
     def fit(cls, values: npt.ArrayLike) -> Standardizer:
-        """Take mean and scale from rows `[n]` (one column), `[n, d]`, or `[R, n, d]` (for each replica)."""
+        """Takes mean and scale from rows `[n]` (one column), `[n, d]`, or `[R, n, d]` (for each replica)."""
         rows = np.asarray(values, dtype=np.float64)
         axis, stacked = (0, False) if rows.ndim < 3 else (-2, True)
         constant = rows.max(axis, keepdims=stacked) == rows.min(axis, keepdims=stacked)

@@ -12,7 +12,7 @@ RADII = np.array([0.5, 1.5, 2.5])
 
 
 def toy_regression(seed: int, n: int = 100, n_test: int = 1000) -> tuple[Table, Table]:
-    r"""Draw :math:`y = x^3 + \varepsilon` with :math:`\varepsilon \sim \mathcal{N}(0, 9)`, to extrapolate.
+    r"""Draws :math:`y = x^3 + \varepsilon` with :math:`\varepsilon \sim \mathcal{N}(0, 9)`, to extrapolate.
 
     Training rows have :math:`x \sim \mathcal{U}(-4, 4)`, test rows :math:`x \sim \mathcal{U}(4, 6)`. The paper leaves
     the number of test rows open; 1000 make their sampling error small beside the spread over seeds.
@@ -43,7 +43,7 @@ def toy_regression(seed: int, n: int = 100, n_test: int = 1000) -> tuple[Table, 
 
 
 def toy_classification(seed: int, n: int = 100, n_test: int = 1000) -> tuple[Table, Table]:
-    r"""Draw three rings, :math:`x = r_k (\cos \omega, \sin \omega) + \varepsilon`.
+    r"""Draws three rings, :math:`x = r_k (\cos \omega, \sin \omega) + \varepsilon`.
 
     The class k sets the radius, 0.5, 1.5 or 2.5; the angle is uniform, and
     :math:`\varepsilon \sim \mathcal{N}(0, 0.09 I)`. The classes' sizes differ by one row at most. The paper leaves the

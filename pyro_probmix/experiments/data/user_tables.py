@@ -21,7 +21,7 @@ EMBEDDED = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 
 
 def load_table(source: str | os.PathLike[str], target: str | None = None, task: Task | None = None) -> Table:
-    """Read a table of numeric features and one or more targets.
+    """Reads a table of numeric features and one or more targets.
 
     Args:
         source: The name of one of scikit-learn's embedded data sets, or the path of a CSV file (with a header) or of a
@@ -56,7 +56,7 @@ def load_table(source: str | os.PathLike[str], target: str | None = None, task: 
 
 
 def random_split(n: int, seed: int, test: float = 0.2, validation: float = 0.2) -> Split:
-    """Deal rows 0 to n - 1 at random: a fifth tests, a fifth of the rest validates, the others train.
+    """Deals rows 0 to n - 1 at random: a fifth tests, a fifth of the rest validates, the others train.
 
     Args:
         n: How many rows there are, 4 or more.

@@ -34,7 +34,7 @@ from pyro_probmix.pooling.rows.scoring import scores_as
 
 
 def default_kernel(p: Any, beta: float | Tensor = 0.0) -> Kernel:
-    """Return the kernel that follows from the support of the response's density.
+    """The kernel that follows from the support of the response's density.
 
     =================================  ================================  ==========================================
     support                            kernel                            mixed label where beta = 0

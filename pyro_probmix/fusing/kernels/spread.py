@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def checked_beta(beta: float | Tensor) -> float | Tensor:
-    """Return beta, a float or a tensor.
+    """Beta, a float or a tensor.
 
     Raises:
         TypeError: if it is no number or tensor.
@@ -57,7 +57,7 @@ def check_spread(beta: float | Tensor, batch_shape: torch.Size) -> None:
 def by_beta(
     beta: float | Tensor, dims: int, positive: Callable[[float | Tensor], Tensor], zero: Callable[[], Tensor]
 ) -> Tensor:
-    """Return ``positive(beta)`` where beta is positive, ``zero()`` elsewhere.
+    """``positive(beta)`` where beta is positive, ``zero()`` elsewhere.
 
     Args:
         beta: the spread; a tensor broadcasts over the batch.
@@ -73,5 +73,5 @@ def by_beta(
 
 
 def trailing(values: Tensor, dims: int) -> Tensor:
-    """Append dimensions of size one."""
+    """Appends dimensions of size one."""
     return values.reshape(values.shape + (1,) * dims)

@@ -41,7 +41,7 @@ class Draws(Messenger):
 
 
 def one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
-    """Return the traces of model and guide, which a :class:`~pyro_probmix.PriorGuide` takes from a single run.
+    """The traces of model and guide, which a :class:`~pyro_probmix.PriorGuide` takes from a single run.
 
     Raises:
         ValueError: if that guide is one of another model.
@@ -66,6 +66,6 @@ def one_run(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Tra
 
 
 def scaled_log_prob(site: dict[str, Any]) -> Tensor:
-    """Return the log density at a site, with its scale, and zero where it is masked."""
+    """The log density at a site, with its scale, and zero where it is masked."""
     log_prob: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
     return log_prob

@@ -37,7 +37,7 @@ class PointsOr(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Return where a value is one of the points, or in the support of the density."""
+        """Where a value is one of the points, or in the support of the density."""
         inside: Tensor = self.base.check(value)
         for point in self.points:
             inside = inside | (value == point)

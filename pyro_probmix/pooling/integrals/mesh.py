@@ -13,7 +13,7 @@ _ALIKE = 0.02  # the part of the cells that goes to all parts of the old mesh al
 
 
 def spread(edges: Tensor, scores: Tensor, ladder: Tensor, count: int, order: int, drift: float) -> Tensor:
-    r"""Return the edges of ``count`` cells among which the error of integration is spread evenly.
+    r"""The edges of ``count`` cells among which the error of integration is spread evenly.
 
     A rule that is exact for polynomials of degree *k* - 1 errs in a cell of width *h* by about :math:`f (h s)^k`, where *s*
     is the rate at which the integrand *f* changes, so the cells should be about :math:`f^{-1/k} / s` wide. The rate is read
@@ -62,7 +62,7 @@ def spread(edges: Tensor, scores: Tensor, ladder: Tensor, count: int, order: int
 
 
 def insert(edges: Tensor, marks: Tensor) -> Tensor:
-    """Return ascending edges ``[*batch, m]`` with a few ascending marks ``[*batch, k]`` among them."""
+    """Ascending edges ``[*batch, m]`` with a few ascending marks ``[*batch, k]`` among them."""
     below = torch.searchsorted(edges.contiguous(), marks.contiguous(), right=True)  # how many edges come before a mark
     count = torch.arange(max(edges.shape[-1], marks.shape[-1]), device=edges.device)
     shape = (*edges.shape[:-1], edges.shape[-1] + 1)

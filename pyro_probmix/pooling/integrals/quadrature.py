@@ -55,12 +55,12 @@ class LineMap:
             self.limit = torch.where(self._bounded, inner, self.limit)
 
     def to_v(self, x: Tensor) -> Tensor:
-        """Return the coordinate of a point of the support, within the limits."""
+        """The coordinate of a point of the support, within the limits."""
         v = torch.asinh((self._to_line(x) - self.centre) / self.spread)
         return torch.minimum(torch.maximum(v, -self.limit), self.limit)
 
     def to_x(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the point at a coordinate, and log dx/dv."""
+        """The point at a coordinate, and log dx/dv."""
         stretched = torch.sinh(v)  # whose square is finite within the limits
         u = self.centre + self.spread * stretched
         log_slope = self.spread.log() + 0.5 * torch.log1p(stretched.square())
@@ -99,13 +99,13 @@ class Quadrature:
     scales are in a ratio of up to a thousand, and within 1e-9 in half of such cases.
 
     Args:
-        log_density: maps points ``[n, *batch_shape]`` to the unnormalised log-density, -inf outside the support.
+        log_density: maps points ``[n, *batch_shape]`` to the unnormalised log density, -inf outside the support.
         line: the map of the support, its tensors of the shape of the batch.
         centres, widths: landmarks ``[k, *batch_shape]``: points near which the density may be narrow, and how narrow.
         kinks: points ``[m, *batch_shape]`` to cut at. Points outside the support do no harm.
         rounds: how often the cells are chosen again.
         fineness: multiplies the number of cells.
-        bounded_slopes: whether the log-density has finite slopes in its parameters wherever it is finite, so that it need
+        bounded_slopes: whether the log density has finite slopes in its parameters wherever it is finite, so that it need
             not be kept away from points of negligible density.
     """
 
@@ -165,22 +165,22 @@ class Quadrature:
             return torch.cat([torch.zeros_like(levels[:1]), levels])
 
     def mean(self) -> Tensor:
-        """Return the mean, NaN where its integral does not converge."""
+        """The mean, NaN where its integral does not converge."""
         mean = (self._masses * self._points).sum(0)
         return torch.where(self._converges(1), mean, torch.nan)
 
     def variance(self) -> Tensor:
-        """Return the variance, infinite where its integral does not converge, NaN where the mean's does not."""
+        """The variance, infinite where its integral does not converge, NaN where the mean's does not."""
         mean = self.mean()
         variance = (self._masses * (self._points - mean).square()).sum(0)
         return torch.where(self._converges(2), variance, torch.where(mean.isnan(), torch.nan, torch.inf))
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Return the mass below points ``[*sample_shape, *batch_shape]``."""
+        """The mass below points ``[*sample_shape, *batch_shape]``."""
         return self._mass_below(self._line.to_v(x))
 
     def icdf(self, level: Tensor) -> Tensor:
-        """Return the points below which the mass ``[*sample_shape, *batch_shape]`` lies, without gradient."""
+        """The points below which the mass ``[*sample_shape, *batch_shape]`` lies, without gradient."""
         with torch.no_grad():
             cell = _find(self._levels, level)
             left, right = _take(self._edges, cell), _take(self._edges, cell + 1)

@@ -51,7 +51,7 @@ class RolledRows(TorchDistribution):
         super().__init__(base_dist.batch_shape, base_dist.event_shape)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> RolledRows:
-        """Return the rows with their batch expanded."""
+        """The rows with their batch expanded."""
         return RolledRows(expand_batch(self.base_dist, batch_shape), self.shift, self.dim)
 
     @property
@@ -71,27 +71,27 @@ class RolledRows(TorchDistribution):
         return own if is_fixed(own) else RolledSupport(own, self.shift, self.dim, len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density, shape ``sample_shape + batch_shape``."""
+        """The log density, shape ``sample_shape + batch_shape``."""
         return self._of_own_rows(self.base_dist.log_prob, value)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the distribution function."""
+        """The distribution function."""
         return self._of_own_rows(self.base_dist.cdf, value)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return the quantiles."""
+        """The quantiles."""
         return self._of_own_rows(self.base_dist.icdf, value)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw from each row."""
+        """Draws from each row."""
         return self._rolled(self.base_dist.sample(torch.Size(sample_shape)))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw from each row with the gradient of its parameters."""
+        """Draws from each row with the gradient of its parameters."""
         return self._rolled(self.base_dist.rsample(torch.Size(sample_shape)))
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return each row's finite support, in the first dimension."""
+        """Each row's finite support, in the first dimension."""
         return self._rolled(self.base_dist.enumerate_support(expand))
 
     @property
@@ -113,7 +113,7 @@ class RolledRows(TorchDistribution):
 
 
 def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution:
-    """Return ``p`` with its batch rolled: row *b* becomes row *b* - ``shift``, as by ``torch.roll``.
+    """``p`` with its batch rolled: row *b* becomes row *b* - ``shift``, as by ``torch.roll``.
 
     Any class gives :class:`RolledRows`, inside of ``to_event``, ``mask`` and ``expand``.
 
@@ -146,7 +146,7 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
 
 
 def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribution:
-    """Expand any distribution; unlike ``ExpandedDistribution.expand``, never in place."""
+    """Expands any distribution; unlike ``ExpandedDistribution.expand``, never in place."""
     batch_shape = torch.Size(batch_shape)
     if p.batch_shape == batch_shape:
         return p

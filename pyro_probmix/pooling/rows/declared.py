@@ -30,7 +30,7 @@ from pyro_probmix.pooling.rows.supports import (
 
 
 def declared_support(p: Any) -> Any:
-    """Return the support, None where the class does not tell.
+    """The support, None where the class does not tell.
 
     That of a monotone map of numbers is where it takes its base's bounds, which torch does not look at.
     """
@@ -52,7 +52,7 @@ def declared_support(p: Any) -> Any:
 
 
 def common_support(members: Sequence[Any]) -> Any:
-    """Return the one support of distributions, :class:`AnyOf` where they have several, None where a class has none."""
+    """The one support of distributions, :class:`AnyOf` where they have several, None where a class has none."""
     supports = [declared_support(p) for p in members]
     if any(support is None for support in supports):
         return None
@@ -61,7 +61,7 @@ def common_support(members: Sequence[Any]) -> Any:
 
 
 def supported_log_prob(p: td.Distribution, value: Tensor, differing: bool | None = None) -> Tensor:
-    """Return ``p.log_prob(value)``, minus infinity outside a support that differs from other members'.
+    """``p.log_prob(value)``, minus infinity outside a support that differs from other members'.
 
     Most families give NaN there, or raise, or go by the value's own sum in the place of their total count. Outside, a point
     of the support takes the value's place, so that gradients are finite.
@@ -93,7 +93,7 @@ def _holds(support: Any, value: Tensor) -> Tensor:
 
 
 def unvalidated(p: Any) -> Any:
-    """Return ``p``, and the distributions that it is made of, without the checks of values to be scored."""
+    """``p``, and the distributions that it is made of, without the checks of values to be scored."""
     copied = copy.copy(p)
     for name, part in vars(p).items():
         if isinstance(part, td.Distribution):

@@ -18,7 +18,7 @@ from pyro_probmix.pooling.rows.turns import one_turn
 
 
 def common_support(members: Sequence[Distribution], weights: Tensor) -> tuple[Any, Tensor | None, Tensor | None]:
-    """Return the common support of the members of positive weight, and its lower and upper bound, None without one.
+    """The common support of the members of positive weight, and its lower and upper bound, None without one.
 
     Args:
         members: of event shape ``()``.

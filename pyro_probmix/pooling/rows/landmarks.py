@@ -23,7 +23,7 @@ Landmarks = tuple[Tensor, Tensor, Tensor]
 
 
 def landmarks(p: Any) -> Landmarks:
-    """Return centres and widths ``[k, *batch_shape]``, and kinks ``[m, *batch_shape]``, without gradients.
+    """Centres and widths ``[k, *batch_shape]``, and kinks ``[m, *batch_shape]``, without gradients.
 
     Args:
         p: a distribution of event shape ``()``. A mixture or a pool has the landmarks of its parts.
@@ -38,7 +38,7 @@ def landmarks(p: Any) -> Landmarks:
 
 
 def spread_over(x: Tensor, batch_shape: torch.Size) -> Tensor:
-    """Expand ``[m, *fewer]`` to ``[m, *batch_shape]``."""
+    """Expands ``[m, *fewer]`` to ``[m, *batch_shape]``."""
     return x.reshape(x.shape[0], *(1,) * (len(batch_shape) + 1 - x.dim()), *x.shape[1:]).expand(-1, *batch_shape)
 
 

@@ -25,7 +25,7 @@ _ALTERNATIVES = (("logits", "probs"), ("scale_tril", "covariance_matrix", "preci
 
 
 def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribution:
-    """Return the distribution whose batch holds that of several of one class, one after the other.
+    """The distribution whose batch holds that of several of one class, one after the other.
 
     Args:
         parts: distributions that differ in batch dimension ``dim`` alone, which each has.
@@ -56,7 +56,7 @@ def join_batches(parts: Sequence[td.Distribution], dim: int = -1) -> td.Distribu
 
 
 def take_batch(p: td.Distribution, index: int | slice | Tensor, dim: int = -1) -> td.Distribution:
-    """Return the distribution of one place along a batch dimension, which is dropped, or of several places.
+    """The distribution of one place along a batch dimension, which is dropped, or of several places.
 
     Args:
         p: a distribution.

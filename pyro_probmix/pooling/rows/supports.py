@@ -43,7 +43,7 @@ class AnyOf(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Return where the value is in any of the supports."""
+        """Where the value is in any of the supports."""
         inside: Tensor = self.supports[0].check(value)
         for support in self.supports[1:]:
             inside = inside | support.check(value)
@@ -90,11 +90,11 @@ class RolledSupport(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Return where the value is in the support of the row that it belongs to."""
+        """Where the value is in the support of the row that it belongs to."""
         return self.check_rows(self.base.check, value)
 
     def check_rows(self, check: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
-        """Return what a check of the base's support says, each value checked at the row that it belongs to."""
+        """What a check of the base's support says, each value checked at the row that it belongs to."""
         there = roll_tensor(value, -self.shift, self.dim, self.event_dim)
         return roll_tensor(check(there), self.shift, self.dim)
 
@@ -103,7 +103,7 @@ class RolledSupport(constraints.Constraint):
 
 
 def bounds(support: Any) -> tuple[Bound, Bound]:
-    """Return the lower and upper bound of one coordinate, None where there is none; a tensor may hold infinite ones."""
+    """The lower and upper bound of one coordinate, None where there is none; a tensor may hold infinite ones."""
     support = coordinate(support)
     if isinstance(support, RolledSupport):
         low, high = (
@@ -126,7 +126,7 @@ def bounds(support: Any) -> tuple[Bound, Bound]:
 
 
 def coordinate(support: Any) -> Any:
-    """Return the support of one coordinate of an event, its batch that of the coordinates."""
+    """The support of one coordinate of an event, its batch that of the coordinates."""
     if isinstance(support, RolledSupport):
         base = coordinate(support.base)
         inner = support.base.event_dim - base.event_dim
@@ -137,18 +137,18 @@ def coordinate(support: Any) -> Any:
 
 
 def is_fixed(support: Any) -> bool:
-    """Return whether the support depends on no parameter of the distribution."""
+    """Whether the support depends on no parameter of the distribution."""
     return support is None or (not isinstance(support, (AnyOf, RolledSupport)) and not _holds_tensors(support))
 
 
 def is_interval(support: Any) -> bool:
-    """Return whether each coordinate of the support is the line, or an interval of it, by itself."""
+    """Whether each coordinate of the support is the line, or an interval of it, by itself."""
     own = coordinate(support)
     return own is not None and own.event_dim == 0 and not own.is_discrete
 
 
 def interior_point(support: Any) -> float | Tensor:
-    """Return a point of the support in one coordinate."""
+    """A point of the support in one coordinate."""
     if isinstance(support, AnyOf):
         return interior_point(support.supports[0])
     if isinstance(row_support(support), Multinomial):

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
 def floating_tensor(p: td.Distribution) -> Tensor:
-    """Return some floating-point tensor of a distribution, whose dtype and device its densities have."""
+    """Some floating-point tensor of a distribution, whose dtype and device its densities have."""
     device = None
     for tensor in _tensors(p, set()):
         if tensor.is_floating_point():
@@ -25,12 +25,12 @@ def floating_tensor(p: td.Distribution) -> Tensor:
 
 
 def requires_grad(p: td.Distribution) -> bool:
-    """Return whether some tensor of a distribution requires a gradient."""
+    """Whether some tensor of a distribution requires a gradient."""
     return any(tensor.requires_grad for tensor in _tensors(p, set()))
 
 
 def can_be_read(x: Tensor) -> bool:
-    """Return whether values may be looked at: not in a traced step, and on a device only where arguments are validated."""
+    """Whether values may be looked at: not in a traced step, and on a device only where arguments are validated."""
     if torch._C._get_tracing_state() or torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
         return False
     if torch._C._functorch.peek_interpreter_stack() is not None:  # in torch.vmap, say

@@ -18,7 +18,7 @@ from pyro_probmix.pooling.rows.tensors import can_be_read
 
 
 def one_turn(members: Sequence[Any]) -> float | Tensor | None:
-    """Return the period of densities whose mass is that of one turn, None where one has its mass on the whole line.
+    """The period of densities whose mass is that of one turn, None where one has its mass on the whole line.
 
     Raises:
         TypeError: if their periods differ, or one is mapped by another transform than an affine one.
