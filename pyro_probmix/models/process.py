@@ -238,9 +238,10 @@ class ProbMix(ReplicaRows):
         graph = _complete_graph(n) if self.graph is None else self.graph
         edges = graph.edges(rows, self.num_fused)
         num_edges = num_edges if rows is None else rows.shape[-1] // self.num_fused
-        # The density declares the plate of the replicas; a second declaration of it would be a second site of that name.
+        # The density declares the plate of the replicas; a second declaration of it would be a second site of that name. No
+        # pair is left out, so that theirs needs no site, either.
         replicas = nullcontext() if self.replicas is None else IndepMessenger(_REPLICAS, self.replicas, -2)
-        with replicas, pyro.plate("pairs", num_edges, dim=-1):
+        with replicas, IndepMessenger("pairs", num_edges, -1):
             shape = (num_edges,) if self.replicas is None else (self.replicas, num_edges)
             edge: Tensor = pyro.sample("edge", edges.expand(shape), infer=_SHARED)
         return edge

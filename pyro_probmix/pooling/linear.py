@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["LinearPool", "masks_inside", "simplex_weights"]
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ class LinearPool(TorchDistribution):
         if any(p.event_shape != event_shape for p in members):
             shapes = ", ".join(str(tuple(p.event_shape)) for p in members)
             raise ValueError(f"LinearPool got members of event shapes {shapes}, expected one. Try to_event on each.")
-        if any(list(masks_inside(p)) != list(masks_inside(members[0])) for p in members):
+        first = list(masks_inside(members[0]))
+        if any(list(masks_inside(p)) != first for p in members[1:]):
             raise ValueError(
                 "LinearPool got members with masks of their own, where log_prob is zero and no density, expected one mask. "
                 "Try linear_pool, which masks all members alike."
@@ -73,9 +75,8 @@ class LinearPool(TorchDistribution):
         batch_shape = broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members))
         self.members = tuple(expand_batch(p, batch_shape) for p in members)
         self.weights = weights.expand((*batch_shape, -1))
-        self._support = common_support(self.members)
-        if validate_args is None and not all(map(_validates, self.members)):
-            validate_args = False
+        if validate_args is None and td.Distribution._validate_args:
+            validate_args = all(map(_validates, self.members))
         super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LinearPool:
@@ -84,7 +85,6 @@ class LinearPool(TorchDistribution):
         batch_shape = torch.Size(batch_shape)
         new.weights = self.weights.expand((*batch_shape, -1))
         new.members = tuple(expand_batch(p, batch_shape) for p in self.members)
-        new._support = common_support(new.members)
         super(LinearPool, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -98,6 +98,10 @@ class LinearPool(TorchDistribution):
     def has_enumerate_support(self) -> bool:  # type: ignore[override]  # likewise
         """Whether the members have finite supports."""
         return all(p.has_enumerate_support for p in self.members)
+
+    @cached_property
+    def _support(self) -> Any:
+        return common_support(self.members)
 
     @constraints.dependent_property
     def support(self) -> Any:
@@ -194,11 +198,10 @@ class LinearPool(TorchDistribution):
         levels = self.weights.detach().cumsum(-1)
         levels = levels / levels[..., -1:]  # exactly 1 from the last member of positive weight on
         uniform = torch.rand((*sample_shape, *self.batch_shape, 1), dtype=levels.dtype, device=levels.device)
-        chosen = (uniform >= levels[..., :-1]).sum(-1)
-        chosen = chosen.reshape(chosen.shape + (1,) * len(self.event_shape))
+        passed = (uniform >= levels[..., :-1]).unbind(-1)
         result = draws[0]
-        for k, draw in enumerate(draws[1:], start=1):
-            result = torch.where(chosen == k, draw, result)
+        for beyond, draw in zip(passed, draws[1:], strict=True):  # the last level that was passed counts
+            result = torch.where(beyond.reshape(beyond.shape + (1,) * len(self.event_shape)), draw, result)
         return result
 
     def _event_weights(self) -> list[Tensor]:

@@ -81,8 +81,9 @@ class Beta(dist.Beta):
     def _symmetric_logit(self, shape: tuple[int, ...]) -> Tensor:
         a = self.concentration1
         uniform = torch.rand(3, *shape, dtype=a.dtype, device=a.device)
-        # Above 0, where the logarithm and the root have slopes; below 1 by construction.
-        radius, angle, sign = uniform.clamp(min=torch.finfo(a.dtype).eps / 4).unbind(0)
-        cosine = (-torch.expm1(radius.log() * (2 / (2 * a + 1)))).sqrt() * torch.cos(2 * math.pi * angle)
-        centred = 2 * sign - 1
-        return 2 * cosine.atanh() - centred.sign() * torch.log1p(-centred.abs()) / a
+        # Above 0, where the logarithm and the root have slopes; below 1 by construction. In place: it is done in each step.
+        radius, angle, sign = uniform.clamp_(min=torch.finfo(a.dtype).eps / 4).unbind(0)
+        shrunk = torch.expm1(radius.log_() * (2 / (2 * a + 1)))
+        cosine = shrunk.neg().sqrt() * angle.mul_(2 * math.pi).cos_()
+        centred = sign.mul_(2).sub_(1)
+        return 2 * cosine.atanh() + torch.log1p(-centred.abs()).copysign(centred) / a

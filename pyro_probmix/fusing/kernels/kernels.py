@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.fusing.kernels.spread import by_beta, check_spread, checked_beta, trailing
-from pyro_probmix.pooling import linear_pool
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
+from pyro_probmix.pooling.linear import LinearPool, simplex_weights
 from pyro_probmix.pooling.rows.convex import combined
 
 #: The label of the partner, or those of several.
@@ -228,8 +228,8 @@ class DiracKernel(Kernel):
     """
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
-        own, *others = (dist.Delta(label, event_dim=event_dim) for label in all_labels(y, partner))
-        return linear_pool(own, others, weight)
+        labels = [dist.Delta(label, event_dim=event_dim, validate_args=False) for label in all_labels(y, partner)]
+        return LinearPool(labels, simplex_weights(labels, (weight,) if len(labels) == 2 else weight.unbind(-1)))
 
 
 class _NormalOrPoint(dist.Normal):
