@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["CountPool", "is_count"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
+from pyro_probmix.pooling.integrals.negative_binomials import NegativeBinomials, negative_binomial
 from pyro_probmix.pooling.integrals.sums import CountSum
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.rows.batches import RolledRows
@@ -86,13 +87,13 @@ class CountPool(TorchDistribution):
         centres, widths = (
             torch.cat([spread_over(x, batch_shape) for x in xs]).double() for xs in zip(*marks, strict=True)
         )
-        anchors = [_inside(own[0][0].double(), limit) for own, limit in zip(marks, limits, strict=True)]
-        scored = [unvalidated(p) for p in members]
-        if any(map(requires_grad, members)):
-            with torch.no_grad():
-                scores = [p.log_prob(anchor) for p, anchor in zip(scored, anchors, strict=True)]
-            scored = list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
-        self._score = partial(_score, scored, wide.unbind(-1), limits, anchors)
+        pairs = [negative_binomial(p) for p in members]
+        known = [pair for pair in pairs if pair is not None]
+        if len(known) == len(pairs):
+            self._score: Callable[[Tensor], Tensor] = NegativeBinomials(known, wide.unbind(-1)).score
+        else:
+            anchors = [_inside(own[0][0].double(), limit) for own, limit in zip(marks, limits, strict=True)]
+            self._score = partial(_score, self._scored(anchors), wide.unbind(-1), limits, anchors)
         none = wide.new_full((), torch.inf)
         tight = [
             none if limit is None else torch.where(weight == 0, none, limit.to(wide))
@@ -104,13 +105,23 @@ class CountPool(TorchDistribution):
         if self._largest is not None and not all(map(_is_smooth, members)) and can_be_read(largest) and largest.numel():
             most = float(largest.max())
             exact = int(most) if most < _EXACT else None
-        self._sum = CountSum(self._score, largest, self._largest is not None, centres, widths, self._dtype, exact)
+        tame = len(known) == len(pairs)
+        self._sum = CountSum(self._score, largest, self._largest is not None, centres, widths, self._dtype, exact, tame)
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
         if self._validate_args and not bool(self._sum.log_normalizer.isfinite().all()):
             raise ValueError(
                 f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} does not exist: they have no "
                 "count of positive probability in common. Try members whose supports overlap, or the linear pool."
             )
+
+    def _scored(self, anchors: Sequence[Tensor]) -> list[Any]:
+        """The members as they are scored; those that are NaN at their anchors and not read, with standard parameters."""
+        scored = [unvalidated(p) for p in self.members]
+        if not any(map(requires_grad, self.members)):
+            return scored
+        with torch.no_grad():
+            scores = [p.log_prob(anchor) for p, anchor in zip(scored, anchors, strict=True)]
+        return list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> CountPool:
         """Return the pool with its batch expanded."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["NumericalPool", "numerical_pool"]
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import pyro.distributions as dist
@@ -17,13 +17,12 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
+from pyro_probmix.pooling.integrals.power_tails import PowerTails, power_tail
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
-from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
 from pyro_probmix.pooling.rows.intersections import common_support
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
 from pyro_probmix.pooling.rows.rebuilding import all_settled
-from pyro_probmix.pooling.rows.scoring import scores_as
 from pyro_probmix.pooling.rows.supports import coordinate, interior_point, is_interval
 from pyro_probmix.pooling.rows.tensors import requires_grad
 from pyro_probmix.pooling.rows.turns import one_turn
@@ -125,35 +124,13 @@ class NumericalPool(TorchDistribution):
         batch_shape = torch.Size(broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members)))
         self.weights = weights.expand((*batch_shape, -1))
         self._support, lower, upper = common_support(self.members, self.weights)
-        marks = [landmarks(p) for p in members]
-        centres, widths, kinks = (
-            torch.cat([spread_over(x, batch_shape) for x in xs]) for xs in zip(*marks, strict=True)
+        product = _tails(members, self.weights)
+        self._integral = _Integral(
+            self.members, self.weights, (lower, upper), None if product is None else product.score
         )
-        if lower is not None and upper is not None and one_turn(members) is not None:
-            centres, kinks = (lower + (x - lower).remainder(upper - lower) for x in (centres, kinks))
-        line = LineMap(lower, upper, centres.mean(0), widths.mean(0))
-        anchors = [_inside(p, spread_over(own[0], batch_shape)[0]) for p, own in zip(members, marks, strict=True)]
-        scored = [unvalidated(p) for p in members]
-        if any(map(requires_grad, members)):
-            with torch.no_grad():
-                scores = [supported_log_prob(p, anchor) for p, anchor in zip(scored, anchors, strict=True)]
-            scored = list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
-        shares = list(zip(self.weights.unbind(-1), (self.weights == 0).unbind(-1), strict=True))
-        self._score = partial(_score, scored, shares, anchors)
-        fineness = _ROUGH if any(map(_may_be_rough, members)) else 1
-        try:
-            tame = all(map(_has_bounded_slopes, members))
-            self._quadrature = Quadrature(
-                self._score, line, centres, widths, kinks, fineness=fineness, bounded_slopes=tame
-            )
-        except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
-            raise TypeError(
-                f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} needs log densities at "
-                f"other values than their draws, but got {type(error).__name__}: {error}. Try invertible transforms, or the "
-                "linear pool."
-            ) from error
+        self._log_normalizer = self._integral.quadrature.log_normalizer if product is None else product.log_mass()
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
-        if self._validate_args and not bool(self._quadrature.log_normalizer.isfinite().all()):
+        if self._validate_args and not bool(self._log_normalizer.isfinite().all()):
             raise ValueError(
                 f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} does not exist: its density "
                 "has no finite, positive mass. Try members whose supports overlap, or the linear pool."
@@ -162,12 +139,8 @@ class NumericalPool(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> NumericalPool:
         """Return the pool with its batch expanded."""
         new: NumericalPool = type(self).__new__(type(self)) if _instance is None else _instance
-        new.members, new._support, new._score, new._quadrature = (
-            self.members,
-            self._support,
-            self._score,
-            self._quadrature,
-        )
+        for name in ("members", "_support", "_integral", "_log_normalizer"):
+            setattr(new, name, getattr(self, name))
         new.weights = self.weights.expand((*batch_shape, -1))
         super(NumericalPool, new).__init__(torch.Size(batch_shape), torch.Size(), validate_args=False)
         new._validate_args = self._validate_args
@@ -182,43 +155,110 @@ class NumericalPool(TorchDistribution):
         """Return the normalised log-density, shape ``sample_shape + batch_shape``."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._score(self._full(value)) - self._quadrature.log_normalizer
+        return self._integral.score(self._full(value)) - self._log_normalizer
 
     def cdf(self, value: Tensor) -> Tensor:
         """Return the distribution function."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._quadrature.cdf(self._full(value))
+        return self._integral.quadrature.cdf(self._full(value))
 
     def icdf(self, value: Tensor) -> Tensor:
         """Return the quantiles at levels in (0, 1), without gradient."""
-        return self._quadrature.icdf(self._full(value))
+        return self._integral.quadrature.icdf(self._full(value))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw by inverting the distribution function, differentiated implicitly."""
-        like = self._quadrature.log_normalizer
+        like = self._integral.quadrature.log_normalizer
         level = torch.rand((*sample_shape, *self.batch_shape), dtype=like.dtype, device=like.device)
         eps = torch.finfo(like.dtype).eps
-        draw = self._quadrature.icdf(level.clamp(eps, 1 - eps))
+        draw = self._integral.quadrature.icdf(level.clamp(eps, 1 - eps))
         if not torch.is_grad_enabled():
             return draw
         # F(y; theta) stays at the level: dy/dtheta = -(dF/dtheta) / p(y)
-        below = self._quadrature.cdf(draw)
-        density = (self._score(draw) - like).exp().detach()
+        below = self._integral.quadrature.cdf(draw)
+        density = (self._integral.score(draw) - like).exp().detach()
         return draw - (below - below.detach()) / density.clamp(min=torch.finfo(like.dtype).tiny)
 
     @property
     def mean(self) -> Tensor:
         """The mean; NaN where there is none."""
-        return self._quadrature.mean().expand(self.batch_shape)
+        return self._integral.quadrature.mean().expand(self.batch_shape)
 
     @property
     def variance(self) -> Tensor:
         """The variance; infinite or NaN where there is none."""
-        return self._quadrature.variance().expand(self.batch_shape)
+        return self._integral.quadrature.variance().expand(self.batch_shape)
 
     def _full(self, value: Tensor) -> Tensor:
         return value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+
+
+class _Integral:
+    """The product of the members' densities raised to their weights, and its quadrature, made when it is first asked for.
+
+    Args:
+        members: of event shape ``()``.
+        weights: on the simplex, ``[*batch_shape, k]``.
+        limits: lower and upper bound of the support.
+        score: the logarithm of the product, up to a constant; None takes the sum of the members' log densities.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[td.Distribution],
+        weights: Tensor,
+        limits: tuple[Tensor | None, Tensor | None],
+        score: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self._members, self._batch_shape, self._limits = members, weights.shape[:-1], limits
+        self._with_grad = torch.is_grad_enabled()
+        self.score = self._sum_of_scores(weights) if score is None else score
+
+    @cached_property
+    def quadrature(self) -> Quadrature:
+        """The quadrature, with gradients if the pool was made with them, whoever asks first."""
+        centres, widths, kinks = (
+            torch.cat([spread_over(x, self._batch_shape) for x in xs]) for xs in zip(*self._marks, strict=True)
+        )
+        lower, upper = self._limits
+        if lower is not None and upper is not None and one_turn(self._members) is not None:
+            centres, kinks = (lower + (x - lower).remainder(upper - lower) for x in (centres, kinks))
+        line = LineMap(lower, upper, centres.mean(0), widths.mean(0))
+        fineness = _ROUGH if any(map(_may_be_rough, self._members)) else 1
+        tame = all(power_tail(p) is not None for p in self._members)
+        try:
+            with torch.set_grad_enabled(self._with_grad):
+                return Quadrature(self.score, line, centres, widths, kinks, fineness=fineness, bounded_slopes=tame)
+        except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
+            raise TypeError(
+                f"The log-linear pool of {' and '.join(type(p).__name__ for p in self._members)} needs log densities at "
+                f"other values than their draws, but got {type(error).__name__}: {error}. Try invertible transforms, or the "
+                "linear pool."
+            ) from error
+
+    @cached_property
+    def _marks(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        return [landmarks(p) for p in self._members]
+
+    def _sum_of_scores(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        own = (spread_over(centres, self._batch_shape)[0] for centres, _, _ in self._marks)
+        anchors = [_inside(p, centre) for p, centre in zip(self._members, own, strict=True)]
+        scored = [unvalidated(p) for p in self._members]
+        absent = (weights == 0).unbind(-1)
+        if any(map(requires_grad, self._members)):
+            with torch.no_grad():
+                scores = [supported_log_prob(p, anchor) for p, anchor in zip(scored, anchors, strict=True)]
+            scored = list(all_settled(scored, absent, scores))
+        return partial(_score, scored, list(zip(weights.unbind(-1), absent, strict=True)), anchors)
+
+
+def _tails(members: Sequence[td.Distribution], weights: Tensor) -> PowerTails | None:
+    """The product of two densities with power tails, None of others."""
+    pair = [power_tail(p) for p in members]
+    if len(pair) != 2 or pair[0] is None or pair[1] is None:
+        return None
+    return PowerTails([pair[0], pair[1]], weights.unbind(-1))
 
 
 def _score(
@@ -245,13 +285,6 @@ def _score(
             total = (weight * supported_log_prob(p, value)).masked_fill_(absent, 0.0).add_(total)
     assert isinstance(total, Tensor)
     return total
-
-
-def _has_bounded_slopes(p: Any) -> bool:
-    """Whether the log density is known to have finite slopes in its parameters at all points."""
-    while isinstance(p, RolledRows | ExpandedDistribution):
-        p = p.base_dist
-    return scores_as(p, td.StudentT, td.Cauchy)
 
 
 def _may_be_rough(p: Any) -> bool:

@@ -37,6 +37,8 @@ class CountSum:
         centres, widths: landmarks ``[k, *batch_shape]``: points near which the density may be narrow, and how narrow.
         coarse: the precision in which the cells are chosen.
         exact: the largest count of all rows, to sum over each count from 0 on; None sums over cells.
+        bounded_slopes: whether the log density has finite slopes in its parameters at all counts from 0 on, so that it need not
+            be kept away from those of negligible density.
 
     References:
         Gautschi, 2004, Orthogonal polynomials: computation and approximation, section 1.5.
@@ -51,8 +53,10 @@ class CountSum:
         widths: Tensor,
         coarse: torch.dtype = torch.float64,
         exact: int | None = None,
+        bounded_slopes: bool = False,
     ) -> None:
         self._log_density, self._ends, self._coarse = log_density, ends, coarse
+        with_grad = torch.is_grad_enabled()
         with torch.no_grad():
             self._bounded = largest < LARGEST
             self._end = largest.clamp(min=0, max=LARGEST)
@@ -61,13 +65,15 @@ class CountSum:
             self._edges = edges.movedim(-1, 0)
             nodes, weights = gauss_sum(edges[..., :-1], edges.diff(dim=-1))
             nodes, weights = (t.flatten(-2).movedim(-1, 0) for t in (nodes, weights))
-            scores = _finite(log_density(nodes)).detach()
-            best = torch.where(weights > 0, scores, -torch.inf).max(0)
+            with torch.set_grad_enabled(bounded_slopes and with_grad):
+                scores = log_density(nodes)
+            best = torch.where(weights > 0, _finite(scores.detach()), -torch.inf).max(0)
             # A density this small counts for nothing, but its logarithm may have slopes that overflow.
-            negligible = (scores <= best.values + 2 * math.log(torch.finfo(nodes.dtype).eps)) | (weights <= 0)
+            least = best.values + 2 * math.log(torch.finfo(nodes.dtype).eps)
+            negligible = ~(scores.detach() > least) | (weights <= 0)
             self._nodes = nodes
             log_weights = weights.clamp(min=1e-300).log().masked_fill(negligible, -torch.inf)
-        if torch.is_grad_enabled():
+        if with_grad and not bounded_slopes:
             mode = nodes.gather(0, best.indices.unsqueeze(0))
             scores = log_density(torch.where(negligible, mode, nodes))
         self._log_masses = scores + log_weights
