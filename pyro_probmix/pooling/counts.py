@@ -16,12 +16,13 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.integrals.negative_binomials import NegativeBinomials, negative_binomial
+from pyro_probmix.pooling.integrals.negative_binomials import NegativeBinomials
 from pyro_probmix.pooling.integrals.sums import CountSum
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.declared import unvalidated
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.rows.parameters import negative_binomial
 from pyro_probmix.pooling.rows.rebuilding import all_settled
 from pyro_probmix.pooling.rows.rolls import roll_tensor
 from pyro_probmix.pooling.rows.scoring import scores_as
@@ -90,7 +91,9 @@ class CountPool(TorchDistribution):
         pairs = [negative_binomial(p) for p in members]
         known = [pair for pair in pairs if pair is not None]
         if len(known) == len(pairs):
-            self._score: Callable[[Tensor], Tensor] = NegativeBinomials(known, wide.unbind(-1)).score
+            some_are_zero = not all(can_be_read(total) and bool((total != 0).all()) for total, _ in known)
+            product = NegativeBinomials(known, wide.unbind(-1), some_are_zero=some_are_zero)
+            self._score: Callable[[Tensor], Tensor] = product.score
         else:
             anchors = [_inside(own[0][0].double(), limit) for own, limit in zip(marks, limits, strict=True)]
             self._score = partial(_score, self._scored(anchors), wide.unbind(-1), limits, anchors)

@@ -17,11 +17,13 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
-from pyro_probmix.pooling.integrals.power_tails import PowerTails, power_tail
+from pyro_probmix.pooling.integrals.power_tails import PowerTails
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
+from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
 from pyro_probmix.pooling.rows.intersections import common_support
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
+from pyro_probmix.pooling.rows.parameters import power_tail
 from pyro_probmix.pooling.rows.rebuilding import all_settled
 from pyro_probmix.pooling.rows.supports import coordinate, interior_point, is_interval
 from pyro_probmix.pooling.rows.tensors import requires_grad
@@ -288,9 +290,11 @@ def _score(
 
 
 def _may_be_rough(p: Any) -> bool:
-    """Whether the density may have kinks of which the landmarks say nothing, as behind the knots of a spline."""
-    if isinstance(p, (_Coordinate, ExpandedDistribution)):
+    """Whether the density may have kinks of which the landmarks say nothing: behind a spline's knots, in a user's class."""
+    if isinstance(p, (_Coordinate, ExpandedDistribution, RolledRows)):
         return _may_be_rough(p.base_dist)
+    if type(p).log_prob.__module__.partition(".")[0] not in ("torch", "pyro", "pyro_probmix"):
+        return True
     return isinstance(p, td.TransformedDistribution) and not type(p).arg_constraints
 
 

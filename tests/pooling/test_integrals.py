@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions import constraints
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -103,3 +105,26 @@ def test_pools_of_negative_binomials_of_differing_totals(mean: float) -> None:
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one[..., rest], other[..., rest], rtol=1e-5, atol=1e-5)
     assert log_linear_pool(p, q, shares).log_prob(torch.ones(60, dtype=torch.float64))[0] == -torch.inf
+
+
+class Pointed(dist.TorchDistribution):
+    """A Laplace density whose class says nothing of where it is pointed."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  # as in every torch distribution
+    support = constraints.real
+
+    def __init__(self, point: Tensor) -> None:
+        self.point = point
+        super().__init__(point.shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return -(value - self.point).abs() - math.log(2)
+
+
+def test_a_class_of_ones_own_may_have_kinks_that_it_says_nothing_of() -> None:
+    points = torch.tensor([-2.3, -0.61, 0.117, 1.37], dtype=torch.float64)
+    weight = torch.tensor([0.3, 0.9, 0.55, 0.2], dtype=torch.float64)
+    pool = pool_rows(Pointed(points), weight, 2)
+    known = pool_rows(dist.Laplace(points, 1.0), weight, 2)
+    value = torch.tensor([0.4, -1.0, 2.0, 0.1], dtype=torch.float64)
+    torch.testing.assert_close(pool.log_prob(value), known.log_prob(value), rtol=0.0, atol=2e-5)

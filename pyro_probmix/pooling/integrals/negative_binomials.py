@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["NegativeBinomials", "negative_binomial"]
+__all__ = ["NegativeBinomials"]
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-import torch.distributions as td
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-
-from pyro_probmix.pooling.rows.batches import RolledRows
-from pyro_probmix.pooling.rows.rolls import roll_tensor
-from pyro_probmix.pooling.rows.scoring import scores_as
-from pyro_probmix.pooling.rows.tensors import can_be_read
-
-
-def negative_binomial(p: Any) -> tuple[Tensor, Tensor] | None:
-    """Return total count and logits of a negative binomial, also behind exchanged or expanded rows, else None."""
-    if scores_as(p, RolledRows, ExpandedDistribution):
-        inner = negative_binomial(p.base_dist)
-        if inner is None or isinstance(p, ExpandedDistribution):
-            return inner
-        total, logits = (roll_tensor(x, p.shift, p.dim) for x in inner)
-        return total, logits
-    return (p.total_count, p.logits) if scores_as(p, td.NegativeBinomial) else None
 
 
 class NegativeBinomials:
@@ -37,9 +18,12 @@ class NegativeBinomials:
     Args:
         members: total count r and logits of each.
         shares: their weights w, tensors of the shape of the batch, which sum to one. One of weight zero is not read.
+        some_are_zero: whether a total count may be zero.
     """
 
-    def __init__(self, members: Sequence[tuple[Tensor, Tensor]], shares: Sequence[Tensor]) -> None:
+    def __init__(
+        self, members: Sequence[tuple[Tensor, Tensor]], shares: Sequence[Tensor], *, some_are_zero: bool = True
+    ) -> None:
         self._shares = shares
         self._totals: list[Tensor] = []
         self._none: list[Tensor | None] = []  # where there are no counts but 0
@@ -49,7 +33,7 @@ class NegativeBinomials:
             none = (total == 0) & ~absent
             # Ones in the place of what is not read, which may be NaN.
             self._totals.append(torch.where(none | absent, 1.0, total).to(share))
-            self._none.append(None if can_be_read(none) and not bool(none.any()) else none)
+            self._none.append(none if some_are_zero else None)
             slope = slope + share * torch.nn.functional.logsigmoid(torch.where(absent, 1.0, logits).to(share))
         assert isinstance(slope, Tensor)
         self._slope = slope

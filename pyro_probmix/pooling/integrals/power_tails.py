@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["PowerTail", "PowerTails", "power_tail"]
+__all__ = ["PowerTail", "PowerTails"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
-import torch.distributions as td
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-
-from pyro_probmix.pooling.rows.batches import RolledRows
-from pyro_probmix.pooling.rows.rolls import roll_tensor
-from pyro_probmix.pooling.rows.scoring import scores_as
 
 _COARSE, _FINE = 112, 256  # nodes in single and in double precision
 _ROUNDS = 3  # of the search for where a product is largest
 
 
-@dataclass(frozen=True)
-class PowerTail:
+class PowerTail(NamedTuple):
     r"""A Student's t or Cauchy density, :math:`p(x) \propto (1 + (x - c)^2 / (\nu s^2))^{-(\nu + 1) / 2}`.
 
     Attributes:
@@ -32,19 +24,6 @@ class PowerTail:
     loc: Tensor
     scale: Tensor
     df: Tensor
-
-
-def power_tail(p: Any) -> PowerTail | None:
-    """Return the parameters of a Student's t or Cauchy distribution, also behind exchanged or expanded rows, else None."""
-    if scores_as(p, RolledRows, ExpandedDistribution):
-        inner = power_tail(p.base_dist)
-        if inner is None or isinstance(p, ExpandedDistribution):
-            return inner
-        loc, scale, df = (roll_tensor(x, p.shift, p.dim) for x in (inner.loc, inner.scale, inner.df))
-        return PowerTail(loc, scale, df)
-    if scores_as(p, td.StudentT):
-        return PowerTail(p.loc, p.scale, p.df)
-    return PowerTail(p.loc, p.scale, torch.ones_like(p.loc)) if scores_as(p, td.Cauchy) else None
 
 
 class PowerTails:
