@@ -27,16 +27,18 @@ from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
-from pyro_probmix.tabular.importance import importances, shuffled_rows
+from pyro_probmix.tabular.importance import MOST_MEASURED, importances, shuffled_rows
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.page_files import expect_own_page
 from pyro_probmix.tabular.parts import parts_of
-from pyro_probmix.tabular.row_scores import plain_losses, row_scores
+from pyro_probmix.tabular.row_scores import plain_losses, refuse_ruled_out, row_scores
 from pyro_probmix.tabular.verdict import LEVEL
 from pyro_probmix.unfinished import settle
 
-#: The most rows for figures, calibration and importances; the scores are of all rows.
-MOST_ROWS = 2000
+#: The most rows of a page, and those of them for figures and calibration.
+MOST_OF_PAGE, MOST_ROWS = 10_000, 2000
+#: So many targets are drawn in their intervals.
+MOST_DRAWN = 8
 #: How a PNG begins in base64.
 _PNG = "iVBORw0KGgo"
 
@@ -77,16 +79,20 @@ def check_table(
                 "Try another --out."
             ) from None
     expect_own_page(target)
-    frame = frame.reset_index(drop=True)
+    total, frame = len(frame), frame.reset_index(drop=True)
     known = model.observed(frame)
+    refuse_ruled_out(model, known)
+    if total > MOST_OF_PAGE:
+        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:MOST_OF_PAGE])
+        frame, known = frame.iloc[chosen], known[chosen]
     y = known if model.ends is None else _drawn_between(model, frame, known, seed)
     some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
     shuffled, repeats = shuffled_rows(len(model.columns.features), some)
     partly = 0 if model.ends is None else int((known[:, 0] < known[:, 1]).sum())
-    steps = 4 + len(model.columns.features) * repeats
+    steps = 4 + min(len(model.columns.features), MOST_MEASURED) * repeats
 
     def fill(private: Path) -> None:
-        predicted = model.predict(frame)
+        predicted = model.predict(frame).set_axis(frame.index)
         bar.update()
         scores = row_scores(model, frame, known)
         bar.update()
@@ -96,9 +102,9 @@ def check_table(
             report = _with_conformal(report, model, frame.iloc[some], y[some])
         else:
             report = replace(report, checks={t: _without_values(checks) for t, checks in report.checks.items()})
-        report.figures.update(_figures_of_rows(model, frame.iloc[some], y[some], private))
         bar.update()
         importance = importances(model, frame.iloc[shuffled], known[shuffled], repeats, seed, bar)
+        report.figures.update(_figures_of_rows(model, frame.iloc[some], y[some], str(importance.index[0]), private))
         parts = parts_of(model.columns, frame, scores)
         nll = mean_over_rows(scores)
         rows = _observed_and_predicted(model, known, predicted)
@@ -107,7 +113,7 @@ def check_table(
             sections.first_rows(model, rows),
             sections.calibration(predictions, report),
             sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
-            sections.importances(importance, len(shuffled), repeats),
+            sections.importances(importance, len(shuffled), repeats, len(model.columns.features)),
         ]
         template = Environment(autoescape=True, finalize=_in_one_line).from_string(
             files("pyro_probmix.tabular").joinpath("page.html").read_text("utf-8")
@@ -115,7 +121,7 @@ def check_table(
         text = template.render(
             title=f"Check of {', '.join(model.targets)}",
             files=" ".join(sorted(path.name for path in private.iterdir())),
-            summary=sections.summary(model, len(frame), len(some), source, nll, partly),
+            summary=sections.summary(model, (total, len(frame), len(some)), source, nll, partly),
             sections=parts_of_page,
         )
         (private / "check.html").write_text(text, "utf-8")
@@ -142,8 +148,10 @@ def _drawn_between(model: TableModel, frame: pd.DataFrame, ends: np.ndarray, see
     return np.asarray(np.where(low == high, low, np.clip(drawn, low, high)))
 
 
-def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, folder: Path) -> dict[str, Path]:
-    """Observed values in their intervals, and the density along the most important column, of each target of numbers."""
+def _figures_of_rows(
+    model: TableModel, frame: pd.DataFrame, y: np.ndarray, feature: str, folder: Path
+) -> dict[str, Path]:
+    """Observed values in their intervals, and the density along a column, of each target of numbers, the first few."""
     if isinstance(model.estimator, ProbMixClassifier):
         return {}
     paths: dict[str, Path] = {}
@@ -151,7 +159,7 @@ def _figures_of_rows(model: TableModel, frame: pd.DataFrame, y: np.ndarray, fold
     with default_style():
         for t in range(len(model.targets)):
             observed = named.iloc[:, 0] if y.ndim == 1 else named
-            figures = model.estimator.plot(features, observed, coverage=LEVEL, target=t)
+            figures = model.estimator.plot(features, observed, feature=feature, coverage=LEVEL, target=t)
             for name, figure in zip(("intervals", "fan"), figures, strict=True):
                 name += suffix_of(model.targets, t)
                 paths[name] = folder / f"{name}.png"
@@ -215,7 +223,8 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
 def _observed_and_predicted(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:
     """Observations beside predictions, target by target; of a target whose ends are given these."""
     if model.ends is not None:
-        ends = pd.DataFrame(y, columns=[f"{model.targets[0]} at least", f"{model.targets[0]} at most"])
+        names = [f"{model.targets[0]} at least", f"{model.targets[0]} at most"]
+        ends = pd.DataFrame(y, columns=names, index=predicted.index)
         return pd.concat([ends, predicted], axis=1)
     each = len(predicted.columns) // len(model.targets)
     parts: list[Any] = []
@@ -223,6 +232,7 @@ def _observed_and_predicted(model: TableModel, y: np.ndarray, predicted: pd.Data
         of_target = predicted.iloc[:, t * each : (t + 1) * each]
         # A predicted class has the name of the target, as the observed one has.
         of_target = of_target.rename(columns={name: f"{name} predicted"})
-        parts += [pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed"), of_target]
+        observed = pd.Series(y.reshape(len(y), -1)[:, t], name=f"{name} observed", index=predicted.index)
+        parts += [observed, of_target]
     table: pd.DataFrame = pd.concat(parts, axis=1)
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["plain_losses", "row_scores"]
+__all__ = ["BLOCK_ROWS", "plain_losses", "refuse_ruled_out", "row_scores", "scores_of"]
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,9 +28,13 @@ MOST_OF_PLAIN, FEWEST_OF_PLAIN = 2000, 20
 
 def row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:
     """The NLL of each row, in nats, [n]; of targets whose ends are given, [n, 2], that of what is known."""
+    return scores_of(model, model.features(frame), y)
+
+
+def scores_of(model: TableModel, x: pd.DataFrame, y: np.ndarray) -> npt.NDArray[np.float64]:
+    """The same of rows whose features are read, see :meth:`TableModel.features`."""
     import torch
 
-    x = model.features(frame)
     if isinstance(model.estimator, ProbMixClassifier):
         position = {str(name): k for k, name in enumerate(model.classes)}
         unknown = [label for label in y if label not in position]
@@ -50,7 +54,6 @@ def row_scores(model: TableModel, frame: pd.DataFrame, y: np.ndarray) -> npt.NDA
             inside = log_probability_at(predictive, np.nextafter(low[rows], -np.inf), high[rows])  # of (a, b]
             scores[rows] = -np.maximum(inside, np.log(np.finfo(float).tiny))
         y = low
-    _refuse_ruled_out(model, y, np.flatnonzero(known))
     for rows, predictive in _predictives(model, x, np.flatnonzero(known)):
         scores[rows] = -predictive.log_prob(torch.tensor(y[rows])).cpu().numpy()
     return scores
@@ -67,19 +70,22 @@ def _predictives(model: TableModel, x: pd.DataFrame, rows: npt.NDArray[np.intp])
         yield block, predictive
 
 
-def _refuse_ruled_out(model: TableModel, y: np.ndarray, rows: npt.NDArray[np.intp]) -> None:
-    """Raises ValueError for a target, in some of the rows, that the likelihood cannot have."""
-    support = model.estimator.state_.recipe.support()
-    out = np.zeros(y.reshape(len(y), -1).shape, dtype=bool)
-    out[rows] = ruled_out(support, y[rows]).reshape(len(rows), -1)
+def refuse_ruled_out(model: TableModel, y: np.ndarray) -> None:
+    """Raises ValueError for a target of numbers, where it is known, that the model's likelihood cannot have."""
+    if isinstance(model.estimator, ProbMixClassifier):
+        return
+    known = np.ones(len(y), dtype=bool)
+    if model.ends is not None:
+        known, y = y[:, 0] == y[:, 1], y[:, 0]
+    support, targets = model.estimator.state_.recipe.support(), y.reshape(len(y), -1)
+    out = np.zeros(targets.shape, dtype=bool)
+    out[known] = ruled_out(support, targets[known])
     wrong = np.argwhere(out)
     if len(wrong):
         row, t = (int(i) for i in wrong[0])
         raise ValueError(
-            f"target column {shown(model.targets[t])} is {float(y.reshape(len(y), -1)[row, t])} at row {row} (rows "
-            "counted from 0), "
-            f"expected {in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another "
-            "--likelihood."
+            f"target column {shown(model.targets[t])} is {float(targets[row, t])} at row {row} (rows counted from 0), expected "
+            f"{in_words(support)}, as the model's likelihood does. Try dropping that row, or fitting with another --likelihood."
         )
 
 

@@ -65,11 +65,20 @@ class Section:
     figures: list[dict[str, str]] = field(default_factory=list)
 
 
-def summary(model: TableModel, num_rows: int, num_some: int, source: str, nll: Estimate, partly: int) -> str:
-    """The first paragraph of the page: rows, model, NLL, and when the numbers are meaningful."""
+def summary(model: TableModel, rows: tuple[int, int, int], source: str, nll: Estimate, partly: int) -> str:
+    """The first paragraph of the page: rows, model, NLL, and when the numbers are meaningful.
+
+    ``rows`` are the numbers of rows in the table, on the page, and in its figures.
+    """
     estimator, many = model.estimator, len(model.targets) > 1
+    total, num_rows, num_some = rows
+    read = (
+        f"{num_rows} of the {total} rows of {source}, drawn at random"
+        if num_rows < total
+        else f"{total} rows of {source}"
+    )
     text = (
-        f"{num_rows} rows of {source}, predicted by a model ({type(estimator).__name__}, method {estimator.method}, "
+        f"{read}, predicted by a model ({type(estimator).__name__}, method {estimator.method}, "
         f"{estimator.ensemble} members) of the target{'s' if many else ''} {', '.join(model.targets)}. The numbers are "
         "meaningful only on rows that the model was not fitted to; on its training rows every model looks better than it is. "
         f"This page cannot know which these are. NLL {shown(nll)} nats a row (minus the log density of the observations; lower "
@@ -189,7 +198,7 @@ def failures(
 ) -> Section:
     """The rows with the worst scores, and the parts where the score is worse than elsewhere."""
     worst = np.argsort(-scores)[:WORST]
-    worst_rows = pd.concat([table, pd.DataFrame({"NLL": scores}), features], axis=1).iloc[worst]
+    worst_rows = pd.concat([table, pd.DataFrame({"NLL": scores}, index=table.index), features], axis=1).iloc[worst]
     several = " (of all targets together)" if num_targets > 1 else ""
     tables = [
         _listed(worst_rows, f"The rows whose observation the model found least likely, the highest NLL{several} first.")
@@ -211,7 +220,7 @@ def failures(
     return Section("Where it does worst", rule, tables=tables)
 
 
-def importances(importance: pd.DataFrame, num_rows: int, repeats: int) -> Section:
+def importances(importance: pd.DataFrame, num_rows: int, repeats: int, num_columns: int) -> Section:
     """The columns by the rise of the NLL when they are shuffled."""
     first = importance[:MOST_COLUMNS]
     rows = [[str(name), f"{row['mean']:.4g}", f"{row['std']:.2g}"] for name, row in first.iterrows()]
@@ -220,6 +229,8 @@ def importances(importance: pd.DataFrame, num_rows: int, repeats: int) -> Sectio
         "which gives a mean and a standard deviation). It measures what the model uses, not what causes the target. Of columns "
         "with the same information each looks less important than it is."
     )
+    if len(importance) < num_columns:
+        text += f" Measured for the first {len(importance)} of {num_columns} columns of the table."
     if len(rows) < len(importance):
         text += f" The first {len(rows)} of {len(importance)} columns."
     return Section(

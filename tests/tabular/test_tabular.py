@@ -335,25 +335,39 @@ def test_a_target_that_the_likelihood_rules_out_is_named(folder, tmp_path):
         check_table(TableModel.load(folder / "model"), table, tmp_path / "check")
 
 
+def test_a_page_is_of_some_rows_of_a_long_table_by_their_numbers(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(checking, "MOST_OF_PAGE", 25)
+    monkeypatch.setattr(importance, "MOST_MEASURED", 2)
+    table = frame(200)
+    last = int(np.random.default_rng(5).permutation(200)[:25].max())
+    table.loc[last, "price"] = 1e3  # the worst of those that are drawn
+    folder_of = check_table(TableModel.load(folder / "model"), table, tmp_path / "page", seed=5)
+    page = html.unescape(folder_of.read_text())
+    assert "25 of the 200 rows of the table, drawn at random, predicted" in page
+    assert "Measured for the first 2 of 3 columns" in page
+    assert re.search(rf"least likely.*?<td>{last}</td>", page, re.DOTALL)
+
+
 def test_a_wide_table_is_shuffled_no_more_than_a_bound_and_shows_how_far_it_is(folder, tmp_path, monkeypatch):
     """15 columns: fewer shuffles of fewer rows, said on the page; a bar on a terminal alone."""
     table = pd.DataFrame(rng.normal(size=(300, 15)), columns=[f"x{k}" for k in range(15)])
     table["y"] = table["x0"] + rng.normal(size=300)
     model = TableModel.fit(table, ["y"], epochs=1, ensemble=2, random_state=0)
-    rows, features = [], TableModel.features
+    rows, predicted = [], ProbMixRegressor.predict_dist
 
     def counted(self, own):
         rows.append(len(own))
-        return features(self, own)
+        return predicted(self, own)
 
-    monkeypatch.setattr(TableModel, "features", counted)
+    monkeypatch.setattr(ProbMixRegressor, "predict_dist", counted)
     monkeypatch.setattr(importance, "MOST_SHUFFLED", 7500)
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     page = page_of(model, table, tmp_path / "wide")
-    assert "shuffled among 166 rows (3 times" in page and sum(rows) <= 7500 + 166 + 6 * 300
-    assert "checking" in terminal.getvalue() and "/49" in terminal.getvalue()
+    # Shuffled ones, those that are not, all of them for the scores, and again for the densities.
+    assert "shuffled among 250 rows (2 times" in page and sum(rows) == 7500 + 250 + 300 + 300
+    assert "checking" in terminal.getvalue() and "/34" in terminal.getvalue()
     quiet = io.StringIO()
     monkeypatch.setattr(sys, "stderr", quiet)
     page_of(TableModel.load(folder / "classes"), frame(20), tmp_path / "small")
