@@ -99,14 +99,11 @@ def _conventions(arguments: argparse.Namespace) -> Conventions:
     """The user's own words on how the table is written."""
     from pyro_probmix.tabular.texts.conventions import Conventions
 
-    return Conventions(
-        arguments.dates,
-        arguments.decimal,
-        *(
-            tuple(part.strip() for part in (names or "").split(",") if part.strip())
-            for names in (arguments.missing, arguments.category, arguments.leave_out)
-        ),
+    missing, categories, leave_out = (
+        tuple(part.strip() for part in (names or "").split(",") if part.strip())
+        for names in (arguments.missing, arguments.category, arguments.leave_out)
     )
+    return Conventions(arguments.dates, arguments.decimal, missing, categories, leave_out)
 
 
 def add_predict(command: argparse.ArgumentParser) -> None:

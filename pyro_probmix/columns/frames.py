@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyro_probmix.names import printable
+
 
 def has_columns(x: Any) -> bool:
     """Whether something is a table with typed columns: a frame of pandas or polars, a table of Arrow, or one like these."""
@@ -52,7 +54,13 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         x, "column_names"
     ):  # Arrow: an index that pandas wrote is no reason to lose a column
         return pd.DataFrame(x.to_pandas(ignore_metadata=True))
-    frame = x.to_pandas() if hasattr(x, "to_pandas") else pd.DataFrame(x)
+    try:
+        frame = x.to_pandas() if hasattr(x, "to_pandas") else pd.DataFrame(x)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise TypeError(
+            f"got a {type(x).__name__} that pandas cannot take ({printable(error)}), expected a table with columns of its "
+            "types. Try other types of columns."
+        ) from None
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(
             f"got a {type(x).__name__} that makes a {type(frame).__name__}, expected a table with columns. Try X.to_numpy()."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "NUMBERS", "has_leading_zeros", "kind_of", "numbers_as_text", "text_rows"]
+__all__ = ["LABELS", "NUMBERS", "are_codes", "has_leading_zeros", "kind_of", "numbers_as_text", "text_rows"]
 
 import re
 from decimal import Decimal
@@ -19,6 +19,8 @@ LABELS = ("string", "boolean", "categorical")
 _LEADING_ZEROS = re.compile(r"\s*[-+]?0\d+\s*")
 #: Integers from here on are too large for a float of 64 bits.
 _BEYOND = 2**1023
+#: Below this a float of 64 bits holds each integer.
+_EXACT = 2**53
 
 
 def kind_of(column: pd.Series) -> str:
@@ -48,6 +50,22 @@ def numbers_as_text(column: pd.Series) -> bool:
 def has_leading_zeros(column: pd.Series) -> bool:
     """Whether a text of the column is a whole number with zeros in front."""
     return any(isinstance(value, str) and _LEADING_ZEROS.fullmatch(value) for value in column.dropna().unique())
+
+
+def are_codes(column: pd.Series) -> bool:
+    """Whether a column holds whole numbers that floating point cannot tell apart: they are names, such as of accounts.
+
+    Example:
+        >>> are_codes(pd.Series([2**60, 2**60 + 1])), are_codes(pd.Series([1, 2])), are_codes(pd.Series([2**60, 2**61]))
+        (True, False, False)
+    """
+    whole = pd.api.types.is_integer_dtype(column.dtype)
+    if not whole and not (column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) == "integer"):
+        return False
+    different = {int(value) for value in column.dropna().unique()}
+    if max(map(abs, different), default=0) < _EXACT:
+        return False
+    return len({float(value) for value in different if abs(value) < _BEYOND}) < len(different)
 
 
 def text_rows(column: pd.Series) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["KINDS", "Column", "Schema", "warn_of_texts"]
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyro_probmix.columns.kinds import LABELS, NUMBERS, kind_of, numbers_as_text, text_rows
+from pyro_probmix.columns.kinds import LABELS, NUMBERS, are_codes, kind_of, numbers_as_text, text_rows
 from pyro_probmix.columns.levels import codes, spelled
 from pyro_probmix.columns.moments import days, lengths, times_of_day
 from pyro_probmix.names import shown
@@ -154,7 +155,11 @@ def _column_of(values: pd.Series) -> Column:
         and len({spelled(value) for value in values.array}) == 1
     ):
         return _left_out(name, f"has the value {shown(str(values.iloc[0]))} in every row")
+    if are_codes(values):
+        return _category(name, values)
     kind = kind_of(values)
+    if kind == "interval":
+        return Column(name, "number")
     some = kind in ("complex", "mixed", "mixed-integer") and any(isinstance(value, complex) for value in values)
     if getattr(dtype, "kind", "") == "c" or some:
         raise ValueError(
@@ -206,6 +211,8 @@ def _number(column: Column, values: pd.Series) -> Array:
     try:
         if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
             return values.to_numpy(dtype=np.float64)
+        if kind_of(values) == "interval":
+            values = values.map(_middle, na_action="ignore")
         plain = values.astype(object).to_numpy()
         wrong = text_rows(values)
         if 0 < 2 * len(wrong) < (~missing).sum():  # a matter of these rows, not of the column
@@ -225,6 +232,12 @@ def _number(column: Column, values: pd.Series) -> Array:
             f"column {shown(column.name)} of X holds {shown(values.iloc[row])} at row {row} (rows counted from 0), expected a "
             "number, as in the rows of the fit. Try correcting it, or leaving that row out."
         ) from None
+
+
+def _middle(interval: pd.Interval[float]) -> float:
+    """The middle of an interval of numbers, or its end where the other one is infinite."""
+    ends = [float(end) for end in (interval.left, interval.right) if np.isfinite(end)]
+    return sum(ends) / len(ends) if ends else math.nan
 
 
 def warn_of_texts(name: str, value: object, count: int) -> None:

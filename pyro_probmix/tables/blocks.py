@@ -72,8 +72,10 @@ class TableBlocks:
             is_csv = path.name.lower().endswith((".csv", ".csv.gz"))
             source = CsvRows(path) if is_csv else ArrowRows(path)
             self._source: Rows = source
-            self.names = checked_names(path, self._source.names)
-        self._wanted = [k for k, name in enumerate(self.names) if columns is None or name in columns]
+            self.names = [str(name).strip() for name in source.names]
+            # Of a first column without a name, as pandas writes numbers of rows, or any that nobody asks for, nothing is said.
+            checked_names(path, [name for k, name in enumerate(self.names) if name or (columns is None and k)])
+        self._wanted = [k for k, name in enumerate(self.names) if name and (columns is None or name in columns)]
         self._texts, self._numbers = self._kinds(progress)
         if isinstance(source, CsvRows):
             if texts is None:

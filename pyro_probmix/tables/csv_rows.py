@@ -15,6 +15,7 @@ import pandas as pd
 
 from pyro_probmix.columns.kinds import has_leading_zeros
 from pyro_probmix.names import shown
+from pyro_probmix.tables.dialect import LOOKED_AT, dialect_of
 from pyro_probmix.tables.names import remedy
 from pyro_probmix.tables.reading import header_of, refuse_other_contents
 
@@ -26,7 +27,7 @@ GAPS = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "
 #: The rows of the first block, and the most of one that is looked through.
 FIRST_ROWS, BLOCK_ROWS = 1000, 1 << 16
 #: What the text of a file has in it where a value has zeros in front.
-MAYBE_CODE = re.compile(rb"(?:^|[,\"\s])[-+]?0[0-9]")
+MAYBE_CODE = re.compile(rb"(?:^|[,;|\"\s])[-+]?0[0-9]")
 
 
 class CsvRows:
@@ -44,14 +45,16 @@ class CsvRows:
         if path.suffix.lower() != ".gz":
             refuse_other_contents(path)
         with _Text(path) as text:
-            self.names = header_of(text).tolist()
+            self.dialect = dialect_of(text.read(LOOKED_AT))
+        with _Text(path) as text:
+            self.names = header_of(text, self.dialect).tolist()
 
     def frames(
         self, columns: Collection[str], rows: int, texts: Collection[str] | None
     ) -> Iterator[tuple[pd.DataFrame, float]]:
         """See :class:`~pyro_probmix.tables.blocks.Rows`."""
         positions = [k for k, name in enumerate(self.names) if name in columns]
-        options: dict[str, Any] = {"header": 0, "index_col": False, "skipinitialspace": True}
+        options: dict[str, Any] = {"header": 0, "index_col": False, **self.dialect.options}
         if texts is not None:  # all fields were counted before
             own = [k for k in positions if self.names[k] in texts]
             options |= {"usecols": positions, "dtype": dict.fromkeys(own, object)}

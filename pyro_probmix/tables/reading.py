@@ -19,7 +19,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from pyro_probmix.columns.kinds import has_leading_zeros, kind_of, numbers_as_text
 from pyro_probmix.names import printable, shown
+from pyro_probmix.tables.dialect import LOOKED_AT, Dialect, dialect_of
 from pyro_probmix.tables.names import listed, remedy
 
 #: The most memory that the values of a Parquet file's table may take.
@@ -65,6 +66,7 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
         if path.suffix.lower() == ".csv":
             refuse_other_contents(path)
         frame = readers[path.suffix.lower()](path)
+    frame = _without_row_numbers(frame)
     frame = frame.set_axis(checked_names(path, frame.columns), axis="columns").reset_index(drop=True)
     refuse_nul(path, frame)
     for name in frame.columns:
@@ -105,10 +107,22 @@ def refused(path: Path) -> Iterator[None]:
         raise ValueError(f"{shown(path)} cannot be read as a {kind} table: {reason}. Try {way}.") from None
 
 
+def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without columns that have no name and tell nothing: empty ones, and numbers of rows, as pandas writes them."""
+    dull = []
+    for k, name in enumerate(frame.columns):
+        if str(name).strip() == "":
+            values = frame.iloc[:, k]
+            number = pd.api.types.is_integer_dtype(values.dtype)
+            if values.isna().all() or (number and k == 0 and (values.diff().iloc[1:] == 1).all()):
+                dull.append(k)
+    return frame.iloc[:, [k for k in range(frame.shape[1]) if k not in dull]] if len(dull) < frame.shape[1] else frame
+
+
 def checked_names(path: Path, columns: Iterable[object]) -> list[str]:
     """The names of columns without spaces around them; raises ValueError for two of one name, or an empty one."""
     names = [str(name).strip() for name in columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise ValueError(f"{shown(path)}: more than one column is named {listed(twice)}. Try giving each its own name.")
     if "" in names:
@@ -149,17 +163,20 @@ def refuse_other_contents(path: Path) -> None:
             raise ValueError(f"{shown(path)} is {said}")
 
 
-def header_of(file: Any) -> pd.Series:
+def header_of(file: Any, dialect: Dialect) -> pd.Series:
     """The names in a CSV file's first row, read by itself: pandas renames columns of the same name and those without one."""
-    return pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True).iloc[0]
+    first: pd.DataFrame = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False, **dialect.options)
+    return first.iloc[0]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    header = header_of(path)
+    with path.open("rb") as file:
+        dialect = dialect_of(file.read(LOOKED_AT))
+    header = header_of(path, dialect)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            frame = pd.read_csv(path, index_col=False, skipinitialspace=True, low_memory=False)
+            frame: pd.DataFrame = pd.read_csv(path, index_col=False, low_memory=False, **dialect.options)
         except pd.errors.ParserWarning:
             more = f"a row has more fields than the {len(header)} of the header"
             raise ValueError(
@@ -168,26 +185,30 @@ def _read_csv(path: Path) -> pd.DataFrame:
     again = _to_read_as_text(frame, path)
     if again:
         texts = pd.read_csv(
-            path,
-            index_col=False,
-            skipinitialspace=True,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            usecols=again,
+            path, index_col=False, dtype=str, keep_default_na=False, na_values=[""], usecols=again, **dialect.options
         )
         for k, name in zip(again, texts.columns, strict=True):
             if kind_of(frame.iloc[:, k]) == "string" or has_leading_zeros(texts[name]):
                 frame.isetitem(k, texts[name].array)
+            elif _is_rounded(frame.iloc[:, k]):
+                with suppress(ValueError, OverflowError):  # others are no whole numbers
+                    whole = [None if pd.isna(text) else int(text) for text in texts[name]]
+                    frame.isetitem(k, pd.array(whole, dtype="Int64"))
     return frame.set_axis(header.tolist(), axis="columns")
 
 
+def _is_rounded(values: pd.Series) -> bool:
+    """Whether floating point may have rounded whole numbers, which pandas makes of integers beside a gap."""
+    return bool(pd.api.types.is_float_dtype(values.dtype) and (values.abs() >= 2**53).any())
+
+
 def _to_read_as_text(frame: pd.DataFrame, path: Path) -> list[int]:
-    """Positions of columns of which pandas has lost what the file says: texts such as NA, and zeros in front of numbers."""
+    """Positions of columns of which pandas has lost what the file says: texts such as NA, zeros in front, last digits."""
     texts = [k for k in range(frame.shape[1]) if not pd.api.types.is_numeric_dtype(frame.dtypes.iloc[k])]
     again = {k for k in texts if frame.iloc[:, k].isna().any()}
+    again |= {k for k in range(frame.shape[1]) if _is_rounded(frame.iloc[:, k])}
     with path.open("rb") as file:
-        if re.search(rb"(?:^|[,\"\s])[-+]?0[0-9]", file.read()):
+        if re.search(rb"(?:^|[,;|\"\s])[-+]?0[0-9]", file.read()):
             again |= {k for k in range(frame.shape[1]) if pd.api.types.is_numeric_dtype(frame.dtypes.iloc[k])}
     return sorted(again)
 

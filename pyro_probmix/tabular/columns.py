@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyro_probmix.columns.kinds import kind_of
+from pyro_probmix.columns.kinds import are_codes, kind_of
 from pyro_probmix.columns.levels import spelled
 from pyro_probmix.columns.schema import Schema
+from pyro_probmix.names import shown
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tabular.column import Column, restored
 from pyro_probmix.tabular.texts.conventions import Conventions, without_gaps
@@ -159,6 +160,9 @@ def column_of(values: pd.Series, said: Conventions) -> tuple[Column, list[str]]:
     plain = Column(name, "category", missing=said.missing)
     if name in said.categories:
         return plain, []
+    if are_codes(values):
+        note = f"column {shown(name)} holds whole numbers that are too large to be told apart as numbers: they are categories."
+        return plain, [note]
     kind = kind_of(values)
     if kind == "categorical":
         levels = tuple(dict.fromkeys(spelled(level) for level in values.cat.categories))

@@ -32,7 +32,7 @@ from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.model_files import FORMAT, OWN_MODEL, digest, is_record, read_record, told_of
 from pyro_probmix.tabular.page_files import files_of_page
 from pyro_probmix.tabular.targets import TASKS, Ends, numbers
-from pyro_probmix.tabular.texts.conventions import Conventions
+from pyro_probmix.tabular.texts.conventions import Conventions, likely_decimal
 from pyro_probmix.unfinished import UNFINISHED, settle
 
 #: The levels of a prediction's quantiles.
@@ -110,7 +110,8 @@ class TableModel:
             raise ValueError(
                 f"got --upper {shown(upper)} and --event {shown(event)}, expected one of the two. Try --upper alone."
             )
-        asked = Asked(frame, targets, conventions or Conventions())
+        said = conventions or Conventions()
+        asked = Asked(frame, targets, replace(said, likely_decimal=said.likely_decimal or likely_decimal(frame)))
         ends = asked.ends(event if upper is None else upper, "boolean" if upper is None else "number")
         task, meanings, notes = asked.meanings("regression" if ends is not None and task is None else task)
         if ends is not None and task == "classification":

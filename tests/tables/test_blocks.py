@@ -81,7 +81,6 @@ def test_the_share_that_is_done_rises_to_one(tmp_path):
     [("a,b\n" + "1,2\n" * 2000 + "1,2,3\n", "Expected 2 fields in line 2002"),
      ("a,b\n" + "1,2,3\n" * 20, "more fields than the 2 of the header"),
      ("a,a\n1,2\n", "more than one column is named 'a'"),
-     ("a,\n1,2\n", "has no name"),
      ("", "is empty"),
      ("a,b\n" + "1,2\n" * 1500 + "1,x\0y\n", r"NUL character in row 1500"),
      ("a,b\n1,\xff\n", "cannot be read")],

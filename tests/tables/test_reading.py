@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pyro_probmix.cli import main
+from pyro_probmix.tables.blocks import TableBlocks
 from pyro_probmix.tables.reading import MOST_BYTES, read_table
 
 ROWS = 2_000_000
@@ -102,3 +103,54 @@ def test_formulas_are_quoted_on_request(suffix: str, tmp_path: Path, capsys: pyt
     for was, now in zip(plain["=y"].astype(str), quoted["'=y"].astype(str), strict=True):
         assert now == (was if was in ("plain", "text") else f"'{was}")
     pd.testing.assert_frame_equal(plain.iloc[:, 1:], quoted.iloc[:, 1:])
+
+
+AS_IT_IS = pd.DataFrame({"a": [1, 2, 3], "k": ["x", "y", "x"], "y": [0.5, 1.5, 2.5]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a;k;y\n1;x;0.5\n2;y;1.5\n3;x;2.5\n",
+        "a\tk\ty\n1\tx\t0.5\n2\ty\t1.5\n3\tx\t2.5\n",
+        "a|k|y\n1|x|0.5\n2|y|1.5\n3|x|2.5\n",
+        "sep=;\na;k;y\n1;x;0.5\n2;y;1.5\n3;x;2.5\n",
+        "# by hand, in 2024\n#\na,k,y\n1,x,0.5\n2,y,1.5\n3,x,2.5\n",
+        ",a,k,y\n0,1,x,0.5\n1,2,y,1.5\n2,3,x,2.5\n",
+        ";a;k;y;\n7;1;x;0.5;\n8;2;y;1.5;\n9;3;x;2.5;\n",
+        "a,k,y,,\n1,x,0.5,,\n2,y,1.5,,\n3,x,2.5,,\n",
+        "\ufeffa; k; y\r\n1; x; 0.5\r\n2; y; 1.5\r\n3; x; 2.5\r\n",
+    ],
+)
+def test_files_as_people_write_them_are_read_whole_and_in_blocks(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), AS_IT_IS)
+    blocks = TableBlocks(tmp_path / "t.csv", AS_IT_IS.columns, 2)
+    pd.testing.assert_frame_equal(
+        pd.concat([frame for frame, _ in blocks], ignore_index=True), AS_IT_IS, check_dtype=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("#id,a\n7,8\n9,8\n", ["#id", "a"]),  # a header, for all its sign
+        ("a,tags\n1,x;y;z\n2,x;y;z\n", ["a", "tags"]),
+        ("a,b\n1,2\n3,4|5\n", ["a", "b"]),
+        ('a,"b;c;d"\n1,2\n', ["a", "b;c;d"]),
+    ],
+)
+def test_commas_stay_where_they_part_the_columns(text: str, names: list[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert list(read_table(tmp_path / "t.csv").columns) == names
+
+
+def test_a_column_without_a_name_that_tells_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",a\n3,1\n9,2\n4,3\n")
+    with pytest.raises(ValueError, match=r"column 0 .counted from 0. has no name"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_whole_numbers_keep_their_last_digits_beside_a_gap(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"id,y\n{2**60},1\n,2\n{2**60 + 1},3\n")
+    assert [value for value in read_table(tmp_path / "t.csv")["id"] if not pd.isna(value)] == [2**60, 2**60 + 1]

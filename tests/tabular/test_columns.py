@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pyro_probmix.columns.schema import Schema
 from pyro_probmix.tabular.column import Column
 from pyro_probmix.tabular.columns import Columns
+from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.texts.conventions import Conventions
 
 K = range(60)
@@ -68,6 +70,8 @@ def test_numbers_as_people_write_them(values, second):
         (["2024/3/1", "2024/12/5"] * 30, "date", "2024-12-05"),
         (["2024 Q1", "2023Q4"] * 30, "date", "2023-10-01"),
         (["2024-01-01 ", "2024-01-02T03:00+02:00"] * 30, "date", "2024-01-02 01:00"),
+        (["2024-03-01", "2 Mar 2024", "03/14/2024"], "date", "2024-03-02"),
+        (["2024-W09", "2024-W10-3"], "date", "2024-03-06"),
     ],
 )
 def test_dates_as_people_write_them(values, kind, second):
@@ -226,3 +230,45 @@ def test_a_few_texts_among_numbers_of_other_rows_are_missing():
     with pytest.warns(UserWarning, match="column 'c' holds 'rotary' .*taken as missing"):
         found = columns.typed(pd.DataFrame({"c": ["4", "rotary", "6"]}))["c"]
     np.testing.assert_array_equal(found, [4.0, np.nan, 6.0])
+
+
+def test_whole_numbers_that_floats_cannot_tell_apart_are_categories():
+    """Numbers of accounts: as floats all of these are one."""
+    table = pd.DataFrame({"account": [2**60, 2**60 + 1, 2**60 + 2] * 5})
+    (column,) = Columns.fit(table).columns
+    assert column.kind == "category" and set(column.read(table["account"])) == {str(2**60 + k) for k in range(3)}
+    schema = Schema.fit(table)
+    assert schema.columns[0].kind == "category" and len(np.unique(schema.numbers(table))) == 3
+    assert Columns.fit(pd.DataFrame({"mass": [10**20, 10**22, 10**25]})).columns[0].kind == "number"
+
+
+def test_the_decimal_sign_of_other_columns_tells_what_a_comma_is():
+    table = pd.DataFrame({"people": ["1,234", "5,678", "9,123"] * 10, "share": [0.25, 0.5, 0.125] * 10, "y": range(30)})
+    with pytest.warns(
+        UserWarning, match="the comma of '1,234' sets thousands apart, as other columns have decimal points"
+    ):
+        model = TableModel.fit(table, ["y"], epochs=1, ensemble=2, random_state=0)
+    assert model.columns.typed(table)["people"].tolist()[:2] == [1234.0, 5678.0]
+    with pytest.raises(ValueError, match="--decimal"):
+        TableModel.fit(table.assign(share=1), ["y"], epochs=1, ensemble=2, random_state=0)
+
+
+def test_a_footer_is_told():
+    with pytest.raises(ValueError, match=r"'Total' at row 3 .*leaving out that row if it is a footer"):
+        Columns.fit(pd.DataFrame({"a": ["1", "2", "3", "Total"]}))
+
+
+@pytest.mark.parametrize("mark", ["#DIV/0!", "#VALUE!", "n.a.", "N.A.", "nil"])
+def test_what_spreadsheets_write_for_a_missing_number(mark):
+    table = pd.DataFrame({"a": ["1.5", mark, "2.5"]})
+    assert Columns.fit(table).typed(table)["a"].tolist()[::2] == [1.5, 2.5]
+
+
+def test_intervals_are_their_middles():
+    cut = pd.cut(np.arange(20.0), 4).astype(object)
+    breaks = pd.DataFrame({"a": pd.arrays.IntervalArray.from_breaks(range(21)), "b": cut})
+    schema = Schema.fit(breaks)
+    assert [column.kind for column in schema.columns] == ["number", "number"]
+    assert schema.numbers(breaks)[:2, 0].tolist() == [0.5, 1.5]
+    open_ended = pd.DataFrame({"a": [pd.Interval(3.0, np.inf), None], "b": breaks["b"][:2]})
+    np.testing.assert_array_equal(schema.numbers(open_ended)[:, 0], [3.0, np.nan])

@@ -625,8 +625,7 @@ TEXT = "a,b,y\n1,é,3\n2,f,4\n3,é,5\n4,f,6\n"
         (gzip.compress(TEXT.encode(), mtime=0), "is compressed by gzip, expected text. Try unzipping it"),
         (b"PK\x03\x04rest", "is a zip archive or a spreadsheet"),
         (b"PAR1rest", "is a Parquet file, expected text. Try naming it .parquet"),
-        (TEXT.replace(",", ";").encode(), "commas between its columns; this one has semicolons"),
-        (b"a;b;y\n1,5;2,5;3\n1,5;2,5;3\n", "commas between its columns; this one has semicolons"),
+        (b"a;b;y\n1,5\n2,5\n1,5\n", "commas between its columns; this one has semicolons"),
         (b"a,b,y\n", "the table has no rows"),
     ],
 )
@@ -639,14 +638,16 @@ def test_files_that_are_no_tables_with_commas(tmp_path, capsys, content, sentenc
 
 def test_no_rows_and_semicolons_of_other_tables(folder, tmp_path, capsys):
     frame()[:0].to_csv(tmp_path / "none.csv", index=False)
-    frame().to_csv(tmp_path / "semi.csv", sep=";", index=False)
-    for arguments, sentence in (
-        (["predict", "none.csv"], "the table has no rows"),
-        (["predict", "semi.csv"], "this one has semicolons"),
-        (["check", "semi.csv"], "this one has semicolons"),
-    ):
-        assert main([arguments[0], str(folder / "model"), str(tmp_path / arguments[1])]) == 1
-        assert sentence in capsys.readouterr().err
+    assert main(["predict", str(folder / "model"), str(tmp_path / "none.csv")]) == 1
+    assert "the table has no rows" in capsys.readouterr().err
+    table = frame(20)
+    table.to_csv(tmp_path / "comma.csv", index=False)
+    table.to_csv(tmp_path / "semi.csv", sep=";")  # and numbers of rows
+    printed = []
+    for name in ("comma.csv", "semi.csv"):
+        assert main(["predict", str(folder / "model"), str(tmp_path / name)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and printed[0].count("\n") == 21
 
 
 def test_gaps_and_levels_that_appear_after_training(folder, tmp_path, capsys):

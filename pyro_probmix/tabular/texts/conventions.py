@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GAPS", "Conventions", "without_gaps"]
+__all__ = ["GAPS", "Conventions", "likely_decimal", "without_gaps"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +32,14 @@ GAPS = (
     "—",
     "*",
     "missing",
+    "n.a.",
+    "nil",
+    "#DIV/0!",
+    "#VALUE!",
+    "#REF!",
+    "#NUM!",
+    "#NAME?",
+    "#NULL!",
 )
 _GAPS = frozenset(gap.casefold() for gap in GAPS)
 ORDERS = ("dmy", "mdy")
@@ -47,6 +55,7 @@ class Conventions:
         missing: texts that stand for a missing value in every column, also among texts.
         categories: names of columns that are taken as categories, whatever is in them.
         leave_out: names of columns that are left out.
+        likely_decimal: the decimal sign of other columns, for numbers such as 1,234 where nothing else tells.
 
     Raises:
         ValueError: for another order or decimal sign.
@@ -57,12 +66,28 @@ class Conventions:
     missing: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    likely_decimal: str | None = None
 
     def __post_init__(self) -> None:
         if self.dates not in (None, *ORDERS):
             raise ValueError(f"got dates={shown(self.dates)}, expected one of {', '.join(ORDERS)}. Try --dates dmy.")
         if self.decimal not in (None, ",", "."):
             raise ValueError(f"got decimal={shown(self.decimal)}, expected a comma or a point. Try --decimal ,")
+
+
+def likely_decimal(frame: pd.DataFrame) -> str | None:
+    """The point, if a column of a file was read as numbers with digits behind one; None if none was.
+
+    Example:
+        >>> likely_decimal(pd.DataFrame({"a": [1.5, 2.0], "b": ["1,234", "5,678"]}))
+        '.'
+    """
+    for _, values in frame.items():
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "f":
+            known = values[np.isfinite(values)]
+            if (known != np.round(known)).any():
+                return "."
+    return None
 
 
 def without_gaps(values: pd.Series, missing: Sequence[str]) -> pd.Series:

@@ -14,7 +14,7 @@ import pandas as pd
 from pyro_probmix.names import shown
 from pyro_probmix.tabular.texts.conventions import Conventions, gap_rows
 from pyro_probmix.tabular.texts.decisions import Decision
-from pyro_probmix.tabular.texts.written_dates import moments_of
+from pyro_probmix.tabular.texts.written_dates import SEVERAL, Moments, moments_of
 from pyro_probmix.tabular.texts.written_numbers import is_bound, number_of, spelling_of_numbers
 
 #: Numbers with so many different units behind them, or more, are texts such as addresses.
@@ -79,10 +79,11 @@ def spelled_texts(values: pd.Series, said: Conventions) -> Spelled:
         return _of_numbers(name, values, texts, said, gaps)
     if 2 * numbers.sum() > len(texts) and not codes_with_zeros:
         row = _row(values, texts[int(np.argmin(numbers))])
+        footer = "leaving out that row if it is a footer, " if row == len(values) - 1 else ""
         raise Decision(
             name,
             f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), expected a number, as in most rows",
-            f"correcting it, --missing {shown(values.iloc[row])} if it stands for none, or --category {shown(name)}",
+            f"{footer}correcting it, --missing {shown(values.iloc[row])} if it stands for none, or --category {shown(name)}",
         )
     marks = sorted({str(v) for v in values[gaps]} - {""})
     if not marks:
@@ -105,8 +106,12 @@ def _of_moments(name: str, values: pd.Series, moments: Any, share: float, gaps: 
             f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), which is {what}, unlike most rows",
             f"correcting it, --missing {shown(values.iloc[row])} if it stands for none, or --category {shown(name)}",
         )
-    if moments.format == "slashes" and not moments.order:
-        row = next(k for k, value in enumerate(values) if isinstance(value, str) and not gaps[k])
+    if moments.format in ("slashes", SEVERAL) and not moments.order:
+        row = next(
+            k
+            for k, value in enumerate(values)
+            if isinstance(value, str) and not gaps[k] and Moments("date", "slashes", "dmy").read(value) is not None
+        )
         raise Decision(
             name,
             f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), of which the values do not tell whether the "
@@ -117,7 +122,8 @@ def _of_moments(name: str, values: pd.Series, moments: Any, share: float, gaps: 
     order = {"dmy": ", the day first", "mdy": ", the month first"}.get(moments.order, "")
     notes = []
     if moments.format != "iso":
-        notes.append(f"column {shown(name)} is read as {moments.kind}s such as {shown(first)}{order}.")
+        several = " in several formats" if moments.format == SEVERAL else ""
+        notes.append(f"column {shown(name)} is read as {moments.kind}s{several} such as {shown(first)}{order}.")
     fields = {"kind": moments.kind, "format": moments.format, "order": moments.order}
     return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))
 
@@ -134,7 +140,7 @@ def _of_numbers(name: str, values: pd.Series, texts: list[str], said: Convention
             "counted from 0)",
             f"one unit, --category {shown(name)}, or --leave-out {shown(name)}",
         )
-    decimal = spelling.decimal
+    decimal = spelling.decimal or said.likely_decimal
     if decimal is None:
         row = _row(values, next(text for text in texts if "," in text or "." in text))
         raise Decision(
@@ -143,7 +149,13 @@ def _of_numbers(name: str, values: pd.Series, texts: list[str], said: Convention
             "sign is a decimal one or sets thousands apart",
             "--decimal ',' or --decimal '.'",
         )
-    notes = (f"column {shown(name)} is read as numbers: {', '.join(spelling.notes)}.",) if spelling.notes else ()
+    told = list(spelling.notes)
+    if spelling.decimal is None:
+        row = _row(values, next(text for text in texts if "," in text or "." in text))
+        told.append(
+            f"the comma of {shown(values.iloc[row])} sets thousands apart, as other columns have decimal points"
+        )
+    notes = (f"column {shown(name)} is read as numbers: {', '.join(told)}.",) if told else ()
     unit = spelling.units[0] if spelling.units and not spelling.times else ""
     fields = {"kind": "number", "decimal": decimal, "times": spelling.times, "unit": unit}
     return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))

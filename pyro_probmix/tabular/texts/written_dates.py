@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["ISO_DATE", "Moments", "moments_of"]
+__all__ = ["ISO_DATE", "SEVERAL", "Moments", "moments_of"]
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -25,6 +26,7 @@ _FORMATS = {
     "2024-03": r"(?P<year>[12]\d{3})[-/](?P<month>0[1-9]|1[0-2])",
     "Mar 2024": rf"{_MONTH}[ ,-]+(?P<year>\d{{4}})",
     "2024 Q1": r"(?P<year>[12]\d{3})[ -]?Q(?P<quarter>[1-4])",
+    "2024-W05": r"(?P<year>[12]\d{3})-?W(?P<week>[0-5]\d)(?:-?(?P<weekday>[1-7]))?",
     "20240301T1200": r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})T"
     r"(?P<clock>\d{2}:?\d{2}(?::?\d{2})?)(?P<zone>Z|[+-]\d{2}:?\d{2})?",
     "slashes": rf"(?P<a>\d{{1,2}})[/.-](?P<b>\d{{1,2}})[/.-](?P<year>\d{{4}}|\d{{2}}){_CLOCK}",
@@ -37,6 +39,8 @@ _DURATION = re.compile(
     r"(?P<minus>-?)(?:(?P<d>\d+) days?,? ?)?(?:(?P<h>\d+):(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d(?:\.\d+)?))?)?",
     re.IGNORECASE,
 )
+#: The name of dates in more formats than one.
+SEVERAL = "several"
 #: Two digits of a year from this on are of the century before.
 _CENTURY = 69
 
@@ -58,6 +62,8 @@ class Moments:
     def read(self, text: str) -> str | float | None:
         """A date as 2024-03-01 12:30:00, a time as a share of a day, a duration in days; None for another text."""
         text = text.strip()
+        if self.kind == "date" and self.format == SEVERAL:
+            return next((read for name in _FORMATS if (read := Moments("date", name, self.order).read(text))), None)
         if self.kind == "date":
             found = _COMPILED[self.format].fullmatch(text)
             return None if found is None else text if self.format == "iso" else _date(found, self.order)
@@ -87,6 +93,9 @@ def moments_of(texts: Sequence[str], order: str | None = None) -> tuple[Moments,
         if 2 * len(matches) > len(stripped):
             told = (order or _order(matches)) if name == "slashes" else ""
             return Moments("date", name, told), len(matches) / len(stripped)
+    if stripped and all(any(pattern.fullmatch(text) for pattern in _COMPILED.values()) for text in stripped):
+        slashed = [found for found in map(_COMPILED["slashes"].fullmatch, stripped) if found]
+        return Moments("date", SEVERAL, (order or _order(slashed)) if slashed else "iso"), 1.0
     times = sum(1 for found in map(_TIME.fullmatch, stripped) if found and _time(found) is not None)
     spans = sum(1 for text in stripped if ":" in text and _DURATION.fullmatch(text))
     if 2 * max(times, spans) > len(stripped):
@@ -110,6 +119,11 @@ def _order(matches: Sequence[re.Match[str]]) -> str:
 def _date(found: re.Match[str], order: str) -> str | None:
     parts = found.groupdict()
     year = int(parts["year"])
+    if parts.get("week"):
+        try:
+            return date.fromisocalendar(year, int(parts["week"]), int(parts["weekday"] or 1)).isoformat()
+        except ValueError:
+            return None
     if len(parts["year"]) == 2:
         year += 1900 if year >= _CENTURY else 2000
     if "a" in parts:
