@@ -516,7 +516,7 @@ def test_damaged_newer_and_foreign_models_are_refused(folder, tmp_path):
     old = json.loads((folder / "model" / "table.json").read_text()) | {"format": 1}
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "table.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match=r"has format 1, expected 3. Try fitting it again"):
+    with pytest.raises(ValueError, match=r"has format 1, expected 4. Try fitting it again"):
         TableModel.load(tmp_path / "old")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")
@@ -724,7 +724,7 @@ def test_a_target_that_is_known_up_to_an_interval(option, tmp_path, capsys):
         f"In {int((low < high).sum())} of the rows the target is known up to an interval alone, by the column told"
         in page
     )
-    assert "days at least" in page and "RMSE" not in page and ">CRPS<" not in page
+    assert "days at least" in page and "root mean squared" not in page and ">CRPS<" not in page
     assert main(["predict", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
     for more, said in (
         ([option, "nix"], "no column 'nix' beside its target"),
