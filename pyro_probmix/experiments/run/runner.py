@@ -15,12 +15,7 @@ from pyro_probmix.experiments.config import Config
 from pyro_probmix.experiments.config.grid import SINGLE, Candidate
 from pyro_probmix.experiments.data.problem import Part, Problem
 from pyro_probmix.inference import Checkpoint, Fit, fit
-from pyro_probmix.inference.methods import (
-    build_criterion,
-    build_graph,
-    build_process,
-    only_regression,
-)
+from pyro_probmix.inference.methods import build_criterion, build_graph, build_process, only_regression
 from pyro_probmix.inference.pseudo_rows import with_pseudo_rows
 from pyro_probmix.models import (
     LIKELIHOODS,
@@ -29,6 +24,7 @@ from pyro_probmix.models import (
     ConditionalDensity,
     Gaussian,
     Method,
+    ProbMix,
     build_density,
     initialise,
 )
@@ -218,27 +214,7 @@ def fit_method(
     if method.pseudo_rows is not None:
         x, y, weights = with_pseudo_rows(method.pseudo_rows, x, y, None, seeds=seeds, alphas=alphas)
         of_graph, of_each = Part(x, y), list(range(len(chosen)))
-    graph = build_graph(
-        graph_name(config, method),
-        of_graph.x.flatten(2),
-        of_graph.y,
-        neighbors=config.neighbors,
-        bandwidth=config.bandwidth,
-    )
-    process = build_process(
-        method,
-        density,
-        None if graph is None else graph.replicas(of_each),
-        alpha=_of_each(alphas),
-        beta=_of_each([one.beta for one in tries for _ in range(len(splits) * members)]),
-        labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
-        batch_size=config.batch_size,
-        one_weight=config.weight == "batch",
-    ).to(device)
-    names = [
-        problem.names[split] + (f", {one.label}" if len(tries) > 1 else "") + (f", member {m + 1}" if members > 1 else "")
-        for one in tries for split in splits for m in range(members)
-    ]  # fmt: skip
+    process = _process(method, config, density, of_graph, of_each, alphas, tries).to(device)
     last: dict[str, Tensor] = {}
 
     def after_epoch(epoch: int, best: Tensor) -> None:
@@ -259,12 +235,55 @@ def fit_method(
         patience=config.patience,
         num_samples=config.validation_samples,
         seed=seed,
-        names=names,
+        names=_names(problem, tries, members),
         on_epoch=after_epoch,
         # One of a finished training no longer has the weights of its last epoch.
         checkpoint=checkpoint if config.best_epoch == "validation" else None,
     )
     return FittedMethod(density, result, last or None)
+
+
+def _process(
+    method: Method,
+    config: Config,
+    density: ConditionalDensity,
+    of_graph: Part,
+    of_each: Sequence[int],
+    alphas: Sequence[float],
+    tries: Sequence[Candidate],
+) -> ProbMix:
+    """The process that trains a density, see :func:`fit_method`.
+
+    Args:
+        of_graph: the rows that the graph is over.
+        of_each: which of the graph's replicas each of the density's has.
+        alphas: of each replica.
+    """
+    graph = build_graph(
+        graph_name(config, method),
+        of_graph.x.flatten(2),
+        of_graph.y,
+        neighbors=config.neighbors,
+        bandwidth=config.bandwidth,
+    )
+    return build_process(
+        method,
+        density,
+        None if graph is None else graph.replicas(of_each),
+        alpha=_of_each(alphas),
+        beta=_of_each([one.beta for one in tries for _ in range(len(alphas) // len(tries))]),
+        labels=config.labels or "sample",  # type: ignore[arg-type] # checked by ProbMix
+        batch_size=config.batch_size,
+        one_weight=config.weight == "batch",
+    )
+
+
+def _names(problem: Problem, tries: Sequence[Candidate], members: int) -> list[str]:
+    """What each replica is called: its split, and what it is trained with, where that differs."""
+    return [
+        name + (f", {one.label}" if len(tries) > 1 else "") + (f", member {m + 1}" if members > 1 else "")
+        for one in tries for name in problem.names for m in range(members)
+    ]  # fmt: skip
 
 
 def seed_of(config: Config, one: Candidate, split: int, member: int) -> int:
