@@ -36,6 +36,7 @@ FLOORS = (
     "estimators.saving",
     "estimators.ensemble",
     "estimators.doubt",
+    "estimators.neighbors",
     "estimators.targets",
     "columns",
     "inference",

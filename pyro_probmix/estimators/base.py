@@ -62,6 +62,7 @@ class ProbMixEstimator(FittedByTraining):
         validation_fraction: float = 0.2,
         patience: int | None = None,
         num_samples: int = 16,
+        neighbors_pool: int = 3,
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: int = 0,
@@ -84,6 +85,7 @@ class ProbMixEstimator(FittedByTraining):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.num_samples = num_samples
+        self.neighbors_pool = neighbors_pool
         self.warm_start = warm_start
         self.callbacks = callbacks
         self.verbose = verbose

@@ -110,9 +110,9 @@ class FittedByTraining(TableInputs):
             state.optimizer = LightAdam(state.density.parameters(), lr=self.learning_rate)
         plan = self._plan(state, seed, once=once)
         trained = self._trained(state, rows, held_out, plan, once=once)
-        state.history, state.noise = trained.history, trained.noise
+        state.history, state.noise, state.pool = trained.history, trained.noise, trained.pool
         if trained.factor is not None:
-            state.factor = trained.factor
+            state.factor, state.tails = trained.factor, trained.tails
         state.scores = self._scores(state, trained.scores, rows, given=held_out is not None)
         return self._done(state, rows)
 
@@ -189,6 +189,7 @@ class FittedByTraining(TableInputs):
             deal_seed=state.seed,
             seed=seed,
             most_draws=self.num_samples,
+            pooled_neighbors=0 if classes else self.neighbors_pool,
             optimizer=LightAdam if kept is None else lambda parameters, lr: kept,
         )
 

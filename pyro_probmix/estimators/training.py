@@ -15,9 +15,11 @@ from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import Losses
 from pyro_probmix.estimators.ensemble.dealt_rows import DealtRows
 from pyro_probmix.estimators.ensemble.healing import heal
-from pyro_probmix.estimators.ensemble.held_out import HeldOut, member_densities, widened
+from pyro_probmix.estimators.ensemble.held_out import HeldOut, member_densities, widened, with_tails
+from pyro_probmix.estimators.ensemble.neighbor_choice import choose_pool
 from pyro_probmix.estimators.ensemble.plan import Plan
 from pyro_probmix.estimators.ensemble.rows import Rows
+from pyro_probmix.estimators.neighbors.pool import NeighborPool
 from pyro_probmix.graphs import Graph
 from pyro_probmix.inference.annealing import Annealing
 from pyro_probmix.inference.data.parts import Part
@@ -49,6 +51,8 @@ class Trained:
     Attributes:
         history: the trainer's record.
         factor: of the spread, with the lowest loss on the held-out rows; None without such rows.
+        tails: factor of the degrees of freedom, chosen alike.
+        pool: with the nearest training rows, chosen alike; None for none.
         noise: of the embedding's draws in predictions; None for its mean.
         scores: of the held-out rows of numbers, for conformal intervals; None without such rows.
         losses: on the held-out rows; None without such rows.
@@ -59,6 +63,8 @@ class Trained:
     noise: Tensor | None
     scores: HeldOutScores | None
     losses: Losses | None = None
+    tails: float = 1.0
+    pool: NeighborPool | None = None
 
 
 def train(
@@ -155,12 +161,18 @@ def train(
     widening = data.score(density, noise, WIDENING_ROWS)
     if widening is None:
         return Trained(result, None, noise, None)
-    factor = widening.factor()
+    tails = widening.tails()
+    factor = widening.factor(tails)
     steps = len(result.train_loss) * -(-n // batch_size)
     constant = data.constant(family, weighted=not rows.equal, ends=rows.ends is not None)
-    losses = Losses(widening.nll(), constant, untrained, steps)
-    scores = None if plan.classes else _scores(widening, factor, sound, plan.deal_seed)
-    return Trained(result, factor, noise, scores, losses)
+    losses = Losses(widening.nll(tails), constant, untrained, steps)
+
+    def adapted(components: Any) -> Any:
+        return widened(with_tails(components, tails), factor)
+
+    pool = choose_pool(widening, data.kept, plan.pooled_neighbors, adapted)
+    scores = None if plan.classes else _scores(widening, adapted, pool, sound, plan.deal_seed)
+    return Trained(result, factor, noise, scores, losses, tails, pool)
 
 
 def _graph(plan: Plan, kept: Part) -> Graph | None:
@@ -179,12 +191,15 @@ def _graph(plan: Plan, kept: Part) -> Graph | None:
     return build_graph(name, x, y, neighbors=min(plan.neighbors, n - 1))
 
 
-def _scores(held_out: HeldOut, factor: float, sound: Tensor, seed: int) -> HeldOutScores | None:
+def _scores(
+    held_out: HeldOut, adapted: Callable[[Any], Any], pool: NeighborPool | None, sound: Tensor, seed: int
+) -> HeldOutScores | None:
     """How conforming the held-out rows are, some of them where there are many.
 
     Args:
         held_out: the rows.
-        factor: of the spread.
+        adapted: from the members' densities to those with the tails and the spread that are predicted.
+        pool: of these with neighbors; None for none.
         sound: which members are no copies of others, which may have trained on the rows, [R].
         seed: chooses the rows.
     """
@@ -194,8 +209,10 @@ def _scores(held_out: HeldOut, factor: float, sound: Tensor, seed: int) -> HeldO
         some = np.sort(np.random.default_rng(seed).permutation(count)[:MOST_SCORED])
     with alone(), pyro.validation_enabled(False):  # a member may not be finite at some row, which then does not conform
         components = member_densities(held_out.density, held_out.x[:, some], held_out.noise)
-        components = widened(components, factor) if factor != 1.0 else components
+        components = adapted(components)
     shares = held_out.shares
+    if pool is not None:
+        components = pool.pooled(components, *pool.nearest_of_each(held_out.x[:, some], shares))
     # Rows that all members hold out are new to copies, too.
     own = [True] * members if shares == 1 else sound.tolist()
     groups = [[r for r in range(g, members, shares) if own[r]] for g in range(shares)]

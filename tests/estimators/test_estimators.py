@@ -531,9 +531,9 @@ def test_spread_and_nll_of_all_members_follow_from_those_of_a_few():
         0.3 * torch.randn(1, rows, 1).expand(members, -1, -1),
     )
     of_all = HeldOut(Erring(own), fresh, truth, torch.ones(members, rows), 1, None)
-    _, ideal = of_all._best(*of_all._finite())
+    _, ideal = of_all._best(*of_all.finite())
     few = HeldOut(Erring(own), x, y, torch.ones(members, rows), 10, None)
-    nll_of_two, of_two = few._best(*few._finite())
+    nll_of_two, of_two = few._best(*few.finite())
     assert ideal < found < of_two - 0.35 * (of_two - ideal)  # nearer, and on the safe side
     of_twenty = float(of_all()[0])
     assert of_twenty < float(few()[0]) < nll_of_two - 0.35 * (nll_of_two - of_twenty)
@@ -551,7 +551,7 @@ def test_the_score_of_members_that_are_far_off_is_bounded():
 
     x = torch.zeros(10, 50, 1)
     score = HeldOut(Far(), x, torch.randn(10, 50, 1), torch.ones(10, 50), 5, None)
-    together, _ = score._best(*score._finite())
+    together, _ = score._best(*score.finite())
     alone = float(score.of_each().mean())
     assert alone > together + 1.0
     assert together - 1.0 <= float(score()[0]) <= together
@@ -568,7 +568,7 @@ def test_members_that_are_all_alike_have_the_loss_of_one(members, shares, lost):
     y = torch.randn(shares, 10, 1)[torch.arange(members) % shares]
     y[torch.arange(members) % shares == 0] *= 3  # a share that is harder, and has more members than others
     score = HeldOut(density, x, y, torch.ones(members, 10), shares, None)
-    together, _ = score._best(*score._finite())
+    together, _ = score._best(*score.finite())
     value = score()
     assert value.isnan().sum() == len(lost)
     assert float(value[value.isfinite()][0]) == pytest.approx(together, abs=1e-3)

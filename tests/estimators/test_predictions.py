@@ -139,7 +139,7 @@ def test_as_many_draws_as_the_loss_asks_for(deviation: float) -> None:
 
     def loss(draws: int) -> float:
         score.noise = noise[:draws] if draws else None
-        components, groups = score._finite()
+        components, groups = score.finite()
         return score._best(components, groups)[0]
 
     tried = [0, 2, 4, 8, 16, 32, 64]

@@ -14,12 +14,13 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from pyro_probmix.estimators.targets.spread import widened
+from pyro_probmix.estimators.targets.tails import HEAVIEST, LIGHTEST, with_tails
 from pyro_probmix.inference.predictive.draws import from_noise, plug_in
 from pyro_probmix.inference.predictive.plain import is_plain, plain_density
 from pyro_probmix.inference.predictive.prediction import log_density, response_density
 from pyro_probmix.random_state import alone, own_random_state
 
-__all__ = ["DRAWS_ROWS", "MANY_DRAWS", "HeldOut", "antithetic_noise", "member_densities", "widened"]
+__all__ = ["DRAWS_ROWS", "MANY_DRAWS", "HeldOut", "antithetic_noise", "member_densities", "widened", "with_tails"]
 
 #: Draws of the embedding that stand for infinitely many, and the loss in nats a row that fewer of them may cost.
 MANY_DRAWS, DRAWS_TOLERANCE = 16, 1e-3
@@ -122,7 +123,7 @@ class HeldOut:
         self._calls += 1
         if self._calls % self._every and self._calls != self._last:
             return torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
-        components, groups = self._finite()
+        components, groups = self.finite()
         nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         if groups:
             together, _ = self._best(components, groups)
@@ -135,16 +136,34 @@ class HeldOut:
         return torch.where(nll.isnan(), nll, torch.stack([*self._recent]).nanmean(0))
 
     @torch.no_grad()
-    def factor(self) -> float:
+    def tails(self) -> float:
+        """The factor of the degrees of freedom beyond 2, see :func:`with_tails`, with the lowest loss; 1 for other families.
+
+        Errors at rows that a network trained on are smaller than at new ones, and have other tails.
+        """
+        components, groups = self.finite()
+        if not groups or with_tails(components, 2.0) is components:
+            return 1.0
+
+        def nll(log_factor: float) -> float:
+            return self._best(with_tails(components, math.exp(log_factor)), groups)[0]
+
+        bounds = (math.log(HEAVIEST), math.log(LIGHTEST))
+        found: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 0.2})
+        return math.exp(float(found.x)) if found.fun < nll(0.0) else 1.0
+
+    @torch.no_grad()
+    def factor(self, tails: float = 1.0) -> float:
         r"""The spread :math:`\tau` for the mixture of all members, of which only a few hold out a row.
 
         The squared error of a mean of j members, and their spread about it, are linear in 1/j. Of a mixture with these
         moments :math:`\tau_j^2` is so, too, and :math:`\tau_1`, by each member alone, and :math:`\tau_m`, by the m that
         hold a row out, give :math:`\tau_R` for all R. Where members differ much it errs towards :math:`\tau_m`.
         """
-        components, groups = self._finite()
+        components, groups = self.finite()
         if not groups:
             return 1.0
+        components = with_tails(components, tails)
         _, together = self._best(components, groups)
         ahead = self._ahead(groups)
         if not ahead:
@@ -154,10 +173,10 @@ class HeldOut:
         return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
 
     @torch.no_grad()
-    def nll(self) -> float:
+    def nll(self, tails: float = 1.0) -> float:
         """The NLL in nats a row of the members that are new to each row, at the best spread; infinite if none is finite."""
-        components, groups = self._finite()
-        return self._best(components, groups)[0] if groups else math.inf
+        components, groups = self.finite()
+        return self._best(with_tails(components, tails), groups)[0] if groups else math.inf
 
     @torch.no_grad()
     def of_each(self) -> Tensor:
@@ -165,7 +184,7 @@ class HeldOut:
 
         Infinite where a density is not finite, NaN where all rows that a member holds out have weight 0.
         """
-        components, groups = self._finite()
+        components, groups = self.finite()
         nll = torch.full(self.x.shape[:1], torch.inf, device=self.x.device, dtype=torch.float64)
         if groups:
             alone = [r for members in groups for r in members]
@@ -192,7 +211,7 @@ class HeldOut:
 
         def loss(draws: int) -> float:
             score = HeldOut(self.density, x, y, weights, self.shares, noise[:draws] if draws else None)
-            components, groups = score._finite()
+            components, groups = score.finite()
             return score._best(components, groups)[0] if groups else math.nan
 
         bound, draws = loss(len(noise)) + DRAWS_TOLERANCE, 0
@@ -200,7 +219,7 @@ class HeldOut:
             draws = min(2 * draws or 2, most)
         return draws
 
-    def _finite(self) -> tuple[Any, list[list[int]]]:
+    def finite(self) -> tuple[Any, list[list[int]]]:
         """The densities of the held-out rows, and the members of each share whose density is finite."""
         with alone(), pyro.validation_enabled(False):  # one switch for all threads; a member may not be finite
             components = member_densities(self.density, self.x, self.noise)

@@ -29,6 +29,7 @@ class Plan:
         deal_seed: deals the shares.
         seed: of the training noise.
         most_draws: of the embedding in a prediction.
+        pooled_neighbors: the nearest rows whose kernels may be pooled with a prediction; 0 for none.
         optimizer: as for :func:`~pyro_probmix.fit`.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     deal_seed: int
     seed: int
     most_draws: int
+    pooled_neighbors: int
     optimizer: Callable[..., torch.optim.Optimizer]
 
     def size(self, n: int) -> int:

@@ -14,10 +14,17 @@ from torch.distributions import constraints
 
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
-from pyro_probmix.estimators.ensemble.held_out import MANY_DRAWS, antithetic_noise, member_densities, widened
+from pyro_probmix.estimators.ensemble.held_out import (
+    MANY_DRAWS,
+    antithetic_noise,
+    member_densities,
+    widened,
+    with_tails,
+)
 from pyro_probmix.estimators.ensemble.network import Recipe
 from pyro_probmix.estimators.ensemble.rows import Array, Rows, Scaler
 from pyro_probmix.estimators.ensemble.support import is_positive
+from pyro_probmix.estimators.neighbors.pool import NeighborPool
 from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 from pyro_probmix.inference.predictive.plain import GRAIN, by_rows, has_single, is_plain
@@ -49,6 +56,8 @@ class State:
         noise: standard normal, [S, R, 1, width], of a drawn embedding, the same for all rows; else None, and its mean is passed
             on.
         factor: widens the density, see :func:`~pyro_probmix.estimators.ensemble.held_out.widened`.
+        pool: with the nearest training rows; None for none.
+        tails: times the degrees of freedom, see :func:`~pyro_probmix.estimators.targets.tails.with_tails`.
         seed: of the first fit.
         history: the trainer's record of the last fit.
         optimizer: of partial fits.
@@ -74,6 +83,8 @@ class State:
     single: bool = False
     scores: HeldOutScores | None = None
     shown: bool = False
+    tails: float = 1.0
+    pool: NeighborPool | None = None
 
     @classmethod
     def new(cls, recipe: Recipe, rows: Rows, seed: int, expansion: Expansion | None = None) -> State:
@@ -169,9 +180,17 @@ class State:
         filled = -(-len(x) // GRAIN) * GRAIN
         for start in range(0, filled, size):
             rows = np.arange(start, min(start + size, filled)).clip(max=len(x) - 1)
-            features = torch.as_tensor(self._features(x[rows]), device=device)
-            components = member_densities(density, features, noise)
-            yield rows, PredictiveMixture(widened(components, self.factor) if self.factor != 1.0 else components, 2)
+            features = self._features(x[rows])
+            components = member_densities(density, torch.as_tensor(features, device=device), noise)
+            components = self.adapted(components)
+            if self.pool is not None:
+                components = self.pool(components, features)
+            yield rows, PredictiveMixture(components, 2)
+
+    def adapted(self, components: Any) -> Any:
+        """The members' densities with the tails and the spread that held-out rows asked for."""
+        tailed = components if self.tails == 1.0 else with_tails(components, self.tails)
+        return tailed if self.factor == 1.0 else widened(tailed, self.factor)
 
     def _block(self, density: ConditionalDensity, draws: int) -> int:
         width = max(p.shape[-1] for p in density.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SCORES", "check_method", "check_record", "check_size"]
+__all__ = ["POOL", "POOL_NUMBERS", "SCORES", "check_method", "check_record", "check_size"]
 
 import math
 import re
@@ -26,6 +26,8 @@ ENTRIES = (
     "recipe",
     "expansion",
     "factor",
+    "tails",
+    "pool",
     "single",
     "held_out_rows",
     "seed",
@@ -36,6 +38,8 @@ ENTRIES = (
 )
 #: The parts of a :class:`~pyro_probmix.estimators.doubt.conformal.HeldOutScores` that are arrays.
 SCORES = ("members", "scores", "share", "weights")
+#: The tensors of a :class:`~pyro_probmix.estimators.neighbors.pool.NeighborPool`, and its numbers.
+POOL, POOL_NUMBERS = ("x", "errors", "own", "weights"), ("neighbors", "weight", "width", "growth")
 SCALER, HISTORY = ("mean", "scale", "unit"), ("best_epoch", "best_nll", "train_loss", "validation_nll")
 #: A network has at least a quarter of the weights that joining its widths one by one takes: a method may halve a layer.
 FEWEST_SHARE = 4
@@ -58,7 +62,8 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
     need(isinstance(record["estimator"], str), "estimator", record["estimator"], "a name")
     for name in ("parameters", "attributes"):
         need(isinstance(record[name], dict), name, record[name], "a record")
-    need(is_number(record["factor"]) and record["factor"] > 0, "factor", record["factor"], "a number above 0")
+    for name in ("factor", "tails"):
+        need(is_number(record[name]) and record[name] > 0, name, record[name], "a number above 0")
     need(isinstance(record["single"], bool), "single", record["single"], "true or false")
     integer("seed", record["seed"], 0, 2**31)
     integer("calls", record["calls"], 0)
@@ -148,6 +153,7 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     history = [name for name in HISTORY if f"history.{name}" in tensors]
     named = {f"{axis}_scaler.{part}" for axis in "xy" for part in SCALER} | {f"history.{name}" for name in history}
     named |= {f"scores.{part}" for part in SCORES if record["held_out_rows"] is not None}
+    named |= {f"pool.{part}" for part in POOL if record["pool"] is not None}
     other = {name for name in tensors if not name.startswith("density.") and name != "noise"} ^ named
     need(not other, "list of tensors", sorted(other), "one without those, or with those that are missing")
     for axis in "xy":
@@ -164,6 +170,8 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     )
     if record["held_out_rows"] is not None:
         _check_scores(record, *(tensors[f"scores.{part}"] for part in SCORES))
+    if record["pool"] is not None:
+        _check_pool(record, *(tensors[f"pool.{part}"] for part in POOL))
     need(len(history) in (0, len(HISTORY)), "history", history, "all of it or none")
     diverged = record["diverged"]
     need(isinstance(diverged, list) and all(isinstance(name, str) for name in diverged), "diverged", diverged, "names")
@@ -175,6 +183,24 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
             tensor = tensors[f"history.{name}"]
             good = tensor.dtype == torch.int64 if name == "best_epoch" else tensor.is_floating_point()
             need(good and tuple(tensor.shape) == shape, f"history.{name}", tuple(tensor.shape), f"shape {shape}")
+
+
+def _check_pool(record: dict[str, Any], x: Tensor, errors: Tensor, own: Tensor, weights: Tensor) -> None:
+    recipe, numbers = record["recipe"], record["pool"]
+    has_entries("pool", numbers, POOL_NUMBERS)
+    integer("pool's neighbors", numbers["neighbors"], 1)
+    for name, least, most in (("weight", 0, 1), ("width", 0, math.inf), ("growth", -1, math.inf)):
+        good = is_number(numbers[name]) and least < numbers[name] < most and numbers[name] >= 0
+        need(good, f"pool's {name}", numbers[name], "a number in its range")
+    need(recipe["num_outputs"] == 1, "pool", numbers, "none for several targets")
+    n, members = x.shape[0] if x.dim() == 2 else 0, recipe["members"]
+    shapes = ((n, recipe["row_shape"][-1]), (members, n, 1), (members, n), (n,))
+    for part, tensor, shape in zip(POOL, (x, errors, own, weights), shapes, strict=True):
+        need(tuple(tensor.shape) == shape and n > 0, f"pool.{part}", tuple(tensor.shape), f"shape {shape}")
+        dtype = torch.bool if part == "own" else torch.float32
+        need(tensor.dtype == dtype, f"pool.{part}", tensor.dtype, f"{dtype}")
+        need(bool(tensor.isfinite().all()), f"pool.{part}", tensor, "finite numbers")
+    need(bool((weights > 0).all()), "pool.weights", weights, "numbers above 0")
 
 
 def _check_scores(record: dict[str, Any], members: Tensor, scores: Tensor, share: Tensor, weights: Tensor) -> None:

@@ -21,7 +21,8 @@ from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.ensemble.network import Recipe
 from pyro_probmix.estimators.ensemble.rows import Scaler
 from pyro_probmix.estimators.ensemble.state import State
-from pyro_probmix.estimators.saving.fields import SCORES, check_record
+from pyro_probmix.estimators.neighbors.pool import NeighborPool
+from pyro_probmix.estimators.saving.fields import POOL, POOL_NUMBERS, SCORES, check_record
 from pyro_probmix.estimators.saving.fitted import check_weights
 from pyro_probmix.estimators.saving.values import OWN, plain_value, python_value
 from pyro_probmix.inference.sealed import DamagedFile, read_sealed, under, write_sealed
@@ -75,7 +76,9 @@ def write(model: SavedModel, path: str | os.PathLike[str]) -> None:
         "recipe": {field.name: plain_value(field.name, getattr(state.recipe, field.name)) for field in fields(Recipe)},
         "expansion": None if state.expansion is None else state.expansion.record(),
         "factor": state.factor,
+        "tails": state.tails,
         "single": state.single,
+        "pool": None if state.pool is None else {name: getattr(state.pool, name) for name in POOL_NUMBERS},
         "held_out_rows": None if state.scores is None else state.scores.rows,
         "seed": state.seed,
         "calls": state.calls,
@@ -135,6 +138,8 @@ def _tensors(state: State) -> dict[str, Tensor]:
         tensors["noise"] = state.noise
     if state.scores is not None:
         tensors |= {f"scores.{part}": torch.as_tensor(getattr(state.scores, part)) for part in SCORES}
+    if state.pool is not None:
+        tensors |= {f"pool.{part}": getattr(state.pool, part) for part in POOL}
     history: Any = {} if state.history is None else vars(state.history)
     tensors |= {f"history.{name}": value for name, value in history.items() if isinstance(value, Tensor)}
     return tensors
@@ -169,7 +174,11 @@ def _restored(record: dict[str, Any], tensors: dict[str, Tensor], own_code: dict
         calls=record["calls"],
         single=record["single"],
         scores=HeldOutScores(**scores, rows=record["held_out_rows"]) if scores else None,
+        tails=record["tails"],
     )
+    if record["pool"] is not None:
+        kept: Any = {**under(tensors, "pool."), **record["pool"]}
+        state.pool = NeighborPool(**kept)
     attributes = {name: python_value(name, value) for name, value in record["attributes"].items()}
     if record["expansion"] is not None and isinstance(attributes.get("columns_"), Schema):
         state.expansion = Expansion.from_record(record["expansion"], attributes["columns_"])

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_probmix import __version__
 from pyro_probmix.columns.by_tensors import Inputs
-from pyro_probmix.estimators.ensemble.held_out import widened
 from pyro_probmix.estimators.ensemble.rows import Array
 from pyro_probmix.estimators.ensemble.state import FARTHEST, State
+from pyro_probmix.estimators.neighbors.pool import NeighborPool
+from pyro_probmix.estimators.saving.fields import POOL, POOL_NUMBERS
 from pyro_probmix.estimators.saving.files import SavedModel
 from pyro_probmix.inference.export.program import Program, Scaling
 from pyro_probmix.inference.export.writing import write_program
@@ -46,7 +47,7 @@ def export(model: SavedModel, path: str | os.PathLike[str], levels: Sequence[flo
     noise = None if state.noise is None else state.noise.to(torch.float32 if state.single else torch.float64)
     single = bool(attributes.get("_single", False))
     inputs = Inputs(state.expansion)
-    program = Program(state.for_rows(), noise, lambda p: widened(p, state.factor), inputs, scaling, levels, single)
+    program = Program(state.for_rows(), noise, _Spread(state), inputs, scaling, levels, single)
     columns = attributes.get("columns_")
     metadata = {
         "estimator": model.kind,
@@ -60,6 +61,28 @@ def export(model: SavedModel, path: str | os.PathLike[str], levels: Sequence[flo
     rows = _some_rows(state)
     expected = _predicted(state, rows, levels, single)
     write_program(program, torch.as_tensor(rows), expected, metadata, path, digits=6 if state.single else 9)
+
+
+class _Spread(nn.Module):
+    """From the members' densities and the features of rows to the densities that a state predicts."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self.adapted, self.numbers = state.adapted, None
+        if state.pool is not None:
+            self.numbers = {name: getattr(state.pool, name) for name in POOL_NUMBERS}
+            for name in POOL:
+                self.register_buffer(name, getattr(state.pool, name))
+
+    def forward(self, components: Any, features: Tensor) -> Any:
+        components = self.adapted(components)
+        if self.numbers is None:
+            return components
+        pool = NeighborPool(**{name: getattr(self, name) for name in POOL}, **self.numbers)
+        known = pool.x.to(features)
+        about = known.square().sum(-1) - 2 * features @ known.T  # and the same number more in each column
+        positions = about.topk(pool.num_found, dim=-1, largest=False).indices
+        return pool.pooled(components, (features[:, None] - known[positions]).square().sum(-1), positions)
 
 
 def _some_rows(state: State) -> Array:

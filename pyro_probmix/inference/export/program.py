@@ -55,7 +55,7 @@ class Program(nn.Module):
     Args:
         density: of standardised features and targets, its members as replicas; a copy is made.
         noise: standard normal, [S, R, 1, width], of a Gaussian embedding; None passes its mean on.
-        spread: from the density of the response to the one that is predicted.
+        spread: from the density of the response, and the scaled features, to the density that is predicted.
         inputs: from the numbers of a row to the features, before they are scaled.
         scaling: of features and targets.
         levels: of the quantiles; None for probabilities of classes.
@@ -72,7 +72,7 @@ class Program(nn.Module):
         self,
         density: ConditionalDensity,
         noise: Tensor | None,
-        spread: Callable[[Any], Any],
+        spread: Callable[[Any, Tensor], Any],
         inputs: nn.Module,
         scaling: Scaling,
         levels: Sequence[float] | None,
@@ -99,7 +99,7 @@ class Program(nn.Module):
         # A number that is infinite, which estimators refuse, makes a row of nothing but NaN.
         lost = torch.where(x.isinf(), torch.nan, 0.0).flatten(1).sum(-1)
         features = self.scaling(self.inputs(torch.where(x.isinf(), torch.nan, x)))
-        components = self.spread(plain_density(self.density, features, self.noise))
+        components = self.spread(plain_density(self.density, features, self.noise), features)
         marginals = marginals_of(components)
         if self.levels is None:
             probabilities = marginals.probs.mean((0, 1))

@@ -1,0 +1,121 @@
+"""The choice of the weight and the width of neighbors' kernels on rows that members hold out."""
+
+from __future__ import annotations
+
+__all__ = ["choose_pool"]
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_probmix.estimators.ensemble.held_out import HeldOut, member_densities
+from pyro_probmix.estimators.neighbors.kernels import can_pool
+from pyro_probmix.estimators.neighbors.pool import NeighborPool
+from pyro_probmix.inference.data.parts import Part
+from pyro_probmix.inference.predictive.prediction import log_density
+
+#: Widths of the kernels beside the density's own, their growth with the distance, and weights, among which the best are taken.
+WIDTHS, GROWTHS = (0.1, 0.2, 0.3, 0.5), (0.0, 0.1, 0.3, 1.0)
+WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+#: A pool has to gain so many nats a row, and so many standard errors of the gain.
+LEAST_GAIN, LEAST_ERRORS = 0.01, 2.0
+#: Held-out rows of each member by which it is chosen; tables with more numbers than this have no pool.
+SCORED_ROWS, MOST_NUMBERS = 1000, 2_000_000
+#: Rows whose means are computed together.
+BLOCK = 2048
+
+
+@torch.no_grad()
+def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable[[Any], Any]) -> NeighborPool | None:
+    """The pool with neighbors that is best on the held-out rows; None where it does not pay.
+
+    A held-out row's neighbors are rows that its members trained on. So it is for a new row, of whose neighbors each member
+    takes those that it trained on.
+
+    Args:
+        held_out: the rows that members hold out, and their density.
+        kept: the rows that members train on.
+        neighbors: K; 0 for none.
+        adapted: from the members' densities to those with the tails and the spread that are predicted.
+
+    Returns:
+        None, too, for several targets, for a family without kernels, and for a table of more than two million numbers, whose
+        rows would take long to search.
+    """
+    components, groups = held_out.finite()
+    is_table = kept.x.dim() == 2 and kept.y.shape[1:] == (1,) and kept.x.numel() <= MOST_NUMBERS
+    if not neighbors or not groups or not is_table or not can_pool(components):
+        return None
+    members, n = held_out.x.shape[0], len(kept.x)
+    own = torch.zeros(members, n, dtype=torch.bool, device=kept.x.device).scatter_(1, kept.rows, True)
+    errors = kept.y - _means(held_out, kept.x)
+    pool = NeighborPool(
+        x=kept.x.float().cpu(),
+        errors=errors.float().cpu(),
+        own=own.cpu(),
+        weights=kept.weights.float().cpu(),
+        neighbors=neighbors,
+        weight=1.0,
+        width=1.0,
+        growth=0.0,
+    )
+    step = -(-held_out.x.shape[1] // SCORED_ROWS)
+    scored = _Scored(held_out, groups, adapted, pool, slice(None, None, step))
+    plain, best, gain = scored.plain(), None, LEAST_GAIN
+    for width, growth in product(WIDTHS, GROWTHS):
+        kernels = scored.kernels(replace(pool, width=width, growth=growth))
+        for weight in WEIGHTS:
+            gains = torch.logaddexp(plain + math.log1p(-weight), kernels + math.log(weight)) - plain
+            mean = float((gains * scored.weights).sum())
+            error = float((scored.weights.square() * (gains - mean).square()).sum().sqrt())
+            if mean > max(gain, LEAST_ERRORS * error):
+                best, gain = replace(pool, weight=weight, width=width, growth=growth), mean
+    return best
+
+
+def _means(held_out: HeldOut, x: Tensor) -> Tensor:
+    """The mean of each member's density at rows [n, D], over draws of the embedding, [R, n, 1]."""
+    blocks = x.split(BLOCK)
+    return torch.cat([member_densities(held_out.density, block, held_out.noise).mean.mean(0) for block in blocks], 1)
+
+
+class _Scored:
+    """Log densities of held-out rows, by the members that hold them out: of the networks, and of the kernels alone.
+
+    Args:
+        groups: members of each share, see :class:`HeldOut`.
+        adapted: see :func:`choose_pool`.
+        pool: by which neighbors are found.
+        some: which rows.
+    """
+
+    def __init__(
+        self,
+        held_out: HeldOut,
+        groups: list[list[int]],
+        adapted: Callable[[Any], Any],
+        pool: NeighborPool,
+        some: slice,
+    ) -> None:
+        x, self.y, self.groups = held_out.x[:, some], held_out.y[:, some], groups
+        self.components = adapted(member_densities(held_out.density, x, held_out.noise))
+        self.nearest = pool.nearest_of_each(x, held_out.shares)
+        weights = torch.cat([held_out.weights[members[0], some] for members in groups]).double()
+        self.weights = weights / weights.sum()
+
+    def plain(self) -> Tensor:
+        """The log density of each row of each share under the networks."""
+        return self._of_groups(self.components)
+
+    def kernels(self, pool: NeighborPool) -> Tensor:
+        """The log density of each row of each share under the kernels alone."""
+        return self._of_groups(replace(pool, weight=1.0).pooled(self.components, *self.nearest))
+
+    def _of_groups(self, components: Any) -> Tensor:
+        log_prob = log_density(components, self.y)
+        return torch.cat([log_prob[g].logsumexp(0) - math.log(len(g)) for g in self.groups]).double()

@@ -1,0 +1,105 @@
+"""The linear pool of the members' densities with kernels around the corrected targets of the nearest training rows."""
+
+from __future__ import annotations
+
+__all__ = ["NeighborPool"]
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyro.distributions as dist
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from pyro_probmix.estimators.neighbors.kernels import Kernels, with_kernels
+
+Array = npt.NDArray[np.float64]
+
+#: Rows that are looked for beside the K of a pool, because a member has not trained on all of them.
+MORE = 7
+#: A squared distance, of standardised features, within which rows count as equal.
+NEAREST = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborPool:
+    r"""What training rows add to the densities of new ones near them.
+
+    Member r's density of a row x is pooled with kernels around the targets of the K nearest rows that r trained on, each
+    corrected by the difference of r's means, :math:`y_j + m_r(x) - m_r(x_j)`. The kernels are narrower copies of the density
+    that widen with the distance, and weigh as :math:`1 / d_j^2`; see
+    :func:`~pyro_probmix.estimators.neighbors.kernels.with_kernels`.
+
+    Attributes:
+        x: standardised features of the n training rows, [n, D].
+        errors: of each member at them, :math:`y_j - m_r(x_j)`, in standard units, [R, n, 1].
+        own: which of them each member trained on, [R, n].
+        weights: of the rows, [n].
+        neighbors: K.
+        weight, width, growth: w, s and l of the kernels.
+    """
+
+    x: Tensor
+    errors: Tensor
+    own: Tensor
+    weights: Tensor
+    neighbors: int
+    weight: float
+    width: float
+    growth: float
+
+    @property
+    def num_found(self) -> int:
+        """The number M of rows that are looked for, of which each member takes the nearest K of its own."""
+        return min(len(self.x), self.neighbors + MORE)
+
+    def __call__(self, components: Any, features: Array) -> Any:
+        """The pool of members' densities [S, R, N] of some rows, with standardised features [N, D]."""
+        return self.pooled(components, *self.nearest(features))
+
+    def nearest(self, features: Array) -> tuple[Tensor, Tensor]:
+        """Squared distances to the nearest training rows of rows [N, D], and their positions, [N, M]."""
+        distances, positions = self.search.kneighbors(features)
+        return torch.as_tensor(distances).square(), torch.as_tensor(positions)
+
+    def nearest_of_each(self, features: Tensor, shares: int) -> tuple[Tensor, Tensor]:
+        """The same of rows [R, N, D] of each member, the first so many of which have all that there are, [R, N, M]."""
+        found = [self.nearest(features[share].double().cpu().numpy()) for share in range(shares)]
+        square, positions = (
+            torch.stack([part[r % shares] for r in range(len(features))]) for part in zip(*found, strict=True)
+        )
+        return square, positions
+
+    @cached_property
+    def search(self) -> NearestNeighbors:
+        """The search for the nearest rows, of each row by itself."""
+        # Of pairs of rows; faster ways with many features multiply matrices, whose rounding depends on the rows beside.
+        made = NearestNeighbors(n_neighbors=self.num_found, algorithm="kd_tree")
+        return made.fit(self.x.double().numpy())
+
+    def pooled(self, components: Any, square: Tensor, positions: Tensor) -> Any:
+        """The pool of members' densities [S, R, N], by squared distances to rows and their positions, [N, M] or [R, N, M]."""
+        if isinstance(components, dist.Independent):
+            made = self.pooled(components.base_dist, square, positions)
+            return made.to_event(components.reinterpreted_batch_ndims)
+        return with_kernels(components, self.kernels(components.mean, square, positions), self.weight)
+
+    def kernels(self, like: Tensor, square: Tensor, positions: Tensor) -> Kernels:
+        """The kernels of each member, row and response, [R, N, 1, K], with the type and on the device of a tensor."""
+        members = torch.arange(len(self.own), device=like.device)[:, None, None]
+        positions, square = positions.to(like.device), square.to(like)
+        own = self.own.to(like.device)[members, positions]  # [R, N, M]
+        count = min(self.neighbors, own.shape[-1])
+        # The nearest of a member's own rows come first; the sort is stable.
+        first = torch.sort(own.int(), dim=-1, descending=True, stable=True).indices[..., :count]
+        found = own.gather(-1, first)
+        square = square.expand(own.shape).gather(-1, first)
+        rows = positions.expand(own.shape).gather(-1, first)
+        errors = self.errors.to(like)[members, rows].movedim(-1, -2)  # [R, N, 1, K]
+        shares = found * self.weights.to(like)[rows] / (square + NEAREST)
+        shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(like.dtype).tiny)
+        return Kernels(errors, square.unsqueeze(-2), shares.unsqueeze(-2), self.width, self.growth)
