@@ -3,8 +3,8 @@
 ProbMixRegressor as it comes, beside NGBoost, CatBoost (``RMSEWithUncertainty``), scikit-learn's boosted trees with a Gaussian
 of constant variance (that of residuals of 5-fold cross-validation), and a quantile forest, all with their defaults. Each is
 fitted on a split's training rows and scored on its test rows, in the target's units: NLL, the NLL of the rounding interval,
-CRPS, RMSE, the share of targets in the central 90 % interval, and the processor time of the fit. A quantile forest gives 99
-quantiles, of which it has a CRPS, and no density: it has no NLL.
+CRPS, RMSE, the share of targets in the central 90 % interval (of ProbMix also in the conformal one), and the processor time of
+the fit. A quantile forest gives 99 quantiles, of which it has a CRPS, and no density: it has no NLL.
 
 Split by split, each fit is added to ``benchmarks/uci.json`` when it is done, and one that is there is not run again. Then a
 table is printed; ``--table`` prints it alone. ``--datasets`` and ``--models`` choose some; ``--data-dir`` names a folder with
@@ -21,7 +21,7 @@ from typing import Any
 
 RESULTS = Path(__file__).with_name("uci.json")
 MODELS = ("ProbMix", "NGBoost", "CatBoost", "HGB", "Forest")
-METRICS = ("nll", "interval nll", "crps", "rmse", "coverage", "cpu s")
+METRICS = ("nll", "interval nll", "crps", "rmse", "coverage", "conformal", "cpu s")
 #: Of quantile forests, to score them by.
 LEVELS = 99
 
@@ -94,6 +94,8 @@ def score(model: str, X: Any, y: Any, X_test: Any, y_test: Any) -> dict[str, flo
     grid = grid_of(y)
     if model == "ProbMix":
         mean = made.predict(X_test)
+        low, high = made.predict_interval(X_test, 0.9, conformal=True).T
+        found["conformal"] = float(np.mean((low <= y_test) & (y_test <= high)))
         low, high = made.predict_interval(X_test, 0.9).T
         levels = (np.arange(LEVELS) + 0.5) / LEVELS
         found |= {"nll": made.nll(X_test, y_test), "interval nll": made.interval_nll(X_test, y_test)}

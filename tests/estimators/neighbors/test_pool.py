@@ -210,6 +210,7 @@ def test_fits_that_have_none() -> None:
     assert ProbMixRegressor(**quick, validation_fraction=0).fit(x, y).state_.pool is None
     assert ProbMixRegressor(**quick).fit(x, np.stack([y, y], 1)).state_.pool is None
     assert ProbMixClassifier(**quick).fit(x, y > 0).state_.pool is None
+    wrong: Any
     for wrong in (-1, 1.5, True, "auto"):
         with pytest.raises(ValueError, match=r"got neighbors_pool=.*expected an integer of at least 0"):
             ProbMixRegressor(**quick, neighbors_pool=wrong).fit(x, y)
