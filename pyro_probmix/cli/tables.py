@@ -115,6 +115,11 @@ def add_predict(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: print CSV)")
     command.add_argument(
+        "--conformal",
+        action="store_true",
+        help="add the ends of an interval of each target that held-out rows were inside 90 %% of the time",
+    )
+    command.add_argument(
         "--quote-formulas",
         action="store_true",
         help="put ' before names and classes that a spreadsheet would take for a formula: they begin with = + - or @",
@@ -139,7 +144,7 @@ def predict(arguments: argparse.Namespace) -> None:
                 f"--out {printable(out)} is the table itself, expected another file. Try --out predicted.csv."
             )
     with notes():
-        blocks = predicted_blocks(TableModel.load(arguments.model), Path(arguments.table))
+        blocks = predicted_blocks(TableModel.load(arguments.model), Path(arguments.table), arguments.conformal)
         predicted = map(quote_formulas, blocks) if arguments.quote_formulas else blocks
         if arguments.out is not None:
             write_table(predicted, Path(arguments.out))

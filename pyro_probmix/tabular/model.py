@@ -37,6 +37,8 @@ from pyro_probmix.unfinished import UNFINISHED, settle
 
 #: The levels of a prediction's quantiles.
 LEVELS = (0.05, 0.5, 0.95)
+#: The coverage of a conformal interval.
+COVERAGE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,18 +187,29 @@ class TableModel:
         expect_all(self.targets, np.isnan(y))
         return y[:, 0] if len(self.targets) == 1 else y
 
-    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def expect_conformal(self) -> None:
+        """Raises ValueError unless the model has conformal intervals: it is of numbers, and its fit held rows out."""
+        if isinstance(self.estimator, ProbMixClassifier):
+            raise ValueError("--conformal is for numbers, but the model is of classes. Try probmix predict without it.")
+        if self.estimator.state_.scores is None:
+            raise ValueError(
+                "--conformal needs rows that the fit held out, but the model was fitted to too few rows to hold some out. Try "
+                "a fit to at least 20 rows, or probmix predict without it."
+            )
+
+    def predict(self, frame: pd.DataFrame, conformal: bool = False) -> pd.DataFrame:
         """For each row the mean, standard deviation and quantiles of each target in its units; or the classes' probabilities.
 
         Args:
             frame: the features; other columns are left out.
+            conformal: whether the ends of the conformal interval of coverage 90 % follow.
         """
         with warnings.catch_warnings():
             if self.impute:
                 warnings.filterwarnings("ignore", ".*none was in the rows of the fit", UserWarning)
-            return self._predicted(self.features(frame))
+            return self._predicted(self.features(frame), conformal)
 
-    def _predicted(self, x: pd.DataFrame) -> pd.DataFrame:
+    def _predicted(self, x: pd.DataFrame, conformal: bool) -> pd.DataFrame:
         if isinstance(self.estimator, ProbMixClassifier):
             probabilities = self.estimator.predict_proba(x)
             predicted = pd.Series(np.asarray(self.classes)[probabilities.argmax(1)], name=self.targets[0])
@@ -207,10 +220,15 @@ class TableModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NewLevels)  # of which the moments have warned
             quantiles = self.estimator.predict_quantiles(x, LEVELS).reshape(len(x), -1, len(LEVELS))
+            ends = (
+                self.estimator.predict_interval(x, COVERAGE, conformal=True) if conformal else np.empty((len(x), 0, 2))
+            )
         columns: dict[str, np.ndarray] = {}
         for t, name in enumerate(self.targets):
             columns |= {f"{name} mean": mean[:, t], f"{name} std": std[:, t]}
             columns |= {f"{name} {100 * level:g} %": quantiles[:, t, q] for q, level in enumerate(LEVELS)}
+        for t, (low, high) in enumerate(ends.reshape(len(x), -1, 2).transpose(1, 2, 0)):
+            columns |= {f"{self.targets[t]} conformal low": low, f"{self.targets[t]} conformal high": high}
         return pd.DataFrame(columns)
 
     @staticmethod

@@ -52,7 +52,7 @@ def table_to_fit(path: Path, seed: int = 0) -> pd.DataFrame:
     return frame
 
 
-def predicted_blocks(model: TableModel, path: Path) -> Iterator[pd.DataFrame]:
+def predicted_blocks(model: TableModel, path: Path, conformal: bool = False) -> Iterator[pd.DataFrame]:
     """The predictions of a table's rows, in their order, as :meth:`TableModel.predict` gives them for the whole.
 
     The share that is done and the time left are shown on the standard error where that is a terminal.
@@ -60,16 +60,20 @@ def predicted_blocks(model: TableModel, path: Path) -> Iterator[pd.DataFrame]:
     Args:
         model: fitted.
         path: of the table, see :class:`~pyro_probmix.tables.blocks.TableBlocks`.
+        conformal: whether the ends of conformal intervals follow.
 
     Raises:
-        ValueError: for a file that cannot be read as a table, or rows that do not fit the model.
+        ValueError: for a file that cannot be read as a table, rows that do not fit the model, or conformal intervals of one
+            that has none.
     """
+    if conformal:
+        model.expect_conformal()
     rows = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // max(1, len(model.columns.features))))
     with _Bar("reading") as show:
         blocks = TableBlocks(path, model.columns.features, rows, show, model.columns.texts)
     model.columns.expect(blocks.names)
     first_row = 0
-    new = _Told()
+    new = _Told(conformal)
     with _Bar("predicting") as show:
         for frame, share in blocks:
             yield _predicted(model, frame, first_row, new)
@@ -83,7 +87,8 @@ def predicted_blocks(model: TableModel, path: Path) -> Iterator[pd.DataFrame]:
 class _Told:
     """What blocks of rows have warned of in levels that are new, as one warning for all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, conformal: bool) -> None:
+        self.conformal = conformal
         self.found: dict[str, NewLevel] = {}
         self.rows: Counter[str] = Counter()
 
@@ -91,7 +96,7 @@ class _Told:
         """The predictions of a block; its other warnings go on."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            predicted = model.predict(frame)
+            predicted = model.predict(frame, self.conformal)
         self.rows.update({name: int(frame[name].notna().sum()) for name in model.columns.texts})
         for one in caught:
             if not isinstance(one.message, NewLevels):

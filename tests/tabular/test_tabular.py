@@ -68,6 +68,17 @@ def test_predictions_of_a_file(folder, capsys, tmp_path):
         assert (predicted["big"] == np.where(probabilities.iloc[:, 1] > probabilities.iloc[:, 0], "yes", "no")).all()
 
 
+def test_conformal_intervals_of_a_file(folder, capsys):
+    assert main(["predict", str(folder / "model"), str(folder / "new.csv"), "--conformal"]) == 0
+    printed = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert list(printed)[-2:] == ["price conformal low", "price conformal high"]
+    model = TableModel.load(folder / "model")
+    ends = model.estimator.predict_interval(model.features(pd.read_csv(folder / "new.csv")), 0.9, conformal=True)
+    np.testing.assert_allclose(printed.iloc[:, -2:], ends, rtol=1e-12)
+    assert main(["predict", str(folder / "classes"), str(folder / "new.csv"), "--conformal"]) == 1
+    assert "--conformal is for numbers, but the model is of classes. Try" in capsys.readouterr().err
+
+
 def test_a_saved_model_predicts_the_same(folder, tmp_path):
     model = TableModel.load(folder / "model")
     model.save(tmp_path / "again")
