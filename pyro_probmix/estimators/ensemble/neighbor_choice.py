@@ -23,7 +23,7 @@ from pyro_probmix.inference.predictive.prediction import log_density
 WIDTHS, GROWTHS = (0.1, 0.2, 0.3, 0.5), (0.0, 0.1, 0.3, 1.0)
 WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 #: A pool has to gain so many nats a row, and so many standard errors of the gain.
-LEAST_GAIN, LEAST_ERRORS = 0.01, 2.0
+LEAST_GAIN, LEAST_ERRORS = 0.02, 4.0
 #: Held-out rows of each member by which it is chosen; tables with more numbers than this have no pool.
 SCORED_ROWS, MOST_NUMBERS = 1000, 2_000_000
 #: Rows whose means are computed together.
