@@ -17,6 +17,7 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from pyro_probmix.pooling.integrals.negative_binomials import NegativeBinomials
+from pyro_probmix.pooling.integrals.once import Once
 from pyro_probmix.pooling.integrals.sums import CountSum
 from pyro_probmix.pooling.linear import LinearPool
 from pyro_probmix.pooling.rows.batches import RolledRows
@@ -84,18 +85,12 @@ class CountPool(TorchDistribution):
         self._dtype = floating_tensor(members[0]).dtype
         limits = [_largest(p) for p in members]
         wide = weights.double()
-        marks = [landmarks(p)[:2] for p in members]
-        centres, widths = (
-            torch.cat([spread_over(x, batch_shape) for x in xs]).double() for xs in zip(*marks, strict=True)
-        )
-        pairs = [negative_binomial(p) for p in members]
-        known = [pair for pair in pairs if pair is not None]
-        if len(known) == len(pairs):
-            some_are_zero = not all(can_be_read(total) and bool((total != 0).all()) for total, _ in known)
-            product = NegativeBinomials(known, wide.unbind(-1), some_are_zero=some_are_zero)
+        product = _negative_binomials(members, wide)
+        if product is not None:
             self._score: Callable[[Tensor], Tensor] = product.score
         else:
-            anchors = [_inside(own[0][0].double(), limit) for own, limit in zip(marks, limits, strict=True)]
+            centres = [landmarks(p)[0][0].double() for p in members]
+            anchors = [_inside(centre, limit) for centre, limit in zip(centres, limits, strict=True)]
             self._score = partial(_score, self._scored(anchors), wide.unbind(-1), limits, anchors)
         none = wide.new_full((), torch.inf)
         tight = [
@@ -108,14 +103,22 @@ class CountPool(TorchDistribution):
         if self._largest is not None and not all(map(_is_smooth, members)) and can_be_read(largest) and largest.numel():
             most = float(largest.max())
             exact = int(most) if most < _EXACT else None
-        tame = len(known) == len(pairs)
-        self._sum = CountSum(self._score, largest, self._largest is not None, centres, widths, self._dtype, exact, tame)
+        self._sum = Once(partial(self._summed, largest, exact, product is not None))
+        self._log_normalizer = self._sum().log_normalizer if product is None else product.log_mass()
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
-        if self._validate_args and not bool(self._sum.log_normalizer.isfinite().all()):
+        if self._validate_args and not bool(self._log_normalizer.isfinite().all()):
             raise ValueError(
                 f"The log-linear pool of {' and '.join(type(p).__name__ for p in members)} does not exist: they have no "
                 "count of positive probability in common. Try members whose supports overlap, or the linear pool."
             )
+
+    def _summed(self, largest: Tensor, exact: int | None, bounded_slopes: bool) -> CountSum:
+        centres, widths = (
+            torch.cat([spread_over(x, largest.shape) for x in xs]).double()
+            for xs in zip(*(landmarks(p)[:2] for p in self.members), strict=True)
+        )
+        ends = self._largest is not None
+        return CountSum(self._score, largest, ends, centres, widths, self._dtype, exact, bounded_slopes)
 
     def _scored(self, anchors: Sequence[Tensor]) -> list[Any]:
         """The members as they are scored; those that are NaN at their anchors and not read, with standard parameters."""
@@ -129,7 +132,7 @@ class CountPool(TorchDistribution):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> CountPool:
         """Return the pool with its batch expanded."""
         new: CountPool = type(self).__new__(type(self)) if _instance is None else _instance
-        for name in ("members", "_score", "_sum", "_dtype"):
+        for name in ("members", "_score", "_sum", "_log_normalizer", "_dtype"):
             setattr(new, name, getattr(self, name))
         new._largest = None if self._largest is None else self._largest.expand(batch_shape)
         new.weights = self.weights.expand((*batch_shape, -1))
@@ -156,14 +159,14 @@ class CountPool(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape)).double()
-        return (self._score(value) - self._sum.log_normalizer).to(self._dtype)
+        return (self._score(value) - self._log_normalizer).to(self._dtype)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw by inverting the distribution function."""
-        like = self._sum.log_normalizer
+        like = self._sum().log_normalizer
         shape = (*sample_shape, *self.batch_shape)
         level = torch.rand(shape, dtype=like.dtype, device=like.device).clamp(min=torch.finfo(like.dtype).tiny)
-        return self._sum.draw(level, None if can_be_read(like) else 53).to(self._dtype)
+        return self._sum().draw(level, None if can_be_read(like) else 53).to(self._dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Return the counts from 0 to the largest one, which has to be that of all rows."""
@@ -179,12 +182,22 @@ class CountPool(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """The mean."""
-        return self._sum.mean().to(self._dtype).expand(self.batch_shape)
+        return self._sum().mean().to(self._dtype).expand(self.batch_shape)
 
     @property
     def variance(self) -> Tensor:
         """The variance."""
-        return self._sum.variance().to(self._dtype).expand(self.batch_shape)
+        return self._sum().variance().to(self._dtype).expand(self.batch_shape)
+
+
+def _negative_binomials(members: Sequence[td.Distribution], weights: Tensor) -> NegativeBinomials | None:
+    """The product of negative binomials, None of other distributions."""
+    pairs = [negative_binomial(p) for p in members]
+    known = [pair for pair in pairs if pair is not None]
+    if len(known) < len(pairs):
+        return None
+    some_are_zero = not all(can_be_read(total) and bool((total != 0).all()) for total, _ in known)
+    return NegativeBinomials(known, weights.unbind(-1), some_are_zero=some_are_zero)
 
 
 def is_count(p: Any) -> bool:

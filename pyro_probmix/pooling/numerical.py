@@ -17,6 +17,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDis
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
+from pyro_probmix.pooling.integrals.once import Once
 from pyro_probmix.pooling.integrals.power_tails import PowerTails
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
 from pyro_probmix.pooling.rows.batches import RolledRows
@@ -130,7 +131,7 @@ class NumericalPool(TorchDistribution):
         self._integral = _Integral(
             self.members, self.weights, (lower, upper), None if product is None else product.score
         )
-        self._log_normalizer = self._integral.quadrature.log_normalizer if product is None else product.log_mass()
+        self._log_normalizer = self._integral.quadrature().log_normalizer if product is None else product.log_mass()
         super().__init__(batch_shape, torch.Size(), validate_args=validate_args)
         if self._validate_args and not bool(self._log_normalizer.isfinite().all()):
             raise ValueError(
@@ -163,34 +164,34 @@ class NumericalPool(TorchDistribution):
         """Return the distribution function."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._integral.quadrature.cdf(self._full(value))
+        return self._integral.quadrature().cdf(self._full(value))
 
     def icdf(self, value: Tensor) -> Tensor:
         """Return the quantiles at levels in (0, 1), without gradient."""
-        return self._integral.quadrature.icdf(self._full(value))
+        return self._integral.quadrature().icdf(self._full(value))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw by inverting the distribution function, differentiated implicitly."""
-        like = self._integral.quadrature.log_normalizer
+        like = self._integral.quadrature().log_normalizer
         level = torch.rand((*sample_shape, *self.batch_shape), dtype=like.dtype, device=like.device)
         eps = torch.finfo(like.dtype).eps
-        draw = self._integral.quadrature.icdf(level.clamp(eps, 1 - eps))
+        draw = self._integral.quadrature().icdf(level.clamp(eps, 1 - eps))
         if not torch.is_grad_enabled():
             return draw
         # F(y; theta) stays at the level: dy/dtheta = -(dF/dtheta) / p(y)
-        below = self._integral.quadrature.cdf(draw)
+        below = self._integral.quadrature().cdf(draw)
         density = (self._integral.score(draw) - like).exp().detach()
         return draw - (below - below.detach()) / density.clamp(min=torch.finfo(like.dtype).tiny)
 
     @property
     def mean(self) -> Tensor:
         """The mean; NaN where there is none."""
-        return self._integral.quadrature.mean().expand(self.batch_shape)
+        return self._integral.quadrature().mean().expand(self.batch_shape)
 
     @property
     def variance(self) -> Tensor:
         """The variance; infinite or NaN where there is none."""
-        return self._integral.quadrature.variance().expand(self.batch_shape)
+        return self._integral.quadrature().variance().expand(self.batch_shape)
 
     def _full(self, value: Tensor) -> Tensor:
         return value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
@@ -214,12 +215,10 @@ class _Integral:
         score: Callable[[Tensor], Tensor] | None,
     ) -> None:
         self._members, self._batch_shape, self._limits = members, weights.shape[:-1], limits
-        self._with_grad = torch.is_grad_enabled()
         self.score = self._sum_of_scores(weights) if score is None else score
+        self.quadrature = Once(self._quadrature)
 
-    @cached_property
-    def quadrature(self) -> Quadrature:
-        """The quadrature, with gradients if the pool was made with them, whoever asks first."""
+    def _quadrature(self) -> Quadrature:
         centres, widths, kinks = (
             torch.cat([spread_over(x, self._batch_shape) for x in xs]) for xs in zip(*self._marks, strict=True)
         )
@@ -230,8 +229,7 @@ class _Integral:
         fineness = _ROUGH if any(map(_may_be_rough, self._members)) else 1
         tame = all(power_tail(p) is not None for p in self._members)
         try:
-            with torch.set_grad_enabled(self._with_grad):
-                return Quadrature(self.score, line, centres, widths, kinks, fineness=fineness, bounded_slopes=tame)
+            return Quadrature(self.score, line, centres, widths, kinks, fineness=fineness, bounded_slopes=tame)
         except (KeyError, NotImplementedError) as error:  # a flow without an inverse, a family without a density
             raise TypeError(
                 f"The log-linear pool of {' and '.join(type(p).__name__ for p in self._members)} needs log densities at "
