@@ -55,7 +55,7 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
         beta: spread of the label kernels, on the standardised target; 0 if left out.
         neighbors: K of the methods that fuse with near rows.
         epochs: passes over the rows; by default as many as make about one step a row, or 2500 to 7500 steps, in 20 to
-            500 passes. Where the held-out rows show much noise in the middle of 1400 steps, 1400 are the fewest.
+            500 passes. Where the held-out rows show much noise in the middle of 1150 steps, 1150 are the fewest.
         batch_size: rows of a step, even; by default a 64th of the rows, as a power of two, 32 to 256.
         learning_rate: of Adam, at first; it falls to zero along half a cosine.
         validation_fraction: share of the rows that each member holds out, the nearest of 1/2, 1/3, 1/4, ..., another share

@@ -41,7 +41,7 @@ MOST_SMOOTHING = 10
 #: Rows of each share that are scored for conformal intervals, at most: more would change their coverage by less than 0.1 %.
 MOST_SCORED = 20_000
 #: Numbers with noise take no fewer steps than these.
-NOISY_STEPS = 1400
+NOISY_STEPS = 1150
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class Laplace(Likelihood):
 class NoFunctions(Laplace):
     def density(self, raw):
         first, second = raw.chunk(2, -1)
-        return dist.NegativeBinomial(nn.functional.softplus(first) + 0.1, logits=second).to_event(1)
+        return dist.VonMises(first, nn.functional.softplus(second) + 0.1).to_event(1)
 
 
 class Draws(Categorical):
@@ -184,12 +184,19 @@ def test_counts(tmp_path):
 @pytest.mark.parametrize(
     "likelihood",
     ["homoscedastic", "student-t", "gaussian-mixture", "student-t-mixture", "spline", "zero-inflated-poisson", "gamma",
-     "hurdle", "log-normal", "log-normal-mixture", Laplace],
+     "hurdle", "log-normal", "log-normal-mixture", "negative-binomial", "zero-inflated-negative-binomial", "zero-one-beta",
+     Laplace],
 )  # fmt: skip
 def test_all_other_heads(likelihood, tmp_path):
     X, f = table()
-    y = np.random.default_rng(0).poisson(np.exp(f)) * 1.0 if "poisson" in str(likelihood) else np.exp(f)
-    y = np.where(f > 0, y, 0.0) if likelihood == "hurdle" else y
+    counts = np.random.default_rng(0).poisson(np.exp(f)) * 1.0
+    y = {
+        "zero-inflated-poisson": counts,
+        "negative-binomial": counts,
+        "zero-inflated-negative-binomial": np.where(f > 1, 0.0, counts),
+        "zero-one-beta": np.clip(0.5 + f / 3, 0, 1),
+        "hurdle": np.where(f > 0, np.exp(f), 0.0),
+    }.get(likelihood, np.exp(f))
     model = regressor(likelihood=likelihood).fit(X, y)
     model.export(tmp_path / "model.pt2", LEVELS)
     check(loaded(tmp_path / "model.pt2", new_rows(X)), model, new_rows(X))

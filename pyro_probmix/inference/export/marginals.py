@@ -14,8 +14,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import MixtureSameFamily, constraints
+from torch.nn.functional import logsigmoid
 
-from pyro_probmix.models.distributions.points import ZeroOrLogNormal
+from pyro_probmix.inference.export.incomplete_beta import beta_tails
+from pyro_probmix.models.distributions.points import ZeroOneBeta, ZeroOrLogNormal
 
 #: How often the degrees of freedom of a Student's t rise by 2 before its tail is taken for that of a normal distribution.
 RISES = 12
@@ -214,6 +216,58 @@ def _poisson(p: dist.Poisson) -> Marginal:
 
     tail = _of_two(of(torch.special.gammaincc, 0.0), of(torch.special.gammainc, 1.0))
     return Marginal(tail, p.log_prob, discrete=True, ends=(0.0, math.inf))
+
+
+@marginal_of.register
+def _beta(p: dist.Beta) -> Marginal:
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        inside = y.clamp(0, 1)
+        below, above = beta_tails(p.concentration1, p.concentration0, inside.log(), torch.log1p(-inside))
+        return torch.where(sign > 0, above, below)
+
+    return Marginal(tail, p.log_prob, ends=(0.0, 1.0))
+
+
+@marginal_of.register
+def _zero_one_beta(p: ZeroOneBeta) -> Marginal:
+    zero, one, between = p.probs.unbind(-1)
+    base = marginal_of(p.base_dist)
+
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        inside = between * base.tail(y, sign)
+        above = torch.where(y < 1, inside + one + zero * (y < 0), 0.0)
+        below = torch.where(y < 0, 0.0, inside + zero + one * (y >= 1))
+        return torch.where(sign > 0, above, below)
+
+    return Marginal(tail, p.log_prob, ends=(0.0, 1.0))
+
+
+@marginal_of.register
+def _negative_binomial(p: dist.NegativeBinomial) -> Marginal:
+    return _of_failures(p.total_count, logsigmoid(-p.logits), logsigmoid(p.logits))
+
+
+@marginal_of.register
+def _gamma_poisson(p: dist.GammaPoisson) -> Marginal:
+    return _of_failures(p.concentration, -torch.log1p(1 / p.rate), -torch.log1p(p.rate))
+
+
+def _of_failures(count: Tensor, log_end: Tensor, log_more: Tensor) -> Marginal:
+    """Events before so many others, by the logarithms of the others' probability and of their own.
+
+    References:
+        Abramowitz and Stegun, 1964, 26.5.26.
+    """
+
+    def tail(y: Tensor, sign: Tensor) -> Tensor:
+        below, above = beta_tails(count, y.floor().clamp(min=0) + 1, log_end, log_more)
+        return torch.where(sign > 0, torch.where(y < 0, 1.0, above), torch.where(y < 0, 0.0, below))
+
+    return Marginal(tail, _not_needed, discrete=True, ends=(0.0, math.inf))
+
+
+def _not_needed(y: Tensor) -> Tensor:
+    raise NotImplementedError("the quantiles of integers need no density")
 
 
 @marginal_of.register

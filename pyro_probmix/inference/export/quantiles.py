@@ -111,10 +111,19 @@ def _real(excess: _Excess) -> Tensor:
         low, high = torch.where(over >= 0, low, u), torch.where(over >= 0, u, high)
         step = u - over / (slope * y if positive else slope)
         u = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
-    if not positive:
-        return u
-    zero = torch.zeros_like(u)  # which may have a probability of its own
-    return torch.where(excess(zero) >= 0, zero, value(u))
+    return _at_ends(excess, value(u))
+
+
+def _at_ends(excess: _Excess, y: Tensor) -> Tensor:
+    """The quantiles, with the ends of the support, which may have a probability of their own."""
+    least, most = excess.components.ends
+    if math.isfinite(least):
+        end = torch.full_like(y, least)
+        y = torch.where(excess(end) >= 0, end, y)
+    if math.isfinite(most):
+        before = torch.full_like(y, math.nextafter(most, -math.inf))
+        y = torch.where(excess(before) < 0, most, y)
+    return y
 
 
 def _integer(excess: _Excess) -> Tensor:
