@@ -119,7 +119,7 @@ def heavy(n: int, seed: int) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def model() -> ProbMixRegressor:
-    return ProbMixRegressor(likelihood="gaussian", **TINY).fit(*heavy(400, 0))
+    return ProbMixRegressor(likelihood="gaussian", neighbors_pool=0, **TINY).fit(*heavy(400, 0))
 
 
 def test_a_fit_covers_heavy_tails_that_a_gaussian_does_not_have(model):
