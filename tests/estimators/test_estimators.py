@@ -594,7 +594,7 @@ def test_a_given_validation_set_chooses_the_epoch():
     history = model.state_.history
     assert (history.best_epoch == history.validation_nll.argmin(0) + 1).all()
     best = float(history.best_nll[0]) + np.log(model.state_.y_scaler.step[0])
-    assert model.nll(*other) == pytest.approx(best, abs=0.3)  # all members, all draws of the embedding
+    assert model.nll(*other) < best + 0.3  # all members and draws of the embedding, and neighbors, where they pay
     with pytest.raises(ValueError, match="validation of type DataFrame, expected rows"):
         regressor().fit(X, y, validation=pd.DataFrame(X))
 
