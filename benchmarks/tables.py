@@ -2,7 +2,8 @@
 
 pip install 'pyro_probmix[tables]'
 python benchmarks/tables.py --out benchmarks/tables.json             # a table that is in the file is not run again
-python benchmarks/tables.py --out benchmarks/tables.json --compare   # twelve of them, defaults on both sides
+python benchmarks/tables.py --out benchmarks/compared.json --compare   # twelve of them, defaults on both sides
+python benchmarks/tables.py --out benchmarks/compared.json --show      # what is in that file, as a table
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import pandas as pd
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.cli import main as probmix
 from pyro_probmix.estimators.targets.constant import constant_nll
+from pyro_probmix.estimators.targets.kinds import grid_of
+from pyro_probmix.inference.predictive.intervals import log_probability_at
 from pyro_probmix.tabular.model import TableModel
 
 #: Package, item and target; the smaller tables first.
@@ -154,7 +157,7 @@ def compared(name: str, seed: int) -> dict[str, dict[str, float]]:
     x, x_new = train.drop(columns=target), test.drop(columns=target)
     y, y_new = train[target].to_numpy(), test[target].to_numpy()
     classes = not (pd.api.types.is_numeric_dtype(frame[target]) and frame[target].nunique() > 2)
-    models = _classifiers(seed) if classes else _regressors(seed)
+    models = _classifiers(seed) if classes else _regressors(seed, grid_of(frame[target].dropna().to_numpy(np.float64)))
     found = {}
     for label, predict in models.items():
         with warnings.catch_warnings():
@@ -179,26 +182,22 @@ def _one_hot(x: pd.DataFrame, x_new: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
     return both[: len(x)], both[len(x) :]
 
 
-def _normal_scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict[str, float]:
+def _normal_scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray, grid: float) -> dict[str, float]:
+    """Scores of normal densities; the NLL is that of intervals of the length of the targets' grid, where they have one."""
     from scipy.stats import norm
 
     z = (y - mean) / std
-    grid = _grid(y)
-    mass = norm.cdf(z + grid / 2 / std) - norm.cdf(z - grid / 2 / std) if grid else norm.pdf(z) / std
+    log_density = norm.logpdf(z) - np.log(std)
+    if grid:
+        half = grid / 2 / std
+        outer, inner = np.abs(z) + half, np.abs(z) - half  # in a tail, where small numbers keep their digits
+        log_density = np.log(np.maximum(norm.sf(inner) - norm.sf(outer), 1e-300) / grid)
     crps = std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
     rmse = float(np.sqrt(np.mean((y - mean) ** 2)))
-    return {"nll": float(-np.log(np.maximum(mass, 1e-300)).mean()), "crps": float(crps.mean()), "rmse": rmse}
+    return {"nll": -float(log_density.mean()), "crps": float(crps.mean()), "rmse": rmse}
 
 
-def _grid(y: np.ndarray) -> float:
-    """The distance of the values that a rounded target can take; 0 for one that is not."""
-    for step in (1.0, 0.1, 0.01):
-        if np.allclose(y / step, np.round(y / step), atol=1e-6):
-            return step
-    return 0.0
-
-
-def _regressors(seed: int) -> dict[str, Callable[..., dict[str, float]]]:
+def _regressors(seed: int, grid: float) -> dict[str, Callable[..., dict[str, float]]]:
     from catboost import CatBoostRegressor
     from ngboost import NGBRegressor
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -206,32 +205,30 @@ def _regressors(seed: int) -> dict[str, Callable[..., dict[str, float]]]:
 
     def own(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
         model = ProbMixRegressor(random_state=seed).fit(x, y)
-        density, grid = model.predict_dist(x_new), _grid(y)
-        import torch
-
-        at = torch.as_tensor(y_new, dtype=torch.float64)
-        mass = density.cdf(at + grid / 2) - density.cdf(at - grid / 2) if grid else density.log_prob(at).exp()
-        draws = model.sample(x_new, 1000, random_state=0)
-        crps = np.abs(draws - y_new).mean(0) - np.abs(draws[:500] - draws[500:]).mean(0) / 2
+        if grid:
+            nll = -float(
+                log_probability_at(model.predict_dist(x_new), y_new - grid / 2, y_new + grid / 2).mean()
+            ) + np.log(grid)
+        else:
+            nll = model.nll(x_new, y_new)
         rmse = float(np.sqrt(np.mean((model.predict(x_new) - y_new) ** 2)))
-        nll = float(-np.log(np.maximum(mass.detach().numpy(), 1e-300)).mean())
-        return {"nll": nll, "crps": float(crps.mean()), "rmse": rmse}
+        return {"nll": float(nll), "crps": float(model.crps(x_new, y_new)), "rmse": rmse}
 
     def catboost(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
         model = CatBoostRegressor(loss_function="RMSEWithUncertainty", random_seed=seed, verbose=0, thread_count=1)
         found = model.fit(_as_texts(x), y, cat_features=_texts(x)).predict(_as_texts(x_new))
-        return _normal_scores(y_new, found[:, 0], np.sqrt(found[:, 1]))
+        return _normal_scores(y_new, found[:, 0], np.sqrt(found[:, 1]), grid)
 
     def ngboost(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
         a, b = _one_hot(x, x_new)
         found = NGBRegressor(random_state=seed, verbose=False).fit(a, y.astype(float)).pred_dist(b)
-        return _normal_scores(y_new, found.loc, found.scale)
+        return _normal_scores(y_new, found.loc, found.scale, grid)
 
     def trees(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
         a, b = _one_hot(x, x_new)
         model = HistGradientBoostingRegressor(random_state=seed)
         std = np.std(y - cross_val_predict(model, a, y))
-        return _normal_scores(y_new, model.fit(a, y).predict(b), np.full(len(y_new), std))
+        return _normal_scores(y_new, model.fit(a, y).predict(b), np.full(len(y_new), std), grid)
 
     return {"ProbMix": own, "CatBoost": catboost, "NGBoost": ngboost, "boosted trees": trees}
 
@@ -252,16 +249,48 @@ def _classifiers(seed: int) -> dict[str, Callable[..., dict[str, float]]]:
     return {"ProbMix": own, "CatBoost": catboost}
 
 
+def shown(results: dict[str, Any]) -> str:
+    """The comparison as a table: each score of ours beside the best of the others, means over the seeds that have run."""
+    tables: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for key, scores in results.items():
+        tables.setdefault(key.rpartition(" ")[0], []).append(scores)
+    lines = [
+        "| table | seeds | score | ProbMix | best of the others | ProbMix less that |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    counts: dict[str, list[bool]] = {}
+    for name, seeds in tables.items():
+        for score in seeds[0]["ProbMix"]:
+            mean = {model: float(np.mean([one[model][score] for one in seeds])) for model in seeds[0]}
+            own = mean.pop("ProbMix")
+            other, best = min(mean.items(), key=lambda pair: pair[1])
+            relative = score in ("crps", "rmse")
+            gap = f"{100 * (own / best - 1):+.1f} %" if relative else f"{own - best:+.3f}"
+            counts.setdefault(score, []).append(own <= (1.03 if score == "rmse" else 1.0) * best)
+            label = {"nll": "NLL", "crps": "CRPS", "rmse": "RMSE"}.get(score, score)
+            lines.append(f"| {name} | {len(seeds)} | {label} | {own:.4g} | {best:.4g} ({other}) | {gap} |")
+    for score, good in counts.items():
+        what = "within 3 % of the best or better" if score == "rmse" else "no worse than all others"
+        lines.append(f"\n{score}: {what} on {sum(good)} of {len(good)} tables.")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="benchmarks/tables.json", help="results; what is in it is not run again")
     parser.add_argument("--compare", action="store_true", help="compare twelve of them with other models")
+    parser.add_argument(
+        "--show", action="store_true", help="print the comparison in the file as a table, and run nothing"
+    )
     parser.add_argument("--seeds", type=int, default=2, help="of the comparison")
     parser.add_argument("--epochs", type=int, help="fewer passes than the default, for a quick look")
     parser.add_argument("--ensemble", type=int, help="fewer members than the default, for a quick look")
     arguments = parser.parse_args()
     path = Path(arguments.out)
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if arguments.show:
+        print(shown(results))
+        return 0
     quick = {name: value for name in ("epochs", "ensemble") if (value := getattr(arguments, name)) is not None}
     flags = [part for name, value in quick.items() for part in (f"--{name}", str(value))]
     jobs: list[tuple[str, Callable[[], Any]]] = []
@@ -278,7 +307,9 @@ def main() -> int:
             return {"command": command, "estimator": through_the_estimator(name, quick), "settings": quick}
 
         jobs.append((name, both))
-    for key, job in jobs:
+    for key, job in (
+        sorted(jobs, key=lambda job: job[0].rpartition(" ")[2]) if arguments.compare else jobs
+    ):  # first seeds first
         if key not in results:
             results[key] = job()
             path.write_text(json.dumps(results, indent=1) + "\n")

@@ -35,8 +35,11 @@ from pyro_probmix.tabular.row_scores import plain_losses, refuse_ruled_out, row_
 from pyro_probmix.tabular.verdict import LEVEL
 from pyro_probmix.unfinished import settle
 
-#: The most rows of a page, and those of them for figures and calibration.
-MOST_OF_PAGE, MOST_ROWS = 10_000, 2000
+#: The most rows of a page, over all targets, and the fewest that are drawn where there are more.
+MOST_OF_PAGE, LEAST_OF_PAGE = 10_000, 1000
+#: The most rows for figures and calibration, the fewest, and rows x targets x densities that are mixed: the exact CRPS and
+#: conformal intervals of so many take 12 s of a core.
+MOST_ROWS, LEAST_ROWS, MOST_MIXED = 2000, 50, 200_000
 #: So many targets are drawn in their intervals.
 MOST_DRAWN = 8
 #: How a PNG begins in base64.
@@ -82,11 +85,12 @@ def check_table(
     total, frame = len(frame), frame.reset_index(drop=True)
     known = model.observed(frame)
     refuse_ruled_out(model, known)
-    if total > MOST_OF_PAGE:
-        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:MOST_OF_PAGE])
+    most = max(MOST_OF_PAGE // len(model.targets), LEAST_OF_PAGE)
+    if total > most:
+        chosen = np.sort(np.random.default_rng(seed).permutation(total)[:most])
         frame, known = frame.iloc[chosen], known[chosen]
     y = known if model.ends is None else _drawn_between(model, frame, known, seed)
-    some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:MOST_ROWS])
+    some = np.sort(np.random.default_rng(seed).permutation(len(frame))[: _most_rows(model)])
     shuffled, repeats = shuffled_rows(len(model.columns.features), some)
     partly = 0 if model.ends is None else int((known[:, 0] < known[:, 1]).sum())
     steps = 4 + min(len(model.columns.features), MOST_MEASURED) * repeats
@@ -146,6 +150,13 @@ def _drawn_between(model: TableModel, frame: pd.DataFrame, ends: np.ndarray, see
     # Far out in a tail all levels are one.
     drawn = np.where(np.isfinite(drawn), drawn, np.where(np.isfinite(low), low, high))
     return np.asarray(np.where(low == high, low, np.clip(drawn, low, high)))
+
+
+def _most_rows(model: TableModel) -> int:
+    """The most rows for figures and calibration: the more densities are mixed for each, the fewer."""
+    state = model.estimator.state_
+    mixed = state.recipe.members * (1 if state.noise is None else len(state.noise)) * len(model.targets)
+    return int(np.clip(MOST_MIXED // mixed, LEAST_ROWS, MOST_ROWS))
 
 
 def _figures_of_rows(

@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -348,6 +349,7 @@ def test_a_target_that_the_likelihood_rules_out_is_named(folder, tmp_path):
 
 def test_a_page_is_of_some_rows_of_a_long_table_by_their_numbers(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(checking, "MOST_OF_PAGE", 25)
+    monkeypatch.setattr(checking, "LEAST_OF_PAGE", 1)
     monkeypatch.setattr(importance, "MOST_MEASURED", 2)
     table = frame(200)
     last = int(np.random.default_rng(5).permutation(200)[:25].max())
@@ -749,3 +751,24 @@ def test_a_target_that_is_known_up_to_an_interval(option, tmp_path, capsys):
         capsys.readouterr()
         assert main([*fit, *more]) == 1
         assert re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "columns", "targets"), [(100_000, 20, 1), (2000, 300, 1), (5000, 20, 8), (500, 10, 30)]
+)
+def test_a_page_takes_at_most_half_a_minute_of_a_core(rows, columns, targets, tmp_path):
+    """Networks that are hardly trained, whose predictions mix as many draws of the embedding as there may be."""
+    table = pd.DataFrame(rng.normal(size=(rows, columns)), columns=[f"x{k}" for k in range(columns)])
+    table["kind"] = rng.choice(list("abcdefghij"), rows)
+    names = [f"y{t}" for t in range(targets)]
+    table[names] = table[["x0"]].to_numpy() * np.arange(targets) + rng.standard_t(3, size=(rows, targets))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = TableModel.fit(table[:500], names, epochs=1, random_state=0)
+        start = time.process_time()
+        check_table(model, table, tmp_path / "page")
+        assert time.process_time() - start < 30
+    finally:
+        torch.set_num_threads(threads)
