@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyro.distributions as dist
 import torch
 from scipy.special import logsumexp
@@ -198,6 +199,11 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         check_entries(type(self).__name__, y=y)
         X, y = self._numbers(X, reset=reset), without_graph(y)
         refuse_missing("y", y)
+        dtype: Any = getattr(y, "dtype", None)
+        own = pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_numeric_dtype(dtype)
+        if own and not pd.isna(y).any():
+            # Truth values and whole numbers of pandas stay such: NumPy would make floating-point numbers of them.
+            y = np.asarray(y.tolist())
         with only_numbers("y"):
             labels = _check_y(y, multi_output=False, y_numeric=False, estimator=self)
         check_consistent_length(X, labels)

@@ -207,3 +207,10 @@ def test_a_frame_of_odd_columns_and_one_that_is_not_as_in_the_fit():
         with pytest.warns(UserWarning, match="values of 'level' are missing, and none was in the rows of the fit"):
             gone = model.predict(frame.assign(level=None))
         assert len(gone) == 40 and not pd.isna(gone).any()
+
+
+@pytest.mark.parametrize(("dtype", "labels"), [("boolean", [True, False]), ("Int64", [3, 7]), ("Float64", [1.0, 2.0])])
+def test_classes_of_pandas_own_types_stay_what_they_are(dtype, labels):
+    y = pd.Series(labels * 10, dtype=dtype)
+    model = ProbMixClassifier(random_state=0, **TINY).fit(np.arange(20.0)[:, None], y)
+    assert model.classes_.tolist() == sorted(labels) and type(model.classes_.tolist()[0]) is type(labels[0])

@@ -45,6 +45,15 @@ def test_predictions_in_blocks_are_those_of_the_whole_table(model, name, tmp_pat
     assert printed.out == (tmp_path / "p.csv").read_text() and printed.err == ""  # no bar without a terminal
 
 
+def test_new_levels_of_all_blocks_are_one_note(model, tmp_path, capsys):
+    frame = table(200, seed=1)
+    frame.loc[[3, 90, 170], "kind"], frame.loc[5, "kind"] = "z", None
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert main(["predict", model[1], str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "levels" in line]
+    assert len(notes) == 1 and notes[0].endswith("column 'kind' in 3 of 199 rows, such as 'z'.")
+
+
 def test_a_mistake_is_said_with_its_row_and_nothing_is_written(model, tmp_path, capsys):
     frame = table(200, seed=1)
     frame.loc[150, "size"] = np.inf
