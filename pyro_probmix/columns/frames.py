@@ -65,6 +65,9 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         raise TypeError(
             f"got a {type(x).__name__} that makes a {type(frame).__name__}, expected a table with columns. Try X.to_numpy()."
         )
+    for name, dtype in zip(names, getattr(x, "dtypes", ()), strict=False):
+        if str(dtype).startswith("Enum") and not frame[name].cat.ordered:  # older ones of polars drop the order
+            frame[name] = frame[name].cat.as_ordered()
     return frame
 
 

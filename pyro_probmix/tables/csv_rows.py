@@ -17,6 +17,7 @@ from pyro_probmix.columns.kinds import has_leading_zeros
 from pyro_probmix.names import shown
 from pyro_probmix.tables.dialect import LOOKED_AT, dialect_of
 from pyro_probmix.tables.names import remedy
+from pyro_probmix.tables.old_pandas import refuse_passed_over
 from pyro_probmix.tables.reading import header_of, refuse_other_contents
 
 _reader: Any = pd.read_csv
@@ -60,6 +61,9 @@ class CsvRows:
             options |= {"usecols": positions, "dtype": dict.fromkeys(own, object)}
             # NA is a text among texts, as in other files, and a gap among numbers.
             options |= {"keep_default_na": False, "na_values": {k: [""] if k in own else list(GAPS) for k in positions}}
+        else:
+            with _Text(self.path) as text:
+                refuse_passed_over(self.path, text, self.names, self.dialect)
         with _Text(self.path) as text, warnings.catch_warnings():
             warnings.simplefilter("error" if texts is None else "ignore", pd.errors.ParserWarning)
             try:

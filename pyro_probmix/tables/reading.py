@@ -33,6 +33,7 @@ from pyro_probmix.columns.kinds import has_leading_zeros, kind_of, numbers_as_te
 from pyro_probmix.names import printable, shown
 from pyro_probmix.tables.dialect import LOOKED_AT, Dialect, dialect_of
 from pyro_probmix.tables.names import listed, remedy
+from pyro_probmix.tables.old_pandas import refuse_passed_over
 
 #: The most memory that the values of a Parquet file's table may take.
 MOST_BYTES = 1 << 30
@@ -173,6 +174,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open("rb") as file:
         dialect = dialect_of(file.read(LOOKED_AT))
     header = header_of(path, dialect)
+    with path.open("rb") as file:
+        refuse_passed_over(path, file, header.tolist(), dialect)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
