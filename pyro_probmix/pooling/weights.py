@@ -81,9 +81,10 @@ class Beta(dist.Beta):
     def _symmetric_logit(self, shape: tuple[int, ...]) -> Tensor:
         a = self.concentration1
         uniform = torch.rand(3, *shape, dtype=a.dtype, device=a.device)
-        # Above 0, where the logarithm and the root have slopes; below 1 by construction. In place: it is done in each step.
+        # Above 0, where the logarithm and the root have slopes; below 1 by construction. In place, as it is done in each step,
+        # and before anything that a gradient may go through.
         radius, angle, sign = uniform.clamp_(min=torch.finfo(a.dtype).eps / 4).unbind(0)
-        shrunk = torch.expm1(radius.log_() * (2 / (2 * a + 1)))
-        cosine = shrunk.neg().sqrt() * angle.mul_(2 * math.pi).cos_()
-        centred = sign.mul_(2).sub_(1)
-        return 2 * cosine.atanh() + torch.log1p(-centred.abs()).copysign(centred) / a
+        log_radius, turned, centred = radius.log_(), angle.mul_(2 * math.pi).cos_(), sign.mul_(2).sub_(1)
+        cosine = (-torch.expm1(log_radius * (2 / (2 * a + 1)))).sqrt() * turned
+        laplace = torch.log1p(centred.copysign(-1.0)).copysign(centred)
+        return (laplace / a).add(cosine.atanh(), alpha=2)
