@@ -21,27 +21,36 @@ KEPT = RESULTS / "stocks-naive" / "naive.json"
 BEGIN, END = "<!-- written by docs/naive.py -->\n", "<!-- end -->"
 
 
+#: Folder of runs -> what its networks are trained on.
+NETWORKS = {"stocks": "prices", "stocks-relative": "changes"}
+
+
 def table() -> str:
     """NLL and RMSE in dollars of each naive forecast, and of the networks, in Markdown."""
     kept = json.loads(KEPT.read_text("utf-8"))
-    runs = pd.read_parquet(RESULTS / "stocks" / "results.parquet")
+    runs = {what: pd.read_parquet(RESULTS / name / "results.parquet") for name, what in NETWORKS.items()}
     blocks = []
     for index, (metric, title) in enumerate((("nll", "NLL of the price in dollars"), ("rmse", "RMSE in dollars"))):
-        lines = [
-            _row("stock", *NAIVE, "best network", "networks below the best naive one"),
-            _row(*["---"] * (len(NAIVE) + 3)),
-        ]
+        heads = [f"{head} {what}" for what in runs for head in ("best network on", "below the best naive one, on")]
+        lines = [_row("stock", *NAIVE, *heads), _row(*["---"] * (len(NAIVE) + 1 + len(heads)))]
         for ticker in TICKERS:
-            own = runs[(runs["dataset"] == ticker) & (runs["metric"] == metric)]
-            means = own.groupby(["method", "network"], sort=False)["value"].mean()
             naive = {name: kept[ticker][name][index] for name in NAIVE}
             least = min(naive.values())
             cells = [f"**{value:.2f}**" if value == least else f"{value:.2f}" for value in naive.values()]
-            method, network = means.idxmin()
-            best = f"{means.min():.2f} ({method}, {network})"
-            lines.append(_row(ticker, *cells, best, f"{int((means < least).sum())} of {len(means)}"))
+            for own in runs.values():
+                cells += _best(own[(own["dataset"] == ticker) & (own["metric"] == metric)], least)
+            lines.append(_row(ticker, *cells))
         blocks.append(f"{title}:\n\n" + "\n".join(lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def _best(own: pd.DataFrame, least: float) -> list[str]:
+    """The lowest mean of some networks over the seeds, and how many of them have a mean below a number."""
+    means = own.groupby(["method", "network"], sort=False)["value"].mean()
+    if means.empty:
+        return ["–", "–"]
+    method, network = means.idxmin()
+    return [f"{means.min():.2f} ({method}, {network})", f"{int((means < least).sum())} of {len(means)}"]
 
 
 def _row(*cells: str) -> str:

@@ -23,7 +23,8 @@ _OF_TOYS = ("R", "C")
 
 def twice(results: pd.DataFrame, setting: str) -> list[tuple[str, Verdict, Verdict]]:
     """Each claim on the toys with its verdicts by the first and by the second half of the seeds; none for few seeds."""
-    toys = results[results["experiment"].isin(_TOYS)]
+    grids = results["experiment"].str.startswith("ablation") & (setting == "fixed")  # whose alpha and beta are ours
+    toys = results[results["experiment"].isin(_TOYS) & ((results["setting"] == setting) | grids)]
     seeds = toys.groupby("experiment")["split"].nunique()
     large = seeds[seeds >= FEWEST].index
     toys = toys[toys["experiment"].isin(large)]
