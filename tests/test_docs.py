@@ -224,6 +224,30 @@ def test_the_tables_of_the_audit_are_those_of_the_results():
         assert (script.PAGE.parent / name).stat().st_size > 10_000
 
 
+def test_the_tables_of_the_digits_are_those_of_the_results():
+    script = load("digits")
+    for file, name in script.PAGES.items():
+        text = (ROOT / "docs" / "tutorials" / file).read_text("utf-8")
+        assert script.page(text, name) == text, "results/ has changed since: run python docs/digits.py"
+
+
+@pytest.mark.parametrize("name", ["Mix", "LocM-ProbMix"])
+def test_digits_are_scored_as_they_are_and_spoilt(name):
+    script = load("digits")
+    found = script.classifier(name, seed=0, epochs=8)
+    assert set(found) == {"clean", "noise", "moved", "covered"}
+    accuracy, nll, error = found["clean"]
+    assert accuracy > 0.5 > error > 0 and 0 < nll < np.log(10)
+    assert all(other[0] < accuracy and other[1] > nll for kind, other in found.items() if kind != "clean")
+
+
+def test_training_raises_the_bound_of_both_autoencoders():
+    script = load("digits")
+    for name in ("plain", "fused"):
+        early, late = (script.autoencoder(name, seed=0, steps=steps)["bound"] for steps in (5, 60))
+        assert late > early + 5
+
+
 def test_the_naive_forecasts_of_the_stocks_are_those_that_are_kept():
     script = load("naive")
     text = script.PAGE.read_text("utf-8")

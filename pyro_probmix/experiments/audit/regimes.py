@@ -29,14 +29,14 @@ LARGEST = 3.0
 #: Name -> what is changed.
 REGIMES: dict[str, dict[str, Any]] = {
     "25 rows": {"labelled_rows": 25},
+    "50 rows": {"labelled_rows": 50},
     "100 rows": {"labelled_rows": ROWS},
+    "200 rows": {"labelled_rows": 200},
+    "label noise 0.5": {"labelled_rows": ROWS, "label_noise": 0.5},
     "label noise 1": {"labelled_rows": ROWS, "label_noise": 1.0},
     "heavy tails": {"labelled_rows": ROWS, "label_noise": 0.5, "noise_df": 2.0},
     "shift": {"labelled_rows": ROWS, "shift": True},
     "wide and deep": {"labelled_rows": ROWS, "widths": (256, 128, 64)},
-    "50 rows": {"labelled_rows": 50},
-    "200 rows": {"labelled_rows": 200},
-    "label noise 0.5": {"labelled_rows": ROWS, "label_noise": 0.5},
 }
 DATASETS = ("yacht", "bostonHousing", "energy", "concrete")
 METHODS_THERE = ("ERM", "Mix", "ProbMix", "M-ProbMix", "LocM-ProbMix")
