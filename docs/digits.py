@@ -25,7 +25,7 @@ from pyro_probmix.models import Categorical, ConditionalDensity, GaussianEmbeddi
 TUTORIALS = Path(__file__).parent / "tutorials"
 KEPT = Path(__file__).parents[1] / "results" / "digits"
 END = "<!-- end -->"
-TRAIN, VALIDATION, EPOCHS, BATCH, WIDTH = 300, 100, 100, 50, 64
+TRAIN, VALIDATION, EPOCHS, BATCH, WIDTH = 300, 100, 50, 50, 64
 #: Method -> the fused site, whether the embedding is drawn, whether only neighbours are fused.
 METHODS: dict[str, tuple[str | None, bool, bool]] = {
     "ERM": (None, False, False),
@@ -38,7 +38,7 @@ METHODS: dict[str, tuple[str | None, bool, bool]] = {
 }
 #: Alpha of the mixing weights, and beta of the labels' kernels, as in the experiments on classes.
 ALPHA, BETA = 0.1, 0.01
-LATENT, AUTOENCODER_STEPS, NOISE = 8, 1500, 0.2
+LATENT, AUTOENCODER_STEPS, NOISE = 8, 1000, 0.2
 
 
 def digits() -> tuple[Tensor, Tensor]:
