@@ -28,7 +28,8 @@ NETWORKS = {"stocks": "prices", "stocks-relative": "changes"}
 def table() -> str:
     """NLL and RMSE in dollars of each naive forecast, and of the networks, in Markdown."""
     kept = json.loads(KEPT.read_text("utf-8"))
-    runs = {what: pd.read_parquet(RESULTS / name / "results.parquet") for name, what in NETWORKS.items()}
+    files = {what: RESULTS / name / "results.parquet" for name, what in NETWORKS.items()}
+    runs = {what: pd.read_parquet(file) for what, file in files.items() if file.exists()}
     blocks = []
     for index, (metric, title) in enumerate((("nll", "NLL of the price in dollars"), ("rmse", "RMSE in dollars"))):
         heads = [f"{head} {what}" for what in runs for head in ("best network on", "below the best naive one, on")]
