@@ -67,7 +67,8 @@ def anchored_rows(x: Tensor, y: Tensor, weights: Tensor, alpha: float) -> tuple[
 
     rows = torch.cat([x, y], -1)
     seed = int(torch.randint(2**31, ()))
-    found = KMeans(min(ANCHORS, len(rows)), n_init=1, random_state=seed).fit_predict(rows.double().cpu().numpy())
+    distinct = len(torch.unique(rows, dim=0))
+    found = KMeans(min(ANCHORS, distinct), n_init=1, random_state=seed).fit_predict(rows.double().cpu().numpy())
     cluster = torch.as_tensor(found, dtype=torch.long, device=x.device)
     sizes = torch.bincount(cluster, minlength=ANCHORS).clamp(min=1)
     means = rows.new_zeros(len(sizes), rows.shape[1]).index_add_(0, cluster, rows) / sizes[:, None]

@@ -93,6 +93,18 @@ def test_tangent_rows_are_blocks_with_their_small_singular_values_scaled():
     assert len(set(np.round(shares, 6))) == 3 and 0 <= min(shares) <= max(shares) <= 1
 
 
+@pytest.mark.parametrize("kind", list(PSEUDO_ROWS))
+@pytest.mark.parametrize("n", [2, 3, 33])
+def test_few_rows_and_equal_ones(kind, n):
+    """Of equal rows each mixed or anchored one is that row, and a tangent one too, which has one direction alone."""
+    x, y = torch.full((1, n, 2), 3.0), torch.full((1, n, 1), -1.0)
+    found = with_pseudo_rows(kind, x, y, None, seeds=[0], alphas=[1.0])
+    torch.testing.assert_close(found[0], x.repeat(1, 2, 1))
+    torch.testing.assert_close(found[1], y.repeat(1, 2, 1))
+    other = with_pseudo_rows(kind, torch.randn(1, n, 2), torch.randn(1, n, 1), None, seeds=[0], alphas=[1.0])
+    assert bool(other[0].isfinite().all() and other[1].isfinite().all())
+
+
 def test_weights_are_dirichlet():
     """The share of the first row among all, and that of the rows among all, by their Beta distributions."""
     x, y, _ = rows(10)
