@@ -26,6 +26,7 @@ TUTORIALS = Path(__file__).parent / "tutorials"
 KEPT = Path(__file__).parents[1] / "results" / "digits"
 END = "<!-- end -->"
 TRAIN, VALIDATION, EPOCHS, BATCH, WIDTH = 300, 100, 50, 50, 64
+SMOOTHED = "ERM, smoothed labels"
 #: Method -> the fused site, whether the embedding is drawn, whether only neighbours are fused.
 METHODS: dict[str, tuple[str | None, bool, bool]] = {
     "ERM": (None, False, False),
@@ -35,9 +36,11 @@ METHODS: dict[str, tuple[str | None, bool, bool]] = {
     "M-ProbMix": ("z", True, False),
     "LocProbMix": ("y", False, True),
     "LocM-ProbMix": ("z", True, True),
+    SMOOTHED: ("y", False, False),
 }
-#: Alpha of the mixing weights, and beta of the labels' kernels, as in the experiments on classes.
-ALPHA, BETA = 0.1, 0.01
+#: Alpha of the mixing weights. Labels are mixed as they are, but for the method that fuses nothing, by weights of 0 and 1, and
+#: has its labels smoothed by so much, the beta of the experiments on classes.
+ALPHA, NO_ALPHA, SMOOTHING = 0.1, 1e-6, 0.01
 LATENT, AUTOENCODER_STEPS, NOISE = 8, 1000, 0.2
 
 
