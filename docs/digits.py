@@ -80,7 +80,9 @@ def classifier(name: str, seed: int, epochs: int = EPOCHS) -> dict[str, tuple[fl
     decoder = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU())
     density = ConditionalDensity(encoder(), embedding, decoder, Categorical(WIDTH, 10), event_dim=2)
     graph: Graph = NearestNeighborGraph(images[train].flatten(1), 5) if near else CompleteGraph(len(train))
-    process = ProbMix(density, at=site, graph=None if site is None else graph, alpha=ALPHA, beta=BETA, batch_size=BATCH)
+    alpha, beta = (NO_ALPHA, SMOOTHING) if name == SMOOTHED else (ALPHA, 0.0)
+    edges = None if site is None else graph
+    process = ProbMix(density, at=site, graph=edges, alpha=alpha, beta=beta, labels="expected", batch_size=BATCH)
     held_out = images[validation], classes[validation]
     fit(process, images[train], classes[train], epochs=epochs, validation=held_out, learning_rate=0.003, seed=seed)
     found, y = {}, classes[test].numpy()
