@@ -266,3 +266,23 @@ def test_onnx_needs_its_packages(tmp_path, monkeypatch):
     model = ProbMixClassifier(epochs=1, ensemble=2, random_state=0).fit(X, f > 0)
     with pytest.raises(ValueError, match=r"pyro_probmix\[onnx\]"):
         model.export(tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_numbers(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the packages onnx, onnxscript and onnxruntime are needed")
+    pytest.importorskip("onnxscript", reason="the packages onnx, onnxscript and onnxruntime are needed")
+    X, f = table()
+    rows = new_rows(X)
+    labels = classifier(ensemble=2, widths=(8, 8)).fit(X, f > 0)
+    numbers = regressor(ensemble=2, widths=(8, 8)).fit(X, f)
+    for model in (labels, numbers):
+        model.export(tmp_path / "model.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        about = json.loads(session.get_modelmeta().custom_metadata_map["metadata.json"])
+        found = session.run(None, {session.get_inputs()[0].name: rows.to_numpy()})
+        if model is labels:
+            np.testing.assert_allclose(found[0], model.predict_proba(rows), rtol=1e-6)
+            assert about["classes"] == [False, True]
+        else:
+            check(dict(zip(("mean", "std", "quantiles"), found, strict=True)), model, rows, about["levels"])

@@ -16,7 +16,7 @@ from joblib import parallel_backend
 from pyro import primitives
 from sklearn.model_selection import GridSearchCV
 
-from pyro_probmix import METHODS, ProbMixClassifier, ProbMixRegressor, build_density, predict
+from pyro_probmix import METHODS, ProbMixClassifier, ProbMixRegressor, build_density, predict, to_predictions
 from pyro_probmix.inference.predictive.draws import from_noise
 from pyro_probmix.inference.predictive.plain import is_plain, plain_density
 from pyro_probmix.inference.predictive.prediction import response_density
@@ -94,6 +94,7 @@ def test_a_prediction_of_an_estimator_meets_no_handler_of_pyro(monkeypatch: pyte
     monkeypatch.setattr(primitives, "am_i_wrapped", refuses)
     for ask in QUESTIONS.values():
         ask()
+    to_predictions(regressor().predict_dist(X), torch.as_tensor(Y))
     with pytest.raises(AssertionError, match="a handler ran"):
         predict(build_density(METHODS["M-ProbMix"], num_features=3, likelihood=Gaussian), torch.as_tensor(X).float())
 
