@@ -136,6 +136,15 @@ def _write_onnx(traced: Any, metadata: dict[str, Any], path: str | os.PathLike[s
             "export to ONNX needs the packages onnx and onnxscript, which are not installed. Try pip install "
             "'pyro_probmix[onnx]', or a path that ends in .pt2."
         ) from None
-    model: Any = torch.onnx.export(traced, dynamo=True, verbose=False)
+    own: Any = {torch.ops.aten.sort.stable: _sort}
+    model: Any = torch.onnx.export(traced, dynamo=True, verbose=False, custom_translation_table=own)
     model.model.metadata_props[METADATA] = json.dumps(metadata)
     write_file(path, lambda place: model.save(str(place)), advice=ADVICE)
+
+
+def _sort(x: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:
+    """Sorted values and their positions by ONNX's largest or smallest values, which keep the order of equal ones."""
+    from onnxscript import opset18 as op
+
+    size = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
+    return op.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
