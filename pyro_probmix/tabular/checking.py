@@ -90,8 +90,10 @@ def check_table(
         chosen = np.sort(np.random.default_rng(seed).permutation(total)[:most])
         frame, known = frame.iloc[chosen], known[chosen]
     y = known if model.ends is None else _drawn_between(model, frame, known, seed)
-    some = np.sort(np.random.default_rng(seed).permutation(len(frame))[: _most_rows(model)])
-    shuffled, repeats = shuffled_rows(len(model.columns.features), some)
+    mixed = _mixed(model)
+    most = int(np.clip(MOST_MIXED // (mixed * len(model.targets)), LEAST_ROWS, MOST_ROWS))
+    some = np.sort(np.random.default_rng(seed).permutation(len(frame))[:most])
+    shuffled, repeats = shuffled_rows(len(model.columns.features), some, mixed)
     partly = 0 if model.ends is None else int((known[:, 0] < known[:, 1]).sum())
     steps = 4 + min(len(model.columns.features), MOST_MEASURED) * repeats
 
@@ -152,11 +154,10 @@ def _drawn_between(model: TableModel, frame: pd.DataFrame, ends: np.ndarray, see
     return np.asarray(np.where(low == high, low, np.clip(drawn, low, high)))
 
 
-def _most_rows(model: TableModel) -> int:
-    """The most rows for figures and calibration: the more densities are mixed for each, the fewer."""
+def _mixed(model: TableModel) -> int:
+    """The number of densities that are mixed for each row, of members and their draws of the embedding."""
     state = model.estimator.state_
-    mixed = state.recipe.members * (1 if state.noise is None else len(state.noise)) * len(model.targets)
-    return int(np.clip(MOST_MIXED // mixed, LEAST_ROWS, MOST_ROWS))
+    return state.recipe.members * (1 if state.noise is None else len(state.noise))
 
 
 def _figures_of_rows(

@@ -13,18 +13,26 @@ import pandas as pd
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.row_scores import BLOCK_ROWS, scores_of
 
-#: The most rows that are predicted for the importances, over all columns and shuffles: 10 s for a usual ensemble.
-MOST_SHUFFLED = 20_000
+#: The most rows that are predicted for the importances, over all columns and shuffles, and these rows x the densities that are
+#: mixed for each: so many take 10 s of a core.
+MOST_SHUFFLED, MOST_MIXED = 20_000, 800_000
 #: The most and the fewest shuffles of a column, and the fewest rows, however many columns there are.
-MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 2, 50
+MOST_REPEATS, LEAST_REPEATS, LEAST_SHUFFLED = 5, 2, 25
 #: Of so many columns at most the importance is measured, the first ones of the table.
-MOST_MEASURED = MOST_SHUFFLED // (LEAST_REPEATS * LEAST_SHUFFLED)
+MOST_MEASURED = 200
 
 
-def shuffled_rows(num_columns: int, some: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], int]:
-    """The rows among which columns are shuffled for their importances, and how often each column is."""
-    repeats = int(np.clip(MOST_SHUFFLED // (num_columns * len(some)), LEAST_REPEATS, MOST_REPEATS))
-    rows = max(LEAST_SHUFFLED, MOST_SHUFFLED // (num_columns * repeats))
+def shuffled_rows(num_columns: int, some: npt.NDArray[np.intp], mixed: int) -> tuple[npt.NDArray[np.intp], int]:
+    """The rows among which columns are shuffled for their importances, and how often each column is.
+
+    Args:
+        num_columns: of the table.
+        some: rows to choose from.
+        mixed: number of densities that are mixed for each row.
+    """
+    num_columns, most = min(num_columns, MOST_MEASURED), min(MOST_SHUFFLED, MOST_MIXED // mixed)
+    repeats = int(np.clip(most // (num_columns * len(some)), LEAST_REPEATS, MOST_REPEATS))
+    rows = max(LEAST_SHUFFLED, most // (num_columns * repeats))
     # Spaced evenly, so that a table in the order of time is covered from its start to its end.
     return some[np.unique(np.linspace(0, len(some) - 1, min(rows, len(some))).astype(np.intp))], repeats
 
