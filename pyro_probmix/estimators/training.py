@@ -26,7 +26,7 @@ from pyro_probmix.inference.data.parts import Part
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process
 from pyro_probmix.inference.pseudo_rows import part_with_pseudo_rows
 from pyro_probmix.inference.training import Fit, fit
-from pyro_probmix.models import ConditionalDensity
+from pyro_probmix.models import ConditionalDensity, ProbMix
 from pyro_probmix.random_state import alone
 
 __all__ = ["Trained", "train"]
@@ -98,10 +98,46 @@ def train(
     """
     data = DealtRows.dealt(density, rows, plan, targets, validation)
     n = data.kept.rows.shape[1]
-    batch_size, epochs = plan.size(n), plan.passes(n)
     few = None if noise is None else noise[:HELD_OUT_DRAWS]
-    score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, epochs // 7)))
+    score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, plan.passes(n) // 7)))
     untrained = math.nan if score is None else score.nll()
+    result = _fitted(density, rows, plan, data, score, on_epoch)
+    if validation is not None and not bool(result.best_epoch.any()):
+        raise ValueError(
+            "no member ever had a finite density at all of the validation rows, expected one that has, by which the epoch is "
+            "chosen. Try leaving out rows with extreme values, or fit without them."
+        )
+    density.eval()
+    sound = heal(density, None if score is None else score.of_each())
+    noise = data.fewest_draws(density, noise, plan.most_draws)
+    widening = data.score(density, noise, WIDENING_ROWS)
+    if widening is None:
+        return Trained(result, None, noise, None)
+    tails = widening.tails()
+    factor = widening.factor(tails)
+    steps = len(result.train_loss) * -(-n // plan.size(n))
+    constant = data.constant(family, weighted=not rows.equal, ends=rows.ends is not None)
+    losses = Losses(widening.nll(tails), constant, untrained, steps)
+
+    def adapted(components: Any) -> Any:
+        return widened(with_tails(components, tails), factor)
+
+    pool = choose_pool(widening, data.kept, plan.pooled_neighbors, adapted)
+    scores = None if plan.classes else _scores(widening, adapted, pool, sound, plan.deal_seed)
+    return Trained(result, factor, noise, scores, losses, tails, pool)
+
+
+def _fitted(
+    density: ConditionalDensity,
+    rows: Rows,
+    plan: Plan,
+    data: DealtRows,
+    score: HeldOut | None,
+    on_epoch: Callable[[int, int, float], bool],
+) -> Fit:
+    """The record of the fit by the plan, which leaves the weights of each member's best epoch in the density."""
+    n = data.kept.rows.shape[1]
+    epochs = plan.passes(n)
     short = epochs if score is None or plan.classes else plan.passes(n, NOISY_STEPS)
     annealing = Annealing(short, epochs)
     if score is not None and plan.patience is None:
@@ -122,18 +158,8 @@ def train(
         kept, weights = part_with_pseudo_rows(plan.method.pseudo_rows, kept, weights, plan.seed, plan.alpha)
     graph = _graph(plan, kept)
     x, y, chosen = kept.to_train(graph)
-    process = build_process(
-        plan.method,
-        density,
-        graph,
-        alpha=plan.alpha,
-        beta=plan.beta,
-        # Log-linear pools of one-hot labels have no normaliser: there, the expectation over labels is trained on.
-        labels="expected" if plan.classes and plan.beta == 0 else "sample",
-        batch_size=batch_size,
-    ).to(x.device)
-    result = fit(
-        process,
+    return fit(
+        _process(plan, density, graph, plan.size(n)).to(x.device),
         x,
         y,
         epochs=epochs,
@@ -150,29 +176,19 @@ def train(
         on_epoch=after,
         plain=True,
     )
-    if validation is not None and not bool(result.best_epoch.any()):
-        raise ValueError(
-            "no member ever had a finite density at all of the validation rows, expected one that has, by which the epoch is "
-            "chosen. Try leaving out rows with extreme values, or fit without them."
-        )
-    density.eval()
-    sound = heal(density, None if score is None else score.of_each())
-    noise = data.fewest_draws(density, noise, plan.most_draws)
-    widening = data.score(density, noise, WIDENING_ROWS)
-    if widening is None:
-        return Trained(result, None, noise, None)
-    tails = widening.tails()
-    factor = widening.factor(tails)
-    steps = len(result.train_loss) * -(-n // batch_size)
-    constant = data.constant(family, weighted=not rows.equal, ends=rows.ends is not None)
-    losses = Losses(widening.nll(tails), constant, untrained, steps)
 
-    def adapted(components: Any) -> Any:
-        return widened(with_tails(components, tails), factor)
 
-    pool = choose_pool(widening, data.kept, plan.pooled_neighbors, adapted)
-    scores = None if plan.classes else _scores(widening, adapted, pool, sound, plan.deal_seed)
-    return Trained(result, factor, noise, scores, losses, tails, pool)
+def _process(plan: Plan, density: ConditionalDensity, graph: Graph | None, batch_size: int) -> ProbMix:
+    return build_process(
+        plan.method,
+        density,
+        graph,
+        alpha=plan.alpha,
+        beta=plan.beta,
+        # Log-linear pools of one-hot labels have no normaliser: there, the expectation over labels is trained on.
+        labels="expected" if plan.classes and plan.beta == 0 else "sample",
+        batch_size=batch_size,
+    )
 
 
 def _graph(plan: Plan, kept: Part) -> Graph | None:
