@@ -62,9 +62,9 @@ def new_levels(schema: Schema, numbers: npt.NDArray[np.float64], values: pd.Data
         values: that were read.
 
     Example:
-        >>> table = pd.DataFrame({"kind": ["a", "b"]})
+        >>> schema = Schema.fit(pd.DataFrame({"kind": ["a", "b"]}))
         >>> other = pd.DataFrame({"kind": ["a", "x", None]})
-        >>> [str(one) for one in new_levels(schema := Schema.fit(table), schema.numbers(other), other)]
+        >>> [str(one) for one in new_levels(schema, schema.numbers(other), other)]
         ["column 'kind' in 1 of 2 rows, such as 'x'"]
     """
     found = []
