@@ -101,7 +101,7 @@ def timed(steps: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, flo
 
 
 def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, default=20)
     parser.add_argument("--rows", type=int, default=32)

@@ -130,7 +130,7 @@ class CountPool(TorchDistribution):
         return list(all_settled(scored, (self.weights == 0).unbind(-1), scores))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> CountPool:
-        """Return the pool with its batch expanded."""
+        """The pool with its batch expanded."""
         new: CountPool = type(self).__new__(type(self)) if _instance is None else _instance
         for name in ("members", "_score", "_sum", "_log_normalizer", "_dtype"):
             setattr(new, name, getattr(self, name))
@@ -155,21 +155,21 @@ class CountPool(TorchDistribution):
         return self._largest is not None
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log probability, shape ``sample_shape + batch_shape``."""
+        """The log probability, shape ``sample_shape + batch_shape``."""
         if self._validate_args:
             self._validate_sample(value)
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape)).double()
         return (self._score(value) - self._log_normalizer).to(self._dtype)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw by inverting the distribution function."""
+        """Draws by inverting the distribution function."""
         like = self._sum().log_normalizer
         shape = (*sample_shape, *self.batch_shape)
         level = torch.rand(shape, dtype=like.dtype, device=like.device).clamp(min=torch.finfo(like.dtype).tiny)
         return self._sum().draw(level, None if can_be_read(like) else 53).to(self._dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return the counts from 0 to the largest one, which has to be that of all rows."""
+        """The counts from 0 to the largest one, which has to be that of all rows."""
         if self._largest is None or not bool(self._largest.isfinite().all()):
             raise NotImplementedError("The counts of this CountPool are unbounded. Try sample.")
         total = int(self._largest.max())
@@ -201,7 +201,7 @@ def _negative_binomials(members: Sequence[td.Distribution], weights: Tensor) -> 
 
 
 def is_count(p: Any) -> bool:
-    """Return whether a distribution is one of counts 0, 1, ..., of event shape ``()``."""
+    """Whether a distribution is one of counts 0, 1, ..., of event shape ``()``."""
     if p.event_shape or p.support is None or not p.support.is_discrete:
         return False
     low = bounds(p.support)[0]

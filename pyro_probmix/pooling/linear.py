@@ -80,7 +80,7 @@ class LinearPool(TorchDistribution):
         super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LinearPool:
-        """Return the pool with its batch expanded."""
+        """The pool with its batch expanded."""
         new: LinearPool = type(self).__new__(type(self)) if _instance is None else _instance
         batch_shape = torch.Size(batch_shape)
         new.weights = self.weights.expand((*batch_shape, -1))
@@ -109,7 +109,7 @@ class LinearPool(TorchDistribution):
         return self._support
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log of the mixture's density, shape ``sample_shape + batch_shape``."""
+        """The log of the mixture's density, shape ``sample_shape + batch_shape``."""
         self._check(value)
         absent = self.weights == 0
         differing = isinstance(self._support, AnyOf)
@@ -134,7 +134,7 @@ class LinearPool(TorchDistribution):
         return total.masked_fill(impossible, -torch.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the mixture of the members' distribution functions."""
+        """The mixture of the members' distribution functions."""
         self._check(value)
         levels = []
         for p in self.members:
@@ -145,18 +145,18 @@ class LinearPool(TorchDistribution):
         return self._average(levels)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Choose a member for each draw, then draw from it."""
+        """Chooses a member for each draw, then draws from it."""
         with torch.no_grad():
             return self._choose([p.sample(torch.Size(sample_shape)).detach() for p in self.members], sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Choose a member for each draw, then draw from it with the gradient of its parameters."""
+        """Chooses a member for each draw, then draws from it with the gradient of its parameters."""
         if not self.has_rsample:
             raise NotImplementedError("This LinearPool has no rsample (see its has_rsample). Try sample.")
         return self._choose([p.rsample(torch.Size(sample_shape)) for p in self.members], sample_shape)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return the members' finite support, shape ``[n, *batch_shape, *event_shape]``: all that one may draw."""
+        """The members' finite support, shape ``[n, *batch_shape, *event_shape]``: all that one may draw."""
         if not self.has_enumerate_support:
             raise NotImplementedError("The members of this LinearPool have no finite support. Try sample.")
         if not isinstance(self._support, AnyOf):
@@ -181,7 +181,7 @@ class LinearPool(TorchDistribution):
         return self._average([v + (m - mean).square() for v, m in zip(variances, means, strict=True)])
 
     def _check(self, value: Tensor) -> None:
-        """Look for values outside of a support that depends on parameters; the members look for others."""
+        """Looks for values outside of a support that depends on parameters; the members look for others."""
         if self._validate_args and isinstance(self._support, AnyOf):
             self._validate_sample(value)
 
@@ -194,7 +194,7 @@ class LinearPool(TorchDistribution):
         return total
 
     def _choose(self, draws: Sequence[Tensor], sample_shape: Sequence[int]) -> Tensor:
-        """Take each draw from one member, chosen by its weight."""
+        """Takes each draw from one member, chosen by its weight."""
         levels = self.weights.detach().cumsum(-1)
         levels = levels / levels[..., -1:]  # exactly 1 from the last member of positive weight on
         uniform = torch.rand((*sample_shape, *self.batch_shape, 1), dtype=levels.dtype, device=levels.device)

@@ -21,12 +21,13 @@ from pyro_probmix.pooling.integrals.once import Once
 from pyro_probmix.pooling.integrals.power_tails import PowerTails
 from pyro_probmix.pooling.integrals.quadrature import LineMap, Quadrature
 from pyro_probmix.pooling.rows.batches import RolledRows
+from pyro_probmix.pooling.rows.coordinate import Coordinate
 from pyro_probmix.pooling.rows.declared import declared_support, supported_log_prob, unvalidated
 from pyro_probmix.pooling.rows.intersections import common_support
 from pyro_probmix.pooling.rows.landmarks import landmarks, spread_over
 from pyro_probmix.pooling.rows.parameters import power_tail
 from pyro_probmix.pooling.rows.rebuilding import all_settled
-from pyro_probmix.pooling.rows.supports import coordinate, interior_point, is_interval
+from pyro_probmix.pooling.rows.supports import interior_point, is_interval
 from pyro_probmix.pooling.rows.tensors import requires_grad
 from pyro_probmix.pooling.rows.turns import one_turn
 
@@ -36,7 +37,7 @@ _ROUGH = 6  # times as many cells for densities of unknown smoothness
 def numerical_pool(
     members: Sequence[td.Distribution], weights: Tensor, validate_args: bool | None = None
 ) -> TorchDistribution:
-    """Return the :class:`NumericalPool` of members of event shape ``()``, or of ``(1,)`` with that event shape.
+    """The :class:`NumericalPool` of members of event shape ``()``, or of ``(1,)`` with that event shape.
 
     Args:
         members: continuous distributions of one number for each row.
@@ -47,7 +48,7 @@ def numerical_pool(
         TypeError, ValueError: see :class:`NumericalPool`.
     """
     if all(p.event_shape == (1,) and is_interval(p.support) and not _is_series(p) for p in members):
-        pool = NumericalPool([_Coordinate(p) for p in members], weights.unsqueeze(-2), validate_args=validate_args)
+        pool = NumericalPool([Coordinate(p) for p in members], weights.unsqueeze(-2), validate_args=validate_args)
         return dist.Independent(pool, 1)
     return NumericalPool(members, weights, validate_args=validate_args)
 
@@ -57,31 +58,6 @@ def _is_series(p: Any) -> bool:
     while not isinstance(p, HiddenMarkovModel) and hasattr(p, "base_dist"):
         p = p.base_dist
     return isinstance(p, HiddenMarkovModel)
-
-
-class _Coordinate(TorchDistribution):
-    """A distribution of event shape ``(1,)`` as one of event shape ``()``, whose batch shape ends in 1 instead."""
-
-    arg_constraints = {}  # noqa: RUF012  # as in every torch distribution
-
-    def __init__(self, base_dist: td.Distribution) -> None:
-        self.base_dist = base_dist
-        super().__init__(torch.Size((*base_dist.batch_shape, 1)), torch.Size(), validate_args=False)
-
-    @constraints.dependent_property
-    def support(self) -> Any:
-        return coordinate(declared_support(self.base_dist))
-
-    @property
-    def mean(self) -> Tensor:
-        return self.base_dist.mean
-
-    @property
-    def variance(self) -> Tensor:
-        return self.base_dist.variance
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.base_dist.log_prob(value).unsqueeze(-1)
 
 
 class NumericalPool(TorchDistribution):
@@ -140,7 +116,7 @@ class NumericalPool(TorchDistribution):
             )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> NumericalPool:
-        """Return the pool with its batch expanded."""
+        """The pool with its batch expanded."""
         new: NumericalPool = type(self).__new__(type(self)) if _instance is None else _instance
         for name in ("members", "_support", "_integral", "_log_normalizer"):
             setattr(new, name, getattr(self, name))
@@ -155,23 +131,23 @@ class NumericalPool(TorchDistribution):
         return self._support
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the normalised log-density, shape ``sample_shape + batch_shape``."""
+        """The normalised log density, shape ``sample_shape + batch_shape``."""
         if self._validate_args:
             self._validate_sample(value)
         return self._integral.score(self._full(value)) - self._log_normalizer
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the distribution function."""
+        """The distribution function."""
         if self._validate_args:
             self._validate_sample(value)
         return self._integral.quadrature().cdf(self._full(value))
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return the quantiles at levels in (0, 1), without gradient."""
+        """The quantiles at levels in (0, 1), without gradient."""
         return self._integral.quadrature().icdf(self._full(value))
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw by inverting the distribution function, differentiated implicitly."""
+        """Draws by inverting the distribution function, differentiated implicitly."""
         like = self._integral.quadrature().log_normalizer
         level = torch.rand((*sample_shape, *self.batch_shape), dtype=like.dtype, device=like.device)
         eps = torch.finfo(like.dtype).eps
@@ -267,7 +243,7 @@ def _score(
     anchors: Sequence[Tensor],
     value: Tensor,
 ) -> Tensor:
-    """Weighted sum of the members' log-densities; one of no weight is read at a harmless point of its own.
+    """Weighted sum of the members' log densities; one of no weight is read at a harmless point of its own.
 
     Args:
         members: the members.
@@ -289,7 +265,7 @@ def _score(
 
 def _may_be_rough(p: Any) -> bool:
     """Whether the density may have kinks of which the landmarks say nothing: behind a spline's knots, in a user's class."""
-    if isinstance(p, (_Coordinate, ExpandedDistribution, RolledRows)):
+    if isinstance(p, (Coordinate, ExpandedDistribution, RolledRows)):
         return _may_be_rough(p.base_dist)
     if type(p).log_prob.__module__.partition(".")[0] not in ("torch", "pyro", "pyro_probmix"):
         return True

@@ -53,7 +53,7 @@ class Beta(dist.Beta):
         super().__init__(concentration1, concentration0, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Beta:
-        """Return the distribution with its batch expanded."""
+        """The distribution with its batch expanded."""
         base: Any = super()
         new: Beta = base._get_checked_instance(Beta, _instance)
         new.symmetric = self.symmetric

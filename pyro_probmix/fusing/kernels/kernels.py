@@ -46,7 +46,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
-        r"""Return the perturbed label's distribution, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
+        r"""The perturbed label's distribution, :math:`g^y_\lambda(s_\beta(\cdot \mid y_i), s_\beta(\cdot \mid y_j))`.
 
         Args:
             y: own labels :math:`y_i`, ``[..., B, *event]``.
@@ -252,12 +252,12 @@ def _check_labels(y: Tensor, num_classes: int, advice: str) -> None:
 
 
 def all_labels(y: Tensor, partner: Partners) -> list[Tensor]:
-    """Return a row's own label and those of its partners."""
+    """A row's own label and those of its partners."""
     return [y, partner] if isinstance(partner, Tensor) else [y, *partner]
 
 
 def mixed_labels(labels: Sequence[Tensor], weight: Tensor, dims: int) -> Tensor:
-    """Return the convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners.
+    """The convex combination of labels with ``dims`` dimensions to the right of the batch; exact at the corners.
 
     A label without weight has no part in it, even if it is NaN or infinite.
     """

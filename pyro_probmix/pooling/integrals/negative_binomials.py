@@ -43,7 +43,7 @@ class NegativeBinomials:
         self._slope = slope
 
     def score(self, value: Tensor) -> Tensor:
-        """Return the logarithm of the product at counts ``[*sample_shape, *batch_shape]``, without constants."""
+        """The logarithm of the product at counts ``[*sample_shape, *batch_shape]``, without constants."""
         result = value * self._slope.to(value) - torch.lgamma(value + 1)
         for total, share, none in zip(self._totals, self._shares, self._none, strict=True):
             result = result + share.to(value) * torch.lgamma(value + total.to(value))
@@ -52,7 +52,7 @@ class NegativeBinomials:
         return result
 
     def log_mass(self) -> Tensor:
-        r"""Return the logarithm of the sum of the exponential of :meth:`score` over all counts, of the shape of the batch.
+        r"""The logarithm of the sum of the exponential of :meth:`score` over all counts, of the shape of the batch.
 
         The first M = 32 terms are added as they are, the others by the midpoint form of the Euler-Maclaurin formula,
 

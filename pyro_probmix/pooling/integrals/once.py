@@ -26,7 +26,7 @@ class Once(Generic[T]):
         self._made: T | None = None
 
     def __call__(self) -> T:
-        """Return the result."""
+        """The result."""
         if self._made is None:
             with torch.set_grad_enabled(self._with_grad):
                 self._made = self._make()

@@ -61,7 +61,7 @@ class PowerTails:
         self._rates = [(scale * df.sqrt()).reciprocal() for scale, df in zip(self._scale, self._df, strict=True)]
 
     def score(self, x: Tensor) -> Tensor:
-        """Return the logarithm of the product at points ``[*sample_shape, *batch_shape]``, without constants."""
+        """The logarithm of the product at points ``[*sample_shape, *batch_shape]``, without constants."""
         first, second = (
             power * torch.log1p(((x - loc) * rate).square())
             for power, loc, rate in zip(self._powers, self._loc, self._rates, strict=True)
@@ -69,7 +69,7 @@ class PowerTails:
         return -first - second
 
     def log_mass(self) -> Tensor:
-        """Return the logarithm of the integral of the exponential of :meth:`score`, of the shape of the batch."""
+        """The logarithm of the integral of the exponential of :meth:`score`, of the shape of the batch."""
         values = [[x.detach() for x in each] for each in (self._loc, self._scale, self._df, self._shares)]
         nodes, log_steps, step = _nodes(values, self._absent)
         scores = self.score(nodes) + log_steps

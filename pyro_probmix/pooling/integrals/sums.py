@@ -85,15 +85,15 @@ class CountSum:
             return (self._log_masses - self.log_normalizer).exp()
 
     def mean(self) -> Tensor:
-        """Return the mean, shape ``batch_shape``."""
+        """The mean, shape ``batch_shape``."""
         return (self._masses * self._nodes).sum(0)
 
     def variance(self) -> Tensor:
-        """Return the variance, shape ``batch_shape``."""
+        """The variance, shape ``batch_shape``."""
         return (self._masses * (self._nodes - self.mean()).square()).sum(0)
 
     def draw(self, level: Tensor, rounds: int | None) -> Tensor:
-        """Return the counts at which the distribution function passes levels ``[*sample_shape, *batch_shape]``.
+        """The counts at which the distribution function passes levels ``[*sample_shape, *batch_shape]``.
 
         Args:
             level: in (0, 1).
@@ -164,7 +164,7 @@ class CountSum:
 
 
 def gauss_sum(start: Tensor, length: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """Return five nodes in a new dimension for the sum over ``length`` counts from ``start`` on, and their weights.
+    """Five nodes in a new dimension for the sum over ``length`` counts from ``start`` on, and their weights.
 
     Up to five counts are the nodes themselves, those beyond the length with weight zero.
     """

@@ -18,7 +18,7 @@ from pyro_probmix.pooling.rows.scoring import scores_as
 
 
 def power_tail(p: Any) -> PowerTail | None:
-    """Return location, scale and degrees of freedom of a Student's t or Cauchy distribution, None of another one."""
+    """Location, scale and degrees of freedom of a Student's t or Cauchy distribution, None of another one."""
     if scores_as(p, RolledRows):
         inner = power_tail(p.base_dist)
         return None if inner is None else PowerTail(*(roll_tensor(x, p.shift, p.dim) for x in inner))
@@ -30,7 +30,7 @@ def power_tail(p: Any) -> PowerTail | None:
 
 
 def negative_binomial(p: Any) -> tuple[Tensor, Tensor] | None:
-    """Return total count and logits of a negative binomial distribution, None of another one."""
+    """Total count and logits of a negative binomial distribution, None of another one."""
     if scores_as(p, RolledRows):
         inner = negative_binomial(p.base_dist)
         if inner is None:
