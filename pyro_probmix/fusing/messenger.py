@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -84,13 +83,6 @@ class FuseMessenger(Messenger):
         self.keep_labels = checked_names("keep_labels", keep_labels)
         self.add_unfused_rows = add_unfused_rows
         self._forget()
-
-    def copied(self) -> FuseMessenger:
-        """Another handler with the same options, that is not in use."""
-        other = copy.copy(self)
-        other.weights = copy.copy(self.weights)
-        other._forget()
-        return other
 
     def _forget(self) -> None:
         self._groups: dict[str, Group] = {}  # of fused sites, by the plate of their rows

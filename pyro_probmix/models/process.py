@@ -25,7 +25,6 @@ from pyro_probmix.models.orders import shuffled_rows
 from pyro_probmix.models.replica_rows import ReplicaRows
 from pyro_probmix.models.scaling import ScaledRows
 from pyro_probmix.models.similarity import EdgeAlpha
-from pyro_probmix.pooling.rows.tensors import can_be_read
 from pyro_probmix.pooling.simplex import SymmetricDirichlet
 from pyro_probmix.pooling.weights import Beta
 
@@ -149,9 +148,8 @@ class ProbMix(ReplicaRows):
             "weight_plates": checked_names("weight_plates", weight_plates), "keep_labels": keep_labels,
             "one_weight": one_weight,
         }  # fmt: skip
-        self._kept: tuple[int, Tensor, Tensor, FuseMessenger] | None = None
         if at is not None:
-            self._new_handler(None, None)  # refuses options that are not there now, not at the first step
+            self._handler(None)  # refuses options that are not there now, not at the first step
 
     def _per_replica(self, name: str, value: float | Tensor) -> Tensor:
         value = torch.as_tensor(value, dtype=torch.get_default_dtype())
@@ -224,19 +222,7 @@ class ProbMix(ReplicaRows):
             alpha = torch.cat([alpha, alpha.new_ones(*alpha.shape[:-1], unfused)], -1)
         return torch.cat([alpha, alpha], -1)
 
-    def _handler(self, size: int, alpha: Tensor | None) -> FuseMessenger:
-        """A handler for a batch of so many rows; its options are looked at once, and not in each step."""
-        if alpha is not None or not can_be_read(self.alpha):
-            return self._new_handler(size, alpha)
-        kept = self._kept
-        if kept is None or kept[0] != size or kept[1] is not self.alpha or kept[2] is not self.beta:
-            kept = self._kept = (size, self.alpha, self.beta, self._new_handler(size, None))
-        return kept[3].copied()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": None}
-
-    def _new_handler(self, size: int | None, alpha: Tensor | None) -> FuseMessenger:
+    def _handler(self, size: int | None, alpha: Tensor | None = None) -> FuseMessenger:
         assert self.at is not None
         alpha = self.alpha if alpha is None else alpha
         weight: Any = Beta(alpha, alpha)

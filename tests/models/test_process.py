@@ -303,3 +303,20 @@ def test_a_guide_is_copied_and_pickled_after_a_step(table):
     loss(*table).backward()
     for again in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         assert torch.isfinite(again(*table))
+
+
+def test_what_is_changed_between_steps_counts_at_the_next(table):
+    """A shape in place, as when it is annealed, another site, another spread: no step keeps what an earlier one made."""
+    model = process("M-ProbMix", table, alpha=0.05, batch_size=20)
+
+    def run():
+        return poutine.trace(model).get_trace(*table)
+
+    run()
+    model.alpha.fill_(200.0)
+    weights = torch.cat([run().nodes["lambda"]["value"] for _ in range(20)])
+    assert (weights - 0.5).abs().max() < 0.2  # of standard deviation 0.025
+    model.at = "y"
+    assert run().nodes["y"]["infer"].get("_fused", False)
+    model.at = None
+    assert "lambda" not in run().nodes
