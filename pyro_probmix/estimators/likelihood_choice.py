@@ -82,7 +82,7 @@ class LikelihoodChoice:
             "likelihood": likelihood,
             "ensemble": min(MEMBERS, int(self.ensemble)),
             "epochs": epochs if self.epochs is None else min(epochs, int(self.epochs)),
-            "patience": None, "callbacks": (), "verbose": 0,
+            "patience": None, "callbacks": (), "verbose": 0, "neighbors_pool": 0,
         }  # fmt: skip
         try:
             nll: float = self._alike(settings, used, seed)._interval_nll(aside.x, aside.y, aside.weights, aside.ends)
