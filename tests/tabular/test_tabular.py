@@ -758,7 +758,7 @@ def test_a_target_that_is_known_up_to_an_interval(option, tmp_path, capsys):
     ("rows", "columns", "targets"), [(100_000, 20, 1), (2000, 300, 1), (5000, 20, 8), (500, 10, 30)]
 )
 def test_a_page_takes_at_most_half_a_minute_of_a_core(rows, columns, targets, tmp_path):
-    """Networks that are hardly trained, whose predictions mix as many draws of the embedding as there may be."""
+    """Of up to eight targets; networks that are hardly trained, whose predictions mix the most draws of the embedding."""
     table = pd.DataFrame(rng.normal(size=(rows, columns)), columns=[f"x{k}" for k in range(columns)])
     table["kind"] = rng.choice(list("abcdefghij"), rows)
     names = [f"y{t}" for t in range(targets)]
