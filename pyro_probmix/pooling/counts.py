@@ -48,8 +48,9 @@ class CountPool(TorchDistribution):
     others'. The sum is by :class:`~pyro_probmix.pooling.integrals.sums.CountSum`, in double precision whatever the members
     have: the log-gamma function of a large count has no digits to spare. It is exact up to rounding where the mass lies on
     the first or last 45 counts. Otherwise log Z is within 1e-7 for the families of torch and Pyro, as the tests measure
-    with means up to 1e4. Counts above 2^52 are left out: they hold less than 1e-15 of the mass of a density that falls
-    geometrically over fewer than 1e14 counts.
+    with means up to 1e4. Negative binomials are normalised by
+    :class:`~pyro_probmix.pooling.integrals.negative_binomials.NegativeBinomials`, within 1e-8. Counts above 2^52 are left
+    out: they hold less than 1e-15 of the mass of a density that falls geometrically over fewer than 1e14 counts.
 
     A family of one's own with unbounded counts takes part if its ``log_prob`` is smooth between the counts (it is asked for
     values there), except at 0.

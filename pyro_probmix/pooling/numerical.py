@@ -66,7 +66,9 @@ class NumericalPool(TorchDistribution):
     .. math:: p(y) = \frac{1}{Z} \prod_k p_k(y)^{w_k}, \qquad Z = \int \prod_k p_k(y)^{w_k} \, dy
 
     A member whose weight is zero has no part in the value nor in the gradient; the support is the intersection of the
-    others'. Draws are reparameterised implicitly, through the derivative of the distribution function.
+    others'. Draws are reparameterised implicitly, through the derivative of the distribution function. Two Student's t or
+    Cauchy densities are normalised by :class:`~pyro_probmix.pooling.integrals.power_tails.PowerTails`; the quadrature is then
+    made for draws, moments and the distribution function alone.
 
     Args:
         members: at least two continuous distributions of event shape ``()``, whose batch shapes broadcast.
