@@ -12,6 +12,8 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from pyro_probmix.fusing.algorithms import scores_nothing
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -134,9 +136,10 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
 def check_parts(site: str, size: int, num_fused: int) -> None:
     """Raises ValueError unless the rows are k equal parts."""
     if size % num_fused and num_fused == 2:
+        advice = "an even batch size, or the model before it was fused" if scores_nothing() else "an even batch size"
         raise ValueError(
             f"site {site!r} has an odd batch of {size} rows, expected two halves that are each "
-            "other's partners. Try an even batch size."
+            f"other's partners. Try {advice}."
         )
     if size % num_fused:
         raise ValueError(

@@ -160,3 +160,16 @@ def test_a_minibatch_of_a_plate_is_its_rows(data):
     own = torch.cat([drawn[:2], 1 - drawn[2:]])
     torch.testing.assert_close(trace.nodes["y"]["value"], own * y[index] + (1 - own) * halves(y[index]))
     assert trace.nodes["y"]["scale"] == trace.nodes["lambda"]["scale"] == B / 4
+
+
+def test_an_odd_batch_to_be_predicted_is_one_for_the_model_before_it_was_fused(data: tuple[Tensor, Tensor]) -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("rows", len(x)):
+            pyro.sample("y", dist.Normal(x, 1.0))
+
+    x = data[0][:5, 0]
+    with pytest.raises(
+        ValueError, match=r"odd batch of 5 rows.*Try an even batch size, or the model before it was fused\."
+    ):
+        Predictive(fuse(model, at="y", weight=WEIGHT), num_samples=2)(x)
+    assert Predictive(model, num_samples=2)(x)["y"].shape == (2, 5)
