@@ -24,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "fits.json", ROOT / "docs" / "speed.md"
-SIZES = (1000, 2000, 10_000, 50_000, 100_000)
+SIZES = (1000, 2000, 20_000, 50_000, 100_000)
 MODELS = ("ProbMix", "ProbMix, other", "NGBoost", "CatBoost", "HGB")
 MARKS = ("<!-- written by benchmarks/fits.py: table -->", "<!-- end -->")
 TEST_ROWS = 20_000
