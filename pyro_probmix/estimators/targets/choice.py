@@ -29,7 +29,7 @@ FEWEST_ROWS = 60
 #: With fewer rows two values may be a small sample of many, and for 0 and 1 there is a warning; with more they are refused.
 FEWEST_OF_TWO = 40
 #: Rows kept aside, one in so many; members, and steps, of each trial.
-KEPT_ASIDE, MEMBERS, STEPS = 4, 2, 300
+KEPT_ASIDE, MEMBERS, STEPS = 4, 2, 200
 #: The share of zeros beyond that of a negative binomial from which a head with more zeros is tried.
 MORE_ZEROS = 0.05
 #: Another head has to be better by so many nats a row than the one that fits the kind by nature.
