@@ -264,8 +264,8 @@ def test_what_is_said_after_ctrl_c(folder, capsys, monkeypatch, command):
     def stop(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pyro_probmix.tables.reading.read_table", stop)
-    monkeypatch.setattr("pyro_probmix.tabular.streaming.TableBlocks", stop)
+    for place in ("tables.reading.read_table", "tabular.streaming.read_table", "tabular.streaming.TableBlocks"):
+        monkeypatch.setattr(f"pyro_probmix.{place}", stop)
     before = files(folder)
     given = fit(folder, 2) if command == "fit" else [command, str(folder / "model"), str(folder / "t.csv")]
     assert main(given) == 130
