@@ -188,11 +188,17 @@ def refuse_dates(who: str, name: str, value: Any) -> None:
 
 
 def without_graph(value: Any) -> Any:
-    """A tensor as NumPy can take it: without its graph, on the CPU, floating numbers in double precision; else the same."""
+    """A tensor as NumPy can take it: without its graph, on the CPU, floating numbers in double precision; else the same.
+
+    Raises:
+        ValueError: for a sparse tensor.
+    """
     if isinstance(value, list | tuple) and any(isinstance(row, torch.Tensor) for row in value):
         return [without_graph(row) for row in value]
     if not isinstance(value, torch.Tensor):
         return value
+    if value.layout is not torch.strided:
+        raise ValueError(f"got a sparse tensor of shape {tuple(value.shape)}, expected a dense one. Try .to_dense().")
     plain = value.detach().cpu()
     return plain.double() if plain.is_floating_point() else plain
 

@@ -73,7 +73,7 @@ class GaussianEmbedding(nn.Module):
         activation: str | Callable[[], nn.Module] = "relu",
     ) -> None:
         super().__init__()
-        self.map, self.floor, self.start = scale_map("GaussianEmbedding", scale, floor), floor, start
+        self.map, self.floor, self.start = scale_map("GaussianEmbedding", scale, floor), float(floor), start
         self.variance = variance
         in_features = width if variance is None else variance_width or getattr(variance, "out_features", None)
         if not isinstance(in_features, int):

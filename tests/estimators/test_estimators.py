@@ -599,6 +599,14 @@ def test_a_given_validation_set_chooses_the_epoch():
         regressor().fit(X, y, validation=pd.DataFrame(X))
 
 
+def test_sparse_tensors_are_refused():
+    X, y = wave(60)
+    labels = torch.as_tensor(y > 0, dtype=torch.long)
+    for arguments in ((X, labels.to_sparse()), (torch.as_tensor(X).to_sparse(), labels)):
+        with pytest.raises(ValueError, match=r"sparse.*expected a dense one. Try .*to_dense\(\)"):
+            ProbMixClassifier(**TINY).fit(*arguments)
+
+
 def test_a_validation_row_of_no_weight_is_none():
     X, y = np.abs(wave(60)[0]), np.abs(wave(60)[1])
     other, bad = wave(30, seed=5)[0], np.where(np.arange(30) < 29, 50.0, -1.0)

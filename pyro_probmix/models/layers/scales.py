@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FLOOR", "SCALES", "scale_map"]
 
-import math
+import sys
 from collections.abc import Callable
 
 from torch import Tensor
@@ -37,6 +37,6 @@ def scale_map(who: str, name: str, floor: float) -> Callable[[Tensor], Tensor]:
     """
     if not isinstance(name, str) or name not in SCALES:
         raise ValueError(f"{who} got scale={shown(name)}, expected one of {', '.join(SCALES)}. Try 'softplus'.")
-    if not isinstance(floor, int | float) or not 0 <= floor < math.inf:
+    if not isinstance(floor, int | float) or not 0 <= floor <= sys.float_info.max:
         raise ValueError(f"{who} got floor={shown(floor)}, expected a finite number of at least 0. Try floor={FLOOR}.")
     return SCALES[name]

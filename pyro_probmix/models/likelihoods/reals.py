@@ -44,7 +44,7 @@ class Gaussian(Likelihood):
         floor: float = FLOOR,
     ) -> None:
         super().__init__(in_features, num_outputs, replicas)
-        self.scale, self.floor = scale_map("Gaussian", scale, floor), floor
+        self.scale, self.floor = scale_map("Gaussian", scale, floor), float(floor)
 
     def density(self, raw: Tensor) -> Any:
         loc, scale = raw.chunk(2, -1)

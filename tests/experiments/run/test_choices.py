@@ -63,9 +63,10 @@ def test_the_scale_by_a_log_variance():
     torch.testing.assert_close(
         embedding.density(hidden, hidden).base_dist.variance, (embedding.scale(hidden) - 1.5).exp()
     )
-    for wrong in ({"scale": "square"}, {"floor": -0.1}):
+    for wrong in ({"scale": "square"}, {"floor": -0.1}, {"floor": 10**400}):
         with pytest.raises(ValueError, match="Try"):
             Gaussian(3, **wrong)
+    assert Gaussian(3, floor=2**70).density(raw).base_dist.scale == 2**70
 
 
 def test_an_embedding_before_its_activation_is_the_same_network():
