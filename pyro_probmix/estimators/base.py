@@ -123,6 +123,8 @@ class ProbMixEstimator(FittedByTraining):
             rows = Rows.distinct(*self._of_fit(X, y, sample_weight, reset=not again, **known))
             state = self._continued(rows, "warm_start=True") if again else self._begun(rows, seed, once=False)
             held_out = None if validation is None else self._checked_validation(validation, state.recipe)
+            if held_out is not None and (rows.ends is None) != (held_out.ends is None):
+                rows, held_out = rows.by_ends(), held_out.by_ends()
             state.optimizer = None
             return self._train(state, rows, held_out, seed, once=False)
 

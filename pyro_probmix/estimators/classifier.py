@@ -157,6 +157,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
         """The share of rows whose class is predicted, see :func:`sklearn.metrics.accuracy_score`."""
         check_entries("score", X=X, y=y)
         y = without_graph(y)
+        refuse_missing("y", y)
         weights = self._weights(sample_weight, X)
         with only_numbers("y"):
             return float(super().score(X, y, weights))

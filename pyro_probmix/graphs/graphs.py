@@ -95,6 +95,10 @@ class NearestNeighborGraph(Graph):
         if x.dim() not in (2, 3):
             raise ValueError(f"x must have shape [n, d] or [R, n, d], got {list(x.shape)}. Try x.reshape(len(x), -1).")
         n = x.shape[-2]
+        if x.dim() == 3 and 0 in x.shape:
+            raise ValueError(
+                f"x has shape {list(x.shape)}, expected data of at least one replica, row and column. Try x of shape [n, d]."
+            )
         if n <= k:
             raise ValueError(
                 f"There are fewer rows than neighbours: {n} rows hold no {k} others beside each row. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyro_probmix.arguments import checked
 from pyro_probmix.models.layers.linear import Linear
 from pyro_probmix.models.layers.scales import FLOOR, scale_map
 from pyro_probmix.models.networks import MLP
+from pyro_probmix.names import shown
 
 __all__ = ["GaussianEmbedding", "PointEmbedding"]
 
@@ -48,7 +50,7 @@ class GaussianEmbedding(nn.Module):
         activation: of these, see :class:`MLP`.
 
     Raises:
-        ValueError: if the width of s is not known, for an unknown map, or a negative floor.
+        ValueError: if the width of s is not known, for an unknown map, a negative floor, or a start that is not finite.
 
     References:
         El-Laham et al. (2025), eq. (24).
@@ -73,6 +75,8 @@ class GaussianEmbedding(nn.Module):
         activation: str | Callable[[], nn.Module] = "relu",
     ) -> None:
         super().__init__()
+        if not math.isfinite(start):
+            raise ValueError(f"GaussianEmbedding got start={shown(start)}, expected a finite number. Try start=-3.")
         self.map, self.floor, self.start = scale_map("GaussianEmbedding", scale, floor), float(floor), start
         self.variance = variance
         in_features = width if variance is None else variance_width or getattr(variance, "out_features", None)

@@ -149,6 +149,22 @@ def test_ends_that_cannot_be_are_refused(low: Any, high: Any, options: dict[str,
         ProbMixRegressor(**{**TINY, "likelihood": "gaussian", **options}).fit(X, low, y_upper=high)
 
 
+def test_ends_of_the_rows_of_a_fit_or_of_its_validation_alone() -> None:
+    """Targets that are known have themselves for ends."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    y = X[:, 0] + 0.1 * rng.normal(size=60)
+    upper = np.where(np.arange(60) % 3 == 0, INF, y)
+    for own, other in ((upper, None), (None, upper)):
+        given = ProbMixRegressor(**TINY).fit(X, y, y_upper=own, validation=(X, y, None, other))
+        told = [y if ends is None else ends for ends in (own, other)]
+        both = ProbMixRegressor(**TINY).fit(X, y, y_upper=told[0], validation=(X, y, None, told[1]))
+        np.testing.assert_array_equal(given.predict(X), both.predict(X))
+        assert given.state_.factor == both.state_.factor
+    two = ProbMixRegressor(**TINY).fit(X, y, y_upper=upper, validation=(X, y))
+    assert np.isfinite(two.nll(X, y, y_upper=upper))
+
+
 def test_classes_have_no_ends() -> None:
     X = np.arange(8.0)[:, None]
     with pytest.raises(ValueError, match="expected classes alone"):

@@ -529,6 +529,16 @@ def test_big_graphs_of_labels_and_weights_are_quick() -> None:
             ValueError,
             r"nan at index \[4, 0\]",
         ),
+        (
+            lambda: NearestNeighborGraph(torch.zeros(0, 8, 2)),
+            ValueError,
+            r"x has shape \[0, 8, 2\], expected data of at",
+        ),
+        (
+            lambda: NearestNeighborGraph(torch.zeros(2, 8, 0)),
+            ValueError,
+            r"x has shape \[2, 8, 0\], expected data of at",
+        ),
         (lambda: NearestNeighborGraph(FEATURES / 0), ValueError, "must be finite"),
         (lambda: NearestNeighborGraph([["a", "b"]] * 9), TypeError, "x must hold numbers"),
         (lambda: SameClassGraph(FEATURES[:, 0]), TypeError, "integer classes, got torch.float64"),

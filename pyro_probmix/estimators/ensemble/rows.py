@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,10 @@ class Rows:
     def observed(self) -> Array:
         """What a density is held against: the targets, [n, d_y], or the ends between which they are known to be, [n, 2 d_y]."""
         return self.y if self.ends is None else self.ends
+
+    def by_ends(self) -> Rows:
+        """The same rows with ends, which are the target itself where it is known."""
+        return self if self.ends is not None else replace(self, ends=np.concatenate([self.y, self.y], axis=1))
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:

@@ -66,7 +66,9 @@ def test_the_scale_by_a_log_variance():
     for wrong in ({"scale": "square"}, {"floor": -0.1}, {"floor": 10**400}):
         with pytest.raises(ValueError, match="Try"):
             Gaussian(3, **wrong)
-    assert Gaussian(3, floor=2**70).density(raw).base_dist.scale == 2**70
+    with pytest.raises(ValueError, match=r"start=nan, expected a finite number. Try start=-3"):
+        GaussianEmbedding(4, start=float("nan"))
+    assert Gaussian(3, floor=2**70).density(raw).base_dist.scale == float(2**70)
 
 
 def test_an_embedding_before_its_activation_is_the_same_network():
