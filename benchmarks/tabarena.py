@@ -18,7 +18,7 @@ from pyro_probmix import ProbMixClassifier, ProbMixRegressor
 __all__ = ["ProbMixModel"]
 
 
-class ProbMixModel(AbstractModel):
+class ProbMixModel(AbstractModel):  # type: ignore[misc] # AutoGluon is not annotated
     """The mean of a regression, its quantiles at AutoGluon's levels, or the probabilities of classes.
 
     Categories and missing values stay as they are. The validation rows, if there are any, choose the epoch and the spread.
@@ -61,10 +61,11 @@ class ProbMixModel(AbstractModel):
         if time_limit is not None:
             given["callbacks"] = [lambda epoch, nll: time.monotonic() - begin > 0.9 * time_limit]
         model = ProbMixRegressor if self.problem_type in (REGRESSION, QUANTILE) else ProbMixClassifier
-        X, validation = self.preprocess(X, is_train=True), None
+        X = self.preprocess(X, is_train=True)
+        validation: tuple[Any, ...] | None = None
         if X_val is not None:
-            validation = (self.preprocess(X_val), np.asarray(y_val))
-            validation = validation if sample_weight_val is None else (*validation, np.asarray(sample_weight_val))
+            weights = () if sample_weight_val is None else (np.asarray(sample_weight_val),)
+            validation = (self.preprocess(X_val), np.asarray(y_val), *weights)
         threads = torch.get_num_threads()
         torch.set_num_threads(num_cpus)
         try:
