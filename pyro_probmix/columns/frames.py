@@ -50,13 +50,12 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         )
     if isinstance(x, pd.DataFrame):
         return _without_arrow(x)
-    if hasattr(x, "schema") and hasattr(
-        x, "column_names"
-    ):  # Arrow: an index that pandas wrote is no reason to lose a column
+    if hasattr(x, "schema") and hasattr(x, "column_names"):
+        # Arrow: an index that pandas wrote is no reason to lose a column.
         return pd.DataFrame(x.to_pandas(ignore_metadata=True))
     try:
         frame = x.to_pandas() if hasattr(x, "to_pandas") else pd.DataFrame(x)
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except (ValueError, TypeError, NotImplementedError) as error:  # Arrow has no counterpart of some types
         raise TypeError(
             f"got a {type(x).__name__} that pandas cannot take ({printable(error)}), expected a table with columns of its "
             "types. Try other types of columns."
