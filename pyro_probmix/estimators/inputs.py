@@ -78,7 +78,8 @@ class TableInputs(BaseEstimator):  # type: ignore[misc] # scikit-learn is not an
             ):  # it finds what is not finite by a sum
                 numbers: Array = validate_data(self, X, dtype=np.float64, **options)
         except (TypeError, ValueError):
-            frame = of_texts(X)
+            with only_numbers("X"):  # pandas before 3 asks whether each value is a floating-point number
+                frame = of_texts(X)
             if frame is None:
                 raise
             return self._of_frame(frame, reset=reset), frame

@@ -13,6 +13,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
+import sklearn
 import torch
 from scipy import stats
 from sklearn.base import clone
@@ -53,10 +54,16 @@ TINY: dict[str, Any] = {
 }
 
 
+#: Before scikit-learn 1.9 two checks regress targets of two values alone, which a likelihood by name takes for amounts.
+AMOUNTS = {"likelihood": "student-t"} if [int(part) for part in sklearn.__version__.split(".")[:2]] < [1, 9] else {}
+
+
 # Some check with a dozen rows, and the warning says what is fitted to so few.
 @pytest.mark.filterwarnings("ignore:fit got .* distinct rows:UserWarning")
 @parametrize_with_checks([ProbMixRegressor(**TINY), ProbMixClassifier(**TINY)])
 def test_scikit_learn_checks(estimator, check):
+    if check.func.__name__ == "check_dtype_object" and isinstance(estimator, ProbMixRegressor):
+        estimator.set_params(**AMOUNTS)
     check(estimator)
 
 
@@ -65,7 +72,7 @@ def test_scikit_learn_checks_that_need_array_api():
     code = (
         "from sklearn.utils.estimator_checks import check_array_api_input as check\n"
         "from pyro_probmix import ProbMixClassifier as C, ProbMixRegressor as R\n"
-        f"for cls in (R, C): check(cls.__name__, cls(**{TINY!r}), 'numpy')\n"
+        f"for estimator in (R(**{TINY | AMOUNTS!r}), C(**{TINY!r})): check(type(estimator).__name__, estimator, 'numpy')\n"
         "print('checked')"
     )
     environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
