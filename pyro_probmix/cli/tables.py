@@ -185,6 +185,8 @@ def check(arguments: argparse.Namespace) -> None:
     for place in (folder, folder.absolute().parent):  # it is put together beside the folder
         expect_folder(place)
     with notes():
-        page = check_table(model, read_table(Path(arguments.table)), folder, source=Path(arguments.table).name)
+        targets = (meaning.name for meaning in model.meanings if meaning.decimal == ",")
+        frame = read_table(Path(arguments.table), texts=(*model.columns.with_commas, *targets))
+        page = check_table(model, frame, folder, source=Path(arguments.table).name)
     with printing(f"the page is written to {shown(page)}, but "):
         print(f"page: {printable(page)}")

@@ -52,7 +52,7 @@ class TableBlocks:
         rows: the most rows of a block.
         progress: is told the share of the first pass that is done.
         texts: columns of a CSV file whose values are texts, whatever they look like: 007 is another one than 7. None for those
-            with such a value.
+            with such a value, or in which points may set thousands apart.
 
     Raises:
         ValueError: for a file that is not there, or cannot be read as a table; the message says why.
@@ -80,7 +80,7 @@ class TableBlocks:
         if isinstance(source, CsvRows):
             if texts is None:
                 with refused(path):
-                    own = source.codes({*self._columns} - self._texts)
+                    own = source.kept_texts({*self._columns} - self._texts)
             else:
                 own = {source.names[k] for k in self._wanted if self.names[k] in texts}
             self._texts, self._numbers = self._texts | own, self._numbers - own

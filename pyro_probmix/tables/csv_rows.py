@@ -18,6 +18,7 @@ from pyro_probmix.names import shown
 from pyro_probmix.tables.dialect import LOOKED_AT, dialect_of
 from pyro_probmix.tables.names import remedy
 from pyro_probmix.tables.old_pandas import refuse_passed_over
+from pyro_probmix.tables.points import expects_commas, open_points
 from pyro_probmix.tables.reading import header_of, refuse_other_contents
 
 _reader: Any = pd.read_csv
@@ -46,7 +47,9 @@ class CsvRows:
         if path.suffix.lower() != ".gz":
             refuse_other_contents(path)
         with _Text(path) as text:
-            self.dialect = dialect_of(text.read(LOOKED_AT))
+            start = text.read(LOOKED_AT)
+            self.dialect = dialect_of(start)
+            self.commas = expects_commas(self.dialect, start)
         with _Text(path) as text:
             self.names = header_of(text, self.dialect).tolist()
 
@@ -87,19 +90,26 @@ class CsvRows:
                     count = min(rows, max(1, int(len(frame) * BLOCK_BYTES / max(text.taken, 1))), 4 * count)
                     yield frame[positions].set_axis([self.names[k] for k in positions], axis="columns"), text.share
 
-    def codes(self, columns: Collection[str]) -> set[str]:
-        """Those of some columns that hold a whole number with zeros in front, such as 007, which is a code."""
+    def kept_texts(self, columns: Collection[str]) -> set[str]:
+        """Those of some columns of numbers that are better kept as texts.
+
+        They hold a whole number with zeros in front, such as 007, which is a code; or, in a file that may have decimal commas,
+        all values are as 1.234, in which the point may set thousands apart.
+        """
         with _Text(self.path) as text:
             end, found = b"", False
             while not found and (part := text.read()):
                 found, end = bool(MAYBE_CODE.search(end + part)), part[-4:]
                 text.taken = 0
-        if not found:
+        if not found and not self.commas:
             return set()
         codes: set[str] = set()
+        points: dict[str, set[bool | None]] = {}
         for frame, _ in self.frames(columns, BLOCK_ROWS, columns):
             codes |= {name for name in frame.columns if name not in codes and has_leading_zeros(frame[name])}
-        return codes
+            for name in frame.columns if self.commas else ():
+                points.setdefault(name, set()).add(open_points(frame[name][~frame[name].isin(GAPS)]))
+        return codes | {name for name, told in points.items() if True in told and False not in told}
 
 
 class _Text:

@@ -18,7 +18,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from pyro_probmix.names import printable, shown
 from pyro_probmix.tables.dialect import LOOKED_AT, Dialect, dialect_of
 from pyro_probmix.tables.names import listed, remedy
 from pyro_probmix.tables.old_pandas import refuse_passed_over
+from pyro_probmix.tables.points import expects_commas, may_set_thousands_apart, open_points
 
 #: The most memory that the values of a Parquet file's table may take.
 MOST_BYTES = 1 << 30
@@ -47,7 +48,7 @@ _BEGINNINGS = {
 }
 
 
-def read_table(path: Path, known: str = "") -> pd.DataFrame:
+def read_table(path: Path, known: str = "", *, texts: Collection[str] | None = ()) -> pd.DataFrame:
     """Reads a CSV file, with a header, or a Parquet file.
 
     Named levels of an index that a Parquet file keeps are columns, the first ones; numbers stored as text are numbers, as
@@ -56,22 +57,26 @@ def read_table(path: Path, known: str = "") -> pd.DataFrame:
     Args:
         path: of the file, which ends in .csv or .parquet.
         known: names that could be given in the place of a path, for the message about a file that is not there.
+        texts: columns of a CSV file whose numbers stay texts; None for those in which points may set thousands apart: all
+            values are as 1.234, in a file that may have decimal commas.
 
     Raises:
         ValueError: if there is no such file, it cannot be read as a table, or its table takes more than ``MOST_BYTES`` of
             memory; the message says why.
     """
-    readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    expect_table(path, tuple(readers), known)
+    expect_table(path, (".csv", ".parquet"), known)
+    kept: set[str] = set()
     with refused(path):
         if path.suffix.lower() == ".csv":
             refuse_other_contents(path)
-        frame = readers[path.suffix.lower()](path)
+            frame, kept = _read_csv(path, texts)
+        else:
+            frame = _read_parquet(path)
     frame = _without_row_numbers(frame)
     frame = frame.set_axis(checked_names(path, frame.columns), axis="columns").reset_index(drop=True)
     refuse_nul(path, frame)
     for name in frame.columns:
-        if numbers_as_text(frame[name]):
+        if name not in kept and numbers_as_text(frame[name]):
             frame[name] = pd.to_numeric(frame[name])
     return frame
 
@@ -170,9 +175,11 @@ def header_of(file: Any, dialect: Dialect) -> pd.Series:
     return first.iloc[0]
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, as_texts: Collection[str] | None) -> tuple[pd.DataFrame, set[str]]:
+    """The table, and the columns whose numbers stay texts."""
     with path.open("rb") as file:
-        dialect = dialect_of(file.read(LOOKED_AT))
+        start = file.read(LOOKED_AT)
+    dialect = dialect_of(start)
     header = header_of(path, dialect)
     with path.open("rb") as file:
         refuse_passed_over(path, file, header.tolist(), dialect)
@@ -185,19 +192,27 @@ def _read_csv(path: Path) -> pd.DataFrame:
             raise ValueError(
                 f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header, 'Try writing the file again.')}"
             ) from None
-    again = _to_read_as_text(frame, path)
+    names = [str(name).strip() for name in header]
+    if as_texts is None:
+        commas = expects_commas(dialect, start)
+        wanted = {k for k in range(len(names)) if commas and may_set_thousands_apart(frame.iloc[:, k])}
+    else:
+        wanted = {k for k, name in enumerate(names) if name in as_texts}
+    again, kept = sorted({*_to_read_as_text(frame, path), *wanted}), set()
     if again:
         texts = pd.read_csv(
             path, index_col=False, dtype=str, keep_default_na=False, na_values=[""], usecols=again, **dialect.options
         )
         for k, name in zip(again, texts.columns, strict=True):
-            if kind_of(frame.iloc[:, k]) == "string" or has_leading_zeros(texts[name]):
+            if k in wanted and (as_texts is not None or open_points(texts[name][frame.iloc[:, k].notna()])):
+                kept.add(names[k])
+            if names[k] in kept or kind_of(frame.iloc[:, k]) == "string" or has_leading_zeros(texts[name]):
                 frame.isetitem(k, texts[name].array)
             elif _is_rounded(frame.iloc[:, k]):
                 with suppress(ValueError, OverflowError):  # others are no whole numbers
                     whole = [None if pd.isna(text) else int(text) for text in texts[name]]
                     frame.isetitem(k, pd.array(whole, dtype="Int64"))
-    return frame.set_axis(header.tolist(), axis="columns")
+    return frame.set_axis(header.tolist(), axis="columns"), kept
 
 
 def _is_rounded(values: pd.Series) -> bool:

@@ -134,6 +134,11 @@ class Columns:
         """Names of the columns whose values are texts, as a file has them."""
         return tuple(column.name for column in self.columns if column.kind in ("category", "ordered"))
 
+    @property
+    def with_commas(self) -> tuple[str, ...]:
+        """Names of the columns of numbers with decimal commas, in which points set thousands apart."""
+        return tuple(column.name for column in self.columns if column.kind == "number" and column.decimal == ",")
+
     def record(self) -> dict[str, Any]:
         """The columns as JSON can hold them."""
         return {"columns": [asdict(column) for column in self.columns], "notes": list(self.notes)}

@@ -39,7 +39,7 @@ def table_to_fit(path: Path, seed: int = 0) -> pd.DataFrame:
         ValueError: for a file that cannot be read as a table.
     """
     if not is_large(path):
-        return read_table(path)
+        return read_table(path, texts=None)
     with _Bar("looking") as looking, _Bar("reading") as reading:
         frame, total = sampled_rows(path, seed, looking, reading)
     if len(frame) < total:
@@ -70,7 +70,8 @@ def predicted_blocks(model: TableModel, path: Path, conformal: bool = False) -> 
         model.expect_conformal()
     rows = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // max(1, len(model.columns.features))))
     with _Bar("reading") as show:
-        blocks = TableBlocks(path, model.columns.features, rows, show, model.columns.texts)
+        texts = (*model.columns.texts, *model.columns.with_commas)
+        blocks = TableBlocks(path, model.columns.features, rows, show, texts)
     model.columns.expect(blocks.names)
     first_row = 0
     new = _Told(conformal)

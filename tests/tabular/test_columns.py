@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pyro_probmix.cli import main
 from pyro_probmix.columns.schema import Schema
 from pyro_probmix.tabular.column import Column
 from pyro_probmix.tabular.columns import Columns
@@ -251,6 +253,51 @@ def test_the_decimal_sign_of_other_columns_tells_what_a_comma_is():
     assert model.columns.typed(table)["people"].tolist()[:2] == [1234.0, 5678.0]
     with pytest.raises(ValueError, match="--decimal"):
         TableModel.fit(table.assign(share=1), ["y"], epochs=1, ensemble=2, random_state=0)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    ("lines", "options", "first", "note"),
+    [
+        (["a;y", "{p}.{h};{k}"], [], 1.1, "the point of '1.100' is taken for a decimal one; --decimal , takes"),
+        (["a;y", "{p}.{h};{k}"], ["--decimal", ","], 1100.0, "decimal commas"),
+        (["a;y", "{p}.{h};{k}"], ["--decimal", "."], 1.1, ""),
+        (["a;b;y", "{p}.{h};{k},5;{k}"], [], 1100.0, "sets thousands apart, as other columns have decimal commas"),
+        (["a;b;y", "{h};{k},5;{k}", "{p}.{h};NA;{k}"], [], 100.0, "the point of '2.101' sets thousands apart"),
+        (["a;b;y", "{p}.{h};{k}.5;{k}"], [], 1.1, ""),
+        (["a;b;y", "0.{h};{k},5;{k}"], [], 0.1, ""),
+        (["a\ty", "NA\t{k}", "{p}.{h}\t{k}"], [], None, "the point of '2.101' is taken for a decimal one"),
+        (["a,b,y", '{p}.{h},"{k},5",{k}'], [], 1100.0, "sets thousands apart"),
+        (["a,y", "{p}.{h},{k}"], [], 1.1, ""),
+    ],
+)
+def test_points_that_may_set_thousands_apart_are_settled_or_said(
+    lines, options, first, note, large, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("pyro_probmix.tables.sampling.LARGE_BYTES", 0 if large else 1 << 27)
+    head, *forms = lines
+    rows = [forms[k % len(forms)].format(p=1 + k, h=100 + k, k=k) for k in range(24)]
+    (tmp_path / "t.csv").write_text("\n".join([head, *rows]))
+    fit = ["fit", str(tmp_path / "t.csv"), "--target", "y", "--epochs", "1", "--ensemble", "2", *options]
+    assert main([*fit, "--out", str(tmp_path / "m")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "column 'a'" in line]
+    assert (note in said[0] and len(said) == 1) if note else not said
+    column = TableModel.load(tmp_path / "m").columns.columns[0]
+    values = [None if row.startswith("NA") else re.split("[;\t,]", row)[0] for row in rows]
+    found = column.read(pd.Series(values, dtype=object))
+    assert pd.isna(found[0]) if first is None else found[0] == pytest.approx(first)
+    # The file itself is read as the fit read it, in blocks as well.
+    assert main(["predict", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert "column 'a'" not in capsys.readouterr().err
+
+
+def test_a_check_reads_points_as_the_fit_did(tmp_path):
+    rows = "".join(f"{k},5;{1 + k}.{100 + k}\n" for k in range(24))
+    (tmp_path / "t.csv").write_text("a;y\n" + rows)
+    fit = ["fit", str(tmp_path / "t.csv"), "--target", "y", "--epochs", "1", "--ensemble", "2"]
+    assert main([*fit, "--out", str(tmp_path / "m")]) == 0
+    assert main(["check", str(tmp_path / "m"), str(tmp_path / "t.csv")]) == 0
+    assert ">1100<" in (tmp_path / "m" / "check" / "check.html").read_text()
 
 
 def test_a_footer_is_told():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pyro_probmix.names import shown
+from pyro_probmix.tabular.texts.written_numbers import decimal_sign, number_of
 
 #: Texts that stand for a missing value where all other values of a column are numbers or dates.
 GAPS = (
@@ -42,6 +43,8 @@ GAPS = (
     "#NULL!",
 )
 _GAPS = frozenset(gap.casefold() for gap in GAPS)
+#: So many rows are looked at for the decimal sign of a column.
+MOST_READ = 1000
 ORDERS = ("dmy", "mdy")
 
 
@@ -76,18 +79,28 @@ class Conventions:
 
 
 def likely_decimal(frame: pd.DataFrame) -> str | None:
-    """The point, if a column of a file was read as numbers with digits behind one; None if none was.
+    """The decimal sign of the columns of a file that tell theirs; None if none does, or they differ.
+
+    The point, if a column was read as numbers with digits behind one, or has texts of numbers that tell so; the comma for
+    such texts.
 
     Example:
         >>> likely_decimal(pd.DataFrame({"a": [1.5, 2.0], "b": ["1,234", "5,678"]}))
         '.'
+        >>> likely_decimal(pd.DataFrame({"a": ["1,5", "2"], "b": ["1.234", "5.678"]}))
+        ','
     """
+    signs = set()
     for _, values in frame.items():
         if isinstance(values.dtype, np.dtype) and values.dtype.kind == "f":
             known = values[np.isfinite(values)]
-            if (known != np.round(known)).any():
-                return "."
-    return None
+            signs |= {"."} if (known != np.round(known)).any() else set()
+        elif not pd.api.types.is_numeric_dtype(values.dtype):
+            texts = list(dict.fromkeys(value for value in values[:MOST_READ] if isinstance(value, str)))
+            numbers = [number for text in texts if text.strip().casefold() not in _GAPS and (number := number_of(text))]
+            signs |= {decimal_sign(numbers)} if 2 * len(numbers) > len(texts) else set()
+    signs -= {None}
+    return signs.pop() if len(signs) == 1 else None
 
 
 def without_gaps(values: pd.Series, missing: Sequence[str]) -> pd.Series:

@@ -140,25 +140,40 @@ def _of_numbers(name: str, values: pd.Series, texts: list[str], said: Convention
             "counted from 0)",
             f"one unit, --category {shown(name)}, or --leave-out {shown(name)}",
         )
-    decimal = spelling.decimal or said.likely_decimal
+    told = list(spelling.notes)
+    decimal = spelling.decimal
     if decimal is None:
-        row = _row(values, next(text for text in texts if "," in text or "." in text))
+        decimal, more = _by_other_columns(name, values, texts, said.likely_decimal)
+        told += more
+    notes = (f"column {shown(name)} is read as numbers: {', '.join(told)}.",) if told else ()
+    unit = spelling.units[0] if spelling.units and not spelling.times else ""
+    fields = {"kind": "number", "decimal": decimal, "times": spelling.times, "unit": unit}
+    return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))
+
+
+def _by_other_columns(
+    name: str, values: pd.Series, texts: list[str], likely: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """The decimal sign of numbers that do not tell it, by that of other columns, and what to say of it."""
+    commas, points = ([text for text in texts if sign in text] for sign in ",.")
+    if not commas and not points:
+        return ".", ()
+    row = _row(values, (commas or points)[0])
+    if likely is None and commas:
         raise Decision(
             name,
             f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), of which the values do not tell whether the "
             "sign is a decimal one or sets thousands apart",
             "--decimal ',' or --decimal '.'",
         )
-    told = list(spelling.notes)
-    if spelling.decimal is None:
-        row = _row(values, next(text for text in texts if "," in text or "." in text))
-        told.append(
-            f"the comma of {shown(values.iloc[row])} sets thousands apart, as other columns have decimal points"
-        )
-    notes = (f"column {shown(name)} is read as numbers: {', '.join(told)}.",) if told else ()
-    unit = spelling.units[0] if spelling.units and not spelling.times else ""
-    fields = {"kind": "number", "decimal": decimal, "times": spelling.times, "unit": unit}
-    return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))
+    if likely is None:  # what NumPy and pandas make of them, too
+        what = f"the point of {shown(values.iloc[row])} is taken for a decimal one"
+        return ".", (f"{what}; --decimal , takes it for one between thousands",)
+    what, apart = ("comma", "point")[not commas], (likely == ".") == bool(commas)
+    as_others = f"as other columns have decimal {'points' if likely == '.' else 'commas'}"
+    if not apart:
+        return likely, (f"decimal commas, {as_others}",) if commas else ()
+    return likely, (f"the {what} of {shown(values.iloc[row])} sets thousands apart, {as_others}",)
 
 
 def _of_gaps(name: str, values: pd.Series, gaps: np.ndarray) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ORDINALS", "Number", "Spelling", "is_bound", "number_of", "spelling_of_numbers"]
+__all__ = ["ORDINALS", "Number", "Spelling", "decimal_sign", "is_bound", "number_of", "spelling_of_numbers"]
 
 import re
 from collections import Counter
@@ -121,7 +121,7 @@ class Spelling:
     """How the numbers of a column are written.
 
     Attributes:
-        decimal: the decimal sign; None if the texts do not tell a decimal sign from one between thousands.
+        decimal: the decimal sign; None if the texts have none, or do not tell it from one between thousands.
         times: whether letters behind the numbers multiply them.
         units: the units, the most frequent first; one for texts of which all are of one unit or none.
         notes: what a reader may want to know, in words.
@@ -156,7 +156,7 @@ def spelling_of_numbers(texts: Sequence[str], decimal: str | None = None) -> Spe
         notes.append(f"the unit {next(iter(units))!r} is left out")
     if any(text.strip().startswith("(") for text in texts):
         notes.append("brackets are minus signs")
-    found = decimal or _decimal_sign(numbers)
+    found = decimal or decimal_sign(numbers)
     if found is None and set(units) and set(units) <= _WITH_COMMAS and not any(n.part.startswith(".") for n in numbers):
         found = "."
     if found == ",":
@@ -166,7 +166,8 @@ def spelling_of_numbers(texts: Sequence[str], decimal: str | None = None) -> Spe
     return Spelling(found, times, tuple(unit for unit, _ in units.most_common()), tuple(notes))
 
 
-def _decimal_sign(numbers: Sequence[Number]) -> str | None:
+def decimal_sign(numbers: Sequence[Number]) -> str | None:
+    """The decimal sign that numbers tell; None if none does."""
     signs, thousands, open_ = set(), set(), set()
     for number in numbers:
         between = set(re.findall(r"[.,]", number.whole))
@@ -184,5 +185,4 @@ def _decimal_sign(numbers: Sequence[Number]) -> str | None:
         return signs.pop()
     if not signs and thousands:
         return "," if thousands == {"."} else "."
-    # Points alone with three digits behind each are decimal points: what NumPy and pandas make of them, too.
-    return "." if not signs and open_ <= {"."} else None
+    return None
