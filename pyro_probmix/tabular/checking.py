@@ -40,7 +40,7 @@ MOST_OF_PAGE, LEAST_OF_PAGE = 10_000, 1000
 #: The most rows for figures and calibration, the fewest, and rows x targets x densities that are mixed: the exact CRPS and
 #: conformal intervals of so many take 12 s of a core.
 MOST_ROWS, LEAST_ROWS, MOST_MIXED = 2000, 50, 200_000
-#: So many targets are drawn in their intervals.
+#: Of so many targets at most, the first ones, calibration is measured and drawn.
 MOST_DRAWN = 8
 #: How a PNG begins in base64.
 _PNG = "iVBORw0KGgo"
@@ -102,7 +102,7 @@ def check_table(
         bar.update()
         scores = row_scores(model, frame, known)
         bar.update()
-        predictions = _predictions(model, frame.iloc[some], y[some], seed)
+        predictions = _of_first_targets(_predictions(model, frame.iloc[some], y[some], seed))
         report = check(predictions, private, level=LEVEL)
         if model.ends is None:
             report = _with_conformal(report, model, frame.iloc[some], y[some])
@@ -127,7 +127,9 @@ def check_table(
         text = template.render(
             title=f"Check of {', '.join(model.targets)}",
             files=" ".join(sorted(path.name for path in private.iterdir())),
-            summary=sections.summary(model, (total, len(frame), len(some)), source, nll, partly),
+            summary=sections.summary(
+                model, (total, len(frame), len(some)), source, nll, partly, len(predictions.targets)
+            ),
             sections=parts_of_page,
         )
         (private / "check.html").write_text(text, "utf-8")
@@ -169,7 +171,7 @@ def _figures_of_rows(
     paths: dict[str, Path] = {}
     features, named = model.features(frame), pd.DataFrame(y.reshape(len(y), -1), columns=list(model.targets))
     with default_style():
-        for t in range(len(model.targets)):
+        for t in range(min(len(model.targets), MOST_DRAWN)):
             observed = named.iloc[:, 0] if y.ndim == 1 else named
             figures = model.estimator.plot(features, observed, feature=feature, coverage=LEVEL, target=t)
             for name, figure in zip(("intervals", "fan"), figures, strict=True):
@@ -200,7 +202,7 @@ def _with_conformal(report: CheckReport, model: TableModel, frame: pd.DataFrame,
     if not np.isfinite(ends).all():
         return report
     checks = dict(report.checks)
-    for t, (target, observed) in enumerate(zip(model.targets, y.reshape(len(y), -1).T, strict=True)):
+    for t, (target, observed) in enumerate(zip(model.targets[:MOST_DRAWN], y.reshape(len(y), -1).T, strict=False)):
         low, high = ends[:, t].T
         inside = ((low <= observed) & (observed <= high)).astype(np.float64)
         found = {"conformal coverage": mean_over_rows(inside), "conformal width": mean_over_rows(high - low)}
@@ -230,6 +232,19 @@ def _predictions(model: TableModel, frame: pd.DataFrame, y: np.ndarray, seed: in
     device = next(model.estimator.density_.parameters()).device
     with own_random_state(device, seed), torch.no_grad():
         return to_predictions(model.estimator.predict_dist(x), torch.tensor(y), num_draws=400, **named)
+
+
+def _of_first_targets(predictions: Predictions) -> Predictions:
+    """The predictions of the targets whose calibration is on the page."""
+    if len(predictions.targets) <= MOST_DRAWN:
+        return predictions
+    return Predictions(
+        predictions.y[:, :MOST_DRAWN],
+        predictions.draws[..., :MOST_DRAWN],
+        densities=None if predictions.densities is None else predictions.densities[:MOST_DRAWN],
+        targets=predictions.targets[:MOST_DRAWN],
+        rows=predictions.rows,
+    )
 
 
 def _observed_and_predicted(model: TableModel, y: np.ndarray, predicted: pd.DataFrame) -> pd.DataFrame:

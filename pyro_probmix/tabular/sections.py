@@ -65,10 +65,13 @@ class Section:
     figures: list[dict[str, str]] = field(default_factory=list)
 
 
-def summary(model: TableModel, rows: tuple[int, int, int], source: str, nll: Estimate, partly: int) -> str:
+def summary(
+    model: TableModel, rows: tuple[int, int, int], source: str, nll: Estimate, partly: int, num_checked: int
+) -> str:
     """The first paragraph of the page: rows, model, NLL, and when the numbers are meaningful.
 
-    ``rows`` are the numbers of rows in the table, on the page, and in its figures.
+    ``rows`` are the numbers of rows in the table, on the page, and in its figures, ``num_checked`` that of the targets whose
+    calibration is measured.
     """
     estimator, many = model.estimator, len(model.targets) > 1
     total, num_rows, num_some = rows
@@ -94,6 +97,11 @@ def summary(model: TableModel, rows: tuple[int, int, int], source: str, nll: Est
         )
     if num_some < num_rows:
         text += f" The calibration and the figures are of {num_some} of the rows, drawn at random."
+    if num_checked < len(model.targets):
+        text += (
+            f" The calibration and the figures are of the first {num_checked} of the {len(model.targets)} targets; those of "
+            f"the others, from {model.targets[num_checked]} on, are left out. All else is of all targets."
+        )
     return text
 
 
@@ -118,7 +126,7 @@ def short(
             f"NLL {shown(nll)} nats a row, beside {beside}, fitted to these rows themselves and scored by five-fold "
             f"cross-validation; it is {judged}."
         )
-    for t, target in enumerate(model.targets):
+    for t, target in enumerate(predictions.targets):
         without = isinstance(model.estimator, ProbMixClassifier) or model.ends is not None
         mean = None if without else predicted[f"{target} mean"].to_numpy()
         sentences = verdict(predictions, t, report.checks[target], y.reshape(len(y), -1)[:, t], mean)

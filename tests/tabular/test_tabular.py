@@ -753,12 +753,22 @@ def test_a_target_that_is_known_up_to_an_interval(option, tmp_path, capsys):
         assert re.search(said, capsys.readouterr().err)
 
 
+def test_a_page_of_many_targets_says_whose_calibration_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyro_probmix.tabular.checking.MOST_DRAWN", 2)
+    table = pd.DataFrame(rng.normal(size=(40, 4)), columns=["x", "a", "b", "c"])
+    model = TableModel.fit(table, ["a", "b", "c"], epochs=1, ensemble=2, widths=(8, 8), random_state=0)
+    page = check_table(model, table, tmp_path / "page").read_text()
+    assert "of the first 2 of the 3 targets; those of the others, from c on, are left out" in page
+    assert "a mean" in page and "c mean" in page
+    assert {path.name for path in (tmp_path / "page").glob("fan*")} == {"fan-0-a.png", "fan-1-b.png"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rows", "columns", "targets"), [(100_000, 20, 1), (2000, 300, 1), (5000, 20, 8), (500, 10, 30)]
+    ("rows", "columns", "targets"), [(100_000, 20, 1), (2000, 300, 1), (5000, 20, 8), (500, 10, 30), (5000, 10, 80)]
 )
 def test_a_page_takes_at_most_half_a_minute_of_a_core(rows, columns, targets, tmp_path):
-    """Of up to eight targets; networks that are hardly trained, whose predictions mix the most draws of the embedding."""
+    """Of networks that are hardly trained, whose predictions mix the most draws of the embedding."""
     table = pd.DataFrame(rng.normal(size=(rows, columns)), columns=[f"x{k}" for k in range(columns)])
     table["kind"] = rng.choice(list("abcdefghij"), rows)
     names = [f"y{t}" for t in range(targets)]
