@@ -99,7 +99,7 @@ def through_the_command(name: str, options: list[str], folder: Path) -> dict[str
             named = re.findall(rf"{option} '([^']+)'", said[1])
             if named and option == "--category":
                 more += [option, ",".join(dict.fromkeys(named))]
-        if "ProbMixClassifier" in said[1]:
+        if "--task classification" in said[1]:
             more += ["--task", "classification"]
         said = _run([*fit, *more])
     if said[0]:

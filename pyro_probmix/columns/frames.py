@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyro_probmix.columns.integers import series_of, with_exact_integers
 from pyro_probmix.names import printable
 
 
@@ -52,7 +53,7 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         return _without_arrow(x)
     if hasattr(x, "schema") and hasattr(x, "column_names"):
         # Arrow: an index that pandas wrote is no reason to lose a column.
-        return pd.DataFrame(x.to_pandas(ignore_metadata=True))
+        return with_exact_integers(pd.DataFrame(x.to_pandas(ignore_metadata=True)), x)
     try:
         frame = x.to_pandas() if hasattr(x, "to_pandas") else pd.DataFrame(x)
     except (ValueError, TypeError, NotImplementedError) as error:  # Arrow has no counterpart of some types
@@ -67,6 +68,8 @@ def frame_of(x: Any) -> pd.DataFrame | None:
     for name, dtype in zip(names, getattr(x, "dtypes", ()), strict=False):
         if str(dtype).startswith("Enum") and not frame[name].cat.ordered:  # older ones of polars drop the order
             frame[name] = frame[name].cat.as_ordered()
+    if hasattr(x, "to_arrow"):
+        frame = with_exact_integers(frame, x.to_arrow())
     return frame
 
 
@@ -77,7 +80,7 @@ def _without_arrow(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     columns = {k: frame.iloc[:, k] for k in range(frame.shape[1])}
     for k in arrow:
-        columns[k] = columns[k].array.__arrow_array__().to_pandas().set_axis(frame.index)
+        columns[k] = series_of(columns[k].array.__arrow_array__()).set_axis(frame.index)
     return pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
 
 

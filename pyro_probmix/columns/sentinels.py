@@ -43,8 +43,11 @@ def code_for_missing(values: npt.NDArray[np.float64]) -> tuple[float, int] | Non
         others = present[present != code]
         if len(others) < FEWEST:
             continue
-        gap = min(abs(code - others.max()), abs(code - others.min()))
-        if gap > FARTHER * (others.max() - others.min()) and len(others) > len(present) / 2:
+        high, low, far = (
+            value / 4 for value in (others.max(), others.min(), code)
+        )  # differences of huge ones overflow
+        gap = min(abs(far - high), abs(far - low))
+        if gap > FARTHER * (high - low) and len(others) > len(present) / 2:
             return float(code), int((present == code).sum())
     return None
 

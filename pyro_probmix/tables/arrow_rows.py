@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pyro_probmix.columns.integers import series_of
 from pyro_probmix.names import shown
 
 #: The values of a block take at most about so many bytes.
@@ -110,7 +111,7 @@ def _is_text(kind: Any) -> bool:
 def _frame(batch: Any, texts: list[str]) -> pd.DataFrame:
     """A batch as pandas has it; texts are objects, of which each different one is there once."""
     columns = {
-        name: _texts(batch.column(name)) if name in texts else batch.column(name).to_pandas()
+        name: _texts(batch.column(name)) if name in texts else series_of(batch.column(name), always=True)
         for name in batch.schema.names
     }
     return pd.DataFrame(columns)

@@ -42,6 +42,8 @@ def dialect_of(start: bytes) -> Dialect:
     Example:
         >>> dialect_of(b"a;b, c;d\\n1,5;2;3\\n2,5;3;4\\n")
         Dialect(separator=';', skipped=0)
+        >>> dialect_of(b"a   b\\n1   2.5\\n10  3\\n").separator
+        ' '
         >>> dialect_of(b"# made by hand\\na,b\\n1,2\\n").skipped
         1
     """
@@ -54,6 +56,8 @@ def dialect_of(start: bytes) -> Dialect:
     if skipped and _fields(lines[skipped - 1 :]) > 1:
         skipped -= 1  # a header whose first name begins so
     best = max(SEPARATORS, key=lambda sign: _fields(lines[skipped:], sign))
+    if _fields(lines[skipped:], best) == 1 and _fields(lines[skipped:], " ") > 1:  # one or several spaces
+        best = " "
     return Dialect(best, skipped)
 
 

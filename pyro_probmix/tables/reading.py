@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pyro_probmix.columns.integers import with_exact_integers
 from pyro_probmix.columns.kinds import has_leading_zeros, kind_of, numbers_as_text
 from pyro_probmix.names import printable, shown
 from pyro_probmix.tables.dialect import LOOKED_AT, Dialect, dialect_of
@@ -275,6 +276,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     expect_room(path)
     with path.open("rb") as opened:  # Arrow takes no names that are not UTF-8
         frame = pd.read_parquet(opened, engine="pyarrow")
+    rounded = [name for k, name in enumerate(frame.columns) if isinstance(name, str) and _is_rounded(frame.iloc[:, k])]
+    if rounded and frame.columns.is_unique:
+        with path.open("rb") as opened:
+            frame = with_exact_integers(frame, pq.read_table(opened, columns=rounded))
     named = [name for name in frame.index.names if name is not None]
     if not named:
         return frame

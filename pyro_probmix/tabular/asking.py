@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Asked", "expect_all"]
+__all__ = ["Asked", "expect_all", "in_options"]
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,7 @@ class Asked:
         try:
             return meaning_of_targets(self.frame, self.targets, task, self.said)
         except Decision as decision:
-            self.decisions.append(decision)
+            self.decisions.append(_of_target(decision))
         except ValueError as error:
             self.decisions.append(Decision(self.targets[0], str(error), error=True))
         return "regression", (), []
@@ -89,6 +90,28 @@ class Asked:
         """Raises what has to be decided."""
         if self.decisions:
             raise NeedsDecision(self.decisions)
+
+
+def _of_target(decision: Decision) -> Decision:
+    """The decision on a target, which cannot be left out, and is made classes by another option than a feature."""
+    if decision.error:
+        return decision
+    option, name = decision.option.replace(f", or --leave-out {shown(decision.name)}", ""), shown(decision.name)
+    for ask in (f", or --category {name}", f", --category {name}"):
+        option = option.replace(ask, ", or --task classification")
+    return Decision(decision.name, decision.what, option)
+
+
+def in_options(text: str) -> str:
+    """A message of an estimator with the command's options in the place of its own arguments.
+
+    Example:
+        >>> in_options("Try ProbMixClassifier, or likelihood='student-t'.")
+        'Try --task classification, or --likelihood student-t.'
+    """
+    return re.sub(r"likelihood='([\w-]+)'", r"--likelihood \1", text).replace(
+        "ProbMixClassifier", "--task classification"
+    )
 
 
 def missing_target(names: str, rows: np.ndarray, count: int) -> str:

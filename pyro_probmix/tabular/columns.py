@@ -24,6 +24,8 @@ from pyro_probmix.tabular.texts.spelling import Spelled, spelled_texts, where
 
 #: Texts of a target of more different ones than this name rows rather than classes.
 MOST_LEVELS = 100
+#: Columns that are left out are told of one by one, up to so many.
+MOST_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ class Columns:
         kept, dull = _telling(columns, frame)
         if not kept:
             raise ValueError(
-                f"the table has no feature column that tells something ({' '.join(dull) or 'all are left out'}), expected one "
-                "beside the target. Try another table."
+                f"the table has no feature column that tells something ({_in_short(dull)}), expected one beside the target. "
+                "Try another table."
             )
         return cls(tuple(kept), (*notes, *dull))
 
@@ -192,6 +194,11 @@ def column_of(values: pd.Series, said: Conventions) -> tuple[Column, list[str]]:
         values = values.map(lambda value: value if isinstance(value, str) or pd.isna(value) else spelled(value))
     meant: Spelled = spelled_texts(values, said)
     return replace(plain, **meant.fields), list(meant.notes)
+
+
+def _in_short(dull: list[str]) -> str:
+    more = f" and {len(dull) - MOST_TOLD} more columns are, too" if len(dull) > MOST_TOLD else ""
+    return " ".join(dull[:MOST_TOLD]) + more if dull else "all are left out"
 
 
 def _telling(columns: list[Column], frame: pd.DataFrame) -> tuple[list[Column], list[str]]:

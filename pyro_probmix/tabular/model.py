@@ -26,7 +26,7 @@ from pyro_probmix.files import reading, write_files
 from pyro_probmix.names import shown
 from pyro_probmix.tables.names import distinct, listed, remedy
 from pyro_probmix.tables.writing import expect_folder
-from pyro_probmix.tabular.asking import Asked, expect_all
+from pyro_probmix.tabular.asking import Asked, expect_all, in_options
 from pyro_probmix.tabular.column import Column
 from pyro_probmix.tabular.columns import Columns
 from pyro_probmix.tabular.model_files import FORMAT, OWN_MODEL, digest, is_record, read_record, told_of
@@ -139,7 +139,10 @@ class TableModel:
         with warnings.catch_warnings():
             # The warning about many classes is for users who did not choose a classification; here it was chosen by name.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            model.estimator.fit(model.features(kept), y, **known)
+            try:
+                model.estimator.fit(model.features(kept), y, **known)
+            except ValueError as error:
+                raise ValueError(in_options(str(error))) from None
         return model
 
     @property

@@ -228,6 +228,7 @@ def test_codes_for_missing_values():
     values = np.random.default_rng(0).normal(50, 10, 200)
     for code in (999999, -999, 1e6, 9999, -99999):
         assert code_for_missing(np.append(values, [code])) == (code, 1)
+    assert code_for_missing(np.tile([1e308, -1e308], 20)) is None
     for value in (99, 120.0, 12345678.0):
         assert code_for_missing(np.append(values, [value])) is None
     assert code_for_missing(np.exp(3 * np.random.default_rng(1).normal(size=500))) is None
@@ -280,6 +281,17 @@ def test_columns_of_arrow_types_in_a_frame_of_pandas():
     assert schema == Schema.fit(expected)
     assert [column.kind for column in schema.columns] == ["category", "duration", "number", "number"]
     np.testing.assert_array_equal(schema.numbers(taken), schema.numbers(expected))
+
+
+@pytest.mark.parametrize(
+    "as_frame", [pa.table, pl.DataFrame, lambda data: pa.table(data).to_pandas(types_mapper=pd.ArrowDtype)]
+)
+def test_names_that_floats_cannot_tell_apart_beside_a_gap_are_categories(as_frame):
+    frame = frame_of(as_frame({"id": [2**60, None, 2**60 + 1] * 5, "few": [1, None, 3] * 5}))
+    assert frame is not None
+    schema = Schema.fit(frame)
+    assert [column.kind for column in schema.columns] == ["category", "number"]
+    np.testing.assert_array_equal(schema.numbers(frame)[:3], [[0, 1], [np.nan, np.nan], [1, 3]])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -114,6 +115,7 @@ AS_IT_IS = pd.DataFrame({"a": [1, 2, 3], "k": ["x", "y", "x"], "y": [0.5, 1.5, 2
         "a;k;y\n1;x;0.5\n2;y;1.5\n3;x;2.5\n",
         "a\tk\ty\n1\tx\t0.5\n2\ty\t1.5\n3\tx\t2.5\n",
         "a|k|y\n1|x|0.5\n2|y|1.5\n3|x|2.5\n",
+        " a    k   y\n 1    x   0.5\n 2    y   1.5\n 3    x   2.5\n",
         "sep=;\na;k;y\n1;x;0.5\n2;y;1.5\n3;x;2.5\n",
         "# by hand, in 2024\n#\na,k,y\n1,x,0.5\n2,y,1.5\n3,x,2.5\n",
         ",a,k,y\n0,1,x,0.5\n1,2,y,1.5\n2,3,x,2.5\n",
@@ -138,6 +140,7 @@ def test_files_as_people_write_them_are_read_whole_and_in_blocks(text: str, tmp_
         ("a,tags\n1,x;y;z\n2,x;y;z\n", ["a", "tags"]),
         ("a,b\n1,2\n3,4|5\n", ["a", "b"]),
         ('a,"b;c;d"\n1,2\n', ["a", "b;c;d"]),
+        ("full name, age\nJane Doe, 3\nJohn Smith, 4\n", ["full name", "age"]),
     ],
 )
 def test_commas_stay_where_they_part_the_columns(text: str, names: list[str], tmp_path: Path) -> None:
@@ -153,4 +156,11 @@ def test_a_column_without_a_name_that_tells_something_is_refused(tmp_path: Path)
 
 def test_whole_numbers_keep_their_last_digits_beside_a_gap(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"id,y\n{2**60},1\n,2\n{2**60 + 1},3\n")
-    assert [value for value in read_table(tmp_path / "t.csv")["id"] if not pd.isna(value)] == [2**60, 2**60 + 1]
+    table = pa.table({"id": [2**60, None, 2**60 + 1], "y": [1, None, 3]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    feather.write_feather(table, str(tmp_path / "t.arrow"), chunksize=2)
+    for name in ("t.csv", "t.parquet"):
+        assert [value for value in read_table(tmp_path / name)["id"] if not pd.isna(value)] == [2**60, 2**60 + 1]
+    for name in ("t.parquet", "t.arrow"):
+        whole = pd.concat([frame for frame, _ in TableBlocks(tmp_path / name, None, 1)])
+        assert [value for value in whole["id"] if not pd.isna(value)] == [2**60, 2**60 + 1]

@@ -47,6 +47,10 @@ def read(values, **said):
         (["1.234,5", "12.345,6"] * 30, 12345.6),
         (["1,234.5", "12,345.6"] * 30, 12345.6),
         (["1,234,567", "999"] * 30, 999.0),
+        (["1,10,100", "2,34,567"] * 30, 234567.0),
+        (["CHF 50.-", "1'100.-"] * 30, 1100.0),
+        (["100,--", "2,50"] * 30, 2.5),
+        (["3.00", "1,200.50-"] * 30, -1200.5),
         (["$1,200", "$3,000"] * 30, 3000.0),
         (["1st", "2nd", "3rd"] * 20, 2.0),
         (["7", "1e3"] * 30, 1000.0),
@@ -72,6 +76,9 @@ def test_numbers_as_people_write_them(values, second):
         (["2024/3/1", "2024/12/5"] * 30, "date", "2024-12-05"),
         (["2024 Q1", "2023Q4"] * 30, "date", "2023-10-01"),
         (["2024-01-01 ", "2024-01-02T03:00+02:00"] * 30, "date", "2024-01-02 01:00"),
+        (["2024-01-01", "2024-01-02 03:00:00.5 +0200"] * 30, "date", "2024-01-02 01:00:00.5"),
+        (["2024-01-01 03:00:00 UTC", "2024-01-02 03:00:00 UTC"] * 30, "date", "2024-01-02 03:00"),
+        (["Mon, 1 Jan 2024 03:00:00 GMT", "Tue, 2 Jan 2024 03:00:00 GMT"] * 30, "date", "2024-01-02 03:00"),
         (["2024-03-01", "2 Mar 2024", "03/14/2024"], "date", "2024-03-02"),
         (["2024-W09", "2024-W10-3"], "date", "2024-03-06"),
     ],
@@ -86,6 +93,32 @@ def test_times_and_durations():
     assert read(["3:30 PM", "11:05 am"] * 30)[1][0] == datetime.time(15, 30)
     assert read([f"{i} days 02:03:04" for i in K])[1][1] / pd.Timedelta("1 day 02:03:04") == pytest.approx(1)
     assert read(["25:30", "3:15"] * 30)[0].columns[0].kind == "duration"
+
+
+@pytest.mark.parametrize(
+    ("values", "hours"),
+    [
+        (["P1DT2H", "PT90M", "PT1.5S"], [26, 1.5, 1.5 / 3600]),
+        (["1d 2h", "90 min", "1 hour 30 minutes"], [26, 1.5, 1.5]),
+        (["1 day", "2 days"], [24, 48]),
+        (["1:30.0", "0:06.3"], [90 / 3600, 6.3 / 3600]),
+        # As Python and pandas write them.
+        ([str(datetime.timedelta(hours=h)) for h in (-1, 30, 48)], [-1, 30, 48]),
+        ([str(pd.Timedelta(hours=h)) for h in (-1, 30, -49)], [-1, 30, -49]),
+        (["-1 days 01:00:00", "1 days 01:00:00", "-1 days -01:00:00"], [-25, 25, -25]),
+    ],
+)
+def test_durations_as_people_write_them(values, hours):
+    columns, found = read(values * 20)
+    assert columns.columns[0].kind == "duration"
+    assert [span / pd.Timedelta(hours=1) for span in found[: len(values)]] == pytest.approx(hours)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [(["12h", "3h"], "number"), (["P1", "P2"], "category"), (["2-", "1"], "category")]
+)
+def test_texts_that_are_no_durations_and_no_negative_numbers(values, kind):
+    assert read(values * 30)[0].columns[0].kind == kind
 
 
 @pytest.mark.parametrize(
@@ -136,6 +169,22 @@ def test_a_decision_names_the_option_that_settles_it(values, option, said):
         read(values)
     assert option in str(asked.value)
     assert Columns.fit(pd.DataFrame({"c": values, "z": range(len(values))}), Conventions(**said)).columns
+
+
+@pytest.mark.parametrize("values", [["<0.1", *map(str, range(59))], ["x", *map(str, range(59))], ["1 kg", "20 g"] * 30])
+def test_what_a_target_needs_is_settled_by_options_for_targets(values):
+    with pytest.raises(ValueError, match=r"column 'y' holds .*, or --task classification\.$"):
+        TableModel.fit(pd.DataFrame({"a": range(60), "y": values}), ["y"])
+
+
+def test_the_options_of_the_command_stand_in_the_place_of_an_estimators_arguments():
+    with pytest.raises(ValueError, match=r"Try --task classification, .*or --likelihood student-t"):
+        TableModel.fit(pd.DataFrame({"a": range(60), "y": [1.5, 2.5] * 30}), ["y"], epochs=1)
+
+
+def test_many_columns_that_tell_nothing_are_told_in_short():
+    with pytest.raises(ValueError, match="and 17 more columns are, too"):
+        Columns.fit(pd.DataFrame({f"c{k}": [1] * 20 for k in range(20)}))
 
 
 def test_all_decisions_are_told_at_once():

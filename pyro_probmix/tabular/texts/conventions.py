@@ -90,7 +90,7 @@ def likely_decimal(frame: pd.DataFrame) -> str | None:
         >>> likely_decimal(pd.DataFrame({"a": ["1,5", "2"], "b": ["1.234", "5.678"]}))
         ','
     """
-    signs = set()
+    signs: set[str | None] = set()
     for _, values in frame.items():
         if isinstance(values.dtype, np.dtype) and values.dtype.kind == "f":
             known = values[np.isfinite(values)]

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
+ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = r"(?P<name>(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)\.?"
 _CLOCK = (
-    r"(?:[T ,]+(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(?: ?(?P<half>[ap])\.?m\.?)?)?(?P<zone>Z|[+-]\d{2}:?\d{2})?"
+    r"(?:[T ,]+(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(?: ?(?P<half>[ap])\.?m\.?)?)?"
+    r"(?: ?(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
 )
 _WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*[, ]+)?"
 #: Formats by name. In "slashes" the values tell which of a and b is the day.
@@ -35,9 +36,16 @@ _COMPILED = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORM
 _TIME = re.compile(
     r"(?P<h>\d{1,2}):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d(?:\.\d+)?))?(?: ?(?P<half>[ap])\.?m\.?)?", re.IGNORECASE
 )
-_DURATION = re.compile(
-    r"(?P<minus>-?)(?:(?P<d>\d+) days?,? ?)?(?:(?P<h>\d+):(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d(?:\.\d+)?))?)?",
-    re.IGNORECASE,
+#: 2 days 03:04:05; 4:05.7, of minutes; P2DT3H4M; 3h 4m 5s.
+_DURATIONS = tuple(
+    re.compile(rf"(?P<minus>-?){pattern}", re.IGNORECASE)
+    for pattern in (
+        r"(?:(?P<d>\d+) days?(?P<own>, ?| ?[-+]| ?))?(?:(?P<h>\d+):(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d(?:\.\d+)?))?)?",
+        r"(?P<m>\d+):(?P<s>[0-5]?\d\.\d+)",
+        r"P(?=[\dT])(?:(?P<d>\d+)D)?(?:T(?=\d)(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?",
+        r"(?:(?P<d>\d+) ?d(?:ays?)?,?)? ?(?:(?P<h>\d+) ?h(?:ours?|rs?)?)? ?(?:(?P<m>\d+) ?m(?:in(?:ute)?s?)?)? ?"
+        r"(?:(?P<s>\d+(?:\.\d+)?) ?s(?:ec(?:ond)?s?)?)?",
+    )
 )
 #: The name of dates in more formats than one.
 SEVERAL = "several"
@@ -66,12 +74,12 @@ class Moments:
             return next((read for name in _FORMATS if (read := Moments("date", name, self.order).read(text))), None)
         if self.kind == "date":
             found = _COMPILED[self.format].fullmatch(text)
-            return None if found is None else text if self.format == "iso" else _date(found, self.order)
+            return None if found is None else _with_zone(text) if self.format == "iso" else _date(found, self.order)
         if self.kind == "time":
             found = _TIME.fullmatch(text)
             return None if found is None else _time(found)
-        found = _DURATION.fullmatch(text)
-        return None if found is None or not text else _duration(found)
+        found = next((found for form in _DURATIONS if text and (found := form.fullmatch(text))), None)
+        return None if found is None else _duration(found)
 
 
 def moments_of(texts: Sequence[str], order: str | None = None) -> tuple[Moments, float] | None:
@@ -97,16 +105,24 @@ def moments_of(texts: Sequence[str], order: str | None = None) -> tuple[Moments,
         slashed = [found for found in map(_COMPILED["slashes"].fullmatch, stripped) if found]
         return Moments("date", SEVERAL, (order or _order(slashed)) if slashed else "iso"), 1.0
     times = sum(1 for found in map(_TIME.fullmatch, stripped) if found and _time(found) is not None)
-    spans = sum(1 for text in stripped if ":" in text and _DURATION.fullmatch(text))
-    if 2 * max(times, spans) > len(stripped):
-        return (
-            (Moments("time", "12:30"), times / len(stripped))
-            if times == spans or 2 * times > spans + times
-            else (
-                Moments("duration", "2 days 03:04:05"),
-                spans / len(stripped),
-            )
-        )
+    lengths = [found for text in stripped if (found := _length(text)) is not None]
+    # 12 h alone is a number with a unit; 1 day and 2 days, or 5 min and 1 h, are durations.
+    units = {re.sub(r"[\d.\s-]", "", text).casefold() for text, _ in lengths}
+    several = len(units) > 1 or any(":" in text or text[:1] in "Pp" or fields > 1 for text, fields in lengths)
+    spans = len(lengths) if several else 0
+    if 2 * max(times, spans) <= len(stripped):
+        return None
+    if times == spans or 2 * times > spans + times:
+        return Moments("time", "12:30"), times / len(stripped)
+    return Moments("duration", "2 days 03:04:05"), spans / len(stripped)
+
+
+def _length(text: str) -> tuple[str, int] | None:
+    """A text that is a duration, and the number of its units; None for another one."""
+    for form in _DURATIONS:
+        found = form.fullmatch(text) if text else None
+        if found is not None:
+            return text, sum(found[name] is not None for name in "dhms" if name in found.groupdict())
     return None
 
 
@@ -142,7 +158,7 @@ def _date(found: re.Match[str], order: str) -> str | None:
         hour, rest = clock.split(":", 1)
         if parts.get("half"):
             hour = str(int(hour) % 12 + (12 if parts["half"].lower() == "p" else 0))
-        text += f" {int(hour):02d}:{rest}{parts.get('zone') or ''}"
+        text = _with_zone(f"{text} {int(hour):02d}:{rest}{parts.get('zone') or ''}")
     return text
 
 
@@ -156,5 +172,15 @@ def _time(found: re.Match[str]) -> float | None:
 
 
 def _duration(found: re.Match[str]) -> float:
-    seconds = 3600 * int(found["h"] or 0) + 60 * int(found["m"] or 0) + float(found["s"] or 0)
-    return (-1.0 if found["minus"] else 1.0) * (int(found["d"] or 0) + seconds / 86_400)
+    parts: dict[str, str | None] = {"d": None, "h": None, **found.groupdict()}
+    days, hours, minutes, seconds = (float(parts[name] or 0) for name in "dhms")
+    sign, clock = (-1.0 if found["minus"] else 1.0), (3600 * hours + 60 * minutes + seconds) / 86_400
+    own = (parts.get("own") or "").strip()
+    if days and own:  # Python and pandas write an hour less than nothing as -1 day, 23:00:00 and -1 days +23:00:00
+        return sign * days + (-clock if own == "-" else clock)
+    return sign * (days + clock)
+
+
+def _with_zone(text: str) -> str:
+    """A date with its zone as ISO 8601 writes it."""
+    return re.sub(r" ?(?:Z|UTC|GMT)$", "Z", re.sub(r" ([+-]\d{2}:?\d{2})$", r"\1", text), flags=re.IGNORECASE)

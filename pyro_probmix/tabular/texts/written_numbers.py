@@ -22,10 +22,12 @@ _CURRENCIES = (
     r"ZAR|KRW|TRY|RUB|SGD|HKD|THB|ILS)(?![A-Za-z])"
 )
 _DIGITS = (
+    r"\d{1,2}(?:,\d{2})+,\d{3}|"  # lakhs
     r"\d{1,3}(?:[ ']\d{3})+|\d{1,3}(?:,\d{3})+(?=\.)|\d{1,3}(?:\.\d{3})+(?=,)|\d{1,3}(?:[,.]\d{3}){2,}|\d+|(?=[.,]\d)"
 )
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?) ?(?P<before>{_CURRENCIES})? ?(?P<sign2>[-+]?)(?P<whole>{_DIGITS})(?P<part>[.,]\d*)?"
+    r"(?:(?<=[.,])-{1,2}|(?<=[.,]\d)(?P<behind>-)|(?<=[.,]\d\d)(?P<behind2>-))?"  # 12.- has no cents, 12.50- is negative
     rf"(?P<power>[eE][-+]?\d+)? ?(?P<unit>{_CURRENCIES}|[A-Za-zµμ°%‰Ωº\"'][\w/²³°%·^. -]{{0,15}})?"
 )
 _BOUND = re.compile(r"(?:[<>≤≥~]|<=|>=) ?.*\d.*")
@@ -97,12 +99,13 @@ def number_of(text: str) -> Number | None:
     text = text.translate(_PLAIN).strip()
     brackets = text.startswith("(") and text.endswith(")")
     found = _NUMBER.fullmatch(text[1:-1].strip() if brackets else text)
-    if found is None or (found["sign"] and found["sign2"]) or not (found["whole"] or found["part"]):
+    signs = [found[name] for name in ("sign", "sign2", "behind", "behind2") if found[name]] if found is not None else []
+    if found is None or len(signs) > 1 or not (found["whole"] or found["part"]):
         return None
     if found["before"] and found["unit"] and found["unit"].strip() not in _TIMES:
         return None
     unit = (found["unit"] or "").strip() or (found["before"] or "")
-    negative = brackets or "-" in (found["sign"] or "") + (found["sign2"] or "")
+    negative = brackets or "-" in signs
     return Number(found["whole"], found["part"] or "", negative, float(f"1{found['power'] or 'e0'}"), unit)
 
 
@@ -156,6 +159,8 @@ def spelling_of_numbers(texts: Sequence[str], decimal: str | None = None) -> Spe
         notes.append(f"the unit {next(iter(units))!r} is left out")
     if any(text.strip().startswith("(") for text in texts):
         notes.append("brackets are minus signs")
+    if any(re.search(r"[.,]\d{1,2}-$", text.strip()) for text in texts):
+        notes.append("the minus sign stands behind the number")
     found = decimal or decimal_sign(numbers)
     if found is None and set(units) and set(units) <= _WITH_COMMAS and not any(n.part.startswith(".") for n in numbers):
         found = "."
