@@ -20,7 +20,17 @@ from pyro_probmix.inference.predictive.plain import is_plain, plain_density
 from pyro_probmix.inference.predictive.prediction import log_density, response_density
 from pyro_probmix.random_state import alone, own_random_state
 
-__all__ = ["DRAWS_ROWS", "MANY_DRAWS", "HeldOut", "antithetic_noise", "member_densities", "widened", "with_tails"]
+__all__ = [
+    "DRAWS_ROWS",
+    "MANY_DRAWS",
+    "HeldOut",
+    "antithetic_noise",
+    "each_alone",
+    "member_densities",
+    "spread_of_all",
+    "widened",
+    "with_tails",
+]
 
 #: Draws of the embedding that stand for infinitely many, and the loss in nats a row that fewer of them may cost.
 MANY_DRAWS, DRAWS_TOLERANCE = 16, 1e-3
@@ -30,6 +40,8 @@ DRAWS_ROWS = 256
 MOST_SCORES = 25
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
+#: Losses and squared spreads of m members are carried on as linear in m to the power of minus this.
+AVERAGING = 0.75
 #: A gain of one member to all, in nats a row, is carried on up to this. A larger one is no averaging of errors: members are
 #: far off, alone, and the step would make of their NLLs of thousands a score that no density can have.
 MOST_GAIN = 1.0
@@ -70,9 +82,9 @@ class HeldOut:
     mends the second.
 
     All R members whose density is finite are new to a row that is predicted later, and more of them forgive more of each
-    member's error: by :math:`L_m` alone, training would end too early. What they gain is taken as linear in 1/m, as it is
-    for squared errors, and carried on from :math:`L_1`, each member alone, and :math:`L_m`, to :math:`L_R`; of
-    :math:`L_1 - L_m` at most one nat.
+    member's error: by :math:`L_m` alone, training would end too early. What they gain is carried on from :math:`L_1`, each
+    member alone, and :math:`L_m`, to :math:`L_R`, by at most one nat. It is taken as linear in :math:`m^{-3/4}`. Squared
+    errors are linear in 1/m, but the loss at the best spread falls further beyond the first few members.
 
     Args:
         density: whose members are scored, as they stand when called.
@@ -127,10 +139,10 @@ class HeldOut:
         nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         if groups:
             together, _ = self._best(components, groups)
-            ahead = self._ahead(groups)
+            ahead = self.ahead(groups)
             if ahead:
-                gain = self._best(components, *_alone(groups))[0] - together
-                together -= ahead * min(gain, MOST_GAIN)
+                gain = self._best(components, *each_alone(groups))[0] - together
+                together -= min(ahead * gain, MOST_GAIN)
             nll[[r for members in groups for r in members]] = together
         self._recent.append(nll)
         return torch.where(nll.isnan(), nll, torch.stack([*self._recent]).nanmean(0))
@@ -157,20 +169,19 @@ class HeldOut:
         r"""The spread :math:`\tau` for the mixture of all members, of which only a few hold out a row.
 
         The squared error of a mean of j members, and their spread about it, are linear in 1/j. Of a mixture with these
-        moments :math:`\tau_j^2` is so, too, and :math:`\tau_1`, by each member alone, and :math:`\tau_m`, by the m that
-        hold a row out, give :math:`\tau_R` for all R. Where members differ much it errs towards :math:`\tau_m`.
+        moments :math:`\tau_j^2` is so, too; by the NLL it falls further, and is taken as linear in :math:`j^{-3/4}`. So
+        :math:`\tau_1`, by each member alone, and :math:`\tau_m`, by the m that hold a row out, give :math:`\tau_R` for all R.
         """
         components, groups = self.finite()
         if not groups:
             return 1.0
         components = with_tails(components, tails)
         _, together = self._best(components, groups)
-        ahead = self._ahead(groups)
+        ahead = self.ahead(groups)
         if not ahead:
             return together
-        _, alone = self._best(components, *_alone(groups))
-        square = together**2 - (alone**2 - together**2) * ahead
-        return min(max(math.sqrt(max(square, (together / 2) ** 2)), NARROWEST), WIDEST)
+        _, alone = self._best(components, *each_alone(groups))
+        return min(max(spread_of_all(alone, together, ahead), NARROWEST), WIDEST)
 
     @torch.no_grad()
     def nll(self, tails: float = 1.0) -> float:
@@ -188,7 +199,7 @@ class HeldOut:
         nll = torch.full(self.x.shape[:1], torch.inf, device=self.x.device, dtype=torch.float64)
         if groups:
             alone = [r for members in groups for r in members]
-            spread = self._best(components, *_alone(groups))[1]
+            spread = self._best(components, *each_alone(groups))[1]
             log_prob = log_density(widened(components, spread), self.y)  # [R, v]
             mean = (log_prob.double() * self.weights).sum(-1) / self.weights.sum(-1)
             nll[alone] = -mean[alone]
@@ -227,14 +238,14 @@ class HeldOut:
         groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
         return components, [members for members in groups if members]
 
-    def _ahead(self, groups: list[list[int]]) -> float:
+    def ahead(self, groups: list[list[int]]) -> float:
         """The factor by which the gain from one member to m is extrapolated to the gain from m to all R.
 
-        It takes a score to be linear in 1/m; 0 where m is 1 or R.
+        It takes a score to be linear in a power of m, see :data:`AVERAGING`; 0 where m is 1 or R.
         """
         m = len(groups) / sum(1 / len(members) for members in groups)
-        everybody = sum(len(members) for members in groups)
-        return 0.0 if m == 1 else (1 / m - 1 / everybody) / (1 - 1 / m)
+        few, all_of_them = (count**-AVERAGING for count in (m, sum(len(members) for members in groups)))
+        return 0.0 if m == 1 else (few - all_of_them) / (1 - few)
 
     def _best(
         self, components: Any, groups: list[list[int]], counting: Sequence[float] | None = None
@@ -264,7 +275,13 @@ class HeldOut:
         return (float(found.fun), math.exp(float(found.x))) if found.fun < plain else (plain, 1.0)
 
 
-def _alone(groups: list[list[int]]) -> tuple[list[list[int]], list[float]]:
+def spread_of_all(alone: float, together: float, ahead: float) -> float:
+    """The spread for all members by those for each alone and for a few, see :meth:`HeldOut.factor`; at least half of theirs."""
+    square = together**2 - (alone**2 - together**2) * ahead
+    return math.sqrt(max(square, (together / 2) ** 2))
+
+
+def each_alone(groups: list[list[int]]) -> tuple[list[list[int]], list[float]]:
     """Groups of one member each, and the weight of their rows, such that each share has the weight that it had before."""
     return [[r] for members in groups for r in members], [1 / len(members) for members in groups for _ in members]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["choose_pool"]
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,17 +12,27 @@ from itertools import product
 from typing import Any
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from pyro_probmix.estimators.ensemble.held_out import HeldOut, member_densities
+from pyro_probmix.estimators.ensemble.held_out import (
+    HeldOut,
+    each_alone,
+    member_densities,
+    spread_of_all,
+    widened,
+)
+from pyro_probmix.estimators.ensemble.neighbor_scales import choose_scales
 from pyro_probmix.estimators.neighbors.kernels import can_pool
 from pyro_probmix.estimators.neighbors.pool import NeighborPool
 from pyro_probmix.inference.data.parts import Part
 from pyro_probmix.inference.predictive.prediction import log_density
 
 #: Widths of the kernels beside the density's own, their growth with the distance, and weights, among which the best are taken.
-WIDTHS, GROWTHS = (0.1, 0.2, 0.3, 0.5), (0.0, 0.1, 0.3, 1.0)
-WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+WIDTHS, GROWTHS = (0.1, 0.2, 0.3, 0.5, 0.7), (0.0, 0.1, 0.3, 1.0)
+WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+#: Spreads are searched within this factor of the one without a pool.
+MOST_CHANGE = 3.0
 #: A pool has to gain so many nats a row, and so many standard errors of the gain.
 LEAST_GAIN, LEAST_ERRORS = 0.02, 4.0
 #: Held-out rows of each member by which it is chosen; tables with more numbers than this have no pool.
@@ -36,6 +47,10 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
 
     A held-out row's neighbors are rows that its members trained on. So it is for a new row, of whose neighbors each member
     takes those that it trained on.
+
+    The density's spread was chosen to reach errors that kernels may explain. So beside a pool another spread is best, and
+    beside that one another pool. From the few members that hold a row out it is carried on to all as it is without a pool,
+    see :meth:`HeldOut.factor`.
 
     Args:
         held_out: the rows that members hold out, and their density.
@@ -54,8 +69,10 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
     members, n = held_out.x.shape[0], len(kept.x)
     own = torch.zeros(members, n, dtype=torch.bool, device=kept.x.device).scatter_(1, kept.rows, True)
     errors = kept.y - _means(held_out, kept.x)
+    scales = choose_scales(held_out, groups, components.mean.mean(0), kept, errors, neighbors)
     pool = NeighborPool(
         x=kept.x.float().cpu(),
+        scales=scales.cpu(),
         errors=errors.float().cpu(),
         own=own.cpu(),
         weights=kept.weights.float().cpu(),
@@ -63,14 +80,28 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
         weight=1.0,
         width=1.0,
         growth=0.0,
+        spread=1.0,
     )
     step = -(-held_out.x.shape[1] // SCORED_ROWS)
     scored = _Scored(held_out, groups, adapted, pool, slice(None, None, step))
-    plain, best, gain = scored.plain(), None, LEAST_GAIN
+    alone = scored.best_spread(None)
+    plain = scored.plain(alone)
+    found = _best(scored, replace(pool, spread=alone), plain)
+    if found is None:
+        return None
+    found = replace(found, spread=scored.best_spread(found))
+    found = _best(scored, found, plain) or found
+    few, one = found.spread, scored.of_each().best_spread(found)
+    return replace(found, spread=spread_of_all(one, few, held_out.ahead(groups)))
+
+
+def _best(scored: _Scored, pool: NeighborPool, before: Tensor) -> NeighborPool | None:
+    """The pool of a spread that gains most over log densities before it; None where none gains enough."""
+    plain, best, gain = scored.plain(pool.spread), None, LEAST_GAIN
     for width, growth in product(WIDTHS, GROWTHS):
         kernels = scored.kernels(replace(pool, width=width, growth=growth))
         for weight in WEIGHTS:
-            gains = torch.logaddexp(plain + math.log1p(-weight), kernels + math.log(weight)) - plain
+            gains = torch.logaddexp(plain + math.log1p(-weight), kernels + math.log(weight)) - before
             mean = float((gains * scored.weights).sum())
             error = float((scored.weights.square() * (gains - mean).square()).sum().sqrt())
             if mean > max(gain, LEAST_ERRORS * error):
@@ -108,13 +139,38 @@ class _Scored:
         weights = torch.cat([held_out.weights[members[0], some] for members in groups]).double()
         self.weights = weights / weights.sum()
 
-    def plain(self) -> Tensor:
-        """The log density of each row of each share under the networks."""
-        return self._of_groups(self.components)
+    def of_each(self) -> _Scored:
+        """The same of each member alone; a row weighs as much as before."""
+        groups, counting = each_alone(self.groups)
+        scored = copy.copy(self)
+        rows = self.weights.reshape(len(self.groups), -1)
+        of_group = [k for k, members in enumerate(self.groups) for _ in members]
+        scored.groups = groups
+        scored.weights = torch.cat([rows[k] * count for k, count in zip(of_group, counting, strict=True)])
+        return scored
+
+    def plain(self, spread: float) -> Tensor:
+        """The log density of each row of each share under the networks, widened by a factor."""
+        return self._of_groups(widened(self.components, spread))
 
     def kernels(self, pool: NeighborPool) -> Tensor:
         """The log density of each row of each share under the kernels alone."""
         return self._of_groups(replace(pool, weight=1.0).pooled(self.components, *self.nearest))
+
+    def best_spread(self, pool: NeighborPool | None) -> float:
+        """The spread of the networks that is best beside a pool, or without one."""
+
+        def nll(log_factor: float) -> float:
+            spread = math.exp(log_factor)
+            found = self.plain(spread)
+            if pool is not None:
+                kernels = self.kernels(replace(pool, spread=spread)) + math.log(pool.weight)
+                found = torch.logaddexp(found + math.log1p(-pool.weight), kernels)
+            return -float((found * self.weights).sum())
+
+        bounds = (-math.log(MOST_CHANGE), math.log(MOST_CHANGE))
+        best: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
+        return math.exp(float(best.x))
 
     def _of_groups(self, components: Any) -> Tensor:
         log_prob = log_density(components, self.y)

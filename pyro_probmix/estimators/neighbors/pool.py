@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from pyro_probmix.estimators.neighbors.kernels import Kernels, with_kernels
+from pyro_probmix.estimators.targets.spread import widened
 
 Array = npt.NDArray[np.float64]
 
@@ -36,14 +37,18 @@ class NeighborPool:
 
     Attributes:
         x: standardised features of the n training rows, [n, D].
+        scales: of the features in distances, [D].
         errors: of each member at them, :math:`y_j - m_r(x_j)`, in standard units, [R, n, 1].
         own: which of them each member trained on, [R, n].
         weights: of the rows, [n].
         neighbors: K.
         weight, width, growth: w, s and l of the kernels.
+        spread: a factor of the density's spread in the pool, see
+            :func:`~pyro_probmix.estimators.targets.spread.widened`; it has less to reach than alone.
     """
 
     x: Tensor
+    scales: Tensor
     errors: Tensor
     own: Tensor
     weights: Tensor
@@ -51,6 +56,7 @@ class NeighborPool:
     weight: float
     width: float
     growth: float
+    spread: float
 
     @property
     def num_found(self) -> int:
@@ -63,7 +69,7 @@ class NeighborPool:
 
     def nearest(self, features: Array) -> tuple[Tensor, Tensor]:
         """Squared distances to the nearest training rows of rows [N, D], and their positions, [N, M]."""
-        distances, positions = self.search.kneighbors(features)
+        distances, positions = self.search.kneighbors(features * self.scales.double().numpy())
         return torch.as_tensor(distances).square(), torch.as_tensor(positions)
 
     def nearest_of_each(self, features: Tensor, shares: int) -> tuple[Tensor, Tensor]:
@@ -79,13 +85,14 @@ class NeighborPool:
         """The search for the nearest rows, of each row by itself."""
         # Of pairs of rows; faster ways with many features multiply matrices, whose rounding depends on the rows beside.
         made = NearestNeighbors(n_neighbors=self.num_found, algorithm="kd_tree")
-        return made.fit(self.x.double().numpy())
+        return made.fit((self.x.double() * self.scales.double()).numpy())
 
     def pooled(self, components: Any, square: Tensor, positions: Tensor) -> Any:
         """The pool of members' densities [S, R, N], by squared distances to rows and their positions, [N, M] or [R, N, M]."""
         if isinstance(components, dist.Independent):
             made = self.pooled(components.base_dist, square, positions)
             return made.to_event(components.reinterpreted_batch_ndims)
+        components = widened(components, self.spread)
         return with_kernels(components, self.kernels(components.mean, square, positions), self.weight)
 
     def kernels(self, like: Tensor, square: Tensor, positions: Tensor) -> Kernels:

@@ -39,7 +39,8 @@ ENTRIES = (
 #: The parts of a :class:`~pyro_probmix.estimators.doubt.conformal.HeldOutScores` that are arrays.
 SCORES = ("members", "scores", "share", "weights")
 #: The tensors of a :class:`~pyro_probmix.estimators.neighbors.pool.NeighborPool`, and its numbers.
-POOL, POOL_NUMBERS = ("x", "errors", "own", "weights"), ("neighbors", "weight", "width", "growth")
+POOL = ("x", "scales", "errors", "own", "weights")
+POOL_NUMBERS = ("neighbors", "weight", "width", "growth", "spread")
 SCALER, HISTORY = ("mean", "scale", "unit"), ("best_epoch", "best_nll", "train_loss", "validation_nll")
 #: A network has at least a quarter of the weights that joining its widths one by one takes: a method may halve a layer.
 FEWEST_SHARE = 4
@@ -185,22 +186,28 @@ def _check_tensors(record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
             need(good and tuple(tensor.shape) == shape, f"history.{name}", tuple(tensor.shape), f"shape {shape}")
 
 
-def _check_pool(record: dict[str, Any], x: Tensor, errors: Tensor, own: Tensor, weights: Tensor) -> None:
+def _check_pool(
+    record: dict[str, Any], x: Tensor, scales: Tensor, errors: Tensor, own: Tensor, weights: Tensor
+) -> None:
     recipe, numbers = record["recipe"], record["pool"]
     has_entries("pool", numbers, POOL_NUMBERS)
     integer("pool's neighbors", numbers["neighbors"], 1)
-    for name, least, most in (("weight", 0, 1), ("width", 0, math.inf), ("growth", -1, math.inf)):
+    for name, least, most in (
+        ("weight", 0, 1), ("width", 0, math.inf), ("growth", -1, math.inf), ("spread", 0, math.inf)
+    ):  # fmt: skip
         good = is_number(numbers[name]) and least < numbers[name] < most and numbers[name] >= 0
         need(good, f"pool's {name}", numbers[name], "a number in its range")
     need(recipe["num_outputs"] == 1, "pool", numbers, "none for several targets")
     n, members = x.shape[0] if x.dim() == 2 else 0, recipe["members"]
-    shapes = ((n, recipe["row_shape"][-1]), (members, n, 1), (members, n), (n,))
-    for part, tensor, shape in zip(POOL, (x, errors, own, weights), shapes, strict=True):
+    width = recipe["row_shape"][-1]
+    shapes = ((n, width), (width,), (members, n, 1), (members, n), (n,))
+    for part, tensor, shape in zip(POOL, (x, scales, errors, own, weights), shapes, strict=True):
         need(tuple(tensor.shape) == shape and n > 0, f"pool.{part}", tuple(tensor.shape), f"shape {shape}")
         dtype = torch.bool if part == "own" else torch.float32
         need(tensor.dtype == dtype, f"pool.{part}", tensor.dtype, f"{dtype}")
         need(bool(tensor.isfinite().all()), f"pool.{part}", tensor, "finite numbers")
-    need(bool((weights > 0).all()), "pool.weights", weights, "numbers above 0")
+    for part, tensor in (("weights", weights), ("scales", scales)):
+        need(bool((tensor > 0).all()), f"pool.{part}", tensor, "numbers above 0")
 
 
 def _check_scores(record: dict[str, Any], members: Tensor, scores: Tensor, share: Tensor, weights: Tensor) -> None:

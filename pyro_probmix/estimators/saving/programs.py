@@ -79,7 +79,8 @@ class _Spread(nn.Module):
         if self.numbers is None:
             return components
         pool = NeighborPool(**{name: getattr(self, name) for name in POOL}, **self.numbers)
-        known = pool.x.to(features)
+        scales = pool.scales.to(features)
+        known, features = pool.x.to(features) * scales, features * scales
         about = known.square().sum(-1) - 2 * features @ known.T  # and the same number more in each column
         positions = about.topk(pool.num_found, dim=-1, largest=False).indices
         return pool.pooled(components, (features[:, None] - known[positions]).square().sum(-1), positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,12 @@ LEVELS = (0.001, 0.05, 0.5, 0.95, 0.999)
 
 
 def groups(n: int, seed: int) -> tuple[Any, Any]:
-    """Rows in 80 close groups, each with a level of its own that a small network does not learn."""
+    """Rows in 80 groups, each with a level of its own that a small network does not learn; the last feature knows nothing."""
     rng = np.random.default_rng(0)
     centres, level = rng.normal(size=(80, 2)), rng.normal(size=80)
     rng = np.random.default_rng(seed)
     k = rng.integers(0, 80, n)
-    x = centres[k] + 0.01 * rng.normal(size=(n, 2))
+    x = np.column_stack([centres[k] + 0.01 * rng.normal(size=(n, 2)), rng.normal(size=n)])
     return x, x[:, 0] + level[k] + 0.05 * rng.normal(size=n)
 
 
@@ -49,11 +50,11 @@ def brute_force(model: ProbMixRegressor, x: Any, y: Any) -> Any:
     features = state.standardised_inputs(x)
     (_, mixture), *_ = plain.mixtures(x)
     p = mixture.components.base_dist
-    df, loc, scale = (v[..., 0].double().numpy() for v in (p.df, p.loc, p.scale))  # [S, R, N]
+    df, loc, scale = (v[..., 0].double().numpy() for v in (p.df, p.loc, p.scale * pool.spread))  # [S, R, N]
     z = (y / state.y_scaler.unit[0] - state.y_scaler.mean[0]) / state.y_scaler.scale[0]
     found = np.zeros(len(x))
     for i in range(len(x)):
-        square = ((pool.x.double().numpy() - features[i]) ** 2).sum(1)
+        square = (((pool.x.double().numpy() - features[i]) * pool.scales.double().numpy()) ** 2).sum(1)
         for s, r in np.ndindex(*loc.shape[:2]):
             own = np.flatnonzero(pool.own[r].numpy())
             near = own[np.argsort(square[own], kind="stable")[: pool.neighbors]]
@@ -79,6 +80,31 @@ def test_it_is_chosen_where_rows_near_each_other_are_off_alike(fitted: Any) -> N
     error, without = (np.mean((m.predict(x) - y) ** 2) for m in (pooled, plain))
     assert error < without / 2
     assert plain.state_.pool is None
+
+
+def test_features_that_say_nothing_of_nearness_count_little(fitted: Any) -> None:
+    pooled, _, x, _ = fitted
+    pool = pooled.state_.pool
+    assert pool.scales[2] < 0.2 * pool.scales[:2].min()
+    square, positions = pool.nearest(pooled.state_.standardised_inputs(x))
+    same = (pool.x[positions[:, 0], :2] - torch.as_tensor(pooled.state_.standardised_inputs(x))[:, :2]).norm(
+        dim=-1
+    ) < 0.1
+    assert same.double().mean() > 0.95  # the nearest row is of the same group
+    by_hand = (
+        pool.x[positions].double() - torch.as_tensor(pooled.state_.standardised_inputs(x))[:, None]
+    ) * pool.scales
+    torch.testing.assert_close(square, by_hand.square().sum(-1))
+
+
+def test_the_spread_beside_it_is_that_of_what_it_leaves_over(fitted: Any) -> None:
+    """The networks' own spread reaches the groups' levels, which the kernels know."""
+    pooled, _, x, y = fitted
+    assert pooled.state_.pool.spread < 0.9
+    wide = copy.deepcopy(pooled)
+    wide.state_.pool = replace(pooled.state_.pool, spread=1.0)
+    gain = pooled.logpdf(x, y) - wide.logpdf(x, y)
+    assert gain.mean() > 2 * gain.std() / len(y) ** 0.5
 
 
 @pytest.mark.parametrize("signal", [0.0, 2.0])
@@ -135,7 +161,9 @@ def test_a_member_takes_rows_that_it_trained_on_alone(fitted: Any) -> None:
 
 def test_where_a_member_has_no_row_near_its_density_stands() -> None:
     own = torch.zeros(1, 12, dtype=torch.bool)
-    pool = NeighborPool(torch.randn(12, 2), torch.randn(1, 12, 1), own, torch.ones(12), 3, 0.5, 0.2, 0.0)
+    pool = NeighborPool(
+        torch.randn(12, 2), torch.ones(2), torch.randn(1, 12, 1), own, torch.ones(12), 3, 0.5, 0.2, 0.0, 1.0
+    )
     p = dist.Normal(torch.randn(1, 1, 4, 1), 1.0).to_event(1)
     y = torch.randn(4, 1)
     torch.testing.assert_close(pool(p, np.zeros((4, 2))).log_prob(y), p.log_prob(y))
@@ -183,12 +211,16 @@ def test_exported(fitted: Any, tmp_path: Path) -> None:
         ("errors", lambda t: t.double(), "its pool.errors"),
         ("own", lambda t: t.float(), "its pool.own"),
         ("weights", lambda t: -t, "its pool.weights"),
+        ("scales", lambda t: -t, "its pool.scales"),
+        ("scales", lambda t: t[:1], "its pool.scales"),
         ("weights", lambda t: t[:-1], "its pool.weights"),
         ("neighbors", 0, "its pool's neighbors is 0"),
         ("weight", 1.0, "its pool's weight is 1.0"),
         ("width", 0.0, "its pool's width is 0.0"),
         ("growth", -1.0, "its pool's growth is -1.0"),
         ("growth", float("nan"), "its pool's growth is nan"),
+        ("spread", 0.0, "its pool's spread is 0.0"),
+        ("spread", True, "its pool's spread is True"),
         ("tails", -1.0, "its tails is -1.0"),
     ],
 )
