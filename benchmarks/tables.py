@@ -1,9 +1,12 @@
-"""Tables as they are: each of some 40 through the command and the estimators, and twelve beside CatBoost, NGBoost and trees.
+"""Tables as they are: each of some 50 through the command and the estimators, and 18 beside CatBoost, NGBoost and trees.
 
 pip install 'pyro_probmix[tables]'
 python benchmarks/tables.py --out benchmarks/tables.json             # a table that is in the file is not run again
-python benchmarks/tables.py --out benchmarks/compared.json --compare   # twelve of them, defaults on both sides
-python benchmarks/tables.py --out benchmarks/compared.json --show      # what is in that file, as a table
+python benchmarks/tables.py --out benchmarks/tables.json --show        # what is in that file, in short
+python benchmarks/tables.py --out benchmarks/compared.json --compare   # 18 of them, defaults on both sides
+python benchmarks/tables.py --out benchmarks/compared.json --compare --show
+python benchmarks/tables.py --out benchmarks/two.json --compare --seeds 1 --tables modeldata/ames/Sale_Price \\
+    wooldridge/k401k/prate
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pyro_probmix.estimators.targets.constant import constant_nll
 from pyro_probmix.estimators.targets.kinds import grid_of
 from pyro_probmix.inference.predictive.intervals import log_probability_at
 from pyro_probmix.tabular.model import TableModel
+from pyro_probmix.tabular.row_scores import row_scores
 
 #: Package, item and target; the smaller tables first.
 TABLES = tuple(
@@ -45,11 +49,14 @@ TABLES = tuple(
     modeldata/attrition/Attrition carData/Chile/vote
     """.split()  # noqa: SIM905 # names, as one reads them
 )
+#: Twelve targets of numbers and six of classes.
 COMPARED = tuple(
     """
     ggplot2/mpg/hwy reshape2/tips/tip ISLR/Hitters/Salary palmerpenguins/penguins/body_mass_g ISLR/Auto/mpg
-    carData/Salaries/salary ISLR/Carseats/Sales AER/CPS1985/wage AER/HousePrices/price carData/Mroz/lfp ISLR/OJ/Purchase
-    carData/TitanicSurvival/survived
+    carData/Salaries/salary ISLR/Carseats/Sales AER/CPS1985/wage AER/HousePrices/price ISLR/Credit/Balance
+    AER/CASchools/math ggplot2/midwest/percollege
+    carData/Mroz/lfp ISLR/OJ/Purchase carData/TitanicSurvival/survived AER/SwissLabor/participation AER/CreditCard/card
+    modeldata/attrition/Attrition
     """.split()  # noqa: SIM905 # names, as one reads them
 )
 #: What is tried where the command asks for a decision, by the option that it names.
@@ -71,16 +78,15 @@ def halves(frame: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tuple(frame.iloc[np.sort(part)].reset_index(drop=True) for part in np.split(order, [cut]))  # type: ignore[return-value] # two
 
 
-def constant(y: np.ndarray, other: np.ndarray) -> float:
-    """The NLL of other rows under the normal density, or the shares of classes, of some rows."""
-    if y.dtype == object:
+def constant(y: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The NLL of each of other rows under the normal density, or the shares of classes, of some rows, [n]."""
+    family = "class" if y.dtype == object else "real"
+    if family == "class":
         classes = {label: float(k) for k, label in enumerate(np.unique(np.concatenate([y, other])))}
         y, other = (np.array([classes[label] for label in labels]) for labels in (y, other))
-        found = constant_nll("class", y, np.ones(len(y)), other, np.ones(len(other)))
     else:
-        found = constant_nll("real", y[:, None], np.ones(len(y)), other[:, None], np.ones(len(other)))
-    assert found is not None
-    return found
+        y, other = y[:, None], other[:, None]
+    return np.array([constant_nll(family, y, np.ones(len(y)), other[k : k + 1], np.ones(1)) for k in range(len(other))])
 
 
 def through_the_command(name: str, options: list[str], folder: Path) -> dict[str, Any]:
@@ -111,10 +117,13 @@ def through_the_command(name: str, options: list[str], folder: Path) -> dict[str
     y, other = model.observed(train[train[target].notna()]), model.observed(test)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        scores, plain = row_scores(model, test, other), constant(y, other)
         found = {
             "rounds": rounds,
-            "nll": model.estimator.nll(model.features(test), other),
-            "constant": constant(y, other),
+            "rows": len(test),
+            "nll": float(scores.mean()),
+            "constant": float(plain.mean()),
+            "standard error of the difference": float((scores - plain).std(ddof=1) / np.sqrt(len(test))),
         }
         if not isinstance(model.estimator, ProbMixClassifier):
             lower = float(pd.read_csv(folder / "p.csv")[f"{target} 5 %"].min())
@@ -193,8 +202,12 @@ def _normal_scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray, grid: float
         outer, inner = np.abs(z) + half, np.abs(z) - half  # in a tail, where small numbers keep their digits
         log_density = np.log(np.maximum(norm.sf(inner) - norm.sf(outer), 1e-300) / grid)
     crps = std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
-    rmse = float(np.sqrt(np.mean((y - mean) ** 2)))
-    return {"nll": -float(log_density.mean()), "crps": float(crps.mean()), "rmse": rmse}
+    return {"nll": -float(log_density.mean()), "crps": float(crps.mean()), **_errors(y, mean)}
+
+
+def _errors(y: np.ndarray, mean: np.ndarray) -> dict[str, float]:
+    squared = float(np.mean((y - mean) ** 2))
+    return {"rmse": float(np.sqrt(squared)), "1 - R2": squared / float(np.var(y))}
 
 
 def _regressors(seed: int, grid: float) -> dict[str, Callable[..., dict[str, float]]]:
@@ -211,8 +224,8 @@ def _regressors(seed: int, grid: float) -> dict[str, Callable[..., dict[str, flo
             ) + np.log(grid)
         else:
             nll = model.nll(x_new, y_new)
-        rmse = float(np.sqrt(np.mean((model.predict(x_new) - y_new) ** 2)))
-        return {"nll": float(nll), "crps": float(model.crps(x_new, y_new)), "rmse": rmse}
+        errors = _errors(y_new, model.predict(x_new))
+        return {"nll": float(nll), "crps": float(model.crps(x_new, y_new)), **errors}
 
     def catboost(x: Any, y: Any, x_new: Any, y_new: Any) -> dict[str, float]:
         model = CatBoostRegressor(loss_function="RMSEWithUncertainty", random_seed=seed, verbose=0, thread_count=1)
@@ -260,7 +273,7 @@ def shown(results: dict[str, Any]) -> str:
     ]
     counts: dict[str, list[bool]] = {}
     for name, seeds in tables.items():
-        for score in seeds[0]["ProbMix"]:
+        for score in (name for name in seeds[0]["ProbMix"] if name != "1 - R2"):
             mean = {model: float(np.mean([one[model][score] for one in seeds])) for model in seeds[0]}
             own = mean.pop("ProbMix")
             other, best = min(mean.items(), key=lambda pair: pair[1])
@@ -268,20 +281,45 @@ def shown(results: dict[str, Any]) -> str:
             gap = f"{100 * (own / best - 1):+.1f} %" if relative else f"{own - best:+.3f}"
             counts.setdefault(score, []).append(own <= (1.03 if score == "rmse" else 1.0) * best)
             label = {"nll": "NLL", "crps": "CRPS", "rmse": "RMSE"}.get(score, score)
-            lines.append(f"| {name} | {len(seeds)} | {label} | {own:.4g} | {best:.4g} ({other}) | {gap} |")
+            beside = [""] * 2
+            if score == "rmse":
+                beside = [
+                    f", R2 {1 - np.mean([one[model]['1 - R2'] for one in seeds]):.3f}" for model in ("ProbMix", other)
+                ]
+            lines.append(
+                f"| {name} | {len(seeds)} | {label} | {own:.4g}{beside[0]} | {best:.4g}{beside[1]} ({other}) | {gap} |"
+            )
     for score, good in counts.items():
         what = "within 3 % of the best or better" if score == "rmse" else "no worse than all others"
         lines.append(f"\n{score}: {what} on {sum(good)} of {len(good)} tables.")
     return "\n".join(lines)
 
 
+def in_short(results: dict[str, Any]) -> str:
+    """What became of the tables that went through the command and the estimators."""
+    refused = [name for name, one in results.items() for way in ("command", "estimator") if "refused" in one[way]]
+    commands = {name: one["command"] for name, one in results.items() if "refused" not in one["command"]}
+    worse = {name: one["nll"] - one["constant"] for name, one in commands.items() if one["nll"] > one["constant"]}
+    said = [
+        f"{len(results)} tables; refused: {', '.join(refused) or 'none'}.",
+        f"After one round of decisions: {', '.join(name for name, one in commands.items() if one['rounds']) or 'none'}.",
+        f"Intervals below zero: {', '.join(name for name, one in commands.items() if one.get('below zero')) or 'none'}.",
+        "NLL above that of a constant density, with the standard error of the difference over the rows that are scored: ",
+    ]
+    error = "standard error of the difference"
+    told = [
+        f"{name} by {gap:.3f} ± {commands[name][error]:.3f} ({commands[name]['rows']} rows)"
+        for name, gap in worse.items()
+    ]
+    return "\n".join(said) + ("; ".join(told) or "none") + "."
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="benchmarks/tables.json", help="results; what is in it is not run again")
-    parser.add_argument("--compare", action="store_true", help="compare twelve of them with other models")
-    parser.add_argument(
-        "--show", action="store_true", help="print the comparison in the file as a table, and run nothing"
-    )
+    parser.add_argument("--compare", action="store_true", help="compare some of them with other models")
+    parser.add_argument("--tables", nargs="+", help="package/item/target of those that are run, in the place of all")
+    parser.add_argument("--show", action="store_true", help="print what is in the file, and run nothing")
     parser.add_argument("--seeds", type=int, default=2, help="of the comparison")
     parser.add_argument("--epochs", type=int, help="fewer passes than the default, for a quick look")
     parser.add_argument("--ensemble", type=int, help="fewer members than the default, for a quick look")
@@ -289,12 +327,12 @@ def main() -> int:
     path = Path(arguments.out)
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if arguments.show:
-        print(shown(results))
+        print(shown(results) if arguments.compare else in_short(results))
         return 0
     quick = {name: value for name in ("epochs", "ensemble") if (value := getattr(arguments, name)) is not None}
     flags = [part for name, value in quick.items() for part in (f"--{name}", str(value))]
     jobs: list[tuple[str, Callable[[], Any]]] = []
-    for name in COMPARED if arguments.compare else TABLES:
+    for name in arguments.tables or (COMPARED if arguments.compare else TABLES):
         if arguments.compare:
             jobs += [
                 (f"{name} {seed}", lambda name=name, seed=seed: compared(name, seed)) for seed in range(arguments.seeds)

@@ -168,17 +168,25 @@ def refuse_missing(name: str, labels: Any) -> None:
         )
 
 
+def _dtype_of(values: Any) -> Any:
+    """The type of an array or a series of any kind, as NumPy has it; None for what is none."""
+    dtype = getattr(values, "dtype", None)
+    foreign = not hasattr(dtype, "kind") and hasattr(values, "__array__") and not hasattr(values, "detach")
+    return np.asarray(values[:1]).dtype if foreign and hasattr(values, "__len__") else dtype
+
+
 def refuse_dates(who: str, name: str, value: Any) -> None:
     """Raises ValueError for dates and durations, which NumPy would take as integers of any unit; columns are named."""
     if hasattr(value, "columns") and hasattr(value, "dtypes"):
         of_parts = {
-            f"column {shown(str(column))} of {name}": of for column, of in zip(value.columns, value.dtypes, strict=True)
+            f"column {shown(str(column))} of {name}": of if hasattr(of, "kind") else _dtype_of(value[column])
+            for column, of in zip(value.columns, value.dtypes, strict=True)
         }
     else:
         first = value
         while isinstance(first, list | tuple) and len(first):
             first = first[0]
-        of_parts = {name: getattr(first, "dtype", None)}
+        of_parts = {name: _dtype_of(first)}
     for part, dtype in of_parts.items():
         if getattr(dtype, "kind", "") in ("M", "m"):
             raise ValueError(

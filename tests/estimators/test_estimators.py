@@ -10,6 +10,8 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -1040,7 +1042,10 @@ def test_what_numpy_would_take_for_other_numbers_is_refused_and_tensors_of_any_k
         (lambda: model.fit(x, y, masked[:, 0]), "got sample_weight with masked values"),
         (lambda: model.fit(x, days), "got y of dates"),
         (lambda: model.fit(x, list(days - days[0])), "got y of durations"),
+        (lambda: model.fit(x, pl.Series((days - days[0]).astype("m8[us]"))), "got y of durations"),
+        (lambda: model.fit(x, pa.array(days)), "got y of dates"),
         (lambda: model.fit(x, frame), "got column 'due' of y of dates"),
+        (lambda: model.fit(x, pl.DataFrame({"a": y, "due": days.astype("M8[us]")})), "got column 'due' of y of dates"),
         (lambda: model.score(x, days), "got y of dates"),
         (lambda: model.fit(days[:, None], y), "got X of dates"),
         (lambda: model.predict([[days[0], days[1]]]), "got X of dates"),
