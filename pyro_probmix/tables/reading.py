@@ -218,7 +218,7 @@ def _read_csv(path: Path, as_texts: Collection[str] | None) -> tuple[pd.DataFram
 
 def _is_rounded(values: pd.Series) -> bool:
     """Whether floating point may have rounded whole numbers, which pandas makes of integers beside a gap."""
-    return bool(pd.api.types.is_float_dtype(values.dtype) and (values.abs() >= 2**53).any())
+    return bool(pd.api.types.is_float_dtype(values.dtype) and (values.astype("float64").abs() >= 2**53).any())
 
 
 def _to_read_as_text(frame: pd.DataFrame, path: Path) -> list[int]:
@@ -274,6 +274,8 @@ def _bytes_of_texts(column: Any) -> int:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     expect_room(path)
+    with path.open("rb") as opened:
+        checked_names(path, [name for name in pq.read_schema(opened).names if name.strip()])
     with path.open("rb") as opened:  # Arrow takes no names that are not UTF-8
         frame = pd.read_parquet(opened, engine="pyarrow")
     rounded = [name for k, name in enumerate(frame.columns) if isinstance(name, str) and _is_rounded(frame.iloc[:, k])]

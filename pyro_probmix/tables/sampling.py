@@ -62,7 +62,7 @@ def sampled_rows(
     for frame, share in blocks:
         sample.add(frame)
         reading(share)
-    return sample.rows(), sample.total
+    return sample.rows() if sample.total else pd.DataFrame(columns=blocks.names), sample.total
 
 
 class _Sample:
@@ -91,9 +91,7 @@ class _Sample:
             self._shrink()
 
     def rows(self) -> pd.DataFrame:
-        """The rows that are left."""
-        if not self.parts:
-            return pd.DataFrame()
+        """The rows that are left, of some."""
         self._shrink()
         (frame,) = self.parts
         return frame.reset_index(drop=True)

@@ -164,3 +164,12 @@ def test_whole_numbers_keep_their_last_digits_beside_a_gap(tmp_path: Path) -> No
     for name in ("t.parquet", "t.arrow"):
         whole = pd.concat([frame for frame, _ in TableBlocks(tmp_path / name, None, 1)])
         assert [value for value in whole["id"] if not pd.isna(value)] == [2**60, 2**60 + 1]
+
+
+def test_parquet_of_half_precision_and_of_two_columns_of_one_name(tmp_path: Path) -> None:
+    half = np.array([0.5, np.nan, 65504.0], np.float16)
+    pq.write_table(pa.table({"a": half}), tmp_path / "half.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "half.parquet")["a"], half)
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "twice.parquet")
+    with pytest.raises(ValueError, match=r"more than one column is named 'a'.*Try"):
+        read_table(tmp_path / "twice.parquet")
