@@ -16,7 +16,6 @@ import math
 import sys
 import zlib
 from collections.abc import Iterable
-from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
@@ -116,10 +115,14 @@ def drawn_labels(msg: Any, perturbed: Any) -> Tensor:
             f"the labels of site {msg['name']!r} are drawn, which a jitted potential energy would do anew in each evaluation, "
             "expected labels that are the same in all. Try labels='expected', or jit_compile=False."
         )
-    seed = zlib.crc32(msg["name"].encode())  # the same in each chain too, so that all have one posterior
-    with own_random_state(msg["value"].device, seed) if once else nullcontext():
-        # With the gradient of a weight that is inferred, where draws carry one.
-        drawn: Tensor = perturbed.rsample() if perturbed.has_rsample else perturbed.sample()
+    # With the gradient of a weight that is inferred, where draws carry one.
+    draw = perturbed.rsample if perturbed.has_rsample else perturbed.sample
+    if once:
+        seed = zlib.crc32(msg["name"].encode())  # the same in each chain too, so that all have one posterior
+        with own_random_state(msg["value"].device, seed):
+            drawn: Tensor = draw()
+    else:
+        drawn = draw()
     plates = max(-frame.dim for frame in msg["cond_indep_stack"] if frame.vectorized)
     particles = drawn.shape[: max(0, drawn.dim() - msg["fn"].event_dim - plates)]
     if math.prod(particles) > 1 and called_from("pyro.infer.energy_distance"):

@@ -75,6 +75,8 @@ class Rows:
 
     def _trailing(self, values: Tensor, event_dim: int = 0) -> Tensor:
         """Values [B, *event] shaped to broadcast with a batch whose dim -1 may lie to the right of the rows'."""
+        if self.dim == -1:
+            return values
         return values.reshape((self.size,) + (1,) * (-1 - self.dim) + values.shape[1 : 1 + event_dim])
 
 

@@ -125,10 +125,12 @@ class Graph(ABC):
                 f"Try rows of shape [B] or [{self.batch_shape[0]}, B]."
             ) from None
         # The halves, or more parts, each [..., E].
-        first, *others = rows.long().expand(*replicas, rows.shape[-1]).chunk(num_fused, dim=-1)
+        first, *others = _expanded(rows.long(), (*replicas, rows.shape[-1])).chunk(num_fused, dim=-1)
         if self.minibatch == "ignored":
             return EdgeDistribution(self, first.shape, num_fused=num_fused)
-        partners = torch.stack(others, -1) if self.minibatch == "pairs" else None
+        partners = None
+        if self.minibatch == "pairs":  # of one, without a copy
+            partners = torch.stack(others, -1) if len(others) > 1 else others[0].unsqueeze(-1)
         return EdgeDistribution(self, first.shape, first, partners, num_fused)
 
     def _take(self, table: Tensor, i: Tensor) -> Tensor:
@@ -212,8 +214,8 @@ class EdgeDistribution(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         self.graph, self.num_fused = graph, num_fused
-        self.anchors = None if anchors is None else anchors.expand(batch_shape)
-        self.partners = None if partners is None else partners.expand((*batch_shape, num_fused - 1))
+        self.anchors = None if anchors is None else _expanded(anchors, batch_shape)
+        self.partners = None if partners is None else _expanded(partners, (*batch_shape, num_fused - 1))
         super().__init__(torch.Size(batch_shape), torch.Size([num_fused]), validate_args=validate_args)
         if self._validate_args:
             for rows in (anchors, partners):
@@ -234,10 +236,10 @@ class EdgeDistribution(TorchDistribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
-        i = self.graph.anchors(shape) if self.anchors is None else self.anchors.expand(shape)
+        i = self.graph.anchors(shape) if self.anchors is None else _expanded(self.anchors, shape)
         if self.partners is None:
             return torch.stack([i, *(self._drawn_partners(i) for _ in range(self.num_fused - 1))], dim=-1)
-        return torch.cat([i.unsqueeze(-1), self.partners.expand(*shape, -1)], dim=-1)
+        return torch.cat([i.unsqueeze(-1), _expanded(self.partners, (*shape, self.num_fused - 1))], dim=-1)
 
     def _drawn_partners(self, i: Tensor) -> Tensor:
         j, graph = self.graph.partners(i), self.graph
@@ -276,3 +278,8 @@ class EdgeDistribution(TorchDistribution):
         else:
             log_prob = log_prob.masked_fill(i != self.anchors, -math.inf)
         return log_prob.masked_fill(~inside, -math.inf)
+
+
+def _expanded(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """A tensor expanded to a shape, which in most steps is its own."""
+    return x if x.shape == tuple(shape) else x.expand(tuple(shape))

@@ -243,7 +243,9 @@ class ProbMix(ReplicaRows):
         replicas = nullcontext() if self.replicas is None else IndepMessenger(_REPLICAS, self.replicas, -2)
         with replicas, IndepMessenger("pairs", num_edges, -1):
             shape = (num_edges,) if self.replicas is None else (self.replicas, num_edges)
-            edge: Tensor = pyro.sample("edge", edges.expand(shape), infer=_SHARED)
+            if edges.batch_shape != shape:
+                edges = edges.expand(shape)
+            edge: Tensor = pyro.sample("edge", edges, infer=_SHARED)
         return edge
 
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:

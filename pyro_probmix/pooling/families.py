@@ -40,7 +40,7 @@ class Family:
         shape = p.batch_shape
         given = [eta.expand(shape) if not eta.dim() else eta for eta in given]  # all rows may share a number
         for eta in given:
-            if not all(a in (1, b) for a, b in zip_longest(eta.shape[: len(shape)], shape)):
+            if eta.shape != shape and not all(a in (1, b) for a, b in zip_longest(eta.shape[: len(shape)], shape)):
                 raise ValueError(
                     f"to_natural({type(p).__name__}) returned a tensor of shape {tuple(eta.shape)}, expected the batch "
                     f"shape {tuple(shape)}, then any dimensions of its own. Try eta.expand(p.batch_shape)."

@@ -45,9 +45,11 @@ def _log_linear_node(members: Members, weights: Weights, roll: Roll | None) -> t
     """Pools members without expansion around them: of a registered family, of one wrapper, or of neither."""
     p: Any = members[0]
     family = same_kind(members)
-    if isinstance(family, Family) and (share_attributes(members, roll, family, surely=True) or not is_count(p)):
-        check_supports(members, roll, family)
-        return _combined(members, weights, roll, family)
+    if isinstance(family, Family):
+        alike = share_attributes(members, roll, family, surely=True)
+        if alike or not is_count(p):
+            check_supports(members, roll, family, alike)
+            return _combined(members, weights, roll, family)
     if family is td.Independent:
         n = p.reinterpreted_batch_ndims
         return dist.Independent(_log_linear_bases(members, weights, roll), n)
@@ -74,7 +76,7 @@ def _log_linear_bases(members: Sequence[Any], weights: Weights, roll: Roll | Non
     bases = tuple(p.base_dist for p in members)
     extra = _extra(members[0])
     inner = tuple(_over(w, extra) for w in weights)
-    return pool_log_linearly(bases, inner, roll and roll._replace(dim=roll.dim - extra))
+    return pool_log_linearly(bases, inner, roll and Roll(roll.shift, roll.dim - extra, roll.num_fused))
 
 
 def _combined(members: Members, weights: Weights, roll: Roll | None, family: Family) -> td.Distribution:

@@ -6,6 +6,7 @@ __all__ = ["LinearPool", "masks_inside", "simplex_weights"]
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -72,12 +73,12 @@ class LinearPool(TorchDistribution):
                 "LinearPool got members with masks of their own, where log_prob is zero and no density, expected one mask. "
                 "Try linear_pool, which masks all members alike."
             )
-        batch_shape = broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members))
+        batch_shape = torch.Size(broadcast_shape(weights.shape[:-1], *(p.batch_shape for p in members)))
         self.members = tuple(expand_batch(p, batch_shape) for p in members)
         self.weights = weights.expand((*batch_shape, -1))
         if validate_args is None and td.Distribution._validate_args:
             validate_args = all(map(_validates, self.members))
-        super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LinearPool:
         """The pool with its batch expanded."""
@@ -195,13 +196,13 @@ class LinearPool(TorchDistribution):
 
     def _choose(self, draws: Sequence[Tensor], sample_shape: Sequence[int]) -> Tensor:
         """Takes each draw from one member, chosen by its weight."""
-        levels = self.weights.detach().cumsum(-1)
-        levels = levels / levels[..., -1:]  # exactly 1 from the last member of positive weight on
-        uniform = torch.rand((*sample_shape, *self.batch_shape, 1), dtype=levels.dtype, device=levels.device)
-        passed = (uniform >= levels[..., :-1]).unbind(-1)
+        *levels, total = accumulate(self.weights.detach().unbind(-1), torch.add)
+        uniform = torch.rand((*sample_shape, *self.batch_shape), dtype=total.dtype, device=total.device)
+        event = (1,) * len(self.event_shape)
         result = draws[0]
-        for beyond, draw in zip(passed, draws[1:], strict=True):  # the last level that was passed counts
-            result = torch.where(beyond.reshape(beyond.shape + (1,) * len(self.event_shape)), draw, result)
+        for level, draw in zip(levels, draws[1:], strict=True):  # the last level that was passed counts
+            beyond = uniform >= level / total  # exactly 1 from the last member of positive weight on
+            result = torch.where(beyond.reshape(beyond.shape + event), draw, result)
         return result
 
     def _event_weights(self) -> list[Tensor]:
@@ -213,7 +214,7 @@ def simplex_weights(members: Sequence[td.Distribution], weights: Sequence[float 
     like = floating_tensor(members[0])
     own = [w.to(like) if isinstance(w, Tensor) else like.new_full((), w) for w in weights]
     if len(own) == 1:
-        own.append(1 - own[0])
+        return torch.stack([own[0], 1 - own[0]], -1)
     return torch.stack(torch.broadcast_tensors(*own), -1)
 
 

@@ -237,9 +237,14 @@ def share_attributes(members: Sequence[Any], roll: Roll | None, family: Family, 
     return True
 
 
-def check_supports(members: Sequence[Any], roll: Roll | None, family: Family) -> None:
-    """Refuses closed pools over different supports, such as binomials with different counts."""
-    alike = share_attributes(members, roll, family)
+def check_supports(members: Sequence[Any], roll: Roll | None, family: Family, alike: bool) -> None:
+    """Refuses closed pools over different supports, such as binomials with different counts.
+
+    Args:
+        members, roll, family: see :func:`share_attributes`.
+        alike: whether what the family takes from one member is known to be the same in all.
+    """
+    alike = alike or share_attributes(members, roll, family)
     if alike and td.Distribution._validate_args and roll is None:
         first, *others = (bounds(p.support) for p in members)
         pairs = [(a, b) for other in others for a, b in zip(first, other, strict=True)]

@@ -6,11 +6,14 @@ __all__ = ["Beta"]
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+import torch.distributions as td
 from torch import Tensor
+from torch.distributions.utils import broadcast_all
 
 
 class Beta(dist.Beta):
@@ -50,15 +53,35 @@ class Beta(dist.Beta):
         self, concentration1: float | Tensor, concentration0: float | Tensor, validate_args: bool | None = None
     ) -> None:
         self.symmetric = concentration1 is concentration0
-        super().__init__(concentration1, concentration0, validate_args=validate_args)
+        # As they are given: torch's own Beta stacks them for a Dirichlet, which is made here when it is asked for.
+        self._shapes: tuple[Tensor, ...]
+        if self.symmetric and isinstance(concentration1, Tensor):
+            self._shapes = concentration1, concentration1
+        else:
+            self._shapes = broadcast_all(concentration1, concentration0)
+        td.Distribution.__init__(self, self._shapes[0].shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Beta:
         """The distribution with its batch expanded."""
-        base: Any = super()
-        new: Beta = base._get_checked_instance(Beta, _instance)
-        new.symmetric = self.symmetric
-        base.expand(torch.Size(batch_shape), new)
+        new: Beta = type(self).__new__(type(self)) if _instance is None else _instance
+        new.symmetric, new._shapes = self.symmetric, self._shapes
+        td.Distribution.__init__(new, torch.Size(batch_shape), validate_args=False)
+        new._validate_args = self._validate_args
         return new
+
+    @property
+    def concentration1(self) -> Tensor:
+        """The first shape, of the batch shape."""
+        return self._shapes[0].expand(self.batch_shape)
+
+    @property
+    def concentration0(self) -> Tensor:
+        """The second shape, of the batch shape."""
+        return self._shapes[1].expand(self.batch_shape)
+
+    @cached_property
+    def _dirichlet(self) -> td.Dirichlet:  # type: ignore[override]  # a plain attribute in the base
+        return td.Dirichlet(torch.stack([self.concentration1, self.concentration0], -1), validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws of shape [*sample_shape, *batch_shape], inside of (0, 1)."""
@@ -79,12 +102,12 @@ class Beta(dist.Beta):
         return log_gamma[0] - log_gamma[1]
 
     def _symmetric_logit(self, shape: tuple[int, ...]) -> Tensor:
-        a = self.concentration1
+        a = self._shapes[0]  # not of the batch shape, as far as rows have it in common
         uniform = torch.rand(3, *shape, dtype=a.dtype, device=a.device)
         # Above 0, where the logarithm and the root have slopes; below 1 by construction. In place, as it is done in each step,
         # and before anything that a gradient may go through.
         radius, angle, sign = uniform.clamp_(min=torch.finfo(a.dtype).eps / 4).unbind(0)
-        log_radius, turned, centred = radius.log_(), angle.mul_(2 * math.pi).cos_(), sign.mul_(2).sub_(1)
-        cosine = (-torch.expm1(log_radius * (2 / (2 * a + 1)))).sqrt() * turned
-        laplace = torch.log1p(centred.copysign(-1.0)).copysign(centred)
-        return (laplace / a).add(cosine.atanh(), alpha=2)
+        log_radius, turned, centred = radius.log_(), angle.mul_(2 * math.pi).cos_(), sign.add_(sign).sub_(1)
+        cosine = (-torch.expm1(log_radius * (a + 0.5).reciprocal())).sqrt() * turned
+        laplace = centred.copysign(-1.0).log1p_().copysign_(centred)
+        return (laplace / a).add_(cosine.atanh(), alpha=2)

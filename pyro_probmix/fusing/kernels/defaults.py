@@ -75,9 +75,9 @@ def default_kernel(p: Any, beta: float | Tensor = 0.0) -> Kernel:
     """
     while scores_as(p, Independent):  # whose support is that of the numbers within
         p = p.base_dist
-    support, inner = _support(p), list(leaves(p))
+    support = _support(p)
     if support is constraints.real:
-        periods = {_period(leaf) for leaf in inner}
+        periods = {_period(leaf) for leaf in leaves(p)}
         if periods == {None}:
             return GaussianKernel(beta)
         period = periods.pop() if len(periods) == 1 else None
@@ -89,7 +89,7 @@ def default_kernel(p: Any, beta: float | Tensor = 0.0) -> Kernel:
         return BiasedOneHotKernel(beta)
     if support is constraints.sphere:
         return SphericalKernel(beta)
-    member = inner[0]
+    member = next(leaves(p))
     if isinstance(member, Categorical):
         return BiasedCategoricalKernel(beta, member.param_shape[-1])
     beta = checked_beta(beta)

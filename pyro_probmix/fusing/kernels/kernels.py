@@ -28,6 +28,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.distributions import Distribution
 
+from pyro_probmix.fusing.kernels.points import OneOfTwo
 from pyro_probmix.fusing.kernels.spread import by_beta, check_spread, checked_beta, trailing
 from pyro_probmix.pooling.expectation import ExpectedLikelihood, expected_log_prob, register_expected_log_prob
 from pyro_probmix.pooling.linear import LinearPool, simplex_weights
@@ -228,8 +229,10 @@ class DiracKernel(Kernel):
     """
 
     def pooled(self, y: Tensor, partner: Partners, weight: Tensor, event_dim: int) -> Distribution:
+        if isinstance(partner, Tensor):
+            return OneOfTwo(y, partner, weight, event_dim)
         labels = [dist.Delta(label, event_dim=event_dim, validate_args=False) for label in all_labels(y, partner)]
-        return LinearPool(labels, simplex_weights(labels, (weight,) if len(labels) == 2 else weight.unbind(-1)))
+        return LinearPool(labels, simplex_weights(labels, weight.unbind(-1)))
 
 
 class _NormalOrPoint(dist.Normal):

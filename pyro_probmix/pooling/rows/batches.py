@@ -147,9 +147,9 @@ def roll_batch(p: td.Distribution, shift: int, dim: int = -1) -> td.Distribution
 
 def expand_batch(p: td.Distribution, batch_shape: Sequence[int]) -> td.Distribution:
     """Expands any distribution; unlike ``ExpandedDistribution.expand``, never in place."""
-    batch_shape = torch.Size(batch_shape)
     if p.batch_shape == batch_shape:
         return p
+    batch_shape = torch.Size(batch_shape)
     if isinstance(p, ExpandedDistribution) and scores_as(p, ExpandedDistribution):
         return ExpandedDistribution(p.base_dist, batch_shape)
     if isinstance(p, ExpandedDistribution):

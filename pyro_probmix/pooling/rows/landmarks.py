@@ -14,6 +14,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 
 from pyro_probmix.pooling.rows.batches import RolledRows
+from pyro_probmix.pooling.rows.coordinate import Coordinate
 from pyro_probmix.pooling.rows.declared import declared_support
 from pyro_probmix.pooling.rows.rolls import roll_tensor
 from pyro_probmix.pooling.rows.supports import bounds
@@ -48,6 +49,11 @@ def _landmarks(p: Any) -> Landmarks:
         return centres, widths, kinks
     if isinstance(p, (ExpandedDistribution, dist.ZeroInflatedDistribution)):
         return landmarks(p.base_dist)
+    if isinstance(p, Coordinate) and isinstance(p.base_dist, ExpandedDistribution):
+        return landmarks(Coordinate(p.base_dist.base_dist))
+    if isinstance(p, Coordinate) and isinstance(p.base_dist, RolledRows):
+        rows = p.base_dist
+        return _landmarks(RolledRows(Coordinate(rows.base_dist), rows.shift, rows.dim - 1))
     if isinstance(p, RolledRows):
         centres, widths, kinks = (roll_tensor(x, p.shift, p.dim) for x in landmarks(p.base_dist))
         return centres, widths, kinks
@@ -76,19 +82,36 @@ def _landmarks(p: Any) -> Landmarks:
 
 
 def _through(p: Any) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
-    """Centre and width of a transformed distribution, where its base's are mapped to, and the ends of splines."""
+    """Centre and width of a transformed distribution, where its base's are mapped to, and where splines have kinks."""
     base = p.base_dist
     mean, stddev = _read(base, "mean"), _read(base, "stddev")
     if mean is None or stddev is None:
         return None, None, []
     points = [mean - stddev, mean + stddev]
     cuts: list[Tensor] = []
-    for transform in p.transforms:
+    for transform in (part for t in p.transforms for part in getattr(t, "parts", (t,))):
         points, cuts = [transform(x) for x in points], [transform(x) for x in cuts]
-        bound = getattr(transform, "bound", None)
-        if isinstance(bound, (int, float)):  # beyond which a spline is the identity
-            cuts += [torch.full_like(mean, -bound), torch.full_like(mean, bound)]
+        cuts += [transform(mean.new_zeros(mean.shape) + x) for x in _knots(transform)]
     return (points[0] + points[1]) / 2, (points[1] - points[0]).abs() / 2, cuts
+
+
+def _knots(transform: Any) -> list[float | Tensor]:
+    """Where the parts of a spline of Pyro meet, in its domain; beyond the ends it is the identity."""
+    bound = getattr(transform, "bound", None)
+    if not isinstance(bound, (int, float)):
+        return []
+    parts = getattr(transform, "_params", None)
+    parts = parts() if callable(parts) else parts
+    if not isinstance(parts, tuple) or not parts or not isinstance(parts[0], Tensor):
+        return [-bound, bound]
+    least, count = 1e-3, parts[0].shape[-1]  # Pyro's smallest width of a part
+    widths = (least + (1 - least * count) * parts[0]) * (2 * bound)
+    ends = widths.cumsum(-1) - bound
+    inner: list[float | Tensor] = [*ends[..., :-1].unbind(-1)]
+    if isinstance(parts[-1], Tensor):  # each of a linear order has two pieces
+        least = 0.025  # and its smallest share
+        inner += [*(ends - widths * (1 - least - (1 - 2 * least) * parts[-1])).unbind(-1)]
+    return [-bound, *inner, bound]
 
 
 def _read(p: Any, name: str) -> Tensor | None:

@@ -47,7 +47,7 @@ def _tensors(thing: Any, seen: set[int]) -> Iterator[Tensor]:
         yield thing
         return
     parts = thing if isinstance(thing, (dict, list, tuple)) else getattr(thing, "__dict__", {})
-    if isinstance(parts, dict):
-        parts = [value for name, value in parts.items() if "cache" not in str(name)]
+    if isinstance(parts, dict):  # one after the other: most who ask need the first tensor alone
+        parts = (value for name, value in parts.items() if "cache" not in str(name))
     for part in parts:
         yield from _tensors(part, seen)
