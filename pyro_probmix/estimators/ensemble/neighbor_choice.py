@@ -25,7 +25,9 @@ from pyro_probmix.estimators.ensemble.held_out import (
 from pyro_probmix.estimators.ensemble.neighbor_scales import choose_scales
 from pyro_probmix.estimators.neighbors.kernels import can_pool
 from pyro_probmix.estimators.neighbors.pool import NeighborPool
+from pyro_probmix.estimators.targets.level import narrowing
 from pyro_probmix.inference.data.parts import Part
+from pyro_probmix.inference.predictive.families import marginals_of
 from pyro_probmix.inference.predictive.prediction import log_density
 
 #: Widths of the kernels beside the density's own, their growth with the distance, and weights, among which the best are taken.
@@ -50,7 +52,8 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
 
     The density's spread was chosen to reach errors that kernels may explain. So beside a pool another spread is best, and
     beside that one another pool. From the few members that hold a row out it is carried on to all as it is without a pool,
-    see :meth:`HeldOut.factor`.
+    see :meth:`HeldOut.factor`, and it is the narrower where intervals hold too many rows, see
+    :func:`~pyro_probmix.estimators.targets.level.narrowing`.
 
     Args:
         held_out: the rows that members hold out, and their density.
@@ -92,7 +95,12 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
     found = replace(found, spread=scored.best_spread(found))
     found = _best(scored, found, plain) or found
     few, one = found.spread, scored.of_each().best_spread(found)
-    return replace(found, spread=spread_of_all(one, few, held_out.ahead(groups)))
+    narrower = narrowing(
+        lambda factor: scored.log_prob(replace(found, spread=factor * few)),
+        lambda factor: scored.cdf(replace(found, spread=factor * few)),
+        scored.weights,
+    )
+    return replace(found, spread=narrower * spread_of_all(one, few, held_out.ahead(groups)))
 
 
 def _best(scored: _Scored, pool: NeighborPool, before: Tensor) -> NeighborPool | None:
@@ -157,15 +165,21 @@ class _Scored:
         """The log density of each row of each share under the kernels alone."""
         return self._of_groups(replace(pool, weight=1.0).pooled(self.components, *self.nearest))
 
+    def log_prob(self, pool: NeighborPool) -> Tensor:
+        """The log density of each row of each share under the pool."""
+        return self._of_groups(pool.pooled(self.components, *self.nearest))
+
+    def cdf(self, pool: NeighborPool) -> Tensor:
+        """The probability under the pool of a target at most that of the row, of each row of each share."""
+        each = marginals_of(pool.pooled(self.components, *self.nearest)).cdf(self.y).mean(0)[..., 0]  # [R, v]
+        return torch.cat([each[members].mean(0) for members in self.groups]).double()
+
     def best_spread(self, pool: NeighborPool | None) -> float:
         """The spread of the networks that is best beside a pool, or without one."""
 
         def nll(log_factor: float) -> float:
             spread = math.exp(log_factor)
-            found = self.plain(spread)
-            if pool is not None:
-                kernels = self.kernels(replace(pool, spread=spread)) + math.log(pool.weight)
-                found = torch.logaddexp(found + math.log1p(-pool.weight), kernels)
+            found = self.plain(spread) if pool is None else self.log_prob(replace(pool, spread=spread))
             return -float((found * self.weights).sum())
 
         bounds = (-math.log(MOST_CHANGE), math.log(MOST_CHANGE))
