@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["choose_scales"]
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -17,6 +15,8 @@ from pyro_probmix.inference.data.parts import Part
 FACTORS, ROUNDS, LEAST_GAIN = (0.1, 10.0), 4, 0.03
 #: Held-out rows, of all shares together, that are asked.
 ASKED_ROWS = 600
+#: Features whose scales are tried, those first that say most of the errors by themselves.
+TRIED_FEATURES = 16
 
 
 def choose_scales(
@@ -40,17 +40,26 @@ def choose_scales(
     """
     shares = [_Share(held_out, members, means, kept, errors, neighbors, len(groups)) for members in groups]
     scales = torch.ones(kept.x.shape[-1], dtype=torch.float64, device=kept.x.device)
-    best, before = _correlation(shares, scales)
+    features = range(len(scales)) if len(scales) <= TRIED_FEATURES else _telling(shares)
+    best, before = _correlation(shares, [share.guess() for share in shares])
     for _ in range(ROUNDS):
-        tried = [scales * torch.where(torch.arange(len(scales), device=scales.device) == j, factor, 1.0)
-                 for j in range(len(scales)) for factor in FACTORS]  # fmt: skip
-        found = [_correlation(shares, one)[0] for one in tried]
+        tried = [(j, factor) for j in features for factor in FACTORS]
+        found = [_correlation(shares, [share.guess(*one) for share in shares])[0] for one in tried]
         k = max(range(len(tried)), key=found.__getitem__)
         if not found[k] > best + LEAST_GAIN:
             break
-        scales, best = tried[k], found[k]
-    square = _correlation(shares, scales)[1]
+        best = found[k]
+        scales[tried[k][0]] *= tried[k][1]
+        for share in shares:
+            share.scale(*tried[k])
+    square = _correlation(shares, [share.guess() for share in shares])[1]
     return (scales * (before / square) ** 0.5 if before > 0 and square > 0 else scales).float()
+
+
+def _telling(shares: list[_Share]) -> list[int]:
+    """The features by each of which alone rows' errors go most with those of their neighbors."""
+    guesses = torch.cat([share.guesses_of_each() for share in shares], -1)
+    return _agreement(shares, guesses).topk(TRIED_FEATURES).indices.tolist()
 
 
 class _Share:
@@ -82,22 +91,53 @@ class _Share:
         self.often = kept.weights[rows].double()
         self.neighbors = min(neighbors, len(rows))
 
-    def guess(self, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted mean error of each row's neighbors, and the mean squared distance to them, [q]."""
-        x, known = self.x * scales, self.known * scales
-        about = known.square().sum(-1) - 2 * x @ known.T  # and the same number more in each column
-        near = about.topk(self.neighbors, largest=False).indices
-        square = (x[:, None] - known[near]).square().sum(-1)
+        self.scales = torch.ones(self.x.shape[-1], dtype=torch.float64, device=self.x.device)
+        self.square = torch.cdist(self.x, self.known).square()
+
+    def scale(self, feature: int, factor: float) -> None:
+        """Multiplies one feature's scale by a factor."""
+        self.square = self._square(feature, factor)
+        self.scales[feature] *= factor
+
+    def guess(self, feature: int = 0, factor: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The weighted mean error of each row's neighbors, and the mean squared distance to them, [q].
+
+        The scales are those of now, one of them times a factor.
+        """
+        square, near = self._square(feature, factor).topk(self.neighbors, largest=False)
+        return self._mean_error(square, near), square.mean(-1)
+
+    def guesses_of_each(self) -> Tensor:
+        """The weighted mean error of each row's neighbors by each feature alone, [D, q]."""
+        known, order = self.known.T.contiguous().sort(dim=-1)
+        x = self.x.T.contiguous()
+        about = torch.searchsorted(known, x)[..., None] + torch.arange(-self.neighbors, self.neighbors, device=x.device)
+        about = about.clamp(0, known.shape[-1] - 1).flatten(1)  # at an end a row may be there more than once
+        square = (known.gather(-1, about).reshape(*x.shape, -1) - x[..., None]).square()
+        near = order.gather(-1, about).reshape(square.shape)
+        square, nearest = square.topk(self.neighbors, largest=False)
+        return self._mean_error(square, near.gather(-1, nearest))
+
+    def _square(self, feature: int, factor: float) -> Tensor:
+        """Squared distances of rows to those of the training part, [q, n]."""
+        if factor == 1.0:
+            return self.square
+        more = (factor**2 - 1) * self.scales[feature] ** 2
+        return (self.square + more * (self.x[:, None, feature] - self.known[:, feature]).square()).clamp(min=0.0)
+
+    def _mean_error(self, square: Tensor, near: Tensor) -> Tensor:
         weights = self.often[near] / (square + NEAREST)
-        return (weights * self.errors[near]).sum(-1) / weights.sum(-1), square.mean(-1)
+        return (weights * self.errors[near]).sum(-1) / weights.sum(-1)
 
 
-def _correlation(shares: list[_Share], scales: Tensor) -> tuple[float, float]:
-    """How rows' errors go with those of their neighbors, about zero, and the mean squared distance to these."""
-    guesses: Any = zip(*(share.guess(scales) for share in shares), strict=True)
-    guess, square = (torch.cat(part) for part in guesses)
+def _correlation(shares: list[_Share], found: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """How rows' errors go with those of their neighbors, and the mean squared distance to these."""
+    guesses, squares = (torch.cat(part) for part in zip(*found, strict=True))
+    return float(_agreement(shares, guesses)), float(squares.mean())
+
+
+def _agreement(shares: list[_Share], guesses: Tensor) -> Tensor:
+    """The correlation, about zero, of rows' errors with guesses [..., q], of all shares together."""
     error, weights = (torch.cat([getattr(share, name) for share in shares]) for name in ("error", "weights"))
-    size = (weights * error.square()).sum() * (weights * guess.square()).sum()
-    return float((weights * error * guess).sum() / size.sqrt().clamp(min=torch.finfo(size.dtype).tiny)), float(
-        square.mean()
-    )
+    size = (weights * error.square()).sum() * (weights * guesses.square()).sum(-1)
+    return (weights * error * guesses).sum(-1) / size.sqrt().clamp(min=torch.finfo(size.dtype).tiny)
