@@ -68,6 +68,8 @@ class LevelMeans:
         number = np.zeros((fold.max() + 1, num_levels))
         np.add.at(number, (fold, at), weight)
         counts = np.log1p(number.sum(0))
+        # Without the own share as well: where it has no other rows, a row is as one of a level that no row has.
+        own_counts = np.log1p(np.maximum(number.sum(0) - number, 0.0))
         means, own = [], []
         for target in y.T:
             total = np.zeros_like(number)
@@ -76,7 +78,9 @@ class LevelMeans:
             means.append(tuple((total.sum(0) / (number.sum(0) + drawn)).tolist()))
             others = (total.sum(0) - total) / (number.sum(0) - number + drawn)
             own.append(np.where(present, others[fold, at], 0.0))
-        return cls(tuple(means), tuple(counts.tolist())), np.stack([*own, np.where(present, counts[at], 0.0)], 1)
+        return cls(tuple(means), tuple(counts.tolist())), np.stack(
+            [*own, np.where(present, own_counts[fold, at], 0.0)], 1
+        )
 
     def __call__(self, level: Array) -> Array:
         """The numbers of rows, [n] to [n, T + 1]."""

@@ -178,6 +178,15 @@ def test_means_of_levels_are_those_of_other_rows():
     assert np.corrcoef(found(level)[:, 0], signal[:, 0])[0, 1] > 0.99
 
 
+def test_a_row_alone_in_its_level_has_the_numbers_of_a_level_that_no_row_has():
+    """Else a network never sees in training what it gets of a new level."""
+    level = np.append(np.repeat(np.arange(3.0), 20), 3.0)
+    means, own = LevelMeans.fit(level, np.random.default_rng(0).normal(size=(61, 1)), np.ones(61), 4, seed=0)
+    np.testing.assert_array_equal(own[-1], means(np.array([-1.0]))[0])
+    # Of a level of many rows training sees the number of those in other shares.
+    assert (own[:60, 1] < means(level[:60])[:, 1]).all() and (own[:60, 1] > np.log1p(20) - 0.8).all()
+
+
 def test_a_row_of_weight_two_is_two_rows():
     frame = pd.DataFrame({"k": ["a", "b", "c"] * 20, "v": np.exp(3 * np.random.default_rng(0).normal(size=60))})
     y, weights = np.arange(60.0)[:, None], np.where(np.arange(60) < 20, 2.0, 1.0)
