@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import logsigmoid
 
+from pyro_probmix.pooling.rows.supports import bounds
 from pyro_probmix.pooling.weights import Beta
 
 Weight = float | Tensor | Distribution
@@ -103,7 +104,7 @@ def checked_weight(weight: Weight | Sequence[Any], num_fused: int) -> Weight:
     """The weight, a Beta or Dirichlet distribution as one that is drawn right for small shapes too.
 
     Args:
-        weight: of the first of two rows, on the unit interval; of k > 2 rows a distribution on the simplex, or values [..., k].
+        weight: of the first of two rows, in the unit interval; of k > 2 rows a distribution on the simplex, or values [..., k].
         num_fused: k.
 
     Raises:
@@ -128,8 +129,7 @@ def _on_unit_interval(weight: Any) -> Weight:
         return Beta(weight.concentration1, weight.concentration0)
     if isinstance(weight, Distribution):
         support: Any = weight.support
-        bounds = [torch.as_tensor(getattr(support, name, torch.nan)) for name in ("lower_bound", "upper_bound")]
-        if weight.event_shape or not bool((bounds[0] == 0).all() and (bounds[1] == 1).all()):
+        if weight.event_shape or not _lies_in_unit_interval(support):
             raise ValueError(
                 f"fuse got a weight drawn from {type(weight).__name__} with event shape {tuple(weight.event_shape)} and "
                 f"support {support}, expected the unit interval and no event shape. "
@@ -147,6 +147,13 @@ def _on_unit_interval(weight: Any) -> Weight:
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(f"fuse got the weight {weight}, expected values in [0, 1]. {advice}")
     return weight if isinstance(weight, int | float) else values
+
+
+def _lies_in_unit_interval(support: Any) -> bool:
+    if support is constraints.boolean:
+        return True
+    low, high = (torch.as_tensor(torch.nan if bound is None else bound) for bound in bounds(support))
+    return bool((low >= 0).all() and (high <= 1).all())
 
 
 def _on_simplex(weight: Any, num_fused: int) -> Weight:

@@ -421,6 +421,24 @@ def test_density_that_cannot_be_pooled_is_named():
         fuse(heavy_tailed, at="y", weight=0.5)(torch.zeros(4))
 
 
+@pytest.mark.parametrize(
+    "weight",
+    [
+        dist.Uniform(0.2, 0.8),
+        dist.Bernoulli(0.5),
+        dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Beta(torch.tensor([0.1, 5.0]), 2.0)),
+    ],
+    ids=["a part of it", "its ends", "a mixture"],
+)
+def test_the_weight_has_any_distribution_within_the_unit_interval(weight, rows):
+    x, y = rows
+    trace = poutine.trace(fuse(regression, at="y", weight=weight)).get_trace(x, y)
+    drawn = trace.nodes["lambda"]["value"]
+    own = torch.where(torch.arange(4) < 2, drawn, 1 - drawn).double()
+    expected = pooled_normal(1.5 * x, (0.3 * x).exp(), own).log_prob(own * y + (1 - own) * swap(y))
+    torch.testing.assert_close(observed_log_prob(trace), expected)
+
+
 @pytest.mark.parametrize("weight", [-0.1, 1.5, torch.tensor([0.2, 2.0]), dist.Gamma(1.0, 1.0), dist.Normal(0.0, 1.0)])
 def test_weights_outside_the_unit_interval_are_refused(weight):
     with pytest.raises(ValueError, match=r"fuse got .*Try"):
