@@ -197,7 +197,7 @@ def column_of(values: pd.Series, said: Conventions) -> tuple[Column, list[str]]:
 
 
 def _in_short(dull: list[str]) -> str:
-    more = f" and {len(dull) - MOST_TOLD} more columns are, too" if len(dull) > MOST_TOLD else ""
+    more = f" {len(dull) - MOST_TOLD} more columns are, too" if len(dull) > MOST_TOLD else ""
     return " ".join(dull[:MOST_TOLD]) + more if dull else "all are left out"
 
 

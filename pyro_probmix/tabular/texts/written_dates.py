@@ -38,13 +38,13 @@ _TIME = re.compile(
 )
 #: 2 days 03:04:05; 4:05.7, of minutes; P2DT3H4M; 3h 4m 5s.
 _DURATIONS = tuple(
-    re.compile(rf"(?P<minus>-?){pattern}", re.IGNORECASE)
+    re.compile(rf"(?P<minus>-?){pattern}")
     for pattern in (
-        r"(?:(?P<d>\d+) days?(?P<own>, ?| ?[-+]| ?))?(?:(?P<h>\d+):(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d(?:\.\d+)?))?)?",
+        r"(?:(?P<d>\d+) [Dd]ays?(?P<own>, ?| ?[-+]| ?))?(?:(?P<h>\d+):(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d(?:\.\d+)?))?)?",
         r"(?P<m>\d+):(?P<s>[0-5]?\d\.\d+)",
         r"P(?=[\dT])(?:(?P<d>\d+)D)?(?:T(?=\d)(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?",
-        r"(?:(?P<d>\d+) ?d(?:ays?)?,?)? ?(?:(?P<h>\d+) ?h(?:ours?|rs?)?)? ?(?:(?P<m>\d+) ?m(?:in(?:ute)?s?)?)? ?"
-        r"(?:(?P<s>\d+(?:\.\d+)?) ?s(?:ec(?:ond)?s?)?)?",
+        r"(?:(?P<d>\d+) ?(?:d|[Dd]ays?),?)? ?(?:(?P<h>\d+) ?(?:h|[Hh]ours?|[Hh]rs?))? ?"  # 12H is a seat
+        r"(?:(?P<m>\d+) ?(?:m|[Mm]in(?:ute)?s?))? ?(?:(?P<s>\d+(?:\.\d+)?) ?(?:s|[Ss]ec(?:ond)?s?))?",
     )
 )
 #: The name of dates in more formats than one.
@@ -108,7 +108,7 @@ def moments_of(texts: Sequence[str], order: str | None = None) -> tuple[Moments,
     lengths = [found for text in stripped if (found := _length(text)) is not None]
     # 12 h alone is a number with a unit; 1 day and 2 days, or 5 min and 1 h, are durations.
     units = {re.sub(r"[\d.\s-]", "", text).casefold() for text, _ in lengths}
-    several = len(units) > 1 or any(":" in text or text[:1] in "Pp" or fields > 1 for text, fields in lengths)
+    several = len(units) > 1 or any(":" in text or text[:1] == "P" or fields > 1 for text, fields in lengths)
     spans = len(lengths) if several else 0
     if 2 * max(times, spans) <= len(stripped):
         return None
