@@ -83,7 +83,7 @@ def fit(arguments: argparse.Namespace) -> None:
     with notes():
         frame = table_to_fit(Path(arguments.table), arguments.random_state)
     targets = find_columns(frame, arguments.target, arguments.table)
-    said = _conventions(arguments)
+    said = _conventions(arguments, list(frame.columns))
     options = {name: getattr(arguments, name) for name in ("task", "impute", "drop_missing_target", "upper", "event")}
     with notes():
         model = TableModel.fit(frame, targets, conventions=said, verbose=int(sys.stderr.isatty()), **options, **given)
@@ -95,14 +95,21 @@ def fit(arguments: argparse.Namespace) -> None:
         )
 
 
-def _conventions(arguments: argparse.Namespace) -> Conventions:
+def _conventions(arguments: argparse.Namespace, columns: list[str]) -> Conventions:
     """The user's own words on how the table is written."""
+    import csv
+
     from pyro_probmix.tabular.texts.conventions import Conventions
 
-    missing, categories, leave_out = (
-        tuple(part.strip() for part in (names or "").split(",") if part.strip())
-        for names in (arguments.missing, arguments.category, arguments.leave_out)
-    )
+    def parts(text: str | None) -> tuple[str, ...]:
+        """What stands between commas, of which names in quotes may have some."""
+        if text in columns:
+            return (str(text),)
+        return tuple(
+            part.strip() for row in csv.reader([text or ""], skipinitialspace=True) for part in row if part.strip()
+        )
+
+    missing, categories, leave_out = map(parts, (arguments.missing, arguments.category, arguments.leave_out))
     return Conventions(arguments.dates, arguments.decimal, missing, categories, leave_out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Asked", "expect_all", "in_options"]
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,11 @@ class Asked:
     decisions: list[Decision] = field(default_factory=list)
 
     def meanings(self, task: str | None) -> tuple[str, tuple[Column, ...], list[str]]:
+        left = [name for name in self.targets if name in self.said.leave_out]
+        if left:
+            raise ValueError(
+                f"got {listed(left)} to leave out, which is the target, expected features. Try another target."
+            )
         try:
             return meaning_of_targets(self.frame, self.targets, task, self.said)
         except Decision as decision:
@@ -79,9 +84,10 @@ class Asked:
         return kept
 
     def columns(self, kept: pd.DataFrame, ends: Ends | None) -> Columns:
+        beside = [*self.targets, *([] if ends is None else [ends.name])]
+        features = replace(self.said, categories=tuple(name for name in self.said.categories if name not in beside))
         try:
-            beside = [] if ends is None else [ends.name]
-            return Columns.fit(kept.drop(columns=[*self.targets, *beside]), self.said)
+            return Columns.fit(kept.drop(columns=beside), features)
         except NeedsDecision as more:
             self.decisions += more.decisions
             return Columns(())

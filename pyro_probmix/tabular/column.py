@@ -92,7 +92,9 @@ def _number(column: Column, values: pd.Series) -> Any:
         numbers = np.array([np.nan if v is None else known[v] for v in values], dtype=object)
         wrong = np.flatnonzero([number is None for number in numbers])
         if 2 * len(wrong) >= max(1, values.notna().sum()):
-            raise _refused(column, values, wrong, "a number", _CORRECT)
+            sign = "point" if column.decimal == "." else "comma"
+            odd = any("," in str(value) or "." in str(value) for value in values.iloc[wrong])
+            raise _refused(column, values, wrong, f"a number with a decimal {sign}" if odd else "a number", _CORRECT)
         if len(wrong):
             warn_of_texts(column.name, values.iloc[wrong[0]], len(wrong))
             numbers[wrong] = np.nan
@@ -164,7 +166,9 @@ def _date(column: Column, values: pd.Series) -> Any:
         times = pd.to_datetime(values, utc=True).reset_index(drop=True)
     wrong = np.flatnonzero(~gone & ~times.dt.year.between(*_YEARS).to_numpy())
     if len(wrong):
-        raise _refused(column, values, wrong, f"a date of the calendar between {_YEARS[0]} and {_YEARS[1]}", _CORRECT)
+        what = {"dmy": ", the day first,", "mdy": ", the month first,"}.get(column.order, "")
+        between = f"a date of the calendar{what} between {_YEARS[0]} and {_YEARS[1]}"
+        raise _refused(column, values, wrong, between, _CORRECT)
     return times.dt.tz_localize(None).to_numpy()
 
 

@@ -193,6 +193,36 @@ def test_many_columns_that_tell_nothing_are_told_in_short():
         Columns.fit(pd.DataFrame({f"c{k}": [1] * 20 for k in range(20)}))
 
 
+def test_options_name_columns_with_commas_and_targets(tmp_path, capsys):
+    pd.DataFrame({"a,b": [1, 2, 3] * 20, "c": range(60), "y": [1, 2, 3] * 20}).to_csv(tmp_path / "t.csv", index=False)
+    fit = [
+        "fit",
+        str(tmp_path / "t.csv"),
+        "--target",
+        "y",
+        "--epochs",
+        "1",
+        "--ensemble",
+        "2",
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    for given in ("a,b", '"a,b", y'):
+        assert main([*fit, "--category", given]) == 0
+        model = TableModel.load(tmp_path / "m")
+        assert [column.kind for column in model.columns.columns] == ["category", "number"]
+        assert model.task.startswith("classification" if "y" in given else "regression")
+    assert main([*fit, "--leave-out", "y"]) == 1
+    assert "got 'y' to leave out, which is the target" in capsys.readouterr().err
+
+
+def test_what_an_option_of_the_user_rules_out_is_named():
+    with pytest.raises(ValueError, match="expected a date of the calendar, the day first, between"):
+        read(["3/13/2024", "3/14/2024"] * 30, dates="dmy")
+    with pytest.raises(ValueError, match=r"'1,5' .* expected a number with a decimal point"):
+        read(["1,5", "2,5"] * 30, decimal=".")
+
+
 def test_all_decisions_are_told_at_once():
     frame = pd.DataFrame({"a": AMBIGUOUS, "b": AMBIGUOUS, "c": ["1 kg", "2 g"] * 30, "d": [b"x"] * 60, "e": range(60)})
     with pytest.raises(ValueError, match="--dates") as asked:
