@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["frame_of", "has_columns", "of_texts"]
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def frame_of(x: Any) -> pd.DataFrame | None:
 
     Raises:
         ValueError: for two columns of one name.
-        TypeError: for a table whose rows are yet to be computed, and for a structured array.
+        TypeError: for a table whose rows are yet to be computed, a structured array, and dicts.
 
     Example:
         >>> import pyarrow as pa
@@ -41,6 +42,9 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         )
     if isinstance(x, np.ndarray) and x.dtype.names:
         raise TypeError("got a structured array, expected one of numbers, or a table. Try pandas.DataFrame(X).")
+    if isinstance(x, Mapping) or (isinstance(x, list | tuple) and len(x) and isinstance(x[0], Mapping)):
+        what = "a dict" if isinstance(x, Mapping) else "a list of dicts"
+        raise TypeError(f"got {what}, expected an array, or a table. Try pandas.DataFrame(X).")
     if not has_columns(x):
         return None
     names = list(getattr(x, "column_names", x.columns))

@@ -247,6 +247,9 @@ def test_tables_that_are_no_frames_or_not_yet():
     assert frame_of(np.ones((2, 2))) is None and frame_of([[1, 2]]) is None
     with pytest.raises(TypeError, match=r"yet to be computed.*Try X.collect"):
         frame_of(pl.DataFrame({"a": [1]}).lazy())
+    for dicts in ({"a": [1, 2]}, [{"a": 1}, {"a": 2}]):
+        with pytest.raises(TypeError, match=r"dict.*, expected an array, or a table. Try pandas.DataFrame"):
+            frame_of(dicts)
     with pytest.raises(ValueError, match="two columns of X are named 'a'"):
         frame_of(pa.table([[1], [2]], names=["a", "a"]))
 
