@@ -25,6 +25,7 @@ from pyro_probmix.fusing.sites import (
     is_response,
     point_of,
     refuse_factor,
+    refuse_intervention,
     refuse_without_density,
 )
 from pyro_probmix.pooling import pool_rows
@@ -217,6 +218,7 @@ class FuseMessenger(Messenger):
         if msg["infer"].get("_deterministic", False):
             find_event_dim(msg, rows)
         refuse_enumerated_rows(msg, rows, self._enumerated)
+        refuse_intervention(msg, rows)
         group = self._group_of_rows(msg, rows)
         try:
             fused = pool_rows(

@@ -10,6 +10,7 @@ __all__ = [
     "is_response",
     "point_of",
     "refuse_factor",
+    "refuse_intervention",
     "refuse_nan",
     "refuse_without_density",
 ]
@@ -19,7 +20,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.poutine.do_messenger import DoMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_probmix.fusing.kernels.defaults import leaves
@@ -114,6 +118,26 @@ def refuse_without_density(msg: Any, seen: Sequence[str]) -> None:
             "densities, whose log-linear pool is normal, poutine.reparam(fuse(model, ...), config) does too."
         )
     refuse_factor(msg, "a number for each row and no density, which could be pooled with that of another row")
+
+
+def refuse_intervention(msg: Any, rows: Rows) -> None:
+    """Raises ValueError for a site that ``poutine.do`` inside of fuse sets to another value in each row.
+
+    What comes after the site sees these values, which fuse does not meet, so that they would not be mixed as labels are.
+    """
+    site, intervener = msg["name"], msg.get("_intervener_id")
+    if intervener is None:
+        return
+    for handler in _PYRO_STACK:
+        if not (isinstance(handler, DoMessenger) and handler._intervener_id == intervener):
+            continue
+        value, dim = torch.as_tensor(handler.data[site]), rows.dim - msg["fn"].event_dim
+        if -dim <= value.dim() and not torch.equal(value, value.roll(rows.shift, dim)):
+            raise ValueError(
+                f"site {site!r} is set by poutine.do inside of fuse, to values that differ between the rows, expected one that "
+                f"all rows share, since such values are not mixed. Try pyro.deterministic({site!r}, value, event_dim=...), "
+                "which is."
+            )
 
 
 def refuse_nan(site: Any) -> None:

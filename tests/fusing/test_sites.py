@@ -393,7 +393,7 @@ def test_a_process_fuses_two_responses(data):
     )
 
 
-def test_an_intervention_outside_of_fuse_is_named(data):
+def test_interventions_at_a_fused_site(data):
     _, y = data
 
     def model():
@@ -408,3 +408,7 @@ def test_an_intervention_outside_of_fuse_is_named(data):
     fn: Any = trace.nodes["y"]["fn"]
     assert (fn.mean == 1).all()
     torch.testing.assert_close(trace.nodes["y"]["value"], mixed(y))
+    with pytest.raises(
+        ValueError, match=r"'z' is set by poutine\.do inside.*differ between the rows.*Try pyro\.deterministic"
+    ):
+        fuse(poutine.do(model, {"z": y}), at="z", weight=WEIGHT)()

@@ -121,6 +121,29 @@ def test_counts_with_a_density_of_their_own_are_summed_one_by_one() -> None:
     torch.testing.assert_close(pooled, exact - exact.logsumexp(0), rtol=0.0, atol=1e-9)
 
 
+class Hurdle(dist.TorchDistribution):
+    """Zero with a probability of its own, else a count above zero; made of a distribution that checks its values."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    support = dist.constraints.nonnegative_integer
+
+    def __init__(self, zero: Tensor, rate: Tensor) -> None:
+        self.zero, self.rate = zero, rate
+        super().__init__(rate.shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        above = torch.log1p(-self.zero) + dist.Poisson(self.rate).log_prob(value) - torch.log(-torch.expm1(-self.rate))
+        return torch.where(value == 0, self.zero.log(), above)
+
+
+def test_counts_whose_parts_check_their_values_are_summed() -> None:
+    p, q = Hurdle(t(0.2, 0.5), t(3.0, 40.0)), Hurdle(t(0.5, 0.2), t(40.0, 3.0))
+    n = torch.arange(400, dtype=REAL).unsqueeze(-1)
+    exact = 0.3 * p.log_prob(n) + 0.7 * q.log_prob(n)
+    for pool in (log_linear_pool(p, q, 0.3), pool_rows(p, t(0.3, 0.3), 1)):
+        torch.testing.assert_close(pool.log_prob(n), exact - exact.logsumexp(0), rtol=0.0, atol=1e-7)
+
+
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_shifts_that_differ_bound_the_rows_where_they_end(sign: float, validate: bool) -> None:

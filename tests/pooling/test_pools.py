@@ -700,6 +700,17 @@ def test_flows_of_one_number_are_pooled(order: str) -> None:
             torch.testing.assert_close(mass, torch.zeros_like(mass), rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("base", [dist.Normal, dist.Laplace])
+@pytest.mark.parametrize("bend, low", [(transforms.LeakyReLUTransform(), -2.5), (transforms.ELUTransform(), -1.5)])
+def test_kinks_of_bases_and_transforms_are_cut_at(bend: Any, low: float, base: Any) -> None:
+    """What is below 0 is compressed, a hundredfold or to an end at -1; a Laplace has a kink at its location's image too."""
+    chain = [transforms.AffineTransform(t(0.0, 1.0), t(1.0, 0.5)), bend, transforms.AffineTransform(0.5, 2.0)]
+    pool = pool_rows(dist.TransformedDistribution(base(t(0.5, 0.5), 1.0), chain), t(0.4, 0.8), 1)
+    points, log_measure = panels(low, 200.0, 0.01)
+    mass = (pool.log_prob(points.unsqueeze(-1)) + log_measure.unsqueeze(-1)).logsumexp(0)
+    torch.testing.assert_close(mass, torch.zeros_like(mass), rtol=0.0, atol=1e-8)
+
+
 def test_flows_without_an_inverse_are_refused() -> None:
     base = dist.Normal(torch.zeros(2, 1, dtype=REAL), 1.0).to_event(1)
     p, q = (dist.TransformedDistribution(base, [transforms.planar(1).double()]) for _ in range(2))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.distributions.transforms import ELUTransform
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -121,8 +122,9 @@ def _mapped_support(p: Any, declared: Any) -> Any:
             return declared
         if t.domain.event_dim or not t.bijective:
             return declared
-        ends = bounds(t.codomain)
-        strict = strict or (low is None and isinstance(t.codomain, constraints.greater_than))
+        codomain = constraints.greater_than(-1) if isinstance(t, ELUTransform) else t.codomain  # Pyro's is positive
+        ends = bounds(codomain)
+        strict = strict or (low is None and isinstance(codomain, constraints.greater_than))
         bounded = low is not None or high is not None
         if isinstance(sign, Tensor) and bounded:  # of each row: what is unbounded has an image too
             below, above = (

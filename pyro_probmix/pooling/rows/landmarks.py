@@ -11,7 +11,9 @@ import pyro.distributions as dist
 import torch
 import torch.distributions as td
 from pyro.distributions.torch_distribution import ExpandedDistribution
+from pyro.distributions.transforms import ELUTransform, LeakyReLUTransform
 from torch import Tensor
+from torch.distributions import transforms
 
 from pyro_probmix.pooling.rows.batches import RolledRows
 from pyro_probmix.pooling.rows.coordinate import Coordinate
@@ -64,39 +66,43 @@ def _landmarks(p: Any) -> Landmarks:
     like = floating_tensor(p)
     mean, loc, stddev, scale = (_read(p, name) for name in ("mean", "loc", "stddev", "scale"))
     cuts = [loc] if loc is not None else []
+    shape = p.batch_shape
     flow = p if isinstance(p, td.TransformedDistribution) else getattr(p, "base_dist", None)
+    zero, one = like.new_zeros(()), like.new_ones(())
     if mean is None and isinstance(flow, td.TransformedDistribution):
-        mean, stddev, cuts = _through(flow)
-    middle = _first_finite([x for x in (mean, loc) if x is not None] + [like.new_zeros(())])
-    width = _first_finite([x for x in (stddev, scale) if x is not None] + [like.new_ones(())])
+        middle, width, cuts = _through(flow)
+        middle, width = torch.where(middle.isfinite(), middle, zero), torch.where(width.isfinite(), width, one)
+    else:
+        middle = _first_finite([x for x in (mean, loc) if x is not None] + [zero]).expand(shape).unsqueeze(0)
+        width = _first_finite([x for x in (stddev, scale) if x is not None] + [one]).expand(shape).unsqueeze(0)
     width = torch.where(width > 0, width, 1.0)
     cuts += [x if isinstance(x, Tensor) else like.new_full((), x) for x in bounds(declared_support(p)) if x is not None]
     knots = _read(p, "knots")  # [*batch_shape, m], between which a density is smooth
     cuts += [] if knots is None else list(knots.unbind(-1))
-    shape = p.batch_shape
-    return (
-        middle.expand(shape).unsqueeze(0),
-        width.expand(shape).unsqueeze(0),
-        torch.stack([torch.where(x.isfinite(), x, middle).expand(shape) for x in cuts or [middle]]),
-    )
+    kinks = torch.stack([torch.where(x.isfinite(), x, middle[0]).expand(shape) for x in cuts or [middle[0]]])
+    return middle, width, kinks
 
 
-def _through(p: Any) -> tuple[Tensor | None, Tensor | None, list[Tensor]]:
-    """Centre and width of a transformed distribution, where its base's are mapped to, and where splines have kinks."""
+def _through(p: Any) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Where a transformed distribution has the landmarks of its base, and where its transforms have kinks."""
     base = p.base_dist
-    mean, stddev = _read(base, "mean"), _read(base, "stddev")
-    if mean is None or stddev is None:
-        return None, None, []
-    points = [mean - stddev, mean + stddev]
-    cuts: list[Tensor] = []
+    while isinstance(base, td.Independent):
+        base = base.base_dist
+    shape = p.batch_shape + p.event_shape
+    centres, widths, kinks = (spread_over(x, shape) for x in landmarks(base))
+    ends, cuts = [centres - widths, centres + widths], list(kinks)
     for transform in (part for t in p.transforms for part in getattr(t, "parts", (t,))):
-        points, cuts = [transform(x) for x in points], [transform(x) for x in cuts]
-        cuts += [transform(mean.new_zeros(mean.shape) + x) for x in _knots(transform)]
-    return (points[0] + points[1]) / 2, (points[1] - points[0]).abs() / 2, cuts
+        cuts += [torch.zeros_like(centres[0]) + x for x in _knots(transform)]
+        ends, cuts = [transform(x) for x in ends], [transform(x) for x in cuts]
+    return (ends[0] + ends[1]) / 2, (ends[1] - ends[0]).abs() / 2, cuts
 
 
 def _knots(transform: Any) -> list[float | Tensor]:
-    """Where the parts of a spline of Pyro meet, in its domain; beyond the ends it is the identity."""
+    """Where a transform has kinks, in its domain: the parts of a spline of Pyro meet, outside of which it is the identity."""
+    if isinstance(transform, transforms._InverseTransform):
+        return [transform.inv(x) if isinstance(x, Tensor) else x for x in _knots(transform.inv)]
+    if isinstance(transform, LeakyReLUTransform | ELUTransform):
+        return [0.0]
     bound = getattr(transform, "bound", None)
     if not isinstance(bound, (int, float)):
         return []
