@@ -501,7 +501,7 @@ def test_held_out_nll_is_that_of_the_members_to_whom_a_row_is_new():
     one = best([[0], [1], [2], [3], [4]], [1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 3])  # a share counts as with all its members
     some = best([[0, 2, 4], [1, 3]], [1, 1])
     m = 2 / (1 / 3 + 1 / 2)
-    expected = some - (one - some) * (m**-0.75 - 5**-0.75) / (1 - m**-0.75)
+    expected = some - (one - some) * (1 / m - 1 / 5) / (1 - 1 / m)
     assert torch.isfinite(value).all() and len(set(value.tolist())) == 1
     assert float(value[0]) == pytest.approx(expected, abs=5e-4) and expected < some
 

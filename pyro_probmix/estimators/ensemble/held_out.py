@@ -40,7 +40,8 @@ DRAWS_ROWS = 256
 MOST_SCORES = 25
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
-#: Losses and squared spreads of m members are carried on as linear in m to the power of minus this.
+#: Squared spreads of m members are carried on as linear in m to the power of minus this. The loss that chooses the epoch is
+#: linear in 1/m: along this power, members that overfit noise, each in its own way, would promise too much of each other.
 AVERAGING = 0.75
 #: A gain of one member to all, in nats a row, is carried on up to this. A larger one is no averaging of errors: members are
 #: far off, alone, and the step would make of their NLLs of thousands a score that no density can have.
@@ -83,8 +84,8 @@ class HeldOut:
 
     All R members whose density is finite are new to a row that is predicted later, and more of them forgive more of each
     member's error: by :math:`L_m` alone, training would end too early. What they gain is carried on from :math:`L_1`, each
-    member alone, and :math:`L_m`, to :math:`L_R`, by at most one nat. It is taken as linear in :math:`m^{-3/4}`. Squared
-    errors are linear in 1/m, but the loss at the best spread falls further beyond the first few members.
+    member alone, and :math:`L_m`, to :math:`L_R`, by at most one nat. It is taken as linear in 1/m, as it is for
+    squared errors.
 
     Args:
         density: whose members are scored, as they stand when called.
@@ -139,7 +140,7 @@ class HeldOut:
         nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         if groups:
             together, _ = self._best(components, groups)
-            ahead = self.ahead(groups)
+            ahead = self.ahead(groups, 1.0)
             if ahead:
                 gain = self._best(components, *each_alone(groups))[0] - together
                 together -= min(ahead * gain, MOST_GAIN)
@@ -238,13 +239,13 @@ class HeldOut:
         groups = [[r for r in range(g, len(finite), self.shares) if finite[r]] for g in range(self.shares)]
         return components, [members for members in groups if members]
 
-    def ahead(self, groups: list[list[int]]) -> float:
+    def ahead(self, groups: list[list[int]], power: float = AVERAGING) -> float:
         """The factor by which the gain from one member to m is extrapolated to the gain from m to all R.
 
-        It takes a score to be linear in a power of m, see :data:`AVERAGING`; 0 where m is 1 or R.
+        It takes a score to be linear in m to the power of minus ``power``; 0 where m is 1 or R.
         """
         m = len(groups) / sum(1 / len(members) for members in groups)
-        few, all_of_them = (count**-AVERAGING for count in (m, sum(len(members) for members in groups)))
+        few, all_of_them = (count**-power for count in (m, sum(len(members) for members in groups)))
         return 0.0 if m == 1 else (few - all_of_them) / (1 - few)
 
     def _best(
