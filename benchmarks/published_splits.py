@@ -1,4 +1,4 @@
-"""Models with their defaults on the published splits of the UCI sets: the command line of ``uci.py`` and ``estimators.py``."""
+"""Models with their defaults on the published splits of the UCI sets: the command line of ``uci.py``."""
 
 from __future__ import annotations
 

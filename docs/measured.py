@@ -6,20 +6,26 @@ python docs/measured.py
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pyro_probmix.experiments.report.numbers.comparison import comparison, counts
-from pyro_probmix.experiments.report.numbers.paper import published_nll
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.published_splits import read  # noqa: E402
+from benchmarks.uci import MODELS, NAMES, RESULTS, Summary, complete  # noqa: E402
+
 PAGE = ROOT / "README.md"
 #: The marks of a part, by its name.
 BEGIN, END = "<!-- written by docs/measured.py: {} -->\n", "<!-- end -->"
-ESTIMATORS = "docs/tutorials/table.md#how-good-the-defaults-are"
+UNTUNED = "docs/tutorials/table.md#how-good-the-defaults-are"
 #: The published scores of the UCI sets: table of the paper -> metric.
 TABLES = {1: "NLL", 3: "RMSE"}
 
@@ -55,47 +61,29 @@ def _step() -> Iterator[tuple[str, ...]]:
         yield ("time of a step, R models at once, batch B", name, ", ".join(ratios), "[`make bench`](docs/speed.md)")
 
 
-def _untuned() -> tuple[pd.DataFrame, pd.DataFrame, pd.Series[int]]:
-    """Mean scores of the untuned regressors, [dataset, (metric, model)], the NLLs of a constant variance, and the splits."""
-    rows = pd.DataFrame(json.loads((ROOT / "benchmarks" / "estimators.json").read_text("utf-8")))
-    scores = rows.pivot_table(["rmse", "nll"], ["dataset", "split"], ["model"])
-    complete = scores[scores["rmse"].notna().all(axis="columns")]
-    constant = rows.pivot_table("nll cv", ["dataset", "split"], "model").loc[complete.index]
-    groups = complete.groupby("dataset")
-    return groups.mean(), constant.groupby("dataset").mean(), groups.size()
+def _untuned() -> Any:
+    """The scores of the untuned regressors, [dataset, split, model, metric]."""
+    return complete(read(RESULTS), MODELS[:-1])
 
 
 def defaults() -> str:
-    """In a sentence, how the regressor with its defaults compares with what is published on the same splits."""
-    scores, _, splits = _untuned()
-    lowest = published_nll().min()[scores.index]
-    reached = int((scores["nll", "ProbMix"] <= lowest).sum())
-    most = int(splits.max())
-    fewer = [f"{name} {count}" for name, count in splits[splits < most].items()]
+    """In a paragraph, how the regressor with its defaults compares with others."""
+    table = _untuned()
+    splits, found = table.groupby("dataset")["split"].nunique(), Summary.of(table)
+    number = str(splits.min()) if splits.min() == splits.max() else f"{splits.min()} to {splits.max()}"
+    crps = ", ".join(f"{NAMES[model]} on {count}" for (metric, model), count in found.lower.items() if metric == "crps")
     words = (
-        f"**Good with nothing tuned.** With a Gaussian likelihood `ProbMixRegressor` has a test NLL at or below the lowest of "
-        f"{len(published_nll())} published results on {reached} of {len(scores)} UCI sets. Each is a mean over published "
-        f"splits of training and test rows, {most} of them, or fewer for sets that have not all been run yet "
-        f"({', '.join(fewer)})."
+        f"**Good with nothing tuned.** `ProbMixRegressor()` as it comes has a test NLL at or below the lowest of "
+        f"{found.published} published results on {found.reached} of {found.sets} UCI sets, and a CRPS below {crps}. Its 90 % "
+        f"intervals hold {found.coverage.min():.0%} to {found.coverage.max():.0%} of the targets. Each is a mean over {number} "
+        "published splits of training and test rows."
     )
-    return textwrap.fill(words, 128) + f"\n[The numbers, and what was compared]({ESTIMATORS})."
+    return textwrap.fill(words, 128) + f"\n[The numbers, and what was compared]({UNTUNED})."
 
 
 def _regressors() -> Iterator[tuple[str, ...]]:
-    scores, constant, _ = _untuned()
-    by = f"[`benchmarks/estimators.py`]({ESTIMATORS})"
-    of = f"{len(scores)} UCI sets"
-    for model, name in (("MLP", "`MLPRegressor`"), ("HGB", "`HistGradientBoostingRegressor`")):
-        ratio = (scores["rmse", "ProbMix"] / scores["rmse", model]).mean()
-        yield (f"RMSE, untuned, mean of {of}", f"scikit-learn's {name}", f"{ratio:.2f} of it", by)
-    own = scores["nll", "ProbMix"]
-    reached = int((own <= published_nll().min()[scores.index]).sum())
-    yield ("NLL, untuned", f"the lowest of {len(published_nll())} published", f"no worse on {reached} of {of}", by)
-    below = int((own < scores["nll", "NGBoost"]).sum())
-    yield ("NLL, untuned", "NGBoost", f"lower on {below} of {of}", by)
-    below = int((own.to_numpy()[:, None] < constant).all(axis="columns").sum())
-    other = "both of scikit-learn's with a Gaussian of constant variance, by cross-validation"
-    yield ("NLL, untuned", other, f"lower on {below} of {of}", by)
+    for what, other, value in Summary.of(_untuned()).lines():
+        yield (f"{what}, untuned", other, value, f"[`benchmarks/uci.py`]({UNTUNED})")
 
 
 def _row(*cells: str) -> str:
