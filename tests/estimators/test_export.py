@@ -181,6 +181,7 @@ def test_counts(tmp_path):
     check(loaded(tmp_path / "model.pt2", new_rows(X)), model, new_rows(X), (0, *LEVELS, 1))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "likelihood",
