@@ -42,8 +42,10 @@ def _smooth(part: Part, values: Tensor) -> Iterator[Tensor]:
     if part.kind == "category":
         if part.means is not None:
             level = torch.where(values >= 0, values, 0.0).long()
-            for row in (*part.means.means, part.means.counts):
-                yield torch.where(values >= 0, torch.tensor(row, dtype=values.dtype)[level], 0.0)
+            others = (*(0.0 for _ in part.means.means), part.means.fewest)
+            for row, other in zip((*part.means.means, part.means.counts), others, strict=True):
+                found = torch.where(values >= 0, torch.tensor(row, dtype=values.dtype)[level], other)
+                yield torch.where(values.isnan(), 0.0, found)
         return
     missing = values.isnan()
     if part.kind == "ordered":

@@ -25,7 +25,7 @@ class LevelMeans:
 
     S and N are sum and number of the rows of a level; :math:`\log(1 + N_l)` is a further number. The m
     that is used weighs the variance within levels against that between them, as empirical Bayes does.
-    A level without rows has 0 and 0.
+    A level without rows has 0 and the least of these numbers, a missing one 0 and 0.
 
     Attributes:
         means: for each target and level, [T][L].
@@ -37,8 +37,8 @@ class LevelMeans:
     Example:
         >>> level, y = np.array([0, 0, 0, 1, 1, 1.0]), np.array([[1, 1, 1, -1, -1, -1.0]]).T
         >>> means, own = LevelMeans.fit(level, y, np.ones(6), 3, seed=0)
-        >>> means(np.array([0, 1, 2, -1.0])).round(2).tolist()
-        [[0.75, 1.39], [-0.75, 1.39], [0.0, 0.0], [0.0, 0.0]]
+        >>> means(np.array([0, 1, 2, -1.0, np.nan])).round(2).tolist()
+        [[0.75, 1.39], [-0.75, 1.39], [0.0, 1.39], [0.0, 1.39], [0.0, 0.0]]
         >>> own.shape  # of the rows themselves, each without its own share
         (6, 2)
     """
@@ -67,9 +67,10 @@ class LevelMeans:
         fold = np.random.default_rng(seed).permutation(len(level)) % min(FOLDS, len(level))
         number = np.zeros((fold.max() + 1, num_levels))
         np.add.at(number, (fold, at), weight)
-        counts = np.log1p(number.sum(0))
-        # Without the own share as well: where it has no other rows, a row is as one of a level that no row has.
-        own_counts = np.log1p(np.maximum(number.sum(0) - number, 0.0))
+        rows = number.sum(0)
+        # A level without rows is as those of the fewest: training has seen no smaller number, and their means, each without
+        # its own share, are near that of all.
+        counts = np.log1p(np.where(rows > 0, rows, rows.min(where=rows > 0, initial=np.inf) if rows.any() else 0.0))
         means, own = [], []
         for target in y.T:
             total = np.zeros_like(number)
@@ -78,16 +79,20 @@ class LevelMeans:
             means.append(tuple((total.sum(0) / (number.sum(0) + drawn)).tolist()))
             others = (total.sum(0) - total) / (number.sum(0) - number + drawn)
             own.append(np.where(present, others[fold, at], 0.0))
-        return cls(tuple(means), tuple(counts.tolist())), np.stack(
-            [*own, np.where(present, own_counts[fold, at], 0.0)], 1
-        )
+        return cls(tuple(means), tuple(counts.tolist())), np.stack([*own, np.where(present, counts[at], 0.0)], 1)
 
     def __call__(self, level: Array) -> Array:
         """The numbers of rows, [n] to [n, T + 1]."""
         table = np.array([*self.means, self.counts]).T
         present = np.nan_to_num(level, nan=-1.0) >= 0
         found = table[np.where(present, np.nan_to_num(level), 0).astype(np.intp)]
-        return np.asarray(np.where(present[:, None], found, 0.0))
+        other = np.array([*(0.0 for _ in self.means), self.fewest]) * ~np.isnan(level)[:, None]
+        return np.asarray(np.where(present[:, None], found, other))
+
+    @property
+    def fewest(self) -> float:
+        """The number of a level that no row has."""
+        return min(self.counts, default=0.0)
 
 
 def _drawn(y: Array, at: npt.NDArray[np.intp], weight: Array, total: Array, number: Array) -> float:
