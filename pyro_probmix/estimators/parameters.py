@@ -169,8 +169,12 @@ def refuse_missing(name: str, labels: Any) -> None:
 
 
 def _dtype_of(values: Any) -> Any:
-    """The type of an array or a series of any kind, as NumPy has it; None for what is none."""
+    """The type of an array or a series of any kind, dates and durations as NumPy has them; None for what is none."""
     dtype = getattr(values, "dtype", None)
+    # By name: polars 1.0 crashes where it turns durations into an array.
+    kinds = {"Date": "M8", "Datetime": "M8", "Duration": "m8"}
+    if kind := kinds.get(str(dtype).partition("(")[0]):
+        return np.dtype(kind)
     foreign = not hasattr(dtype, "kind") and hasattr(values, "__array__") and not hasattr(values, "detach")
     return np.asarray(values[:1]).dtype if foreign and hasattr(values, "__len__") else dtype
 
