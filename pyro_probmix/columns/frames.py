@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 
 from pyro_probmix.columns.integers import series_of, with_exact_integers
 from pyro_probmix.names import printable
@@ -42,6 +43,8 @@ def frame_of(x: Any) -> pd.DataFrame | None:
         )
     if isinstance(x, np.ndarray) and x.dtype.names:
         raise TypeError("got a structured array, expected one of numbers, or a table. Try pandas.DataFrame(X).")
+    if issparse(x):  # some of SciPy's sparse matrices are dicts; scikit-learn has a sentence for all
+        return None
     if isinstance(x, Mapping) or (isinstance(x, list | tuple) and len(x) and isinstance(x[0], Mapping)):
         what = "a dict" if isinstance(x, Mapping) else "a list of dicts"
         raise TypeError(f"got {what}, expected an array, or a table. Try pandas.DataFrame(X).")

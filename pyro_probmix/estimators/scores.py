@@ -67,8 +67,9 @@ class Scores(ArrayDensities):
             >>> import numpy as np
             >>> from pyro_probmix import ProbMixRegressor
             >>> X = np.linspace(-1, 1, 60)[:, None]
-            >>> model = ProbMixRegressor(ensemble=2, epochs=20, random_state=0).fit(X, X[:, 0] ** 2)
-            >>> bool(model.crps(X, X[:, 0] ** 2) < np.abs(X[:, 0] ** 2 - model.predict(X)).mean())
+            >>> y = X[:, 0] ** 2 + 0.1 * np.random.default_rng(0).normal(size=60)
+            >>> model = ProbMixRegressor(ensemble=2, epochs=20, random_state=0).fit(X, y)
+            >>> bool(model.crps(X, y) < np.abs(y - model.predict(X)).mean())
             True
         """
         X, y, weights, _ = self._checked(X, y, sample_weight, reset=False)
