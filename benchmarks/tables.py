@@ -5,8 +5,8 @@ python benchmarks/tables.py --out benchmarks/tables.json             # a table t
 python benchmarks/tables.py --out benchmarks/tables.json --show        # what is in that file, in short
 python benchmarks/tables.py --out benchmarks/compared.json --compare   # 18 of them, defaults on both sides
 python benchmarks/tables.py --out benchmarks/compared.json --compare --show
-python benchmarks/tables.py --out benchmarks/two.json --compare --seeds 1 --tables modeldata/ames/Sale_Price \\
-    wooldridge/k401k/prate
+python benchmarks/tables.py --out benchmarks/two.json --compare --seeds 1 --models ProbMix "boosted trees" \\
+    --tables modeldata/ames/Sale_Price wooldridge/k401k/prate
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def _run(arguments: list[str]) -> tuple[int, str]:
     return code, err.getvalue().splitlines()[-1] if code else ""
 
 
-def compared(name: str, seed: int) -> dict[str, dict[str, float]]:
-    """Scores on a quarter of the rows of ProbMix, CatBoost, NGBoost and boosted trees, each with its defaults."""
+def compared(name: str, seed: int, wanted: list[str] | None = None) -> dict[str, dict[str, float]]:
+    """Scores on a quarter of the rows of ProbMix, CatBoost, NGBoost and boosted trees, each with its defaults; or of some."""
     frame, target = loaded(name)
     train, test = (part[part[target].notna()].reset_index(drop=True) for part in halves(frame, seed))
     x, x_new = train.drop(columns=target), test.drop(columns=target)
@@ -168,7 +168,7 @@ def compared(name: str, seed: int) -> dict[str, dict[str, float]]:
     classes = not (pd.api.types.is_numeric_dtype(frame[target]) and frame[target].nunique() > 2)
     models = _classifiers(seed) if classes else _regressors(seed, grid_of(frame[target].dropna().to_numpy(np.float64)))
     found = {}
-    for label, predict in models.items():
+    for label, predict in ((label, models[label]) for label in wanted or models):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found[label] = predict(x, y, x_new, y_new)
@@ -319,6 +319,7 @@ def main() -> int:
     parser.add_argument("--out", default="benchmarks/tables.json", help="results; what is in it is not run again")
     parser.add_argument("--compare", action="store_true", help="compare some of them with other models")
     parser.add_argument("--tables", nargs="+", help="package/item/target of those that are run, in the place of all")
+    parser.add_argument("--models", nargs="+", help="of the comparison, by their names in its results; default: all")
     parser.add_argument("--show", action="store_true", help="print what is in the file, and run nothing")
     parser.add_argument("--seeds", type=int, default=2, help="of the comparison")
     parser.add_argument("--epochs", type=int, help="fewer passes than the default, for a quick look")
@@ -335,7 +336,8 @@ def main() -> int:
     for name in arguments.tables or (COMPARED if arguments.compare else TABLES):
         if arguments.compare:
             jobs += [
-                (f"{name} {seed}", lambda name=name, seed=seed: compared(name, seed)) for seed in range(arguments.seeds)
+                (f"{name} {seed}", lambda name=name, seed=seed: compared(name, seed, arguments.models))
+                for seed in range(arguments.seeds)
             ]
             continue
 
