@@ -30,7 +30,9 @@ def twice(results: pd.DataFrame, setting: str) -> list[tuple[str, Verdict, Verdi
     toys = toys[toys["experiment"].isin(large)]
     if toys.empty:
         return []
-    middle = toys["experiment"].map({name: toys[toys["experiment"] == name]["split"].median() for name in large})
+    middle = toys["experiment"].map(
+        {name: pd.Series(of.unique()).median() for name, of in toys.groupby("experiment")["split"]}
+    )
     first, second = (
         verdicts(Evidence(half, setting)) for half in (toys[toys["split"] < middle], toys[toys["split"] >= middle])
     )
