@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from pyro_probmix.cli import main
+from pyro_probmix.cli.command import parser
+from pyro_probmix.experiments.command import config_of
 from pyro_probmix.models import BEYOND, METHODS, Method
 
 COLUMNS = ["experiment", "dataset", "network", "method", "setting", "split", "metric", "value"]
@@ -152,6 +154,15 @@ def test_features_that_overflow(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("3", (0, 1, 2)), ("0,3,7", (0, 3, 7)), ("7,", (7,)), ("320-322", (320, 321, 322)), ("0,5-6", (0, 5, 6))],
+)
+def test_seeds_are_how_many_or_which(text, seeds):
+    given = parser().parse_args(["run", "toy-regression", "--seeds", text])
+    assert config_of(given).splits == seeds
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["poker"], "unknown experiment 'poker'"),
@@ -164,6 +175,8 @@ def test_features_that_overflow(capsys, tmp_path):
         (["toy-regression", "--particles", "0"], "particles is 0, expected at least 1"),
         (["toy-regression", "--device", "tpu"], "unknown device 'tpu'"),
         (["toy-regression", "--seeds", "none"], "--seeds or --splits got 'none'"),
+        (["toy-regression", "--seeds", "3-1"], "--seeds or --splits got '3-1'"),
+        (["toy-regression", "--seeds", "1-3,2"], "--seeds or --splits got '1-3,2'"),
         (["toy-regression", "--dataset", "yacht"], "--dataset has no meaning for toy-regression"),
         (["toy-classification", "--target", "y"], "--target has no meaning for toy-classification"),
         (["table", "--data-dir", "x"], "--data-dir has no meaning for table"),

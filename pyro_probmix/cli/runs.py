@@ -50,7 +50,11 @@ def _add_tasks(add: Callable[..., object]) -> None:
         "and tables all but the starred)",
     )
     add(
-        "--seeds", "--splits", dest="splits", metavar="N", help="how many seeds or published splits, or which, as 0,3,7"
+        "--seeds",
+        "--splits",
+        dest="splits",
+        metavar="N",
+        help="how many seeds or published splits, or which, as 0,3,7 or 320-639",
     )
 
 

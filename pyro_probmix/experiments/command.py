@@ -160,16 +160,19 @@ def config_of(arguments: argparse.Namespace) -> Config:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """0 to N - 1 for "N", the numbers themselves for "0,3,7"."""
+    """0 to N - 1 for "N", the numbers themselves for "0,3,7", and all from the one to the other for "320-639"."""
     try:
-        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+        ends = [[int(end) for end in part.split("-")] for part in text.split(",") if part.strip()]
+        numbers = tuple(number for first, *last in ends for number in (range(first, last[0] + 1) if last else (first,)))
     except ValueError:
+        ends, numbers = [], ()
+    if any(len(part) > 2 for part in ends):
         numbers = ()
-    if "," not in text and numbers:
+    if text.strip().isdecimal() and numbers:
         numbers = tuple(range(numbers[0]))
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise ValueError(
-            f"--seeds or --splits got {shown(text)}, expected how many, or different numbers. Try 10, or 0,3,7."
+            f"--seeds or --splits got {shown(text)}, expected how many, or different numbers. Try 10, 0,3,7 or 320-639."
         )
     return numbers
 
