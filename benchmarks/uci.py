@@ -218,8 +218,12 @@ class Summary:
             yield what, names, f"lower on {', '.join(map(str, lower.values()))} {of}"
         yield "RMSE", NAMES["HGB"], f"{self.rmse:.2f} of it, mean {of}"
         for what, shares, low, high in (("", self.coverage, 0.87, 0.93), ("conformal ", self.conformal, 0.89, 1.0)):
-            inside = f"{low:.0%} to {high:.0%} on {int(shares.between(low, high).sum())} {of}"
-            yield f"coverage of {what}90 % intervals", "90 %", f"{shares.min():.1%} to {shares.max():.1%}; {inside}"
+            inside = f"{100 * low:.0f} to {100 * high:.0f} % on {int(shares.between(low, high).sum())} {of}"
+            yield (
+                f"coverage of {what}90 % intervals",
+                "90 %",
+                f"{100 * shares.min():.1f} to {100 * shares.max():.1f} %; {inside}",
+            )
 
 
 def report(rows: list[dict[str, Any]]) -> str:

@@ -71,12 +71,15 @@ def defaults() -> str:
     table = _untuned()
     splits, found = table.groupby("dataset")["split"].nunique(), Summary.of(table)
     number = str(splits.min()) if splits.min() == splits.max() else f"{splits.min()} to {splits.max()}"
-    crps = ", ".join(f"{NAMES[model]} on {count}" for (metric, model), count in found.lower.items() if metric == "crps")
+    crps = ", ".join(
+        f"of {NAMES[model]} on {count}" for (metric, model), count in found.lower.items() if metric == "crps"
+    )
+    narrowest, widest = (f"{100 * share:.0f}" for share in (found.coverage.min(), found.coverage.max()))
     words = (
         f"**Good with nothing tuned.** `ProbMixRegressor()` as it comes has a test NLL at or below the lowest of "
-        f"{found.published} published results on {found.reached} of {found.sets} UCI sets, and a CRPS below {crps}. Its 90 % "
-        f"intervals hold {found.coverage.min():.0%} to {found.coverage.max():.0%} of the targets. Each is a mean over {number} "
-        "published splits of training and test rows."
+        f"{found.published} published results on {found.reached} of {found.sets} UCI sets, and a CRPS below that {crps}. Its "
+        f"90 % intervals hold {narrowest} to {widest} % of the targets. Each is a mean over {number} published splits of "
+        "training and test rows."
     )
     return textwrap.fill(words, 128) + f"\n[The numbers, and what was compared]({UNTUNED})."
 
