@@ -13,8 +13,9 @@ from pyro_probmix.inference.data.parts import Part
 
 #: Factors of one feature's scale that are tried, how often, and the gain of the correlation below which the search ends.
 FACTORS, ROUNDS, LEAST_GAIN = (0.1, 10.0), 4, 0.03
-#: Held-out rows, of all shares together, that are asked.
-ASKED_ROWS = 600
+#: Held-out rows, of all shares together, that are asked: fewer where they would have more distances to the rows than these,
+#: whose memory a fit has to bear, and none where they would be too few to tell anything.
+ASKED_ROWS, MOST_DISTANCES, FEWEST_ASKED = 600, 20_000_000, 200
 #: Features whose scales are tried, those first that say most of the errors by themselves.
 TRIED_FEATURES = 16
 
@@ -36,10 +37,15 @@ def choose_scales(
         neighbors: K.
 
     Returns:
-        [D], float32, such that the mean squared distance to the neighbors is what it is at scales of 1.
+        [D], float32, such that the mean squared distance to the neighbors is what it is at scales of 1. Ones for more than
+        100,000 rows.
     """
-    shares = [_Share(held_out, members, means, kept, errors, neighbors, len(groups)) for members in groups]
     scales = torch.ones(kept.x.shape[-1], dtype=torch.float64, device=kept.x.device)
+    asked = min(ASKED_ROWS, MOST_DISTANCES // len(kept.x))
+    if asked < FEWEST_ASKED:
+        return scales.float()
+    step = -(-len(groups) * held_out.x.shape[1] // asked)
+    shares = [_Share(held_out, members, means, kept, errors, neighbors, step) for members in groups]
     features = range(len(scales)) if len(scales) <= TRIED_FEATURES else _telling(shares)
     best, before = _correlation(shares, [share.guess() for share in shares])
     for _ in range(ROUNDS):
@@ -67,7 +73,7 @@ class _Share:
 
     Args:
         members: of the share, which all hold out its rows.
-        shares: number of them.
+        step: each such one of the rows that they hold out is asked.
 
     See :func:`choose_scales` for the others.
     """
@@ -80,9 +86,8 @@ class _Share:
         kept: Part,
         errors: Tensor,
         neighbors: int,
-        shares: int,
+        step: int,
     ) -> None:
-        step = -(-shares * held_out.x.shape[1] // ASKED_ROWS)
         rows, some = kept.rows[members[0]], slice(None, None, step)
         self.x, self.known = held_out.x[members[0], some].double(), kept.x[rows].double()
         self.error = (held_out.y[members[0], some] - means[members][:, some].mean(0)).double()[:, 0]
