@@ -19,8 +19,8 @@ from pyro_probmix.experiments.report.numbers.comparison import comparison, count
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.published_splits import read  # noqa: E402
-from benchmarks.uci import MODELS, NAMES, RESULTS, Summary, complete  # noqa: E402
+from benchmarks.published_splits import read  # noqa: E402 # after the path to the benchmarks
+from benchmarks.uci import MODELS, NAMES, RESULTS, Summary, complete  # noqa: E402 # likewise
 
 PAGE = ROOT / "README.md"
 #: The marks of a part, by its name.

@@ -124,7 +124,7 @@ def test_counts_with_a_density_of_their_own_are_summed_one_by_one() -> None:
 class Hurdle(dist.TorchDistribution):
     """Zero with a probability of its own, else a count above zero; made of a distribution that checks its values."""
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012  # as in every torch distribution
     support = dist.constraints.nonnegative_integer
 
     def __init__(self, zero: Tensor, rate: Tensor) -> None:

@@ -112,7 +112,7 @@ def _logarithms(p: Any, q: Any, weight: Any) -> Any:
         return linear_pool(p, q, weight)
 
     class Naive(dist.TorchDistribution):
-        arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+        arg_constraints: dict[str, Any] = {}  # noqa: RUF012  # as in every torch distribution
         support = p.support
 
         def log_prob(self, value: Any) -> Any:

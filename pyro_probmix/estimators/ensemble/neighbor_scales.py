@@ -40,13 +40,13 @@ def choose_scales(
         [D], float32, such that the mean squared distance to the neighbors is what it is at scales of 1. Ones for more than
         100,000 rows.
     """
-    scales = torch.ones(kept.x.shape[-1], dtype=torch.float64, device=kept.x.device)
+    count = kept.x.shape[-1]
     asked = min(ASKED_ROWS, MOST_DISTANCES // len(kept.x))
     if asked < FEWEST_ASKED:
-        return scales.float()
+        return torch.ones(count, device=kept.x.device)
     step = -(-len(groups) * held_out.x.shape[1] // asked)
     shares = [_Share(held_out, members, means, kept, errors, neighbors, step) for members in groups]
-    features = range(len(scales)) if len(scales) <= TRIED_FEATURES else _telling(shares)
+    features = range(count) if count <= TRIED_FEATURES else _telling(shares)
     best, before = _correlation(shares, [share.guess() for share in shares])
     for _ in range(ROUNDS):
         tried = [(j, factor) for j in features for factor in FACTORS]
@@ -55,10 +55,9 @@ def choose_scales(
         if not found[k] > best + LEAST_GAIN:
             break
         best = found[k]
-        scales[tried[k][0]] *= tried[k][1]
         for share in shares:
             share.scale(*tried[k])
-    square = _correlation(shares, [share.guess() for share in shares])[1]
+    scales, square = shares[0].scales, _correlation(shares, [share.guess() for share in shares])[1]
     return (scales * (before / square) ** 0.5 if before > 0 and square > 0 else scales).float()
 
 
@@ -95,7 +94,6 @@ class _Share:
         self.errors = errors[members][:, rows].double().mean(0)[:, 0]
         self.often = kept.weights[rows].double()
         self.neighbors = min(neighbors, len(rows))
-
         self.scales = torch.ones(self.x.shape[-1], dtype=torch.float64, device=self.x.device)
         self.square = torch.cdist(self.x, self.known).square()
 
