@@ -14,6 +14,7 @@ import torch
 from scipy import integrate, stats
 
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor, load
+from pyro_probmix.estimators.ensemble import neighbor_scales
 from pyro_probmix.estimators.neighbors.kernels import Kernels, can_pool, with_kernels
 from pyro_probmix.estimators.neighbors.pool import NEAREST, NeighborPool
 from pyro_probmix.estimators.saving import files, programs
@@ -95,6 +96,28 @@ def test_features_that_say_nothing_of_nearness_count_little(fitted: Any) -> None
         pool.x[positions].double() - torch.as_tensor(pooled.state_.standardised_inputs(x))[:, None]
     ) * pool.scales
     torch.testing.assert_close(square, by_hand.square().sum(-1))
+
+
+@pytest.mark.parametrize(("most", "counts"), [(20_000_000, True), (40 * 300, True), (199 * 300, False)])
+def test_the_distances_that_the_search_keeps_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, most: int, counts: bool
+) -> None:
+    """Their memory is a fit's, also with more features than are tried; where too few rows could be asked it does not search."""
+    if counts:
+        monkeypatch.setattr(neighbor_scales, "FEWEST_ASKED", 20)
+    monkeypatch.setattr(neighbor_scales, "MOST_DISTANCES", most)
+    x, y = groups(300, 0)
+    x = np.column_stack([x, np.random.default_rng(1).normal(size=(300, 27))])
+    kept = []
+    cdist = torch.cdist
+
+    def seen(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        kept.append(len(a) * len(b))
+        return cdist(a, b)
+
+    monkeypatch.setattr(neighbor_scales.torch, "cdist", seen)
+    ProbMixRegressor(ensemble=5, epochs=20, random_state=0, likelihood="gaussian").fit(x, y)
+    assert bool(kept) == counts and sum(kept) <= most
 
 
 def test_the_spread_beside_it_is_that_of_what_it_leaves_over(fitted: Any) -> None:
