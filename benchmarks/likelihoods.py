@@ -1,4 +1,6 @@
-"""What fusing costs with other likelihoods: a step of ProbMix over the same step that is not fused, eager and compiled.
+"""What fusing costs with other likelihoods: a training step of ProbMix over the same step that is not fused.
+
+By Pyro's handlers, by tensors alone (``fit(plain=True)``, as the estimators train), and compiled.
 
 python benchmarks/likelihoods.py [--replicas 20] [--rows 32] [--repeats 200]
 """
@@ -19,8 +21,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pyro_probmix import METHODS, ExpectedLogLikelihood, ProbMix, build_density
+from pyro_probmix.inference.step.adam import fused_adam
 from pyro_probmix.inference.step.compiled import compiled_gradient
-from pyro_probmix.inference.step.objective import Objective, eager_gradient
+from pyro_probmix.inference.step.eager import Step
+from pyro_probmix.inference.step.objective import Gradient, Objective, eager_gradient
+from pyro_probmix.inference.step.plain import tensor_gradient
 from pyro_probmix.inference.step.replicas import Replicas
 from pyro_probmix.models import Gaussian, Likelihood, NegativeBinomial, StudentT
 from pyro_probmix.pooling.weights import Beta
@@ -71,8 +76,16 @@ HEADS: dict[str, type[Likelihood]] = {
 }
 
 
-def step(head: type[Likelihood], at: str | None, replicas: int, size: int, compiled: bool) -> Callable[[], Tensor]:
-    """A step of the regression network (128, 32) on 8 features."""
+#: How a step is run.
+WAYS: dict[str, Callable[[Objective, Tensor, Tensor, Tensor], Gradient]] = {
+    "handlers": lambda objective, x, y, rows: eager_gradient(objective, x, y),
+    "tensors": lambda objective, x, y, rows: tensor_gradient(objective, x, y),
+    "compiled": compiled_gradient,
+}
+
+
+def step(head: type[Likelihood], at: str | None, replicas: int, size: int, way: str) -> Callable[[], Tensor]:
+    """A step of ``fit`` with its default optimizer: the regression network (128, 32) on 8 features."""
     torch.manual_seed(0)
     density = build_density(METHODS["ProbMix"], num_features=8, likelihood=head, widths=(128, 32), replicas=replicas)
     model = ProbMix(density, at=at, batch_size=size)
@@ -80,9 +93,10 @@ def step(head: type[Likelihood], at: str | None, replicas: int, size: int, compi
     x = torch.randn(n, 8)
     y = x[:, :1].clone() if head in (Gaussian, StudentT) else torch.poisson(torch.full((n, 1), 3.0))
     rows = torch.stack([torch.randperm(n)[:size] for _ in range(replicas)])
-    objective = Objective(model, ExpectedLogLikelihood(), Replicas(model, replicas), n)
-    gradient = compiled_gradient(objective, x, y, rows) if compiled else eager_gradient(objective, x, y)
-    return lambda: gradient(rows)
+    stack = Replicas(model, replicas)
+    objective = Objective(model, ExpectedLogLikelihood(), stack, n)
+    made = Step(WAYS[way](objective, x, y, rows), stack, fused_adam(stack.parameters, lr=1e-3), fused=True)
+    return lambda: made(rows)
 
 
 def timed(steps: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
@@ -115,17 +129,17 @@ def main() -> None:
         warnings.simplefilter("ignore")
         for name, head in HEADS.items():
             cells = []
-            for compiled in (False, True):
-                steps = {str(at): step(head, at, *sizes, compiled) for at in (None, "y")}
-                if head is OneTotal and not compiled:
-                    steps["hand"] = step(ByHand, None, *sizes, compiled)
+            for way in WAYS:
+                steps = {str(at): step(head, at, *sizes, way) for at in (None, "y")}
+                if head is OneTotal and way == "handlers":
+                    steps["hand"] = step(ByHand, None, *sizes, way)
                 found = timed(steps, arguments.repeats)
-                cells.append(f"{found['None']:7.2f} {found['y']:7.2f} {found['y'] / found['None']:5.2f}")
+                cells.append(f"{way} {found['None']:6.2f} {found['y']:6.2f} {found['y'] / found['None']:5.2f}")
                 if "hand" in found:
                     by_hand = found["hand"] / found["None"]
-            print(f"  {name:38s} eager {cells[0]}   compiled {cells[1]}", flush=True)
+            print(f"  {name:38s} {'   '.join(cells)}", flush=True)
             if head is OneTotal:
-                print(f"  {'':38s} by hand {by_hand:19.2f}", flush=True)
+                print(f"  {'':38s} by hand {by_hand:20.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ class EdgeWeights:
         for frame in frames:
             if frame.full_size is not None:  # of a subsampled plate
                 scale = scale * frame.full_size / frame.size
-        if len(frames) < len(msg["cond_indep_stack"]):
-            msg["fn"] = _in_plates(distribution, frames)
+        if len(frames) < len(msg["cond_indep_stack"]):  # by which Pyro has expanded it
+            msg["fn"] = distribution
         msg["cond_indep_stack"] = tuple(frames)
         msg["scale"], msg["mask"] = scale, None
         # In `pyro.markov`: the fused site, which handlers outside have not met yet, does not come before its weight.
@@ -85,15 +85,15 @@ class EdgeWeights:
         if isinstance(self.weight, Distribution):
             batch = self.weight.batch_shape
             check_weight(msg, batch)
-            distribution: Any = self.weight
             own = self.plates if self.one_weight else {*self.plates, rows.plate}
             frames = [
                 frame
                 for frame in msg["cond_indep_stack"]
                 if frame.vectorized and (frame.name in own or _size(batch, frame.dim) > 1)
             ]
+            distribution = _in_plates(self.weight, frames, msg["fn"].batch_shape, rows.event_dims)
             if rows.event_dims:  # the weights lie in the event, too
-                distribution = dist.Independent(_in_plates(distribution, frames, rows.event_dims), rows.event_dims)
+                distribution = dist.Independent(distribution, rows.event_dims)
                 frames = [f._replace(dim=f.dim + rows.event_dims) for f in frames if f.name != rows.plate]
             infer: Any = {"fused_weight": self.given, "fused_site": msg["name"]}
             self._drawing = distribution, frames
@@ -110,13 +110,12 @@ class EdgeWeights:
         return torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
 
 
-def _in_plates(distribution: Any, frames: Sequence[Any], dims: int = 0) -> Any:
-    """A distribution of weights, expanded over some plates, to no fewer batch dims than asked for."""
-    shape = [1] * max((-frame.dim for frame in frames), default=0)
-    shape = [1] * (dims - len(shape)) + shape
+def _in_plates(weight: Any, frames: Sequence[Any], fused: torch.Size, dims: int) -> Any:
+    """The weight's distribution, expanded over some plates of a site of that batch, to at least so many batch dims."""
+    sizes = [1] * max(dims, *(-frame.dim for frame in frames), 0)
     for frame in frames:
-        shape[frame.dim] = frame.size
-    return distribution.expand(broadcast_shape(distribution.batch_shape, tuple(shape)))
+        sizes[frame.dim] = _size(fused, frame.dim) if frame.size == -1 else frame.size  # -1 of a plate of any size
+    return weight.expand(broadcast_shape(weight.batch_shape, tuple(sizes)))
 
 
 def check_weight(msg: Any, weight: torch.Size) -> None:

@@ -124,14 +124,9 @@ class Graph(ABC):
                 f"rows of shape {list(rows.shape)} do not fit a graph with {self.batch_shape[0]} replicas. "
                 f"Try rows of shape [B] or [{self.batch_shape[0]}, B]."
             ) from None
-        # The halves, or more parts, each [..., E].
-        first, *others = _expanded(rows.long(), (*replicas, rows.shape[-1])).chunk(num_fused, dim=-1)
-        if self.minibatch == "ignored":
-            return EdgeDistribution(self, first.shape, num_fused=num_fused)
-        partners = None
-        if self.minibatch == "pairs":  # of one, without a copy
-            partners = torch.stack(others, -1) if len(others) > 1 else others[0].unsqueeze(-1)
-        return EdgeDistribution(self, first.shape, first, partners, num_fused)
+        edges = _expanded(rows.long(), (*replicas, rows.shape[-1])).unflatten(-1, (num_fused, -1)).mT  # [..., E, k]
+        known = {"pairs": num_fused, "anchors": 1, "ignored": 0}[self.minibatch]
+        return EdgeDistribution(self, edges.shape[:-1], edges[..., :known] if known < num_fused else edges, num_fused)
 
     def _take(self, table: Tensor, i: Tensor) -> Tensor:
         # Rows [..., E] in one table [n, ...], or rows [..., R, E] in the replicas' tables [R, n, ...].
@@ -178,8 +173,8 @@ class EdgeDistribution(TorchDistribution):
     Args:
         graph: the graph.
         batch_shape: the shape of independent edges.
-        anchors: LongTensor that expands to ``batch_shape``, or ``None``.
-        partners: LongTensor that expands to ``(*batch_shape, k - 1)``, or ``None``; only beside anchors.
+        given: the rows of an edge that are known, a LongTensor that expands to ``(*batch_shape, j)``: all k, or the anchor
+            alone; ``None``, or j = 0, for none.
         num_fused: the number k of rows of an edge.
         validate_args: whether to check that rows lie in 0, ..., n-1 (which waits for the device).
 
@@ -208,19 +203,16 @@ class EdgeDistribution(TorchDistribution):
         self,
         graph: Graph,
         batch_shape: Sequence[int] = (),
-        anchors: Tensor | None = None,
-        partners: Tensor | None = None,
+        given: Tensor | None = None,
         num_fused: int = 2,
         validate_args: bool | None = None,
     ) -> None:
         self.graph, self.num_fused = graph, num_fused
-        self.anchors = None if anchors is None else _expanded(anchors, batch_shape)
-        self.partners = None if partners is None else _expanded(partners, (*batch_shape, num_fused - 1))
+        self.known = 0 if given is None else given.shape[-1]
+        self.given = None if given is None or not self.known else _expanded(given, (*batch_shape, self.known))
         super().__init__(torch.Size(batch_shape), torch.Size([num_fused]), validate_args=validate_args)
-        if self._validate_args:
-            for rows in (anchors, partners):
-                if rows is not None:
-                    self._check_rows(rows, "got", "a graph over the rows that are batched")
+        if self._validate_args and given is not None:
+            self._check_rows(given, "got", "a graph over the rows that are batched")
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
@@ -228,18 +220,16 @@ class EdgeDistribution(TorchDistribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> EdgeDistribution:
         # Rows were checked when they came: no second look, and no wait for the device.
-        expanded = EdgeDistribution(
-            self.graph, batch_shape, self.anchors, self.partners, self.num_fused, validate_args=False
-        )
+        expanded = EdgeDistribution(self.graph, batch_shape, self.given, self.num_fused, validate_args=False)
         expanded._validate_args = self._validate_args
         return expanded
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         shape = (*sample_shape, *self.batch_shape)
-        i = self.graph.anchors(shape) if self.anchors is None else _expanded(self.anchors, shape)
-        if self.partners is None:
-            return torch.stack([i, *(self._drawn_partners(i) for _ in range(self.num_fused - 1))], dim=-1)
-        return torch.cat([i.unsqueeze(-1), _expanded(self.partners, (*shape, self.num_fused - 1))], dim=-1)
+        if self.given is not None and self.known == self.num_fused:
+            return _expanded(self.given, (*shape, self.num_fused))
+        i = self.graph.anchors(shape) if self.given is None else _expanded(self.given[..., 0], shape)
+        return torch.stack([i, *(self._drawn_partners(i) for _ in range(self.num_fused - 1))], dim=-1)
 
     def _drawn_partners(self, i: Tensor) -> Tensor:
         j, graph = self.graph.partners(i), self.graph
@@ -268,15 +258,15 @@ class EdgeDistribution(TorchDistribution):
         inside = ((edge >= 0) & (edge < self.graph.num_nodes)).all(dim=-1)
         # Rows that do not exist look up row 0 or n-1 instead, and are masked at the end.
         i, *others = edge.long().clamp(0, self.graph.num_nodes - 1).unbind(dim=-1)
-        if self.partners is None:
-            log_prob = torch.stack([self.graph.log_partner_prob(i, j) for j in others]).sum(0)
+        if self.known == self.num_fused:
+            log_prob = torch.zeros(shape, device=value.device)
         else:
-            same = (torch.stack(others, -1) == self.partners).all(-1)
-            log_prob = torch.zeros(shape, device=value.device).masked_fill(~same, -math.inf)
-        if self.anchors is None:
+            log_prob = torch.stack([self.graph.log_partner_prob(i, j) for j in others]).sum(0)
+        if self.given is None:
             log_prob = log_prob + self.graph.log_anchor_prob(i)
         else:
-            log_prob = log_prob.masked_fill(i != self.anchors, -math.inf)
+            same = (edge[..., : self.known] == self.given).all(-1)
+            log_prob = log_prob.masked_fill(~same, -math.inf)
         return log_prob.masked_fill(~inside, -math.inf)
 
 

@@ -148,6 +148,7 @@ class ProbMix(ReplicaRows):
             "weight_plates": checked_names("weight_plates", weight_plates), "keep_labels": keep_labels,
             "one_weight": one_weight,
         }  # fmt: skip
+        self._made: tuple[FuseMessenger, Any, Tensor, float | Tensor] | None = None
         if at is not None:
             self._handler(None)  # refuses options that are not there now, not at the first step
 
@@ -187,7 +188,7 @@ class ProbMix(ReplicaRows):
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
             return self._run(x, y, rows, num_rows or n, None)
         edge = self._draw_edges(n, batch_size // self.num_fused, rows)
-        parts = edge.movedim(-1, -2)  # [..., k, E]
+        parts = edge.mT  # [..., k, E]
         if self.add_unfused_rows:  # behind each part as many rows that are not fused, those of the minibatch
             if rows is None:
                 rows = shuffled_rows(n, batch_size, self.replicas, x.device)
@@ -223,16 +224,23 @@ class ProbMix(ReplicaRows):
         return torch.cat([alpha, alpha], -1)
 
     def _handler(self, size: int | None, alpha: Tensor | None = None) -> FuseMessenger:
+        """The handler of a step: that of the last one, unless the site, the rows or a tensor is another since."""
         assert self.at is not None
         alpha = self.alpha if alpha is None else alpha
-        weight: Any = Beta(alpha, alpha)
-        if self.num_fused > 2:
-            weight = SymmetricDirichlet(self.alpha, self.num_fused)
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
+        place = self.at, self.batch(size)
+        if self._made is not None:
+            handler, *made_for = self._made
+            if made_for[0] == place and made_for[1] is alpha and made_for[2] is beta:
+                return handler
+        # A shape that is changed in place counts, too: both distributions look at it when they draw.
+        weight: Any = Beta(alpha, alpha) if self.num_fused == 2 else SymmetricDirichlet(alpha, self.num_fused)
         options = self._fusion
         if self.replicas is not None:
             options = options | {"weight_plates": (_REPLICAS, *options["weight_plates"])}
-        return FuseMessenger(self.at, weight=weight, beta=beta, batch=self.batch(size), **options)
+        handler = FuseMessenger(self.at, weight=weight, beta=beta, batch=place[1], **options)
+        self._made = handler, place, alpha, beta
+        return handler
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:
         graph = _complete_graph(n) if self.graph is None else self.graph

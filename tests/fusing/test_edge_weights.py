@@ -185,6 +185,26 @@ def test_svi_steps_with_one_weight_for_an_edge(particles, images):
     pyro.clear_param_store()
 
 
+def test_each_edge_has_a_weight_in_a_plate_of_any_size():
+    """`pyro.plate(name, dim=-1)` without a size, whose rows the site alone counts; beside one of a size, too."""
+    x, y = torch.randn(2, 4, 3, dtype=torch.float64)
+
+    def model():
+        with pyro.plate("outputs", 3, dim=-1), pyro.plate("rows", dim=-2):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    for plates, shape in (((), (4, 1)), (("outputs",), (4, 3))):
+        nodes = poutine.trace(
+            fuse(model, at="y", weight=WEIGHT, plate="rows", weight_plates=plates)
+        ).get_trace().nodes  # fmt: skip
+        drawn: Any = nodes["lambda"]["value"]
+        assert drawn.shape == shape
+        assert len(set(drawn[:, 0].tolist())) == 4
+        own = torch.cat([drawn[:2], 1 - drawn[2:]])
+        fused: Any = nodes["y"]["fn"]
+        torch.testing.assert_close(fused.mean, own * x + (1 - own) * x.roll(2, 0), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -316,6 +316,8 @@ def test_what_is_changed_between_steps_counts_at_the_next(table):
     model.alpha.fill_(200.0)
     weights = torch.cat([run().nodes["lambda"]["value"] for _ in range(20)])
     assert (weights - 0.5).abs().max() < 0.2  # of standard deviation 0.025
+    model.alpha = torch.tensor(0.01)
+    assert ((run().nodes["lambda"]["value"] - 0.5).abs() > 0.4).double().mean() > 0.5
     model.at = "y"
     assert run().nodes["y"]["infer"].get("_fused", False)
     model.at = None
