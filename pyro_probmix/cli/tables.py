@@ -81,7 +81,7 @@ def fit(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     TableModel.expect_place(arguments.out)
     with notes():
-        frame = table_to_fit(Path(arguments.table), arguments.random_state)
+        frame = table_to_fit(Path(arguments.table), arguments.random_state, arguments.decimal)
     targets = find_columns(frame, arguments.target, arguments.table)
     said = _conventions(arguments, list(frame.columns))
     options = {name: getattr(arguments, name) for name in ("task", "impute", "drop_missing_target", "upper", "event")}
@@ -179,6 +179,7 @@ def check(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pyro_probmix.tables.reading import read_table
+    from pyro_probmix.tables.sums import without_sums
     from pyro_probmix.tables.writing import expect_folder
     from pyro_probmix.tabular.checking import check_table
     from pyro_probmix.tabular.model import TableModel
@@ -193,7 +194,7 @@ def check(arguments: argparse.Namespace) -> None:
         expect_folder(place)
     with notes():
         targets = (meaning.name for meaning in model.meanings if meaning.decimal == ",")
-        frame = read_table(Path(arguments.table), texts=(*model.columns.with_commas, *targets))
+        frame = without_sums(read_table(Path(arguments.table), texts=(*model.columns.with_commas, *targets)))
         page = check_table(model, frame, folder, source=Path(arguments.table).name)
     with printing(f"the page is written to {shown(page)}, but "):
         print(f"page: {printable(page)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["BLOCK_ROWS", "ENDINGS", "TableBlocks"]
 
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,8 @@ from pandas.api.types import is_numeric_dtype as is_number
 from pyro_probmix.columns.kinds import kind_of, numbers_as_text
 from pyro_probmix.tables.arrow_rows import ArrowRows
 from pyro_probmix.tables.csv_rows import CsvRows
-from pyro_probmix.tables.reading import checked_names, expect_table, refuse_nul, refused
+from pyro_probmix.tables.names import checked_names
+from pyro_probmix.tables.reading import expect_table, refuse_nul, refused
 
 #: The most rows of a block.
 BLOCK_ROWS = 1 << 16
@@ -53,6 +55,7 @@ class TableBlocks:
         progress: is told the share of the first pass that is done.
         texts: columns of a CSV file whose values are texts, whatever they look like: 007 is another one than 7. None for those
             with such a value, or in which points may set thousands apart.
+        commas: whether a CSV file has decimal commas, whatever it looks like.
 
     Raises:
         ValueError: for a file that is not there, or cannot be read as a table; the message says why.
@@ -65,6 +68,7 @@ class TableBlocks:
         rows: int = BLOCK_ROWS,
         progress: Callable[[float], object] = lambda share: None,
         texts: Collection[str] | None = (),
+        commas: bool = False,
     ) -> None:
         expect_table(path, ENDINGS)
         self.path, self.rows = path, rows
@@ -78,9 +82,13 @@ class TableBlocks:
         self._wanted = [k for k, name in enumerate(self.names) if name and (columns is None or name in columns)]
         self._texts, self._numbers = self._kinds(progress)
         if isinstance(source, CsvRows):
+            nameless = columns is None and not self.names[0] and not source.dialect.row_names
+            said = ["the first column has no name: it is taken for names of rows, and left out."] if nameless else []
+            for note in (*source.notes, *said):
+                warnings.warn(note, UserWarning, stacklevel=2)
             if texts is None:
                 with refused(path):
-                    own = source.kept_texts({*self._columns} - self._texts)
+                    own = source.kept_texts({*self._columns} - self._texts, commas)
             else:
                 own = {source.names[k] for k in self._wanted if self.names[k] in texts}
             self._texts, self._numbers = self._texts | own, self._numbers - own

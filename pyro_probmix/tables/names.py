@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["distinct", "find_columns", "listed", "remedy"]
+__all__ = ["checked_names", "distinct", "find_columns", "listed", "remedy"]
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,6 +14,20 @@ from pyro_probmix.names import printable, shown
 
 #: A longer name is not looked up among similar ones, which takes the square of its length.
 _LONGEST = 200
+
+
+def checked_names(path: Path, columns: Iterable[object]) -> list[str]:
+    """The names of columns without spaces around them; raises ValueError for two of one name, or an empty one."""
+    names = [str(name).strip() for name in columns]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{shown(path)}: more than one column is named {listed(twice)}. Try giving each its own name.")
+    if "" in names:
+        raise ValueError(
+            f"{shown(path)}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
+            "(pandas writes row numbers there without index=False)."
+        )
+    return names
 
 
 def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
@@ -24,10 +39,20 @@ def find_columns(frame: pd.DataFrame, target: str, table: str) -> list[str]:
         if name not in frame.columns:
             near = get_close_matches(name, list(frame.columns), n=1) if len(name) < _LONGEST else []
             hint = f"Try {shown(near[0])}." if near else "Try one of these."
-            if len(frame.columns) == 1:
+            if all(_is_number(column) for column in frame.columns):
+                hint = "Try a first line with names; this one has numbers."
+            elif len(frame.columns) == 1:
                 hint = remedy(frame.columns, "Try a file with commas between its columns.")
             raise ValueError(f"{printable(table)}: no column {shown(name)}; there are {listed(frame.columns)}. {hint}")
     return wanted
+
+
+def _is_number(name: object) -> bool:
+    try:
+        float(str(name))
+    except ValueError:
+        return False
+    return True
 
 
 def remedy(names: Iterable[object], otherwise: str) -> str:

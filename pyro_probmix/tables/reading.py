@@ -4,16 +4,15 @@ from __future__ import annotations
 
 __all__ = [
     "MOST_BYTES",
-    "checked_names",
     "expect_room",
     "expect_table",
-    "header_of",
     "read_table",
     "refuse_nul",
     "refuse_other_contents",
     "refused",
 ]
 
+import math
 import os
 import re
 import warnings
@@ -32,10 +31,12 @@ import pyarrow.parquet as pq
 from pyro_probmix.columns.integers import with_exact_integers
 from pyro_probmix.columns.kinds import has_leading_zeros, kind_of, numbers_as_text
 from pyro_probmix.names import printable, shown
+from pyro_probmix.tables.csv_text import CsvText, header_of
 from pyro_probmix.tables.dialect import LOOKED_AT, Dialect, dialect_of
-from pyro_probmix.tables.names import listed, remedy
+from pyro_probmix.tables.names import checked_names, remedy
 from pyro_probmix.tables.old_pandas import refuse_passed_over
 from pyro_probmix.tables.points import expects_commas, may_set_thousands_apart, open_points
+from pyro_probmix.tables.short_rows import last_named, told_of_short_rows
 
 #: The most memory that the values of a Parquet file's table may take.
 MOST_BYTES = 1 << 30
@@ -49,7 +50,9 @@ _BEGINNINGS = {
 }
 
 
-def read_table(path: Path, known: str = "", *, texts: Collection[str] | None = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, known: str = "", *, texts: Collection[str] | None = (), commas: bool = False
+) -> pd.DataFrame:
     """Reads a CSV file, with a header, or a Parquet file.
 
     Named levels of an index that a Parquet file keeps are columns, the first ones; numbers stored as text are numbers, as
@@ -60,6 +63,7 @@ def read_table(path: Path, known: str = "", *, texts: Collection[str] | None = (
         known: names that could be given in the place of a path, for the message about a file that is not there.
         texts: columns of a CSV file whose numbers stay texts; None for those in which points may set thousands apart: all
             values are as 1.234, in a file that may have decimal commas.
+        commas: whether a CSV file has decimal commas, whatever it looks like.
 
     Raises:
         ValueError: if there is no such file, it cannot be read as a table, or its table takes more than ``MOST_BYTES`` of
@@ -70,10 +74,10 @@ def read_table(path: Path, known: str = "", *, texts: Collection[str] | None = (
     with refused(path):
         if path.suffix.lower() == ".csv":
             refuse_other_contents(path)
-            frame, kept = _read_csv(path, texts)
+            frame, kept = _read_csv(path, texts, commas)
         else:
             frame = _read_parquet(path)
-    frame = _without_row_numbers(frame)
+    frame = _without_row_names(frame)
     frame = frame.set_axis(checked_names(path, frame.columns), axis="columns").reset_index(drop=True)
     refuse_nul(path, frame)
     for name in frame.columns:
@@ -114,8 +118,8 @@ def refused(path: Path) -> Iterator[None]:
         raise ValueError(f"{shown(path)} cannot be read as a {kind} table: {reason}. Try {way}.") from None
 
 
-def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table without columns that have no name and tell nothing: empty ones, and numbers of rows, as pandas writes them."""
+def _without_row_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without columns that have no name and tell nothing: empty ones, and a first one that names or numbers rows."""
     dull = []
     for k, name in enumerate(frame.columns):
         if str(name).strip() == "":
@@ -123,21 +127,15 @@ def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
             number = pd.api.types.is_integer_dtype(values.dtype)
             if values.isna().all() or (number and k == 0 and (values.diff().iloc[1:] == 1).all()):
                 dull.append(k)
+            elif k == 0 and values.is_unique and not pd.api.types.is_float_dtype(values.dtype):
+                dull.append(k)
+                warnings.warn(
+                    f"the first column has no name, and another value in each row, as {shown(str(values.iloc[0]))}: it is "
+                    "taken for names of rows, and left out.",
+                    UserWarning,
+                    stacklevel=3,
+                )
     return frame.iloc[:, [k for k in range(frame.shape[1]) if k not in dull]] if len(dull) < frame.shape[1] else frame
-
-
-def checked_names(path: Path, columns: Iterable[object]) -> list[str]:
-    """The names of columns without spaces around them; raises ValueError for two of one name, or an empty one."""
-    names = [str(name).strip() for name in columns]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{shown(path)}: more than one column is named {listed(twice)}. Try giving each its own name.")
-    if "" in names:
-        raise ValueError(
-            f"{shown(path)}: column {names.index('')} (counted from 0) has no name. Try naming it, or leaving it out "
-            "(pandas writes row numbers there without index=False)."
-        )
-    return names
 
 
 def refuse_nul(path: Path, frame: pd.DataFrame, first_row: int = 0) -> None:
@@ -170,40 +168,38 @@ def refuse_other_contents(path: Path) -> None:
             raise ValueError(f"{shown(path)} is {said}")
 
 
-def header_of(file: Any, dialect: Dialect) -> pd.Series:
-    """The names in a CSV file's first row, read by itself: pandas renames columns of the same name and those without one."""
-    first: pd.DataFrame = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False, **dialect.options)
-    return first.iloc[0]
-
-
-def _read_csv(path: Path, as_texts: Collection[str] | None) -> tuple[pd.DataFrame, set[str]]:
+def _read_csv(path: Path, as_texts: Collection[str] | None, commas: bool) -> tuple[pd.DataFrame, set[str]]:
     """The table, and the columns whose numbers stay texts."""
     with path.open("rb") as file:
         start = file.read(LOOKED_AT)
     dialect = dialect_of(start)
-    header = header_of(path, dialect)
-    with path.open("rb") as file:
-        refuse_passed_over(path, file, header.tolist(), dialect)
-    with warnings.catch_warnings():
+    with CsvText(path, dialect) as text:
+        header = header_of(text, dialect)
+    with CsvText(path, dialect) as text:
+        refuse_passed_over(path, text, header, dialect)
+    with CsvText(path, dialect, math.inf) as text, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            frame: pd.DataFrame = pd.read_csv(path, index_col=False, low_memory=False, **dialect.options)
+            frame = _parsed(text, header, dialect)
         except pd.errors.ParserWarning:
             more = f"a row has more fields than the {len(header)} of the header"
             raise ValueError(
                 f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header, 'Try writing the file again.')}"
             ) from None
+    last = last_named(header)
+    short = told_of_short_rows(path, header, dialect) if last >= 0 and frame[last].isna().any() else []
+    for note in (*dialect.notes, *text.told(), *short):
+        warnings.warn(note, UserWarning, stacklevel=3)
     names = [str(name).strip() for name in header]
     if as_texts is None:
-        commas = expects_commas(dialect, start)
+        commas = commas or expects_commas(dialect, start)
         wanted = {k for k in range(len(names)) if commas and may_set_thousands_apart(frame.iloc[:, k])}
     else:
         wanted = {k for k, name in enumerate(names) if name in as_texts}
     again, kept = sorted({*_to_read_as_text(frame, path), *wanted}), set()
     if again:
-        texts = pd.read_csv(
-            path, index_col=False, dtype=str, keep_default_na=False, na_values=[""], usecols=again, **dialect.options
-        )
+        with CsvText(path, dialect, math.inf) as text:
+            texts = _parsed(text, header, dialect, dtype=str, keep_default_na=False, na_values=[""], usecols=again)
         for k, name in zip(again, texts.columns, strict=True):
             if k in wanted and (as_texts is not None or open_points(texts[name][frame.iloc[:, k].notna()])):
                 kept.add(names[k])
@@ -213,7 +209,16 @@ def _read_csv(path: Path, as_texts: Collection[str] | None) -> tuple[pd.DataFram
                 with suppress(ValueError, OverflowError):  # others are no whole numbers
                     whole = [None if pd.isna(text) else int(text) for text in texts[name]]
                     frame.isetitem(k, pd.array(whole, dtype="Int64"))
-    return frame.set_axis(header.tolist(), axis="columns"), kept
+    frame = frame.set_axis(header, axis="columns")
+    return frame.iloc[:, 1:] if dialect.row_names else frame, kept
+
+
+def _parsed(text: CsvText, header: Sequence[str], dialect: Dialect, **options: Any) -> pd.DataFrame:
+    """The rows below a header, whose columns are numbered."""
+    source: Any = text  # pandas asks for a method read alone
+    numbered: dict[str, Any] = {"header": 0, "names": range(len(header)), "index_col": False, "low_memory": False}
+    frame: pd.DataFrame = pd.read_csv(source, **numbered, **options, **dialect.options)
+    return frame
 
 
 def _is_rounded(values: pd.Series) -> bool:

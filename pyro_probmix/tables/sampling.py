@@ -41,6 +41,7 @@ def sampled_rows(
     seed: int = 0,
     looking: Callable[[float], object] = lambda share: None,
     reading: Callable[[float], object] = lambda share: None,
+    commas: bool = False,
 ) -> tuple[pd.DataFrame, int]:
     """Rows of a file in their order, each as likely as any other, in memory that does not grow with the file.
 
@@ -50,6 +51,7 @@ def sampled_rows(
         path: of a table, see :class:`~pyro_probmix.tables.blocks.TableBlocks`.
         seed: of the choice.
         looking, reading: are told the share that is done of the pass that finds out what the columns hold, and of the second.
+        commas: whether a CSV file has decimal commas, whatever it looks like.
 
     Returns:
         the rows, and the number of all rows of the file.
@@ -57,7 +59,7 @@ def sampled_rows(
     Raises:
         ValueError: for a file that cannot be read as a table.
     """
-    blocks = TableBlocks(path, None, progress=looking, texts=None)
+    blocks = TableBlocks(path, None, progress=looking, texts=None, commas=commas)
     sample = _Sample(max(1, min(MOST_ROWS, MOST_VALUES // max(1, len(blocks.names)))), seed)
     for frame, share in blocks:
         sample.add(frame)

@@ -16,8 +16,10 @@ from tqdm import tqdm
 
 from pyro_probmix.columns.new_levels import NewLevel, NewLevels, warn_of_new_levels
 from pyro_probmix.tables.blocks import BLOCK_ROWS, TableBlocks
+from pyro_probmix.tables.names import listed
 from pyro_probmix.tables.reading import read_table
 from pyro_probmix.tables.sampling import is_large, sampled_rows
+from pyro_probmix.tables.sums import without_sums
 from pyro_probmix.tabular.model import TableModel
 
 #: The numbers that stand for the columns of a block are at most so many.
@@ -25,30 +27,47 @@ BLOCK_NUMBERS = 1 << 21
 _ROW = re.compile(r"\bat row (\d+) \(rows counted from 0\)")
 
 
-def table_to_fit(path: Path, seed: int = 0) -> pd.DataFrame:
+def table_to_fit(path: Path, seed: int = 0, decimal: str | None = None) -> pd.DataFrame:
     """The rows of a file that a model is fitted to: all of them, or as many, drawn at random, as bounded memory holds.
 
-    A warning says how many there are where not all are taken. The share that is done and the time left are shown on the
-    standard error where that is a terminal.
+    A warning says how many there are where not all are taken, and of rows at the end that sum up the others, which are left
+    out. The share that is done and the time left are shown on the standard error where that is a terminal.
 
     Args:
         path: of a CSV file, compressed or not, a Parquet file, or one of Arrow's.
         seed: of the choice.
+        decimal: the decimal sign of a CSV file, if the user names it.
 
     Raises:
         ValueError: for a file that cannot be read as a table.
     """
     if not is_large(path):
-        return read_table(path, texts=None)
+        return _of_points(without_sums(read_table(path, texts=None, commas=decimal == ",")), path, decimal)
     with _Bar("looking") as looking, _Bar("reading") as reading:
-        frame, total = sampled_rows(path, seed, looking, reading)
-    if len(frame) < total:
+        frame, total = sampled_rows(path, seed, looking, reading, commas=decimal == ",")
+    if len(frame) == total:
+        frame = without_sums(frame)
+    else:
         warnings.warn(
             f"the table has {total} rows; the model is fitted to {len(frame)} of them, drawn at random, since more would take "
             "too much memory.",
             UserWarning,
             stacklevel=2,
         )
+    return _of_points(frame, path, decimal)
+
+
+def _of_points(frame: pd.DataFrame, path: Path, decimal: str | None) -> pd.DataFrame:
+    """The table, with a warning of columns of a CSV file that have decimal points, where a user has named the comma."""
+    if decimal == "," and path.name.lower().endswith((".csv", ".csv.gz")):
+        floats = [name for name in frame.columns if pd.api.types.is_float_dtype(frame[name].dtype)]
+        broken = [name for name in floats if (frame[name].dropna() % 1 != 0).any()]
+        if broken:
+            warnings.warn(
+                f"--decimal , is given, but column {listed(broken)} has numbers with decimal points, and is read with these.",
+                UserWarning,
+                stacklevel=3,
+            )
     return frame
 
 

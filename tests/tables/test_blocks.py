@@ -95,8 +95,8 @@ def test_mistakes_are_those_of_the_table_read_whole(text, reason, tmp_path):
 
 
 def test_a_small_compressed_file_with_a_line_that_does_not_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyro_probmix.tables.csv_rows.MOST_BLOCK_BYTES", 1 << 22)
-    monkeypatch.setattr("pyro_probmix.tables.csv_rows.BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("pyro_probmix.tables.csv_text.MOST_BLOCK_BYTES", 1 << 22)
+    monkeypatch.setattr("pyro_probmix.tables.csv_text.BLOCK_BYTES", 1 << 16)
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n1,2\n" + b"1" * (1 << 23)))
     with pytest.raises(ValueError, match="MiB of text together"):
