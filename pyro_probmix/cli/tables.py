@@ -178,8 +178,8 @@ def check(arguments: argparse.Namespace) -> None:
     """Writes the page of a model on a table with targets."""
     from pathlib import Path
 
+    from pyro_probmix.tables.footers import without_footer
     from pyro_probmix.tables.reading import read_table
-    from pyro_probmix.tables.sums import without_sums
     from pyro_probmix.tables.writing import expect_folder
     from pyro_probmix.tabular.checking import check_table
     from pyro_probmix.tabular.model import TableModel
@@ -194,7 +194,7 @@ def check(arguments: argparse.Namespace) -> None:
         expect_folder(place)
     with notes():
         targets = (meaning.name for meaning in model.meanings if meaning.decimal == ",")
-        frame = without_sums(read_table(Path(arguments.table), texts=(*model.columns.with_commas, *targets)))
+        frame = without_footer(read_table(Path(arguments.table), texts=(*model.columns.with_commas, *targets)))
         page = check_table(model, frame, folder, source=Path(arguments.table).name)
     with printing(f"the page is written to {shown(page)}, but "):
         print(f"page: {printable(page)}")

@@ -20,7 +20,7 @@ from pyro_probmix.tables.names import remedy
 from pyro_probmix.tables.old_pandas import refuse_passed_over
 from pyro_probmix.tables.points import expects_commas, open_points
 from pyro_probmix.tables.reading import refuse_other_contents
-from pyro_probmix.tables.short_rows import last_named, told_of_short_rows
+from pyro_probmix.tables.row_faults import expect_closed_quotes, last_named, told_of_short_rows
 
 _reader: Any = pd.read_csv
 #: Texts that stand for a missing value among numbers.
@@ -70,7 +70,7 @@ class CsvRows:
         else:
             with CsvText(self.path, self.dialect) as text:
                 refuse_passed_over(self.path, text, self.names, self.dialect)
-        last, short = last_named(self.names), False
+        last, short, first_row = last_named(self.names), False, 0
         with CsvText(self.path, self.dialect) as text, warnings.catch_warnings():
             warnings.simplefilter("error" if texts is None else "ignore", pd.errors.ParserWarning)
             try:
@@ -91,6 +91,9 @@ class CsvRows:
                             f"{shown(self.path)} cannot be read as a csv table: {more}. "
                             f"{remedy(self.names, 'Try writing the file again.')}"
                         ) from None
+                    if texts is None:
+                        expect_closed_quotes(self.path, frame, self.names, self.dialect.separator, first_row)
+                        first_row += len(frame)
                     short = short or (texts is None and last >= 0 and bool(frame[last].isna().any()))
                     count = min(rows, max(1, int(len(frame) * BLOCK_BYTES / max(text.taken, 1))), 4 * count)
                     yield frame[positions].set_axis([self.names[k] for k in positions], axis="columns"), text.share

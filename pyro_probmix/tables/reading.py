@@ -36,7 +36,7 @@ from pyro_probmix.tables.dialect import LOOKED_AT, Dialect, dialect_of
 from pyro_probmix.tables.names import checked_names, remedy
 from pyro_probmix.tables.old_pandas import refuse_passed_over
 from pyro_probmix.tables.points import expects_commas, may_set_thousands_apart, open_points
-from pyro_probmix.tables.short_rows import last_named, told_of_short_rows
+from pyro_probmix.tables.row_faults import expect_closed_quotes, last_named, told_of_short_rows
 
 #: The most memory that the values of a Parquet file's table may take.
 MOST_BYTES = 1 << 30
@@ -186,6 +186,7 @@ def _read_csv(path: Path, as_texts: Collection[str] | None, commas: bool) -> tup
             raise ValueError(
                 f"{shown(path)} cannot be read as a csv table: {more}. {remedy(header, 'Try writing the file again.')}"
             ) from None
+    expect_closed_quotes(path, frame, header, dialect.separator)
     last = last_named(header)
     short = told_of_short_rows(path, header, dialect) if last >= 0 and frame[last].isna().any() else []
     for note in (*dialect.notes, *text.told(), *short):

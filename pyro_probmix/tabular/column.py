@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Column", "restored"]
 
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from pyro_probmix.names import shown
 from pyro_probmix.tabular.texts.conventions import gap_rows, without_gaps
 from pyro_probmix.tabular.texts.spelling import where
 from pyro_probmix.tabular.texts.written_dates import Moments
-from pyro_probmix.tabular.texts.written_numbers import ORDINALS, number_of
+from pyro_probmix.tabular.texts.written_numbers import ORDINALS, THOUSANDS, number_of
 
 _DAY = 86_400.0
 #: Outside these years times in nanoseconds overflow; files use such dates as a mark for "never".
@@ -32,7 +33,8 @@ class Column:
         name: of the column.
         kind: "number", "boolean", "category", "ordered", "date", "time" or "duration".
         decimal, times: of numbers in texts, see :class:`~pyro_probmix.tabular.texts.written_numbers.Spelling`.
-        format, order: of dates in texts, see :class:`~pyro_probmix.tabular.texts.written_dates.Moments`.
+        format, order: of dates in texts, see :class:`~pyro_probmix.tabular.texts.written_dates.Moments`; the format of
+            numbers with commas between thousands is 1,234.
         levels: of an ordered category.
         missing: texts that stand for a missing value, as the user said.
     """
@@ -87,9 +89,11 @@ def _number(column: Column, values: pd.Series) -> Any:
             raise _refused(
                 column, values, broken, "a decimal comma, as in the training rows", "writing numbers as in training"
             )
+        _warn_of_spelling(column, [str(number) for number in numbers[:1]])
     else:
         known = {value: _value(column, value) for value in dict.fromkeys(values)}
         numbers = np.array([np.nan if v is None else known[v] for v in values], dtype=object)
+        _warn_of_spelling(column, [str(value) for value, number in known.items() if number is not None])
         wrong = np.flatnonzero([number is None for number in numbers])
         if 2 * len(wrong) >= max(1, values.notna().sum()):
             sign = "point" if column.decimal == "." else "comma"
@@ -106,6 +110,25 @@ def _number(column: Column, values: pd.Series) -> Any:
             "Try dropping the row."
         )
     return numbers
+
+
+def _warn_of_spelling(column: Column, texts: Sequence[str]) -> None:
+    """Warns of numbers that lack the unit of the fit, or have commas between thousands, as none had there."""
+    if column.unit and texts and not any(column.unit in text for text in texts):
+        warnings.warn(
+            f"column {shown(column.name)} has no {shown(column.unit)} beside its numbers, as the rows of the fit have: they "
+            "are taken for numbers of that unit.",
+            UserWarning,
+            stacklevel=5,
+        )
+    apart = [text for text in texts if "," in text]
+    if column.decimal == "." and apart and column.format != THOUSANDS and not any("." in text for text in texts):
+        warnings.warn(
+            f"the comma of {shown(apart[0])} in column {shown(column.name)} sets thousands apart, as the rows of the fit have "
+            "decimal points.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _value(column: Column, value: Any) -> float | None:
@@ -154,7 +177,8 @@ def _ordered(column: Column, values: pd.Series) -> Any:
 def _date(column: Column, values: pd.Series) -> Any:
     if not pd.api.types.is_datetime64_any_dtype(values):
         moments = Moments("date", column.format or "iso", column.order)
-        known = {v: moments.read(v) if isinstance(v, str) else v for v in dict.fromkeys(values)}
+        plain = Moments("date", "iso")  # which is a date whatever the others look like
+        known = {v: moments.read(v) or plain.read(v) if isinstance(v, str) else v for v in dict.fromkeys(values)}
         gone = values.isna().to_numpy() | gap_rows(values)
         texts = [None if missing else known[v] for v, missing in zip(values, gone, strict=True)]
         wrong = np.flatnonzero([text is None for text in texts] & ~gone)

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from pyro_probmix.columns.new_levels import NewLevel, NewLevels, warn_of_new_levels
 from pyro_probmix.tables.blocks import BLOCK_ROWS, TableBlocks
+from pyro_probmix.tables.footers import without_footer
 from pyro_probmix.tables.names import listed
 from pyro_probmix.tables.reading import read_table
 from pyro_probmix.tables.sampling import is_large, sampled_rows
-from pyro_probmix.tables.sums import without_sums
 from pyro_probmix.tabular.model import TableModel
 
 #: The numbers that stand for the columns of a block are at most so many.
@@ -42,11 +42,11 @@ def table_to_fit(path: Path, seed: int = 0, decimal: str | None = None) -> pd.Da
         ValueError: for a file that cannot be read as a table.
     """
     if not is_large(path):
-        return _of_points(without_sums(read_table(path, texts=None, commas=decimal == ",")), path, decimal)
+        return _of_points(without_footer(read_table(path, texts=None, commas=decimal == ",")), path, decimal)
     with _Bar("looking") as looking, _Bar("reading") as reading:
         frame, total = sampled_rows(path, seed, looking, reading, commas=decimal == ",")
     if len(frame) == total:
-        frame = without_sums(frame)
+        frame = without_footer(frame)
     else:
         warnings.warn(
             f"the table has {total} rows; the model is fitted to {len(frame)} of them, drawn at random, since more would take "

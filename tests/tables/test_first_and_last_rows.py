@@ -12,8 +12,8 @@ import pytest
 
 from pyro_probmix.cli import main
 from pyro_probmix.tables.blocks import TableBlocks
+from pyro_probmix.tables.footers import without_footer
 from pyro_probmix.tables.reading import read_table
-from pyro_probmix.tables.sums import without_sums
 
 TABLE = pd.DataFrame({"a": [1.5, 2.5, 3.5, 4.5], "k": ["x", "y", "x", "z"], "y": [4, 5, 6, 7]})
 ROWS = ("1.5,x,4\n", "2.5,y,5\n", "3.5,x,6\n", "4.5,z,7\n")
@@ -108,6 +108,7 @@ def test_a_header_of_numbers_is_told(tmp_path: Path) -> None:
     ("last", "left"),
     [
         (["Total", 10.0, 16.0], 4), (["Summe:", 10.0, 1.0], 4), (["mean", 2.5, 4.0], 4), ([None, 10.0, 16.0], 4),
+        (["Source: us", None, None], 4), ([None, None, None], 4), (["average", 7.0, 9.0], 5),
         ([None, 10.0, 17.0], 5), (["a", 10.0, 16.0], 5), (["b", None, 4.0], 5), ([None, None, 16.0], 5),
     ],
 )  # fmt: skip
@@ -117,9 +118,33 @@ def test_sums_at_the_end_are_left_out(last: list[object], left: int) -> None:
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert len(without_sums(frame)) == left and len(caught) == (left == 4)
-    both = frame.assign(k=[*frame["k"][:3], "Total", "Total"])  # a level, which more rows have
-    assert len(without_sums(both)) == 5 or last[0] is None
+        assert len(without_footer(frame)) == left and len(caught) == (left == 4)
+
+
+def test_sums_of_groups_are_told() -> None:
+    frame = pd.DataFrame(
+        {"k": ["a", "a Total", "b", "Subtotal b", "Total"], "n": [1, 1, 2, 2, 3], "y": [5, 5, 7, 7, 9]}
+    )
+    with (
+        pytest.warns(UserWarning, match="holds 'Subtotal b' or the like in 2 of 4 rows"),
+        pytest.warns(match="left out: 'Total'"),
+    ):
+        assert len(without_footer(frame)) == 4
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize(("opened", "closed"), [(1, 2), (1, 4)])
+def test_a_quote_that_is_closed_in_another_row_is_refused(
+    suffix: str, opened: int, closed: int, tmp_path: Path
+) -> None:
+    rows = [f"{k},{chr(34) * (k == opened)}x{chr(34) * (k == closed)},{k}\n" for k in range(6)]
+    (tmp_path / "t.csv").write_text("a,k,y\n" + "".join(rows))
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
+    with pytest.raises(ValueError, match=r"at row 1 .* column 'k' goes on over . lines.*Try closing"):
+        read_table(tmp_path / "t.csv") if suffix == ".csv" else TableBlocks(tmp_path / "t.csv.gz", ["a"])
+    lines = "a,k,y\n" + '1,"Dear all,\nhow are you,\nwell?",2\n' * 3  # a text of several lines
+    (tmp_path / "t.csv").write_text(lines)
+    assert len(read_table(tmp_path / "t.csv")) == 3
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
@@ -145,7 +170,12 @@ def test_a_spoiled_file_through_the_command(suffix: str, tmp_path: Path, capsys:
     assert main(fit) == 0
     out, err = capsys.readouterr()
     assert "40 rows" in out
-    for said in ("line 2 has texts", "repeat the header", "4 of 41 rows have fewer fields", "1 of 41, with 'Total'"):
+    for said in (
+        "line 2 has texts",
+        "repeat the header",
+        "4 of 41 rows have fewer fields",
+        "left out: 'Total', 1 of 41 rows",
+    ):
         assert said in err, said
     assert main(["predict", model, str(path), "--out", str(tmp_path / "p.csv")]) == 0
     assert len(pd.read_csv(tmp_path / "p.csv")) == 41 and "'Total'" in capsys.readouterr().err

@@ -283,6 +283,23 @@ def test_other_rows_that_do_not_fit(other, sentence):
         columns.typed(pd.DataFrame(other))
 
 
+def test_other_rows_that_are_written_otherwise():
+    columns = Columns.fit(
+        pd.DataFrame(
+            {"p": ["1.5%", "20%", "3%"], "n": ["0.5", "1.25", "2"], "d": ["13/3/2024", "1/2/2024", "2/2/2024"]}
+        )
+    )
+    other = pd.DataFrame({"p": [0.5, 0.25], "n": ["1,250", "2"], "d": ["2024-03-13", "3/4/2024"]})
+    with (
+        pytest.warns(UserWarning, match="'p' has no '%' beside"),
+        pytest.warns(UserWarning, match="'1,250' .* thousands apart"),
+    ):
+        typed = columns.typed(other)
+    assert typed["n"].tolist() == [1250.0, 2.0] and typed["d"].dt.month.tolist() == [3, 4]
+    (note,) = Columns.fit(pd.DataFrame({"p": ["1%", "0.5", "3%"]})).notes
+    assert "the unit '%' is left out, 1 of 3 have no unit, as '0.5'" in note
+
+
 def test_dates_that_no_calendar_has():
     for day in ("2024-02-30", "9999-12-31"):
         with pytest.raises(

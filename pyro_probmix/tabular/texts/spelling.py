@@ -15,7 +15,7 @@ from pyro_probmix.names import shown
 from pyro_probmix.tabular.texts.conventions import Conventions, gap_rows
 from pyro_probmix.tabular.texts.decisions import Decision
 from pyro_probmix.tabular.texts.written_dates import SEVERAL, Moments, moments_of
-from pyro_probmix.tabular.texts.written_numbers import is_bound, number_of, spelling_of_numbers
+from pyro_probmix.tabular.texts.written_numbers import ORDINALS, THOUSANDS, is_bound, number_of, spelling_of_numbers
 
 #: Numbers with so many different units behind them, or more, are texts such as addresses.
 MANY_UNITS = 4
@@ -141,13 +141,18 @@ def _of_numbers(name: str, values: pd.Series, texts: list[str], said: Convention
             f"one unit, --category {shown(name)}, or --leave-out {shown(name)}",
         )
     told = list(spelling.notes)
+    bare = [text for text in texts if spelling.units and spelling.units[0] not in text]
+    if bare and not spelling.times and not set(spelling.units) <= ORDINALS:
+        told.append(f"{len(bare)} of {len(texts)} have no unit, as {shown(bare[0])}")
     decimal = spelling.decimal
     if decimal is None:
         decimal, more = _by_other_columns(name, values, texts, said.likely_decimal)
         told += more
     notes = (f"column {shown(name)} is read as numbers: {', '.join(told)}.",) if told else ()
     unit = spelling.units[0] if spelling.units and not spelling.times else ""
+    with_commas = decimal == "." and any("," in text for text in texts)
     fields = {"kind": "number", "decimal": decimal, "times": spelling.times, "unit": unit}
+    fields |= {"format": THOUSANDS} if with_commas else {}
     return Spelled(fields, (*notes, *_of_gaps(name, values, gaps)))
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["ORDINALS", "Number", "Spelling", "decimal_sign", "is_bound", "number_of", "spelling_of_numbers"]
+__all__ = [
+    "ORDINALS",
+    "THOUSANDS",
+    "Number",
+    "Spelling",
+    "decimal_sign",
+    "is_bound",
+    "number_of",
+    "spelling_of_numbers",
+]
 
 import re
 from collections import Counter
@@ -55,6 +64,8 @@ _WITH_COMMAS = {
 #: What a letter behind a number multiplies it by.
 _TIMES = {"k": 1e3, "K": 1e3, "M": 1e6, "mn": 1e6, "B": 1e9, "bn": 1e9}
 ORDINALS = {"st", "nd", "rd", "th"}
+#: The format of numbers with commas between thousands.
+THOUSANDS = "1,234"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
-"""Rows of a CSV file with fewer fields than its header, of which pandas says nothing."""
+"""Faults of a CSV file of which pandas says nothing: rows with too few fields, and quotes that stay open."""
 
 from __future__ import annotations
 
-__all__ = ["last_named", "told_of_short_rows"]
+__all__ = ["expect_closed_quotes", "last_named", "told_of_short_rows"]
 
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from pyro_probmix.names import shown
 from pyro_probmix.tables.csv_text import CsvText, numbered_lines
@@ -14,12 +16,44 @@ from pyro_probmix.tables.dialect import Dialect
 from pyro_probmix.tables.names import listed
 
 
+def expect_closed_quotes(
+    path: Path, frame: pd.DataFrame, names: Sequence[str], separator: str, first_row: int = 0
+) -> None:
+    """Raises ValueError for a text that has other rows in it, since its quote is closed only there.
+
+    Each of its line breaks then stands beside as many separators as a row has.
+
+    Args:
+        path: of the file.
+        frame: some of its rows, whose columns are numbered.
+        names: of the columns.
+        separator: between fields.
+        first_row: the number of the first of the rows.
+    """
+    if len(names) < 3:
+        return  # any text may have a separator for each line break
+    for k, name in enumerate(names):
+        texts = frame[k]
+        if pd.api.types.is_numeric_dtype(texts.dtype) or pd.api.types.is_bool_dtype(texts.dtype):
+            continue
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or "\n" not in text:
+                continue
+            lines = text.count("\n")
+            if text.count(separator) == (len(names) - 1) * lines:
+                raise ValueError(
+                    f"{shown(path)} cannot be read as a csv table: at row {first_row + row} (rows counted from 0) the text of "
+                    f"column {shown(name)} goes on over {lines + 1} lines, which look like rows. Try closing or doubling "
+                    "the quote with which it begins."
+                )
+
+
 def last_named(names: Sequence[str]) -> int:
     """The position of the last column with a name: a row that is too short has a gap there; -1 without names."""
     return max((k for k, name in enumerate(names) if str(name).strip()), default=-1)
 
 
-def told_of_short_rows(path: Path, names: Sequence[str], dialect: Dialect) -> list[str]:
+def told_of_short_rows(path: Path, names: list[str], dialect: Dialect) -> list[str]:
     """A sentence on the rows that have fewer fields than there are columns; none without such rows.
 
     Args:
@@ -49,7 +83,7 @@ def told_of_short_rows(path: Path, names: Sequence[str], dialect: Dialect) -> li
         )
     return [
         f"{number} of {rows} rows have fewer fields than the {expected} of the header, the first in line {first}: what they "
-        f"lack of the last columns, {listed(list(names)[fewest:expected])}, is taken as missing."
+        f"lack of the last columns, {listed(str(name).strip() for name in names[fewest:expected])}, is taken as missing."
     ]
 
 
