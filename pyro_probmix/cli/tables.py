@@ -170,7 +170,9 @@ def add_check(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of ``check``."""
     command.set_defaults(action=check)
     command.add_argument("model", metavar="MODEL", help="a model's folder, as probmix fit wrote it")
-    command.add_argument("table", metavar="TABLE", help="a CSV or Parquet file with features and targets")
+    command.add_argument(
+        "table", metavar="TABLE", help="a CSV file (also .csv.gz), Parquet or Arrow file with features and targets"
+    )
     command.add_argument("--out", metavar="FOLDER", help="folder for the page (default: check in the model's folder)")
 
 
@@ -178,11 +180,10 @@ def check(arguments: argparse.Namespace) -> None:
     """Writes the page of a model on a table with targets."""
     from pathlib import Path
 
-    from pyro_probmix.tables.footers import without_footer
-    from pyro_probmix.tables.reading import read_table
     from pyro_probmix.tables.writing import expect_folder
     from pyro_probmix.tabular.checking import check_table
     from pyro_probmix.tabular.model import TableModel
+    from pyro_probmix.tabular.streaming import table_to_check
 
     model = TableModel.load(arguments.model)
     folder = Path(arguments.out or Path(arguments.model) / "check")
@@ -193,8 +194,8 @@ def check(arguments: argparse.Namespace) -> None:
     for place in (folder, folder.absolute().parent):  # it is put together beside the folder
         expect_folder(place)
     with notes():
-        targets = (meaning.name for meaning in model.meanings if meaning.decimal == ",")
-        frame = without_footer(read_table(Path(arguments.table), texts=(*model.columns.with_commas, *targets)))
+        frame = table_to_check(model, Path(arguments.table))
+    with notes():
         page = check_table(model, frame, folder, source=Path(arguments.table).name)
     with printing(f"the page is written to {shown(page)}, but "):
         print(f"page: {printable(page)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["BLOCK_BYTES", "CsvText", "header_of", "numbered_lines"]
 
+import codecs
 import gzip
 import re
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _ENDS = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
 class CsvText:
     """The text of a file, which counts what is taken of it: a small compressed file may hold a line without an end.
+
+    It is in UTF-8, as which that of a file in UTF-16 is read.
 
     Args:
         path: of the file; one that ends in .gz is compressed.
@@ -43,6 +46,8 @@ class CsvText:
         self._top = dialect.top if dialect else ()
         self._is_top = _one_of(self._top)
         self._rest, self._lines, self._header_seen = b"", 0, False
+        self._begun = False
+        self._decoder: codecs.IncrementalDecoder | None = None
 
     def read(self, size: int = -1) -> bytes:
         if not self._top and not self._left_out:
@@ -66,12 +71,19 @@ class CsvText:
 
     def _take(self, size: int) -> bytes:
         found: bytes = self.text.read(size if 0 < size < BLOCK_BYTES else BLOCK_BYTES)
+        if not self._begun:
+            self._begun = True
+            if found[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                self._decoder = codecs.getincrementaldecoder("utf-16")()
         self.taken += len(found)
         if self.taken > self.most:
             raise ValueError(
                 f"{shown(self.path)} holds rows of more than {MOST_BLOCK_BYTES >> 20} MiB of text together, expected less. Try "
                 "leaving out columns of long texts, or a Parquet file."
             )
+        if self._decoder is not None:
+            text = self._decoder.decode(found, final=not found)
+            return text.encode() if text or not found else self._take(size)
         return found
 
     def _without(self, lines: bytes) -> bytes:

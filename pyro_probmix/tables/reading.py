@@ -45,8 +45,6 @@ _BEGINNINGS = {
     b"\x1f\x8b": "compressed by gzip, expected text. Try unzipping it.",
     b"PK\x03\x04": "a zip archive or a spreadsheet, expected text. Try unzipping it, or saving the sheet as CSV.",
     b"PAR1": "a Parquet file, expected text. Try naming it .parquet.",
-    b"\xff\xfe": "written in UTF-16, expected UTF-8. Try saving it as UTF-8.",
-    b"\xfe\xff": "written in UTF-16, expected UTF-8. Try saving it as UTF-8.",
 }
 
 
@@ -170,8 +168,8 @@ def refuse_other_contents(path: Path) -> None:
 
 def _read_csv(path: Path, as_texts: Collection[str] | None, commas: bool) -> tuple[pd.DataFrame, set[str]]:
     """The table, and the columns whose numbers stay texts."""
-    with path.open("rb") as file:
-        start = file.read(LOOKED_AT)
+    with CsvText(path) as text:
+        start = text.read(LOOKED_AT)
     dialect = dialect_of(start)
     with CsvText(path, dialect) as text:
         header = header_of(text, dialect)
@@ -232,8 +230,8 @@ def _to_read_as_text(frame: pd.DataFrame, path: Path) -> list[int]:
     texts = [k for k in range(frame.shape[1]) if not pd.api.types.is_numeric_dtype(frame.dtypes.iloc[k])]
     again = {k for k in texts if frame.iloc[:, k].isna().any()}
     again |= {k for k in range(frame.shape[1]) if _is_rounded(frame.iloc[:, k])}
-    with path.open("rb") as file:
-        if re.search(rb"(?:^|[,;|\"\s])[-+]?0[0-9]", file.read()):
+    with CsvText(path, most=math.inf) as text:
+        if re.search(rb"(?:^|[,;|\"\s])[-+]?0[0-9]", b"".join(text)):
             again |= {k for k in range(frame.shape[1]) if pd.api.types.is_numeric_dtype(frame.dtypes.iloc[k])}
     return sorted(again)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LARGE_BYTES", "is_large", "sampled_rows"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ def sampled_rows(
     looking: Callable[[float], object] = lambda share: None,
     reading: Callable[[float], object] = lambda share: None,
     commas: bool = False,
+    texts: Collection[str] | None = None,
 ) -> tuple[pd.DataFrame, int]:
     """Rows of a file in their order, each as likely as any other, in memory that does not grow with the file.
 
@@ -51,7 +52,7 @@ def sampled_rows(
         path: of a table, see :class:`~pyro_probmix.tables.blocks.TableBlocks`.
         seed: of the choice.
         looking, reading: are told the share that is done of the pass that finds out what the columns hold, and of the second.
-        commas: whether a CSV file has decimal commas, whatever it looks like.
+        commas, texts: see :class:`~pyro_probmix.tables.blocks.TableBlocks`.
 
     Returns:
         the rows, and the number of all rows of the file.
@@ -59,7 +60,7 @@ def sampled_rows(
     Raises:
         ValueError: for a file that cannot be read as a table.
     """
-    blocks = TableBlocks(path, None, progress=looking, texts=None, commas=commas)
+    blocks = TableBlocks(path, None, progress=looking, texts=texts, commas=commas)
     sample = _Sample(max(1, min(MOST_ROWS, MOST_VALUES // max(1, len(blocks.names)))), seed)
     for frame, share in blocks:
         sample.add(frame)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Asked", "expect_all", "in_options"]
+__all__ = ["Asked", "MissingTargets", "expect_all", "in_options"]
 
 import re
 from dataclasses import dataclass, field, replace
@@ -127,9 +127,21 @@ def missing_target(names: str, rows: np.ndarray, count: int) -> str:
     )
 
 
+class MissingTargets(ValueError):
+    """Rows without a target.
+
+    Attributes:
+        rows: their numbers.
+    """
+
+    def __init__(self, said: str, rows: np.ndarray) -> None:
+        super().__init__(said)
+        self.rows = rows
+
+
 def expect_all(targets: tuple[str, ...], missing: np.ndarray) -> None:
-    """Raises ValueError if a target is missing, [n, T]."""
+    """Raises MissingTargets if a target is missing, [n, T]."""
     rows = np.flatnonzero(missing.any(1))
     if len(rows):
         names = listed(name for name, gone in zip(targets, missing.T, strict=True) if gone.any())
-        raise ValueError(missing_target(names, rows, len(missing)))
+        raise MissingTargets(missing_target(names, rows, len(missing)), rows)

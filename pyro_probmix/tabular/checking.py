@@ -27,6 +27,7 @@ from pyro_probmix.moves import UnfinishedError
 from pyro_probmix.names import printable, shown
 from pyro_probmix.random_state import own_random_state
 from pyro_probmix.tabular import sections
+from pyro_probmix.tabular.asking import MissingTargets
 from pyro_probmix.tabular.importance import MOST_MEASURED, importances, shuffled_rows
 from pyro_probmix.tabular.model import TableModel
 from pyro_probmix.tabular.page_files import expect_own_page
@@ -82,8 +83,8 @@ def check_table(
                 "Try another --out."
             ) from None
     expect_own_page(target)
-    total, frame = len(frame), frame.reset_index(drop=True)
-    known = model.observed(frame)
+    frame, known = _with_targets(model, frame.reset_index(drop=True))
+    total = len(frame)
     refuse_ruled_out(model, known)
     most = max(MOST_OF_PAGE // len(model.targets), LEAST_OF_PAGE)
     if total > most:
@@ -138,6 +139,20 @@ def check_table(
     with tqdm(total=steps, desc="checking", unit="step", leave=False, disable=None) as bar:  # none without a terminal
         write_files(target, fill, stale=lambda: expect_own_page(target, made))
     return target / "check.html"
+
+
+def _with_targets(model: TableModel, frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows that have a target, and their targets; a warning tells how many have none."""
+    try:
+        return frame, model.observed(frame)
+    except MissingTargets as missing:
+        kept = frame.drop(index=missing.rows.tolist()).reset_index(drop=True)
+        if len(kept) < 2:
+            raise
+    warnings.warn(
+        f"{len(frame) - len(kept)} of {len(frame)} rows have no target, and are left out.", UserWarning, stacklevel=3
+    )
+    return kept, model.observed(kept)
 
 
 def _drawn_between(model: TableModel, frame: pd.DataFrame, ends: np.ndarray, seed: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["predicted_blocks", "table_to_fit"]
+__all__ = ["predicted_blocks", "table_to_check", "table_to_fit"]
 
 import re
 import warnings
@@ -15,10 +15,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from pyro_probmix.columns.new_levels import NewLevel, NewLevels, warn_of_new_levels
-from pyro_probmix.tables.blocks import BLOCK_ROWS, TableBlocks
+from pyro_probmix.tables.blocks import BLOCK_ROWS, ENDINGS, TableBlocks
 from pyro_probmix.tables.footers import without_footer
 from pyro_probmix.tables.names import listed
-from pyro_probmix.tables.reading import read_table
+from pyro_probmix.tables.reading import expect_table, read_table
 from pyro_probmix.tables.sampling import is_large, sampled_rows
 from pyro_probmix.tabular.model import TableModel
 
@@ -55,6 +55,29 @@ def table_to_fit(path: Path, seed: int = 0, decimal: str | None = None) -> pd.Da
             stacklevel=2,
         )
     return _of_points(frame, path, decimal)
+
+
+def table_to_check(model: TableModel, path: Path) -> pd.DataFrame:
+    """The rows of a file for a check; of one that is not read whole as many, drawn at random, as bounded memory holds.
+
+    Args:
+        model: fitted.
+        path: of a table, see :func:`table_to_fit`.
+
+    Raises:
+        ValueError: for a file that cannot be read as a table.
+    """
+    expect_table(path, ENDINGS)
+    texts = [*model.columns.with_commas, *(meaning.name for meaning in model.meanings if meaning.decimal == ",")]
+    if path.suffix.lower() in (".csv", ".parquet"):
+        return without_footer(read_table(path, texts=texts))
+    texts += [*model.columns.texts, *(meaning.name for meaning in model.meanings if meaning.kind == "category")]
+    with _Bar("looking") as looking, _Bar("reading") as reading:
+        frame, total = sampled_rows(path, 0, looking, reading, texts=texts)
+    if len(frame) < total:
+        warnings.warn(f"the check is of {len(frame)} of {total} rows, drawn at random.", UserWarning, stacklevel=2)
+        return frame
+    return without_footer(frame)
 
 
 def _of_points(frame: pd.DataFrame, path: Path, decimal: str | None) -> pd.DataFrame:

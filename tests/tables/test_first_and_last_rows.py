@@ -179,6 +179,9 @@ def test_a_spoiled_file_through_the_command(suffix: str, tmp_path: Path, capsys:
         assert said in err, said
     assert main(["predict", model, str(path), "--out", str(tmp_path / "p.csv")]) == 0
     assert len(pd.read_csv(tmp_path / "p.csv")) == 41 and "'Total'" in capsys.readouterr().err
+    assert main(["check", model, str(path)]) == 0
+    err = capsys.readouterr().err
+    assert "4 of 40 rows have no target, and are left out" in err and "left out: 'Total', 1 of 41 rows" in err
 
 
 def test_decimal_points_beside_decimal_commas_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,12 +125,13 @@ AS_IT_IS = pd.DataFrame({"a": [1, 2, 3], "k": ["x", "y", "x"], "y": [0.5, 1.5, 2
     ],
 )
 def test_files_as_people_write_them_are_read_whole_and_in_blocks(text: str, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes(text.encode())
-    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), AS_IT_IS)
-    blocks = TableBlocks(tmp_path / "t.csv", AS_IT_IS.columns, 2)
-    pd.testing.assert_frame_equal(
-        pd.concat([frame for frame, _ in blocks], ignore_index=True), AS_IT_IS, check_dtype=False
-    )
+    for encoding in ("utf-8", "utf-16"):
+        (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+        pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), AS_IT_IS)
+        blocks = TableBlocks(tmp_path / "t.csv", AS_IT_IS.columns, 2)
+        pd.testing.assert_frame_equal(
+            pd.concat([frame for frame, _ in blocks], ignore_index=True), AS_IT_IS, check_dtype=False
+        )
 
 
 @pytest.mark.parametrize(

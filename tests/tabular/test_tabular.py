@@ -633,7 +633,7 @@ TEXT = "a,b,y\n1,é,3\n2,f,4\n3,é,5\n4,f,6\n"
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (TEXT.encode("utf-16"), "is written in UTF-16, expected UTF-8"),
+        (TEXT.encode("utf-16")[:-1], "cannot be read"),
         (TEXT.encode("latin-1"), "Try saving it as UTF-8"),
         (gzip.compress(TEXT.encode(), mtime=0), "is compressed by gzip, expected text. Try unzipping it"),
         (b"PK\x03\x04rest", "is a zip archive or a spreadsheet"),

@@ -26,6 +26,8 @@ BLUE, OUTSIDE = "#0072B2", "#D55E00"
 BANDS_BLUE = (0.19, 0.44, 0.69)
 #: More rows than these are thinned evenly along the sorted ones.
 MOST_ROWS = 400
+#: The most characters of a category's name in a picture.
+LONGEST_NAME = 24
 
 
 def draw_sorted(observed: Array, low: Array, middle: Array, high: Array, *, level: float, name: str) -> Figure:
@@ -83,7 +85,7 @@ def draw_fan(
         place, apart = np.arange(len(names), dtype=np.float64), True
         seen = np.array([names.index(str(value)) if str(value) in names else np.nan for value in at])
         axes.set_xlim(-0.5, len(names) - 0.5)
-        axes.set_xticks(place, [_plain(text) for text in names], rotation=30 if len(names) > 5 else 0)
+        axes.set_xticks(place, [_plain(_short(text)) for text in names], rotation=30 if len(names) > 5 else 0)
     axes.plot(seen, values, "o", color=_ink(), markersize=2.5, alpha=0.5, label="observed", zorder=3)
     for k, shade in enumerate(_shades()):
         low, high, covered = quantiles[:, k], quantiles[:, -1 - k], 100 * (BANDS[-1 - k] - BANDS[k])
@@ -144,6 +146,11 @@ def _labelled(axes: Axes, title: str, x: str, y: str) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)
     result: Figure = figure
     return result
+
+
+def _short(text: str) -> str:
+    """A category's name that leaves room for the others."""
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
 def _plain(text: str) -> str:
