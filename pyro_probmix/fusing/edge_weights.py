@@ -4,18 +4,25 @@ from __future__ import annotations
 
 __all__ = ["WEIGHT_SITE", "EdgeWeights", "check_weight", "same_weight"]
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import broadcast_shape
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.mask_messenger import MaskMessenger
+from pyro.poutine.messenger import block_messengers
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.fusing.groups import Group
-from pyro_probmix.fusing.rows import Rows
+from pyro_probmix.fusing.rows import Rows, size_at
+from pyro_probmix.fusing.sites import is_reparameterised
 from pyro_probmix.pooling.rows.tensors import floating_tensor
 from pyro_probmix.pooling.simplex import Weight, checked_weight
 
@@ -58,7 +65,7 @@ class EdgeWeights:
         drawn = self._drawn(msg, rows, site) if shared is None else shared
         weights = rows.weights(drawn)
         batch = weights.shape if self.num_fused == 2 else weights.shape[:-1]
-        plates = {frame.name for frame in msg["cond_indep_stack"] if frame.vectorized and _size(batch, frame.dim) > 1}
+        plates = {frame.name for frame in msg["cond_indep_stack"] if frame.vectorized and size_at(batch, frame.dim) > 1}
         return Group(msg["name"], rows, drawn, weights, batch, frozenset({rows.plate, *plates}))
 
     @property
@@ -69,7 +76,12 @@ class EdgeWeights:
     def leave_plates(self, msg: Any) -> None:
         """Takes the weights' site out of the plates inside of the handler that are not theirs, and their masks and scales."""
         assert self._drawing is not None
-        distribution, frames = self._drawing
+        if is_reparameterised(msg):
+            raise ValueError(
+                f"the weight {msg['name']!r} is reparameterised inside of fuse, in the plates of the fused site, expected it "
+                "drawn. Try poutine.reparam(fuse(model, ...), config), or a config without the weight."
+            )
+        (distribution, frames), self._drawing = self._drawing, None
         scale: Any = 1.0
         for frame in frames:
             if frame.full_size is not None:  # of a subsampled plate
@@ -89,7 +101,7 @@ class EdgeWeights:
             frames = [
                 frame
                 for frame in msg["cond_indep_stack"]
-                if frame.vectorized and (frame.name in own or _size(batch, frame.dim) > 1)
+                if frame.vectorized and (frame.name in own or size_at(batch, frame.dim) > 1)
             ]
             distribution = _in_plates(self.weight, frames, msg["fn"].batch_shape, rows.event_dims)
             if rows.event_dims:  # the weights lie in the event, too
@@ -97,10 +109,19 @@ class EdgeWeights:
                 frames = [f._replace(dim=f.dim + rows.event_dims) for f in frames if f.name != rows.plate]
             infer: Any = {"fused_weight": self.given, "fused_site": msg["name"]}
             self._drawing = distribution, frames
+            others = self._not_of_weights({frame.name for frame in frames})
             try:
-                drawn: Tensor = pyro.sample(site, distribution, infer=infer)
+                # A handler outside may have sites of its own made of the weights', by `poutine.reparam`.
+                with block_messengers(others.__contains__) if others else nullcontext():
+                    drawn: Tensor = pyro.sample(site, distribution, infer=infer)
+                is_hidden = self._drawing is not None
             finally:
                 self._drawing = None
+            if is_hidden:
+                raise ValueError(
+                    f"the weight {site!r} is hidden inside of fuse, by poutine.block, expected it seen outside, as the fused "
+                    f"{msg['name']!r} is. Try poutine.block(fuse(model, ...), ...)."
+                )
             return drawn
         like = floating_tensor(msg["fn"])
         if isinstance(self.weight, Tensor):
@@ -109,12 +130,23 @@ class EdgeWeights:
             return torch.full((), self.weight, dtype=like.dtype, device=like.device)
         return torch.as_tensor(self.weight, dtype=like.dtype, device=like.device)
 
+    def _not_of_weights(self, plates: Collection[str]) -> list[Any]:
+        """The plates inside of the handler that are not among those of the weights, and the masks and scales."""
+        found: list[Any] = []
+        for handler in reversed(_PYRO_STACK):
+            if getattr(handler, "weights", None) is self:
+                break
+            is_other = isinstance(handler, IndepMessenger) and handler.name not in plates
+            if is_other or isinstance(handler, MaskMessenger | ScaleMessenger):
+                found.append(handler)
+        return found
+
 
 def _in_plates(weight: Any, frames: Sequence[Any], fused: torch.Size, dims: int) -> Any:
     """The weight's distribution, expanded over some plates of a site of that batch, to at least so many batch dims."""
     sizes = [1] * max(dims, *(-frame.dim for frame in frames), 0)
     for frame in frames:
-        sizes[frame.dim] = _size(fused, frame.dim) if frame.size == -1 else frame.size  # -1 of a plate of any size
+        sizes[frame.dim] = size_at(fused, frame.dim) if frame.size == -1 else frame.size  # -1 of a plate of any size
     return weight.expand(broadcast_shape(weight.batch_shape, tuple(sizes)))
 
 
@@ -133,7 +165,3 @@ def check_weight(msg: Any, weight: torch.Size) -> None:
 def same_weight(one: Any, other: Any) -> bool:
     """Whether two weights are one: the same object, or equal numbers."""
     return one is other or (isinstance(one, float | int) and isinstance(other, float | int) and one == other)
-
-
-def _size(shape: torch.Size, dim: int) -> int:
-    return shape[dim] if -dim <= len(shape) else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Group", "group_of_response"]
+__all__ = ["Group", "check_dim", "group_of_response"]
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def group_of_response(msg: Any, groups: Mapping[str, Group], embedded: Collectio
     Raises:
         ValueError: unless the response is in exactly one plate in which a latent is fused.
     """
-    plates = [frame.name for frame in msg["cond_indep_stack"] if frame.vectorized]
+    plates = {frame.name: frame.dim for frame in msg["cond_indep_stack"] if frame.vectorized}
     found = [groups[plate] for plate in plates if plate in embedded]
     if not found:
         raise ValueError(
@@ -71,4 +71,15 @@ def group_of_response(msg: Any, groups: Mapping[str, Group], embedded: Collectio
             f"site {msg['name']!r} is in the plates {', '.join(repr(g.rows.plate) for g in found)}, in each of which a "
             "latent is fused, expected one of them, since a label is mixed by one weight. Try fusing one of the latents."
         )
-    return found[0]
+    group = found[0]
+    check_dim(msg["name"], group, plates[group.rows.plate])
+    return group
+
+
+def check_dim(site: str, group: Group, dim: int) -> None:
+    """Raises ValueError unless a site has the rows of a group at the dim that they have."""
+    if dim != group.rows.dim:
+        raise ValueError(
+            f"site {site!r} has the plate {group.rows.plate!r} at dim={dim}, the fused {group.site!r} at "
+            f"dim={group.rows.dim}, expected one dim for both. Try dim={min(dim, group.rows.dim)} for each plate of that name."
+        )

@@ -11,11 +11,11 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_probmix.fusing.algorithms import LabelScores, called_from, refuse_step_without_gradients, scores_nothing
-from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, check_weight, same_weight
+from pyro_probmix.fusing.edge_weights import WEIGHT_SITE, EdgeWeights, check_weight
 from pyro_probmix.fusing.event_rows import EVENT_PLATE, checked_event_rows
-from pyro_probmix.fusing.groups import Group, group_of_response
+from pyro_probmix.fusing.groups import Group, check_dim, group_of_response
 from pyro_probmix.fusing.kernels.kernels import Kernel
-from pyro_probmix.fusing.perturbation import Labels, Perturbation
+from pyro_probmix.fusing.perturbation import Labels, LabelsOf, Perturbation, check_same_labels
 from pyro_probmix.fusing.rows import Batch, Rows, find_rows, refuse_enumerated_rows
 from pyro_probmix.fusing.sites import (
     Sites,
@@ -29,6 +29,7 @@ from pyro_probmix.fusing.sites import (
     refuse_without_density,
 )
 from pyro_probmix.pooling import pool_rows
+from pyro_probmix.pooling.pools import mask_rows
 from pyro_probmix.pooling.simplex import Weight
 
 __all__ = ["FuseMessenger", "Pool"]
@@ -217,6 +218,7 @@ class FuseMessenger(Messenger):
         rows = find_rows(msg, self.batch, self.num_fused, self.add_unfused_rows)
         if msg["infer"].get("_deterministic", False):
             find_event_dim(msg, rows)
+        msg["fn"] = rows.batched(msg)
         refuse_enumerated_rows(msg, rows, self._enumerated)
         refuse_intervention(msg, rows)
         group = self._group_of_rows(msg, rows)
@@ -246,10 +248,13 @@ class FuseMessenger(Messenger):
             drawn = [handler._groups for handler in sharing if handler._groups]  # by this one too
             site = f"{WEIGHT_SITE}_{rows.plate}" if drawn else WEIGHT_SITE
             shared = next((own[rows.plate] for own in drawn if rows.plate in own), None)
+            if shared is not None:
+                check_dim(msg["name"], shared, rows.dim)
             group = self.weights.group(msg, rows, site, None if shared is None else shared.drawn)
             self._groups[rows.plate] = group
             if shared is None:
                 return group
+        check_dim(msg["name"], group, rows.dim)
         missing = group.plates - {frame.name for frame in msg["cond_indep_stack"]}
         if missing:
             raise ValueError(
@@ -267,18 +272,17 @@ class FuseMessenger(Messenger):
         return nested and handler.weights.given is self.weights.given and handler.num_fused == self.num_fused
 
     def _perturb_labels(self, msg: Any, group: Group, is_fused: bool) -> None:
-        given = msg["infer"].get("_label_weight")
-        if given is not None and not same_weight(given, self.weights.given):
-            raise ValueError(
-                f"the labels of site {msg['name']!r} are perturbed by two handlers of two weights, expected one weight for a "
-                "label. Try fuse(model, at=('z', 'y'), ...), or the same weight in both."
-            )
         self._perturbed.add(msg["name"])
-        if given is not None:
+        labels = LabelsOf(self.weights.given, group.rows, self.perturbation)
+        if "_labels_of" in msg["infer"]:  # by a handler within this one
+            check_same_labels(msg["name"], labels, msg["infer"]["_labels_of"])
             return
+        if not is_fused:
+            rows = group.rows
+            msg["fn"] = mask_rows(msg["fn"], group.weights, rows.shift, rows.dim, self.num_fused)
         # A linear pool of responses is a choice between them, so that their labels are not mixed either.
         linearly = self.pool == "linear" and is_fused and group.rows.plate not in self._embedded
         self.perturbation(msg, group.site, group.plates, group.rows, group.weights, self._scores, linearly)
         if not is_fused:
             group.mask_partners(msg, self.num_fused)
-        msg["infer"]["_label_weight"] = self.weights.given
+        msg["infer"]["_labels_of"] = labels

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Labels", "Perturbation"]
+__all__ = ["Labels", "LabelsOf", "Perturbation", "check_same_labels"]
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pyro.distributions import is_validation_enabled
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from pyro_probmix.fusing.algorithms import LabelScores, drawn_labels, scores_nothing
+from pyro_probmix.fusing.edge_weights import same_weight
 from pyro_probmix.fusing.kernels.defaults import default_kernel
 from pyro_probmix.fusing.kernels.kernels import ExpectedLikelihood, Kernel, Partners
 from pyro_probmix.fusing.kernels.spread import checked_beta
@@ -127,6 +128,31 @@ class Perturbation:
         else:  # filled there: a copy from the host would wait for the device
             beta = torch.full((), self.beta, dtype=torch.get_default_dtype(), device=device)
         return torch.where(rows.is_unfused(device), 0.0, beta)
+
+
+class LabelsOf(NamedTuple):
+    """What the labels of a response are perturbed by: a weight, as it was given, rows and their perturbation."""
+
+    weight: Any
+    rows: Rows
+    perturbation: Perturbation
+
+
+def check_same_labels(site: str, one: LabelsOf, other: LabelsOf) -> None:
+    """Raises ValueError unless two handlers, of which one perturbs the labels of a site, would perturb them alike."""
+    ours, theirs = one.perturbation, other.perturbation
+    if not same_weight(one.weight, other.weight):
+        differ, same = "of two weights, expected one weight for a label", "the same weight"
+    elif one.rows != other.rows:
+        differ, same = f"along the plates {other.rows.plate!r} and {one.rows.plate!r}, expected one", "the same plate"
+    elif ours.kernel is not theirs.kernel or ours.labels != theirs.labels or not same_weight(ours.beta, theirs.beta):
+        differ, same = "with different beta, kernel or labels, expected the same", "the same ones"
+    else:
+        return
+    raise ValueError(
+        f"the labels of site {site!r} are perturbed by two handlers {differ}. Try fuse(model, at=('z', 'y'), ...), or {same} "
+        "in both."
+    )
 
 
 def _check_pooled(labels: Any, kernel: Kernel, wanted: torch.Size) -> None:

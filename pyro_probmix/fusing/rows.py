@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Rows", "find_rows", "plates_of_rows", "refuse_enumerated_rows"]
+__all__ = ["Batch", "Rows", "find_rows", "plates_of_rows", "refuse_enumerated_rows", "size_at", "size_in"]
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from pyro_probmix.fusing.algorithms import scores_nothing
+from pyro_probmix.pooling.rows.batches import expand_batch
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,16 @@ class Rows:
             return weights
         return torch.where(self.is_unfused(drawn.device).unsqueeze(-1), (members == 0).to(weights.dtype), weights)
 
+    def batched(self, msg: Any) -> Any:
+        """The distribution of a site with a batch of the rows, which Pyro gives it in a plate that has a size."""
+        fn = msg["fn"]
+        if len(fn.batch_shape) >= -self.dim and fn.batch_shape[self.dim] != 1:
+            return fn
+        shape = [1] * (-self.dim - len(fn.batch_shape)) + [*fn.batch_shape]
+        if msg["is_observed"]:  # a latent of all rows is drawn once
+            shape[self.dim] = self.size
+        return expand_batch(fn, shape)
+
     def _trailing(self, values: Tensor, event_dim: int = 0) -> Tensor:
         """Values [B, *event] shaped to broadcast with a batch whose dim -1 may lie to the right of the rows'."""
         if self.dim == -1:
@@ -95,12 +106,27 @@ class Batch:
     replicas: str | None = None
 
 
-def plates_of_rows(frames: Iterable[Any], batch: Batch) -> list[Any]:
+def plates_of_rows(msg: Any, batch: Batch) -> list[Any]:
     """The plates of a site that may be the rows', outermost first, as frames of Pyro's conditional-independence stack."""
-    found = [frame for frame in frames if frame.vectorized and frame.name != batch.replicas]
+    found = [frame for frame in msg["cond_indep_stack"] if frame.vectorized and frame.name != batch.replicas]
     if batch.plates:
         return [frame for frame in found if frame.name in batch.plates]
-    return found if batch.size is None else [frame for frame in found if frame.size == batch.size]
+    return found if batch.size is None else [frame for frame in found if size_in(msg, frame) == batch.size]
+
+
+def size_in(msg: Any, frame: Any) -> Any:
+    """The members of a site in a plate; in one without a size, ``pyro.plate(name, dim=-1)``, as many as its shapes tell."""
+    if frame.size != -1:
+        return frame.size
+    found = size_at(msg["fn"].batch_shape, frame.dim)
+    if found == 1 and isinstance(msg["value"], Tensor):
+        return size_at(msg["value"].shape, frame.dim - msg["fn"].event_dim)
+    return found
+
+
+def size_at(shape: torch.Size, dim: int) -> Any:
+    """The size of a dimension, counted from the right: 1 where the shape has none."""
+    return shape[dim] if -dim <= len(shape) else 1
 
 
 def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) -> Rows:
@@ -110,7 +136,7 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
         ValueError: if no plate of the site may be that of the rows, or several may be, or the rows are no k equal parts.
     """
     site, frames = msg["name"], msg["cond_indep_stack"]
-    found = plates_of_rows(frames, batch)
+    found = plates_of_rows(msg, batch)
     if not found:
         wanted = "a plate of rows" if batch.size is None else f"one of the batch's {batch.size} rows"
         if batch.plates:
@@ -127,7 +153,12 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
             f"named. Try plate={found[0].name!r}."
         )
     (frame,) = found
-    size = msg["fn"].batch_shape[frame.dim] if frame.size == -1 else frame.size  # a plate of any size
+    size = size_in(msg, frame)
+    if frame.size == -1 and size == 1:
+        raise ValueError(
+            f"site {site!r} is in the plate {frame.name!r} without a size, and of batch shape {tuple(msg['fn'].batch_shape)}, "
+            f"which tells no number of rows, expected one. Try pyro.plate({frame.name!r}, batch_size)."
+        )
     if isinstance(size, Tensor):  # as under torch.jit.trace, which holds sizes fixed anyway
         with ignore_jit_warnings():
             size = int(size)

@@ -7,6 +7,7 @@ __all__ = [
     "check_met",
     "checked_names",
     "find_event_dim",
+    "is_reparameterised",
     "is_response",
     "point_of",
     "refuse_factor",
@@ -27,7 +28,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_probmix.fusing.kernels.defaults import leaves
-from pyro_probmix.fusing.rows import Rows
+from pyro_probmix.fusing.rows import Rows, size_at
 
 
 class Sites:
@@ -85,10 +86,10 @@ def check_met(argument: str, names: Iterable[str], met: Sequence[str], what: str
 
 def is_response(msg: Any) -> bool:
     """Whether a site is an observed one with a density of its own; its value is then a label."""
-    return bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and not _is_reparameterised(msg)
+    return bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and not is_reparameterised(msg)
 
 
-def _is_reparameterised(msg: Any) -> bool:
+def is_reparameterised(msg: Any) -> bool:
     """Whether a reparameterizer has put a point, observed and without a density, in the place of the site's density."""
     fn = msg["fn"]
     while isinstance(fn, ExpandedDistribution):
@@ -111,7 +112,7 @@ def refuse_without_density(msg: Any, seen: Sequence[str]) -> None:
             f"site {site!r} has an obs_mask, under which Pyro makes two sites of it, expected one density. "
             "Try poutine.mask around the site, with any value in the place of the missing ones."
         )
-    if bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and _is_reparameterised(msg):
+    if bool(msg["is_observed"]) and not msg["infer"].get("_deterministic", False) and is_reparameterised(msg):
         raise ValueError(
             f"site {site!r} is an observed point without a density, as reparameterised inside of fuse, expected the "
             "density. Try fuse without the reparameterizer of the site, or pyro.deterministic for a point; of normal "
@@ -177,7 +178,7 @@ def find_event_dim(msg: Any, rows: Rows) -> None:
     frames = [frame for frame in msg["cond_indep_stack"] if frame.vectorized]
 
     def fits(event_dim: int) -> bool:
-        sizes = {frame.name: _size(value, frame.dim - event_dim) for frame in frames}
+        sizes = {frame.name: size_at(value.shape, frame.dim - event_dim) for frame in frames}
         return sizes[rows.plate] == rows.size and all(sizes[frame.name] in (1, frame.size) for frame in frames)
 
     found = [event_dim for event_dim in range(value.dim()) if fits(event_dim)]
@@ -190,10 +191,6 @@ def find_event_dim(msg: Any, rows: Rows) -> None:
             f"Try pyro.deterministic({msg['name']!r}, value, event_dim={likely})."
         )
     msg["fn"] = dist.Delta(value, event_dim=found[0]).mask(False)
-
-
-def _size(value: Tensor, dim: int) -> int:
-    return value.shape[dim] if -dim <= value.dim() else 1
 
 
 def point_of(site: str, fused: Any) -> Tensor:

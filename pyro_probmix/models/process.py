@@ -224,11 +224,12 @@ class ProbMix(ReplicaRows):
         return torch.cat([alpha, alpha], -1)
 
     def _handler(self, size: int | None, alpha: Tensor | None = None) -> FuseMessenger:
-        """The handler of a step: that of the last one, unless the site, the rows or a tensor is another since."""
+        """The handler of a step: that of the last one, unless the sites, the rows or a tensor is another since."""
         assert self.at is not None
+        is_kept = alpha is None  # one for each edge is of this step alone, with a graph that cannot be copied
         alpha = self.alpha if alpha is None else alpha
         beta = self.beta if self._scalar_beta is None else self._scalar_beta
-        place = self.at, self.batch(size)
+        place = self.at if isinstance(self.at, str) else tuple(self.at), self.batch(size)
         if self._made is not None:
             handler, *made_for = self._made
             if made_for[0] == place and made_for[1] is alpha and made_for[2] is beta:
@@ -239,7 +240,8 @@ class ProbMix(ReplicaRows):
         if self.replicas is not None:
             options = options | {"weight_plates": (_REPLICAS, *options["weight_plates"])}
         handler = FuseMessenger(self.at, weight=weight, beta=beta, batch=place[1], **options)
-        self._made = handler, place, alpha, beta
+        if is_kept:
+            self._made = handler, place, alpha, beta
         return handler
 
     def _draw_edges(self, n: int, num_edges: int, rows: Tensor | None) -> Tensor:

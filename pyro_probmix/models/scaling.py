@@ -8,7 +8,7 @@ from typing import Any
 
 from pyro.poutine.messenger import Messenger
 
-from pyro_probmix.fusing.rows import Batch, plates_of_rows
+from pyro_probmix.fusing.rows import Batch, plates_of_rows, size_in
 
 
 class ScaledRows(Messenger):
@@ -36,8 +36,8 @@ class ScaledRows(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["infer"].get("_deterministic"):
             return
-        for frame in plates_of_rows(msg["cond_indep_stack"], self.batch):
-            if frame.size != self.batch.size:
+        for frame in plates_of_rows(msg, self.batch):
+            if size_in(msg, frame) != self.batch.size:
                 continue
             if not self.batch.plates and self._met not in (set(), {frame.name}):
                 # Another plate may have as many members by chance, and what is in it is not to be scaled.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["pool_linearly", "pool_log_linearly", "rolled_with_masks"]
+__all__ = ["mask_with_partners", "pool_linearly", "pool_log_linearly", "rolled_with_masks"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -133,6 +133,21 @@ def rolled_with_masks(p: Any, roll: Roll) -> Members:
         raise _masked_within(p)
     inner = rolled_with_masks(p.base_dist, roll._replace(dim=roll.dim - _extra(p)))
     return tuple(dist.TransformedDistribution(member, p.transforms) for member in inner)
+
+
+def mask_with_partners(p: Any, weights: Weights, roll: Roll) -> Any:
+    """The same distribution of rows, whose masks inside of it hold for a row's partners of positive weight, too."""
+    if not any(masks_inside(p)):
+        return p
+    extra = 0 if scores_as(p, ExpandedDistribution) else _extra(p)
+    base = mask_with_partners(p.base_dist, tuple(_over(w, extra) for w in weights), roll._replace(dim=roll.dim - extra))
+    if scores_as(p, MaskedDistribution):
+        return MaskedDistribution(base, _pooled_mask((p,), weights, roll))
+    if scores_as(p, td.Independent):
+        return dist.Independent(base, p.reinterpreted_batch_ndims)
+    if scores_as(p, td.TransformedDistribution):
+        return dist.TransformedDistribution(base, p.transforms)
+    return expand_batch(base, p.batch_shape)
 
 
 def _masked_within(p: td.Distribution) -> TypeError:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["linear_pool", "log_linear_pool", "pool_rows"]
+__all__ = ["linear_pool", "log_linear_pool", "mask_rows", "pool_rows"]
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch.distributions as td
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from pyro_probmix.pooling.kinds import pool_linearly, pool_log_linearly, rolled_with_masks
+from pyro_probmix.pooling.kinds import mask_with_partners, pool_linearly, pool_log_linearly, rolled_with_masks
 from pyro_probmix.pooling.members import (
     Members,
     Roll,
@@ -163,6 +163,16 @@ def pool_rows(
     if pool == "log-linear":
         return _hard((p,), lambda members: pool_log_linearly(members, weights, roll))
     return _hard((p,), lambda members: pool_linearly(rolled_with_masks(members[0], roll), weights))
+
+
+def mask_rows(p: Any, weight: Tensor, shift: int, dim: int, num_fused: int) -> Any:
+    """A distribution whose masks, those that it holds itself, are those of each row and its partners of positive weight.
+
+    Args:
+        p, weight, shift, dim, num_fused: see :func:`pool_rows`; nothing is pooled.
+    """
+    weights = (weight,) if num_fused == 2 else weight.unbind(-1)
+    return mask_with_partners(p, weights, Roll(shift, dim, num_fused))
 
 
 def _hard(members: Members, pooled: Callable[[Members], td.Distribution]) -> TorchDistributionMixin:

@@ -8,7 +8,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.distributions import transforms
 from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.reparam import TransformReparam
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
@@ -203,6 +205,25 @@ def test_each_edge_has_a_weight_in_a_plate_of_any_size():
         own = torch.cat([drawn[:2], 1 - drawn[2:]])
         fused: Any = nodes["y"]["fn"]
         torch.testing.assert_close(fused.mean, own * x + (1 - own) * x.roll(2, 0), rtol=1e-12, atol=0)
+
+
+def test_a_weight_that_is_hidden_or_reparameterised_inside_is_refused(images):
+    """Either would be drawn for each pixel; hidden it has no site, and reparameterised its density would count twice."""
+    x, y = images
+    config = {"lambda": TransformReparam()}
+    weight = dist.TransformedDistribution(dist.Normal(torch.zeros(()).double(), 1.0), [transforms.SigmoidTransform()])
+    with pytest.raises(ValueError, match=r"weight 'lambda' is hidden inside of fuse.*Try poutine\.block\(fuse"):
+        fuse(poutine.block(pixels, expose=["y"]), at="y", weight=WEIGHT, plate="rows")(x, y)
+    with pytest.raises(ValueError, match=r"weight 'lambda' is reparameterised inside.*Try poutine\.reparam\(fuse"):
+        fuse(poutine.reparam(pixels, config=config), at="y", weight=weight, plate="rows")(x, y)
+    outside = poutine.reparam(fuse(pixels, at="y", weight=weight, plate="rows"), config=config)
+    trace = poutine.trace(outside).get_trace(x, y)
+    trace.compute_log_prob()
+    base: Any = trace.nodes["lambda_base"]
+    torch.testing.assert_close(base["log_prob"], dist.Normal(0.0, 1.0).log_prob(base["value"]))
+    assert base["value"].shape == (B, 1, 1) and trace.nodes["lambda"]["log_prob_sum"] == 0
+    own = torch.cat([(lam := base["value"].sigmoid())[: B // 2], 1 - lam[B // 2 :]])
+    torch.testing.assert_close(trace.nodes["y"]["value"], own * y + (1 - own) * halves(y))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which plate holds the rows of a fused site, wherever it lies among others, and when it has to be named."""
 
+import math
 from typing import Any
 
 import pyro
@@ -8,6 +9,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Predictive, Trace_ELBO
+from pyro.poutine.indep_messenger import IndepMessenger
 from torch import Tensor, nn
 
 from pyro_probmix import PriorGuide, ProbMix, fuse
@@ -144,6 +146,65 @@ def test_the_process_asks_where_two_plates_are_as_large_as_its_batch(data):
 def test_the_process_fuses_no_other_plate_than_its_rows(data):
     with pytest.raises(ValueError, match=r"'level' is in the plates 'groups', expected one of the batch's 6 rows"):
         ProbMix(Outputs(), at="level")(*data)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (B,)])
+@pytest.mark.parametrize("plate", [lambda: pyro.plate("rows", dim=-1), lambda: IndepMessenger("rows", B, -1)])
+def test_rows_that_only_the_labels_tell(plate, batch, data):
+    """Plates that do not expand a distribution, of which all rows may have one."""
+    loc, y = data[0][:, 0].mean() + torch.arange(math.prod(batch)).reshape(batch), data[1][:, 0]
+
+    def model():
+        with plate():
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    trace = poutine.trace(fuse(model, at="y", weight=dist.Beta(torch.tensor(2.0).double(), 2.0))).get_trace()
+    drawn: Any = trace.nodes["lambda"]["value"]
+    own = torch.cat([drawn[: B // 2], 1 - drawn[B // 2 :]])
+    each = loc.expand(B)
+    torch.testing.assert_close(trace.nodes["y"]["value"], own * y + (1 - own) * halves(y))
+    torch.testing.assert_close(trace.nodes["y"]["fn"].mean, own * each + (1 - own) * halves(each))
+
+
+@pytest.mark.parametrize("named", [None, "rows"])
+def test_the_process_takes_a_plate_of_any_size(named, data):
+    class Density(nn.Module):
+        def forward(self, x, y):
+            pyro.sample("level", dist.Normal(0.0, 1.0))
+            with pyro.plate("rows", dim=-1):
+                pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
+
+    x, y = data[0], data[1][:, 0]
+    nodes = poutine.trace(ProbMix(Density(), at="y", batch_size=4, plate=named)).get_trace(x, y).nodes
+    edge: Any = nodes["edge"]["value"]
+    drawn: Any = nodes["lambda"]["value"]
+    one, other = y[edge].unbind(-1)
+    weight = drawn.double()
+    expected = torch.cat([weight[:2] * one + (1 - weight[:2]) * other, weight[2:] * one + (1 - weight[2:]) * other])
+    torch.testing.assert_close(nodes["y"]["value"], expected)
+    assert nodes["y"]["scale"] == B / 4 and nodes["level"]["scale"] == 1
+
+
+def test_plates_that_tell_no_rows_or_lie_elsewhere_are_refused(data):
+    def at_two_dims(observed):
+        with pyro.plate("rows", dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(B), 1.0), obs=torch.zeros(B) if observed else None)
+        with pyro.plate("outputs", B, dim=-1), pyro.plate("rows", dim=-2):
+            pyro.sample("y", dist.Normal(z[:, None].expand(B, B), 1.0), obs=torch.zeros(B, B))
+
+    def of_no_size():
+        with pyro.plate("rows", dim=-1):
+            pyro.sample("y", dist.Normal(0.0, 1.0))
+
+    for at in ("z", ("z", "y")):
+        with pytest.raises(
+            ValueError, match=r"'y' has the plate 'rows' at dim=-2, the fused 'z' at dim=-1.*Try dim=-2"
+        ):
+            fuse(at_two_dims, at=at, weight=WEIGHT, plate="rows")(at != "z")
+    with pytest.raises(
+        ValueError, match=r"'y' is in the plate 'rows' without a size.*Try pyro.plate\('rows', batch_size\)"
+    ):
+        fuse(of_no_size, at="y", weight=WEIGHT)()
 
 
 def test_a_minibatch_of_a_plate_is_its_rows(data):

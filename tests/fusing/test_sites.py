@@ -13,7 +13,7 @@ from pyro.infer.reparam import LocScaleReparam
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
-from pyro_probmix import PriorGuide, ProbMix, fuse
+from pyro_probmix import DiracKernel, PriorGuide, ProbMix, fuse
 from tests.fusing.brute_force import halves, own_weight, pooled_log_prob, run_twice
 
 B, WEIGHT = 6, 0.3
@@ -355,6 +355,29 @@ def test_a_latent_and_the_response_after_it_are_fused_together(data):
             torch.testing.assert_close(trace.nodes["y"]["fn"].loc, own * loc + (1 - own) * halves(loc))
     with pytest.raises(ValueError, match=r"labels of site 'y' are perturbed by two handlers of two weights.*Try"):
         fuse(fuse(model, at="z", weight=0.2), at="y", weight=0.4)()
+
+
+@pytest.mark.parametrize(
+    ("outer", "sentence"),
+    [
+        ({"plate": "columns"}, r"along the plates 'rows' and 'columns'.*the same plate in both"),
+        ({"beta": 0.1}, "different beta, kernel or labels"),
+        ({"kernel": DiracKernel()}, "different beta, kernel or labels"),
+        ({"labels": "expected"}, "different beta, kernel or labels"),
+    ],
+)
+def test_nested_handlers_that_would_perturb_a_label_otherwise_are_told(outer, sentence, data):
+    """The label is perturbed once, by the inner one: what the outer one asks for would be left out without a word."""
+    x = data[0][:, :2]
+
+    def model():
+        with pyro.plate("rows", B, dim=-2), pyro.plate("columns", 2, dim=-1):
+            z = pyro.sample("z", dist.Normal(x, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=x)
+
+    inner = fuse(model, at="z", weight=WEIGHT, plate="rows")
+    with pytest.raises(ValueError, match=f"labels of site 'y' are perturbed by two handlers.*{sentence}"):
+        fuse(inner, at="y", weight=WEIGHT, **{"plate": "rows", **outer})()
 
 
 def test_handlers_that_cannot_share_are_told(data):

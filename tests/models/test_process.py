@@ -305,6 +305,15 @@ def test_a_guide_is_copied_and_pickled_after_a_step(table):
         assert torch.isfinite(again(*table))
 
 
+def test_a_process_of_a_learned_shape_is_copied_after_a_step(table):
+    """The shapes of a step's edges have a graph, which no copy can have."""
+    shape = torch.nn.Parameter(torch.tensor(0.5))
+    model = process("M-ProbMix", table, alpha=lambda x, y: shape.expand(x[0].shape[:-1]))
+    Trace_ELBO()(model, model.guide)(*table).backward()
+    again = copy.deepcopy(model)
+    assert torch.isfinite(Trace_ELBO()(again, again.guide)(*table))
+
+
 def test_what_is_changed_between_steps_counts_at_the_next(table):
     """A shape in place, as when it is annealed, another site, another spread: no step keeps what an earlier one made."""
     model = process("M-ProbMix", table, alpha=0.05, batch_size=20)
@@ -320,5 +329,10 @@ def test_what_is_changed_between_steps_counts_at_the_next(table):
     assert ((run().nodes["lambda"]["value"] - 0.5).abs() > 0.4).double().mean() > 0.5
     model.at = "y"
     assert run().nodes["y"]["infer"].get("_fused", False)
+    model.at = ["y"]
+    run()
+    model.at.append("nowhere")
+    with pytest.raises(ValueError, match="at='nowhere'"):
+        run()
     model.at = None
     assert "lambda" not in run().nodes

@@ -145,7 +145,7 @@ def _response(sites: dict[str, Any], model: ProbMix, num_rows: int) -> str:
             f"fit found {len(observed)} observed sites in the density, expected one response. Try one of them alone."
         )
     (response,) = observed
-    found = plates_of_rows(sites[response]["cond_indep_stack"], model.batch(num_rows))
+    found = plates_of_rows(sites[response], model.batch(num_rows))
     if found and all(frame.dim < -1 for frame in found):
         (*_, frame) = found
         inner = [repr(f.name) for f in sites[response]["cond_indep_stack"] if f.vectorized and f.dim > frame.dim]
