@@ -210,7 +210,7 @@ def test_each_edge_has_a_weight_in_a_plate_of_any_size():
 def test_a_weight_that_is_hidden_or_reparameterised_inside_is_refused(images):
     """Either would be drawn for each pixel; hidden it has no site, and reparameterised its density would count twice."""
     x, y = images
-    config = {"lambda": TransformReparam()}
+    config: Any = {"lambda": TransformReparam()}
     weight = dist.TransformedDistribution(dist.Normal(torch.zeros(()).double(), 1.0), [transforms.SigmoidTransform()])
     with pytest.raises(ValueError, match=r"weight 'lambda' is hidden inside of fuse.*Try poutine\.block\(fuse"):
         fuse(poutine.block(pixels, expose=["y"]), at="y", weight=WEIGHT, plate="rows")(x, y)

@@ -66,4 +66,4 @@ def test_a_label_that_is_missing_masks_partners_of_weight(place, num_fused):
     row = torch.stack([ROW[rows].all() for rows in partners])
     labels = torch.stack([y[rows].mean(0) for rows in partners])
     torch.testing.assert_close(site["value"], labels)
-    torch.testing.assert_close(site["log_prob"], expected(trace.nodes["z"]["value"], labels, kept, row))  # type: ignore[arg-type]
+    torch.testing.assert_close(site["log_prob"], expected(trace.nodes["z"]["value"], labels, kept, row))
