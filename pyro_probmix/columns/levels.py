@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["codes", "spelled"]
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -31,13 +32,16 @@ def codes(values: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.intp]:
     """The position among categories of each value, -1 where it is none of them, [n].
 
     A file is parsed by what it happens to hold: the texts ``true`` and ``1.0`` in one are a truth value and a number in
-    another. A value that is no category letter by letter is one if it is the same truth value or number.
+    another. A value that is no category letter by letter is one if it is the same truth value or number, or the same letters
+    with other spaces or in another form of Unicode.
 
     Example:
         >>> codes(pd.Series([True, False]), ["false", "true", "unknown"]).tolist()
         [1, 0]
         >>> codes(pd.Series(["x", "007", "7.0", "8"]), ["007", "x"]).tolist()
         [1, 0, 0, -1]
+        >>> codes(pd.Series(["New\\u00a0York", "new york"]), ["New York"]).tolist()
+        [0, -1]
     """
     different = {value: spelled(value) for value in _different(values)}
     exact = {level: k for k, level in enumerate(levels)}
@@ -57,7 +61,9 @@ def _hashable(values: pd.Series) -> list[Any]:
 
 
 def _canonical(text: str) -> str:
-    """One text for all spellings of the same number or truth value."""
+    """One text for all spellings of the same number or truth value, all kinds of spaces, and letters with their accents."""
     if text.casefold() in ("true", "false"):
         return text.casefold()
-    return spelled(float(text)) if re.fullmatch(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", text, re.IGNORECASE) else text
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", text, re.IGNORECASE):
+        return spelled(float(text))
+    return text if text.isascii() and "  " not in text else " ".join(unicodedata.normalize("NFKC", text).split())

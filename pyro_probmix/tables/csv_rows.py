@@ -24,7 +24,10 @@ from pyro_probmix.tables.row_faults import expect_closed_quotes, last_named, tol
 
 _reader: Any = pd.read_csv
 #: Texts that stand for a missing value among numbers.
-GAPS = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+GAPS = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+)
 #: The rows of the first block, and the most of one that is looked through.
 FIRST_ROWS, BLOCK_ROWS = 1000, 1 << 16
 #: What the text of a file has in it where a value has zeros in front.

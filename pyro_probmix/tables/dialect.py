@@ -76,7 +76,8 @@ def dialect_of(start: bytes) -> Dialect:
 
 
 def _best(lines: list[str], skipped: int) -> _Laid:
-    found = max((_Laid(lines, skipped, sign) for sign in SEPARATORS), key=lambda laid: laid.fields)
+    tried = [_Laid(lines, skipped, sign) for sign in SEPARATORS]
+    found = max(tried, key=lambda laid: (laid.fields > 1 and not laid.some_short, laid.fields))
     if found.fields == 1 and (by_spaces := _Laid(lines, skipped, " ")).fields > 1:  # one or several spaces
         return by_spaces
     return found
@@ -87,12 +88,13 @@ class _Laid:
 
     Attributes:
         fields: of the header and nearly all rows; 1 where they are not alike.
+        some_short: whether not nearly all rows, but most have as many, and the others fewer.
         titles: rows above the header.
         row_names: see :class:`Dialect`.
     """
 
     def __init__(self, lines: list[str], skipped: int, separator: str) -> None:
-        self.separator, self.skipped = separator, skipped
+        self.separator, self.skipped, self.lines = separator, skipped, lines
         self.rows: list[list[str]] = []
         self.places: list[range] = []  # the lines of each row
         reader = csv.reader(lines[skipped:], delimiter=separator, skipinitialspace=True)
@@ -105,6 +107,7 @@ class _Laid:
                 before = skipped + reader.line_num
         except csv.Error:
             self.rows, self.places = [], []
+        self.some_short = False
         self.titles = num_titles(self.rows) if len(self.rows) > 2 else 0
         self.fields, self.row_names = self._fields()
 
@@ -118,12 +121,16 @@ class _Laid:
         odd = sum(count != wide for count in counts)
         if odd <= (1 - ALIKE) * len(counts) or (odd == 1 and len(counts) > 3):
             return max(1, wide), False
+        if 2 * odd < len(counts) and max(counts) == wide:  # many rows are too short
+            self.some_short = True
+            return wide, False
         longer = [row for row in below if len(row) == wide + 1]
         if wide < 2 or len(longer) < ALIKE * len(below):
             return 1, False
         if not any(row[-1].strip() for row in longer):  # a separator at the end of each line
             return wide, False
-        return (wide + 1, True) if name_rows(longer) else (1, False)
+        quoted = all(self.lines[place.start].lstrip().startswith('"') for place in self.places[self.titles + 1 :])
+        return (wide + 1, True) if name_rows(longer, quoted) else (1, False)
 
     def dialect(self, raw: Sequence[bytes]) -> Dialect:
         above = self.places[self.titles].start if self.places else self.skipped

@@ -6,7 +6,6 @@ __all__ = ["has_numbers_for_names", "is_header", "name_rows", "num_titles", "num
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 #: Numbers as files have them, also with thousands set apart, a currency or per cent.
 _NUMBER = re.compile(
@@ -75,19 +74,18 @@ def num_units(below: Rows) -> int:
     return 0
 
 
-def name_rows(rows: Rows) -> bool:
-    """Whether the first fields of rows may name them: whole numbers that rise, or texts, all different.
+def name_rows(rows: Rows, quoted: bool = False) -> bool:
+    """Whether the first fields of rows may name them: whole numbers or texts, all different, in two rows or in one with quotes.
 
     Example:
-        >>> [name_rows([[text] for text in texts]) for texts in (["1", "2", "7"], ["x", "y"], ["x", "x"], ["0.5", "0.7"])]
+        >>> [name_rows([[text] for text in texts]) for texts in (["1", "7", "2"], ["x", "y"], ["x", "x"], ["0.5", "0.7"])]
         [True, True, False, False]
     """
     names = [row[0].strip() for row in rows if row]
-    if len(names) < 2 or len(set(names)) < len(names):
+    if len(names) < (1 if quoted else 2) or len(set(names)) < len(names):
         return False
-    if all(re.fullmatch(r"\d{1,15}", name) for name in names):
-        return all(int(a) < int(b) for a, b in pairwise(names))
-    return not any(_is_number(name) or name.casefold() in _GAPS for name in names)
+    whole = all(re.fullmatch(r"\d{1,15}", name) for name in names)
+    return whole or not any(_is_number(name) or name.casefold() in _GAPS for name in names)
 
 
 def _is_of_units(row: Sequence[str], numbers: Sequence[int]) -> bool:

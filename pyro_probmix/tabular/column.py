@@ -192,7 +192,8 @@ def _date(column: Column, values: pd.Series) -> Any:
     if len(wrong):
         what = {"dmy": ", the day first,", "mdy": ", the month first,"}.get(column.order, "")
         between = f"a date of the calendar{what} between {_YEARS[0]} and {_YEARS[1]}"
-        raise _refused(column, values, wrong, between, _CORRECT)
+        mark = shown(str(values.iloc[int(wrong[0])]))
+        raise _refused(column, values, wrong, between, f"--missing {mark} if it stands for none, or {_CORRECT}")
     return times.dt.tz_localize(None).to_numpy()
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pyro_probmix.columns.new_levels import NewLevel, NewLevels, warn_of_new_levels
+from pyro_probmix.names import shown
 from pyro_probmix.tables.blocks import BLOCK_ROWS, ENDINGS, TableBlocks
 from pyro_probmix.tables.footers import without_footer
 from pyro_probmix.tables.names import listed
@@ -24,6 +25,9 @@ from pyro_probmix.tabular.model import TableModel
 
 #: The numbers that stand for the columns of a block are at most so many.
 BLOCK_NUMBERS = 1 << 21
+#: How pandas and R name a column of numbers or names of rows without a name; and names of columns that number rows.
+_ROW_NAMES = re.compile(r"Unnamed: 0|\.\.\.1|row[ ._]?names?", re.IGNORECASE)
+_NUMBERS = re.compile(r"id|index|no\.?|nr\.?|#|row|row[ ._]?(?:id|number)|obs|observation|case", re.IGNORECASE)
 _ROW = re.compile(r"\bat row (\d+) \(rows counted from 0\)")
 
 
@@ -42,11 +46,11 @@ def table_to_fit(path: Path, seed: int = 0, decimal: str | None = None) -> pd.Da
         ValueError: for a file that cannot be read as a table.
     """
     if not is_large(path):
-        return _of_points(without_footer(read_table(path, texts=None, commas=decimal == ",")), path, decimal)
+        return _of_points(_of_rows(read_table(path, texts=None, commas=decimal == ",")), path, decimal)
     with _Bar("looking") as looking, _Bar("reading") as reading:
         frame, total = sampled_rows(path, seed, looking, reading, commas=decimal == ",")
     if len(frame) == total:
-        frame = without_footer(frame)
+        frame = _of_rows(frame)
     else:
         warnings.warn(
             f"the table has {total} rows; the model is fitted to {len(frame)} of them, drawn at random, since more would take "
@@ -78,6 +82,28 @@ def table_to_check(model: TableModel, path: Path) -> pd.DataFrame:
         warnings.warn(f"the check is of {len(frame)} of {total} rows, drawn at random.", UserWarning, stacklevel=2)
         return frame
     return without_footer(frame)
+
+
+def _of_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without what is none of its rows, and without a first column that pandas or R has named for numbering them."""
+    frame = without_footer(frame)
+    if not frame.shape[1] or not len(frame):
+        return frame
+    name, first = str(frame.columns[0]), frame.iloc[:, 0]
+    if _ROW_NAMES.fullmatch(name) and first.is_unique and not pd.api.types.is_float_dtype(first.dtype):
+        warnings.warn(
+            f"column {shown(name)} has another value in each row: it is taken for names of rows, and left out.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return frame.iloc[:, 1:]
+    if _NUMBERS.fullmatch(name) and pd.api.types.is_integer_dtype(first.dtype) and (first.diff().iloc[1:] == 1).all():
+        warnings.warn(
+            f"column {shown(name)} numbers the rows, and is a feature like others; --leave-out {shown(name)} leaves it out.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return frame
 
 
 def _of_points(frame: pd.DataFrame, path: Path, decimal: str | None) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pyro_probmix.cli import main
 from pyro_probmix.tables.blocks import TableBlocks
 from pyro_probmix.tables.footers import without_footer
 from pyro_probmix.tables.reading import read_table
+from pyro_probmix.tabular.streaming import table_to_fit
 
 TABLE = pd.DataFrame({"a": [1.5, 2.5, 3.5, 4.5], "k": ["x", "y", "x", "z"], "y": [4, 5, 6, 7]})
 ROWS = ("1.5,x,4\n", "2.5,y,5\n", "3.5,x,6\n", "4.5,z,7\n")
@@ -50,6 +51,7 @@ def read_twice(path: Path, columns: list[str]) -> tuple[list[pd.DataFrame], list
         ("a,k,y,\n" + "".join(ROWS), None),
         ('"a" "k" "y"\n"1" 1.5 "x" 4\n"2" 2.5 "y" 5\n"5" 3.5 "x" 6\n"9" 4.5 "z" 7\n', "a name fewer than"),
         ("a\tk\ty\nRX4 wag\t1.5\tx\t4\nRX4\t2.5\ty\t5\nX1\t3.5\tx\t6\nX2\t4.5\tz\t7\n", "a name fewer than"),
+        ("a;k;y\n1.5;x;4\n2.5;y;5\n3.5;x;6\n4.5;z;7\n", None),
         ("a,k,y\n1,1.5,x,4\n2,2.5,y,5\n3,3.5,x,6\n7,4.5,z,7\n", "a name fewer than"),
     ],
 )  # fmt: skip
@@ -81,6 +83,15 @@ def test_rows_that_look_like_such_lines_stay(text: str, tmp_path: Path) -> None:
     assert all(len(table) == text.count("\n") - 1 for table in tables) and notes == [[], []]
 
 
+def test_many_short_rows_do_not_hide_the_separator(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a;k;y;b\n" + "".join(f"{k},5;x;{k}{';7' * (k % 3 > 0)}\n" for k in range(30)))
+    with pytest.warns(UserWarning, match="10 of 30 rows have fewer fields than the 4"):
+        assert list(read_table(tmp_path / "t.csv").columns) == ["a", "k", "y", "b"]
+    (tmp_path / "t.csv").write_text('"a" "k"\n"7" 0.5 "x"\n')  # one row, as R writes it
+    with pytest.warns(UserWarning, match="a name fewer"):
+        assert read_table(tmp_path / "t.csv").to_dict("list") == {"a": [0.5], "k": ["x"]}
+
+
 @pytest.mark.parametrize("quoted", [False, True])
 def test_short_rows_are_told_with_their_number(quoted: bool, tmp_path: Path) -> None:
     first = '"p,\nq",1,2\n' if quoted else "p,1,2\n"
@@ -109,7 +120,7 @@ def test_a_header_of_numbers_is_told(tmp_path: Path) -> None:
     [
         (["Total", 10.0, 16.0], 4), (["Summe:", 10.0, 1.0], 4), (["mean", 2.5, 4.0], 4), ([None, 10.0, 16.0], 4),
         (["Source: us", None, None], 4), ([None, None, None], 4), (["average", 7.0, 9.0], 5),
-        ([None, 10.0, 17.0], 5), (["a", 10.0, 16.0], 5), (["b", None, 4.0], 5), ([None, None, 16.0], 5),
+        ([None, None, 16.0], 4), ([None, 10.0, 17.0], 5), (["a", 10.0, 16.0], 5), (["b", None, 4.0], 5),
     ],
 )  # fmt: skip
 def test_sums_at_the_end_are_left_out(last: list[object], left: int) -> None:
@@ -182,6 +193,20 @@ def test_a_spoiled_file_through_the_command(suffix: str, tmp_path: Path, capsys:
     assert main(["check", model, str(path)]) == 0
     err = capsys.readouterr().err
     assert "4 of 40 rows have no target, and are left out" in err and "left out: 'Total', 1 of 41 rows" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "left"),
+    [
+        ("Unnamed: 0", "names of rows, and left out", 1),
+        ("...1", "names of rows, and left out", 1),
+        ("id", "--leave-out", 2),
+    ],
+)
+def test_numbers_of_rows_are_told(name: str, said: str, left: int, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{name},y\n" + "".join(f"{k},{k % 7}\n" for k in range(30)))
+    with pytest.warns(UserWarning, match=said):
+        assert table_to_fit(tmp_path / "t.csv").shape == (30, left)
 
 
 def test_decimal_points_beside_decimal_commas_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -407,6 +407,14 @@ def test_a_footer_is_told():
         Columns.fit(pd.DataFrame({"a": ["1", "2", "3", "Total"]}))
 
 
+def test_categories_that_differ_by_capitals_and_dates_that_are_none_are_told():
+    columns = Columns.fit(
+        pd.DataFrame({"k": ["Yes", "yes", "no"] * 4, "d": ["2024-01-01", "0000-00-00", "2024-03-01"] * 4})
+    )
+    assert "holds 'Yes' and 'yes', which are categories of their own" in columns.notes[0]
+    assert columns.columns[1].kind == "date" and "'0000-00-00' where a value is missing" in columns.notes[1]
+
+
 @pytest.mark.parametrize("mark", ["#DIV/0!", "#VALUE!", "n.a.", "N.A.", "nil"])
 def test_what_spreadsheets_write_for_a_missing_number(mark):
     table = pd.DataFrame({"a": ["1.5", mark, "2.5"]})

@@ -41,6 +41,8 @@ GAPS = (
     "#NUM!",
     "#NAME?",
     "#NULL!",
+    "0000-00-00",
+    "0000-00-00 00:00:00",
 )
 _GAPS = frozenset(gap.casefold() for gap in GAPS)
 #: So many rows are looked at for the decimal sign of a column.

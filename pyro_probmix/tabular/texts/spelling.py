@@ -85,12 +85,27 @@ def spelled_texts(values: pd.Series, said: Conventions) -> Spelled:
             f"holds {shown(values.iloc[row])} at row {row} (rows counted from 0), expected a number, as in most rows",
             f"{footer}correcting it, --missing {shown(values.iloc[row])} if it stands for none, or --category {shown(name)}",
         )
+    return Spelled({"kind": "category"}, (*_of_cases(name, texts), *_of_marks(name, values, gaps)))
+
+
+def _of_marks(name: str, values: pd.Series, gaps: np.ndarray) -> tuple[str, ...]:
     marks = sorted({str(v) for v in values[gaps]} - {""})
     if not marks:
-        return Spelled({"kind": "category"})
+        return ()
     what = f"column {shown(name)} holds {shown(marks[0])} among texts, a category of its own"
-    note = f"{what}; --missing {marks[0]} makes it a gap."
-    return Spelled({"kind": "category"}, (note,))
+    return (f"{what}; --missing {marks[0]} makes it a gap.",)
+
+
+def _of_cases(name: str, texts: list[str]) -> tuple[str, ...]:
+    """What to say of categories that differ by capital letters and spaces alone."""
+    alike: dict[str, set[str]] = {}
+    for text in dict.fromkeys(texts):
+        alike.setdefault(" ".join(text.casefold().split()), set()).add(text.strip())
+    several = [sorted(spellings) for spellings in alike.values() if len(spellings) > 1]
+    if not several or len(several) * 5 < len(alike):  # a few of many may be meant
+        return ()
+    both = " and ".join(shown(text) for text in several[0][:2])
+    return (f"column {shown(name)} holds {both}, which are categories of their own.",)
 
 
 def _of_moments(name: str, values: pd.Series, moments: Any, share: float, gaps: np.ndarray) -> Spelled:
