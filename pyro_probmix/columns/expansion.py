@@ -87,6 +87,11 @@ class Expansion:
         """Whether all columns are numbers that stay what they are."""
         return all(part == Part("number", part.middle) for part in self.parts)
 
+    @property
+    def has_categories(self) -> bool:
+        """Whether a column is a category."""
+        return any(part.kind in ("category", "ordered") for part in self.parts)
+
     @cached_property
     def num_smooth(self) -> int:
         """The number of inputs on which waves are put."""

@@ -51,7 +51,7 @@ class ProbMixEstimator(FittedByTraining):
         ensemble: int = 10,
         widths: Sequence[int] = (128, 128),
         activation: str = "silu",
-        periodic: int = 8,
+        periodic: int | None = None,
         encoder: Encoder | None = None,
         alpha: float | None = None,
         beta: float | None = None,

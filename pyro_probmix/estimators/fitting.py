@@ -37,6 +37,10 @@ from pyro_probmix.inference.step.adam import LightAdam
 FEWEST_BLIND = 30
 #: Alpha of a method that sets none.
 ALPHA = 0.1
+#: The number of periodic features of each input; and the rows below which a table with categories has none. (Without them the
+#: NLL of rows that the fit had not seen was lower on 9 of 12 such tables of 130 to 440 rows, by 0.06 in the mean, and the
+#: RMSE by 9 %; of 660 rows and more it was higher on all three.)
+NUM_WAVES, FEW_ROWS = 8, 600
 #: Parameters that a fit that goes on cannot change. (Encoders cannot be compared.)
 RECIPE_PARAMETERS = ("method", "likelihood", "members", "widths", "activation", "periodic", "num_outputs")
 #: What a fit sets beside the state; each where an estimator has it.
@@ -62,9 +66,10 @@ class FittedByTraining(TableInputs):
         state = copy.deepcopy(
             self._fitted(), {id(recipe): recipe}
         )  # a likelihood or an encoder of the user's is not copied
+        free = self.periodic is None  # then it follows from the rows of the first fit
         for field in RECIPE_PARAMETERS:
             had, wanted = getattr(recipe, field), getattr(asked, field)
-            if had != wanted and (field, wanted) != ("likelihood", "auto"):
+            if had != wanted and (field, wanted) != ("likelihood", "auto") and not (field == "periodic" and free):
                 name = {"members": "ensemble"}.get(field, field)
                 raise ValueError(
                     f"{how} goes on with the model of the fit before, whose {name} is {had!r}, but got {name}={wanted!r}. "
@@ -97,10 +102,17 @@ class FittedByTraining(TableInputs):
             members=int(self.ensemble),
             widths=tuple(int(width) for width in self.widths),
             activation=self.activation,
-            periodic=int(self.periodic),
+            periodic=self._num_waves(rows, expansion),
             encoder=self.encoder,
             num_smooth=None if expansion is None else expansion.num_smooth,
         )
+
+    def _num_waves(self, rows: Rows, expansion: Expansion | None) -> int:
+        """The number of periodic features of each input."""
+        if self.periodic is not None:
+            return int(self.periodic)
+        few = len(rows.x) < FEW_ROWS and expansion is not None and expansion.has_categories
+        return 0 if few else NUM_WAVES
 
     def _train(self, state: State, rows: Rows, held_out: Rows | None, seed: int, *, once: bool) -> Self:
         if state.recipe.likelihood == LINEAR:

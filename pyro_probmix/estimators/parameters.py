@@ -46,6 +46,8 @@ def check_parameters(estimator: Any) -> None:
     """Raises ValueError for a parameter of another kind, or out of its range; the sentence says which."""
     for name, least in (("ensemble", 1), ("num_samples", 1), ("neighbors", 1), ("periodic", 0), ("neighbors_pool", 0)):
         value = getattr(estimator, name)
+        if name == "periodic" and value is None:
+            continue
         if not is_integer(value) or not least <= value <= LARGEST:
             raise ValueError(
                 f"got {name}={value!r}, expected an integer of at least {least} and at most {LARGEST}. Try {name}=8."

@@ -51,6 +51,17 @@ def test_it_learns_from_texts_order_skewed_numbers_and_gaps(fitted):
     }  # fmt: skip
 
 
+def test_few_rows_of_a_table_with_categories_have_no_periodic_features_unless_asked_for(fitted):
+    frame, y = teams(700)
+    assert fitted.state_.recipe.periodic == 0
+    quick = {**TINY, "epochs": 1, "random_state": 0}
+    numbers = ProbMixRegressor(**quick).fit(frame[["income", "flag", "day"]][:60], y[:60])
+    asked = ProbMixRegressor(periodic=3, **quick).fit(frame[:60], y[:60])
+    many = ProbMixRegressor(warm_start=True, **quick).fit(frame, y)
+    again = many.fit(frame[:300], y[:300])  # goes on with the network of the first fit
+    assert [model.state_.recipe.periodic for model in (numbers, asked, many, again)] == [8, 3, 8, 8]
+
+
 @pytest.mark.parametrize("form", ["polars", "Arrow", "Arrow-backed", "loaded"])
 def test_predictions_are_the_same_from_every_form(fitted, form, tmp_path):
     frame, _ = teams()
