@@ -94,6 +94,9 @@ class FuseMessenger(Messenger):
         self._scores = LabelScores()
         self._outside: list[str] = []  # responses that were observed outside of this handler
         self._seen: list[str] = []
+        self._met: list[
+            tuple[str, Any] | None
+        ] = []  # name and mask of the site that is met, and of those that it draws
         self._plates: set[str] = set()  # of fused sites
         self._enumerated: list[dict[str, Any]] = []
 
@@ -130,12 +133,13 @@ class FuseMessenger(Messenger):
             return
         if "fused_weight" in msg["infer"]:
             self._meet_weight(msg)
+            self._met.append(None)
             return
         if msg["name"] == WEIGHT_SITE and self.weights.is_random:
             self._refuse_name()
         self._change(msg)
         self._scores.weigh(msg, self._enumerated)
-        msg["infer"]["_mask_at_fuse"] = msg["mask"]
+        self._met.append((msg["name"], msg["mask"]))
 
     def _change(self, msg: Any) -> None:
         """Fuses the density of a site, or perturbs its labels, or both."""
@@ -182,27 +186,25 @@ class FuseMessenger(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
             return
-        if "fused_weight" in msg["infer"]:
+        met = self._met.pop()
+        if met is None:  # a weight
             return
-        name = msg["name"]
+        name, mask = met  # handlers outside may have renamed and masked it since
         self._seen.append(name)
         if msg["infer"].get("_enumerate_dim") is not None or msg["infer"].get("enumerate") == "sequential":
             self._enumerated.append(msg)
         if name in self._perturbed:
-            is_masked = isinstance(msg["mask"], Tensor) and msg["mask"] is not msg["infer"]["_mask_at_fuse"]
+            is_masked = isinstance(msg["mask"], Tensor) and msg["mask"] is not mask
             if is_masked and not scores_nothing():
                 raise ValueError(
                     f"site {name!r} was masked outside fuse(at={self.sites}), where the partners' rows cannot be "
                     "masked too, expected inside. Try fuse(poutine.mask(model, mask), ...)."
                 )
         elif self._groups and name not in self._responses and is_response(msg) and name not in self.keep_labels:
-            self._observed_outside(msg)
-
-    def _observed_outside(self, msg: Any) -> None:
-        """Notes a response whose labels came too late to be perturbed."""
-        groups = self._groups if self.sites.match(msg["name"]) else self._embedded
-        if EVENT_PLATE in groups or any(frame.name in groups for frame in msg["cond_indep_stack"]):
-            self._outside.append(msg["name"])
+            # A response whose labels came too late to be perturbed.
+            groups = self._groups if self.sites.match(name) else self._embedded
+            if EVENT_PLATE in groups or any(frame.name in groups for frame in msg["cond_indep_stack"]):
+                self._outside.append(name)
 
     def _too_late(self) -> str | None:
         """A response whose labels came too late, once the whole model has run."""

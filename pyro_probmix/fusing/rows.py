@@ -118,13 +118,13 @@ def size_in(msg: Any, frame: Any) -> Any:
     """The members of a site in a plate; in one without a size, ``pyro.plate(name, dim=-1)``, as many as its shapes tell."""
     if frame.size != -1:
         return frame.size
-    found = size_at(msg["fn"].batch_shape, frame.dim)
+    found = size_at(getattr(msg["fn"], "batch_shape", ()), frame.dim)  # a subsample of a plate within has none
     if found == 1 and isinstance(msg["value"], Tensor):
         return size_at(msg["value"].shape, frame.dim - msg["fn"].event_dim)
     return found
 
 
-def size_at(shape: torch.Size, dim: int) -> Any:
+def size_at(shape: Sequence[int], dim: int) -> Any:
     """The size of a dimension, counted from the right: 1 where the shape has none."""
     return shape[dim] if -dim <= len(shape) else 1
 

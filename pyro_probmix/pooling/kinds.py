@@ -137,7 +137,7 @@ def rolled_with_masks(p: Any, roll: Roll) -> Members:
 
 def mask_with_partners(p: Any, weights: Weights, roll: Roll) -> Any:
     """The same distribution of rows, whose masks inside of it hold for a row's partners of positive weight, too."""
-    if not any(masks_inside(p)):
+    if not hasattr(p, "base_dist") or not any(masks_inside(p)):
         return p
     extra = 0 if scores_as(p, ExpandedDistribution) else _extra(p)
     base = mask_with_partners(p.base_dist, tuple(_over(w, extra) for w in weights), roll._replace(dim=roll.dim - extra))

@@ -171,17 +171,22 @@ def test_the_process_takes_a_plate_of_any_size(named, data):
     class Density(nn.Module):
         def forward(self, x, y):
             pyro.sample("level", dist.Normal(0.0, 1.0))
-            with pyro.plate("rows", dim=-1):
-                pyro.sample("y", dist.Normal(x[:, 0], 1.0), obs=y)
+            with pyro.plate("rows", dim=-2), pyro.plate("outputs", OUTPUTS, dim=-1):
+                pyro.sample("y", dist.Normal(x, 1.0), obs=y)
 
-    x, y = data[0], data[1][:, 0]
+    x, y = data
     nodes = poutine.trace(ProbMix(Density(), at="y", batch_size=4, plate=named)).get_trace(x, y).nodes
     edge: Any = nodes["edge"]["value"]
     drawn: Any = nodes["lambda"]["value"]
-    one, other = y[edge].unbind(-1)
-    weight = drawn.double()
-    expected = torch.cat([weight[:2] * one + (1 - weight[:2]) * other, weight[2:] * one + (1 - weight[2:]) * other])
-    torch.testing.assert_close(nodes["y"]["value"], expected)
+    own = drawn.double()[..., 0].reshape(2, 2)[..., None]  # of both ends of each edge: the anchors, then the partners
+
+    def mixed(values: Tensor) -> Tensor:
+        one, other = values[edge[:, 0]], values[edge[:, 1]]
+        return torch.cat([own[0] * one + (1 - own[0]) * other, own[1] * one + (1 - own[1]) * other])
+
+    torch.testing.assert_close(nodes["y"]["value"], mixed(y))
+    fused: Any = nodes["y"]["fn"]
+    torch.testing.assert_close(fused.mean, mixed(x))
     assert nodes["y"]["scale"] == B / 4 and nodes["level"]["scale"] == 1
 
 

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.contrib.autoname import scope
 from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.infer.reparam import LocScaleReparam
@@ -378,6 +379,38 @@ def test_nested_handlers_that_would_perturb_a_label_otherwise_are_told(outer, se
     inner = fuse(model, at="z", weight=WEIGHT, plate="rows")
     with pytest.raises(ValueError, match=f"labels of site 'y' are perturbed by two handlers.*{sentence}"):
         fuse(inner, at="y", weight=WEIGHT, **{"plate": "rows", **outer})()
+
+
+@pytest.mark.parametrize("at", ["z", "y"])
+def test_names_that_handlers_give_are_those_that_fuse_meets(at, data):
+    """`pyro.contrib.autoname.scope` outside gives sites names that the model does not have, and inside those it has."""
+
+    def model():
+        with pyro.plate("rows", B):
+            z = pyro.sample("z", dist.Normal(data[0][:, 0], 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=data[1])
+
+    for fused in (
+        scope(fuse(model, at=at, weight=RANDOM_WEIGHT), prefix="m"),
+        fuse(scope(model, prefix="m"), at=f"m/{at}", weight=RANDOM_WEIGHT),
+    ):
+        nodes = poutine.trace(fused).get_trace().nodes
+        drawn: Any = nodes["m/lambda"]["value"]
+        own = torch.cat([drawn[: B // 2], 1 - drawn[B // 2 :]])
+        torch.testing.assert_close(nodes["m/y"]["value"], own * data[1] + (1 - own) * halves(data[1]))
+
+
+def test_a_mask_between_two_handlers_is_outside_of_one(data):
+    y, mask = data[1], data[1] > 0
+
+    def model():
+        with pyro.plate("rows", B):
+            pyro.sample("y", dist.Normal(y, 1.0), obs=y)
+            pyro.sample("c", dist.Normal(y, 1.0), obs=y)
+
+    masked = poutine.mask(fuse(model, at="y", weight=WEIGHT), mask=mask)
+    with pytest.raises(ValueError, match=r"'y' was masked outside fuse\(at='y'\)"):
+        fuse(masked, at="c", weight=WEIGHT)()
 
 
 def test_handlers_that_cannot_share_are_told(data):
