@@ -58,7 +58,7 @@ class ProbMixEstimator(FittedByTraining):
         neighbors: int = 5,
         epochs: int | None = None,
         batch_size: int | None = None,
-        learning_rate: float = 0.005,
+        learning_rate: float | None = None,
         validation_fraction: float = 0.2,
         patience: int | None = None,
         num_samples: int = 16,

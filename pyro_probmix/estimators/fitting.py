@@ -20,7 +20,7 @@ from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import repaired
 from pyro_probmix.estimators.ensemble.censoring import check_ends, scoring_ends
 from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, Recipe, named_method
-from pyro_probmix.estimators.ensemble.plan import Plan
+from pyro_probmix.estimators.ensemble.plan import FIRST_RATE, Plan, first_rate
 from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.ensemble.state import State
 from pyro_probmix.estimators.ensemble.support import family_of
@@ -119,8 +119,8 @@ class FittedByTraining(TableInputs):
             return self._in_closed_form(state, rows)
         state.density.to(chosen_device(self.device), torch.float32)
         if once and state.optimizer is None:
-            state.optimizer = LightAdam(state.density.parameters(), lr=self.learning_rate)
-        plan = self._plan(state, seed, once=once)
+            state.optimizer = LightAdam(state.density.parameters(), lr=self.learning_rate or FIRST_RATE)
+        plan = self._plan(state, seed, len(rows), once=once)
         trained = self._trained(state, rows, held_out, plan, once=once)
         state.history, state.noise, state.pool = trained.history, trained.noise, trained.pool
         if trained.factor is not None:
@@ -184,7 +184,7 @@ class FittedByTraining(TableInputs):
         new = not state.calls or (state.scores is not None and state.scores.rows == dealt)
         return replace(found, rows=dealt) if new else None
 
-    def _plan(self, state: State, seed: int, *, once: bool) -> Plan:
+    def _plan(self, state: State, seed: int, n: int, *, once: bool) -> Plan:
         classes, method, kept = self._is_classification(), state.recipe.method, state.optimizer
         return Plan(
             method=method,
@@ -193,7 +193,7 @@ class FittedByTraining(TableInputs):
             neighbors=self.neighbors,
             epochs=1 if once else self.epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or (FIRST_RATE if classes or once else first_rate(n)),
             anneal=not once,
             fraction=0.0 if once else self.validation_fraction,
             patience=self.patience,

@@ -58,7 +58,7 @@ def check_parameters(estimator: Any) -> None:
             raise ValueError(f"got {name}={value!r}, expected a positive integer or None. Try {name}=None.")
     for name in ("alpha", "beta", "learning_rate"):
         value = getattr(estimator, name)
-        if value is None and name != "learning_rate":
+        if value is None:
             continue
         number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
         if not number or not (0 < value < math.inf or (name == "beta" and value == 0)):

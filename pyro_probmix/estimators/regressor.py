@@ -58,7 +58,8 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
         epochs: passes over the rows; by default as many as make about one step a row, or 2500 to 7500 steps, in 20 to
             500 passes. Where the held-out rows show much noise in the middle of 1150 steps, 1150 are the fewest.
         batch_size: rows of a step, even; by default a 64th of the rows, as a power of two, 32 to 256.
-        learning_rate: of Adam, at first; it falls to zero along half a cosine.
+        learning_rate: of Adam, at first; it falls to zero along half a cosine. By default 0.005, and for more than 1500 rows
+            less by the root of their number, down to 0.002.
         validation_fraction: share of the rows that each member holds out, the nearest of 1/2, 1/3, 1/4, ..., another share
             for each as far as they go. The held-out rows choose the epoch and the spread of the density. 0 trains on all
             rows to the end, and so do fewer than 20 rows, or than make a share.

@@ -1066,6 +1066,20 @@ def test_what_numpy_would_take_for_other_numbers_is_refused_and_tensors_of_any_k
     classifier.fit(graph, graph[:, 0] > 0)
 
 
+@pytest.mark.parametrize(("rows", "rate"), [(1500, 0.005), (6000, 0.0025), (20_000, 0.002)])
+def test_more_rows_of_numbers_start_at_a_lower_rate(rows, rate):
+    """By default 0.005, beyond 1500 rows less by the root of their number, at least 0.002; classes keep the first one."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(rows, 1))
+    options: dict[str, Any] = {"ensemble": 1, "widths": (4, 4), "epochs": 2, "random_state": 0}
+    y = X[:, 0] + rng.normal(size=rows)
+    one, other = (ProbMixRegressor(learning_rate=given, **options).fit(X, y).predict(X) for given in (None, rate))
+    np.testing.assert_array_equal(one, other)
+    classifiers = (ProbMixClassifier(learning_rate=given, **options).fit(X, y > 0) for given in (None, 0.005))
+    one, other = (model.predict_proba(X) for model in classifiers)
+    np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -1073,7 +1087,6 @@ def test_what_numpy_would_take_for_other_numbers_is_refused_and_tensors_of_any_k
         {"alpha": 0.0},
         {"beta": -1.0},
         {"learning_rate": 0.0},
-        {"learning_rate": None},
         {"learning_rate": float("inf")},
         {"warm_start": "yes"},
         {"verbose": None},

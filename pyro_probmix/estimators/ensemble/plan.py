@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Plan"]
+__all__ = ["FIRST_RATE", "Plan", "first_rate"]
 
 import math
 from collections.abc import Callable
@@ -16,6 +16,14 @@ from pyro_probmix.models import Method
 FEWEST_STEPS, MOST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2500, 7500, 20, 500
 #: Without a batch size, a batch has a 64th of the rows, as a power of two in these bounds.
 BATCH_SHARE, SMALLEST_BATCH, LARGEST_BATCH = 64, 32, 256
+#: Without a learning rate, Adam's first one, and the rows of which more lower it along the root of their number, down to the
+#: least.
+FIRST_RATE, FULL_RATE_ROWS, LEAST_RATE = 0.005, 1500, 0.002
+
+
+def first_rate(n: int) -> float:
+    """The learning rate for n rows of numbers."""
+    return max(LEAST_RATE, FIRST_RATE * math.sqrt(min(1.0, FULL_RATE_ROWS / n)))
 
 
 @dataclass(frozen=True)
