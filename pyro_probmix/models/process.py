@@ -163,6 +163,10 @@ class ProbMix(ReplicaRows):
             )
         return value[:, None]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The process without the last step's handler, whose tensors a traced step made, or one of given buffers."""
+        return self.__dict__ | {"_made": None}
+
     @property
     def guide(self) -> PriorGuide:
         """Draws the edges, weights and embeddings from their prior."""

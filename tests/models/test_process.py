@@ -306,12 +306,15 @@ def test_a_guide_is_copied_and_pickled_after_a_step(table):
 
 
 def test_a_process_of_a_learned_shape_is_copied_after_a_step(table):
-    """The shapes of a step's edges have a graph, which no copy can have."""
+    """The shapes of a step's edges have a graph, which no copy can have; so do those that a functional call is given."""
     shape = torch.nn.Parameter(torch.tensor(0.5))
-    model = process("M-ProbMix", table, alpha=lambda x, y: shape.expand(x[0].shape[:-1]))
-    Trace_ELBO()(model, model.guide)(*table).backward()
-    again = copy.deepcopy(model)
-    assert torch.isfinite(Trace_ELBO()(again, again.guide)(*table))
+    of_edges = process("M-ProbMix", table, alpha=lambda x, y: shape.expand(x[0].shape[:-1]))
+    Trace_ELBO()(of_edges, of_edges.guide)(*table).backward()
+    given = process("M-ProbMix", table)
+    torch.func.functional_call(given, {"alpha": 2 * shape}, table)
+    for model in (of_edges, given):
+        again = copy.deepcopy(model)
+        assert torch.isfinite(Trace_ELBO()(again, again.guide)(*table))
 
 
 def test_what_is_changed_between_steps_counts_at_the_next(table):
