@@ -81,5 +81,7 @@ def _flat(part: Part, values: Tensor) -> Iterator[Tensor]:
         phase = 2 * math.pi * torch.where(missing, 0.0, values) / period
         for wave in (torch.sin, torch.cos):
             yield torch.where(missing, 0.0, wave(phase))
+    if part.often is not None:
+        yield (values == part.often).to(values)
     if part.gaps:
         yield missing.to(values)

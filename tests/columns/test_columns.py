@@ -12,7 +12,9 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
+from pyro_probmix.columns.by_tensors import Inputs
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.columns.frames import frame_of
 from pyro_probmix.columns.level_means import LevelMeans
@@ -159,6 +161,23 @@ def test_a_gap_has_an_indicator():
     schema, expansion = expansion_of(frame, np.arange(30.0))
     expected = [[1, 0, 1, 0, 0], [2.5, 1, 0, 1, 0], [4, 0, 0, 0, 1]]
     np.testing.assert_allclose(expansion.inputs(schema.numbers(frame[:3])), np.array(expected))
+
+
+def test_a_value_of_many_rows_has_an_indicator_beside_categories():
+    spent = np.where(np.arange(40) % 3 == 0, 0.0, np.arange(40) / 7)
+    frame = pd.DataFrame({"spent": spent, "some": np.arange(40) % 7.0, "k": ["x", "y"] * 20})
+    schema, expansion = expansion_of(frame, np.arange(40.0))
+    rows = np.array([[0.0, 0.0, 0.0], [1.5, 1.0, 1.0], [np.nan, np.nan, 1.0]])
+    assert [part.often for part in expansion.parts] == [0.0, None, None]
+    np.testing.assert_array_equal(expansion.inputs(rows)[:, 2:], [[1, 1, 0], [0, 0, 1], [0, 0, 1]])
+    tensors = Inputs(expansion)(torch.tensor(rows))
+    np.testing.assert_allclose(tensors.numpy(), expansion.inputs(rows))
+    assert expansion_of(frame[["spent", "some"]], np.arange(40.0))[1].is_plain
+    again = Expansion.from_record(json.loads(json.dumps(expansion.record())), schema)
+    assert again == expansion
+    for odd in ("x", np.inf, True):
+        with pytest.raises(ValueError, match="column"):
+            Expansion.from_record([{**expansion.record()[0], "often": odd}, *expansion.record()[1:]], schema)
 
 
 def test_means_of_levels_are_those_of_other_rows():
