@@ -111,7 +111,11 @@ def plates_of_rows(msg: Any, batch: Batch) -> list[Any]:
     found = [frame for frame in msg["cond_indep_stack"] if frame.vectorized and frame.name != batch.replicas]
     if batch.plates:
         return [frame for frame in found if frame.name in batch.plates]
-    return found if batch.size is None else [frame for frame in found if size_in(msg, frame) == batch.size]
+    if batch.size is None:
+        return found
+    return [
+        frame for frame in found if frame.size == batch.size or (frame.size == -1 and size_in(msg, frame) == batch.size)
+    ]
 
 
 def size_in(msg: Any, frame: Any) -> Any:
@@ -144,7 +148,7 @@ def find_rows(msg: Any, batch: Batch, num_fused: int, add_unfused_rows: bool) ->
         in_event = ", or rows_in_event=0 if it has them in its event, by to_event." if msg["fn"].event_shape else ""
         raise ValueError(
             f"site {site!r} is in the plates {_names(frames)}, expected {wanted}. "
-            f"Try `with pyro.plate('data', batch_size):` around it, or name its plate, plate=...{in_event}"
+            f"Try `with pyro.plate('data', batch_size):` around it, inside of fuse, or name its plate, plate=...{in_event}"
         )
     if len(found) > 1:
         # Nor is it the outermost: outputs may lie outside of the rows, and be as many.

@@ -37,13 +37,13 @@ class ScaledRows(Messenger):
         if msg["infer"].get("_deterministic"):
             return
         for frame in plates_of_rows(msg, self.batch):
-            if size_in(msg, frame) != self.batch.size:
+            if self.batch.plates and size_in(msg, frame) != self.batch.size:
                 continue
             if not self.batch.plates and self._met not in (set(), {frame.name}):
                 # Another plate may have as many members by chance, and what is in it is not to be scaled.
                 (other,) = self._met
                 raise ValueError(
-                    f"ProbMix met the plates {other!r} and {frame.name!r} of {frame.size} members each, expected one. "
+                    f"ProbMix met the plates {other!r} and {frame.name!r} of {self.batch.size} members each, expected one. "
                     f"Try plate={frame.name!r}, if that is the rows', or plate=[{other!r}, {frame.name!r}], if both are."
                 )
             self._met.add(frame.name)
