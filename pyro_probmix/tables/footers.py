@@ -30,8 +30,8 @@ def without_footer(frame: pd.DataFrame) -> pd.DataFrame:
     """A table without rows that have no value, and those at its end that are none, of which a warning tells.
 
     These are notes (a text in the first column, and nothing else), and sums or means of the rows above. A row sums up others if
-    it is called a total, or the like, in its first field that has a value, as no other row is; or if it has no text, some gap,
-    and each of its numbers is the sum of those above. Names of sums among other rows are told.
+    it is called a total, or the like, in its first field that has a value, as no other row is; or if it has no text, and
+    each of its numbers is the sum of those above. Names of sums among other rows are told.
 
     Args:
         frame: the table, as a file has it.
@@ -92,7 +92,7 @@ def _sums_up(frame: pd.DataFrame, last: int) -> bool:
         alone = not (above[name].astype(str).str.strip() == value.strip()).any()
         return alone and (_SUMS.fullmatch(value.strip()) is not None or _has_means(row, above))
     values = {str(name): value for name, value in row.items() if not pd.isna(value)}
-    if not values or len(values) == frame.shape[1] or not all(_is_number(value) for value in values.values()):
+    if not values or (len(values) == frame.shape[1] == 1) or not all(_is_number(value) for value in values.values()):
         return False
     return all(
         pd.api.types.is_numeric_dtype(above[name].dtype) and _is_sum(float(value), above[name])

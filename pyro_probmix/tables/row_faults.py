@@ -8,6 +8,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pyro_probmix.names import shown
@@ -36,9 +37,9 @@ def expect_closed_quotes(
         texts = frame[k]
         if pd.api.types.is_numeric_dtype(texts.dtype) or pd.api.types.is_bool_dtype(texts.dtype):
             continue
-        for row, text in enumerate(texts):
-            if not isinstance(text, str) or "\n" not in text:
-                continue
+        broken = texts.astype("string").str.contains("\n", regex=False).fillna(False)
+        for row in np.flatnonzero(broken.to_numpy(dtype=bool)):
+            text = str(texts.iloc[row])
             lines = text.count("\n")
             if text.count(separator) == (len(names) - 1) * lines:
                 raise ValueError(

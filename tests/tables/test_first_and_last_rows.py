@@ -132,6 +132,13 @@ def test_sums_at_the_end_are_left_out(last: list[object], left: int) -> None:
         assert len(without_footer(frame)) == left and len(caught) == (left == 4)
 
 
+def test_sums_without_a_name_end_a_table_of_numbers() -> None:
+    frame = pd.DataFrame({"a": [1.5, 2.5, 3.0, 7.0], "b": [1, 2, 3, 6]})
+    with pytest.warns(UserWarning, match="left out: 'sums', 1 of 4"):
+        assert len(without_footer(frame)) == 3
+    assert len(without_footer(frame[["b"]])) == len(without_footer(frame.assign(b=[1, 2, 3, 7]))) == 4
+
+
 def test_sums_of_groups_are_told() -> None:
     frame = pd.DataFrame(
         {"k": ["a", "a Total", "b", "Subtotal b", "Total"], "n": [1, 1, 2, 2, 3], "y": [5, 5, 7, 7, 9]}
