@@ -26,6 +26,8 @@ from pyro_probmix.tabular.texts.spelling import Spelled, spelled_texts, where
 MOST_LEVELS = 100
 #: Columns that are left out are told of one by one, up to so many.
 MOST_TOLD = 3
+#: So many columns that are left out have a note of their own.
+MOST_NOTES = 10
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Columns:
                 f"the table has no feature column that tells something ({_in_short(dull)}), expected one beside the target. "
                 "Try another table."
             )
-        return cls(tuple(kept), (*notes, *dull))
+        return cls(tuple(kept), (*notes, *_told(dull, columns, kept)))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -194,6 +196,15 @@ def column_of(values: pd.Series, said: Conventions) -> tuple[Column, list[str]]:
         values = values.map(lambda value: value if isinstance(value, str) or pd.isna(value) else spelled(value))
     meant: Spelled = spelled_texts(values, said)
     return replace(plain, **meant.fields), list(meant.notes)
+
+
+def _told(dull: list[str], columns: list[Column], kept: list[Column]) -> list[str]:
+    """The notes on columns that are left out, and one on the names of the others where there are many."""
+    if len(dull) <= MOST_NOTES:
+        return dull
+    names = {column.name for column in kept}
+    left = [column.name for column in columns if column.name not in names][MOST_NOTES:]
+    return [*dull[:MOST_NOTES], f"{len(left)} more columns tell nothing, and are left out: {listed(left)}."]
 
 
 def _in_short(dull: list[str]) -> str:

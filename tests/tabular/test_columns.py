@@ -81,6 +81,19 @@ def test_numbers_as_people_write_them(values, second):
         (["Mon, 1 Jan 2024 03:00:00 GMT", "Tue, 2 Jan 2024 03:00:00 GMT"] * 30, "date", "2024-01-02 03:00"),
         (["2024-03-01", "2 Mar 2024", "03/14/2024"], "date", "2024-03-02"),
         (["2024-W09", "2024-W10-3"], "date", "2024-03-06"),
+        ([f"{1 + i % 28}. {['Januar', 'März', 'Mai', 'Okt.', 'Dez'][i % 5]} 2024" for i in K], "date", "2024-03-02"),
+        (
+            [f"{1 + i % 28} {['janv.', 'févr.', 'juin', 'juil.', 'août', 'déc.'][i % 6]} 2024" for i in K],
+            "date",
+            "2024-02-02",
+        ),
+        (
+            [f"{1 + i % 28} de {['enero', 'abril', 'agosto', 'diciembre'][i % 4]} de 2024" for i in K],
+            "date",
+            "2024-04-02",
+        ),
+        ([f"{1 + i % 28} {['gennaio', 'maggio', 'luglio', 'ottobre'][i % 4]} 2024" for i in K], "date", "2024-05-02"),
+        ([f"{['mrt', 'mei', 'okt', 'set', 'out'][i % 5]} 2024" for i in K], "date", "2024-05-01"),
     ],
 )
 def test_dates_as_people_write_them(values, kind, second):
@@ -191,6 +204,14 @@ def test_the_options_of_the_command_stand_in_the_place_of_an_estimators_argument
 def test_many_columns_that_tell_nothing_are_told_in_short():
     with pytest.raises(ValueError, match=r"left out\. 17 more columns are, too"):
         Columns.fit(pd.DataFrame({f"c{k}": [1] * 20 for k in range(20)}))
+
+
+def test_many_notes_are_one():
+    columns = Columns.fit(pd.DataFrame({"a": range(20), **{f"c{k}": [1] * 20 for k in range(40)}}))
+    assert (
+        len(columns.notes) == 11 and "30 more columns tell nothing, and are left out: 'c10', 'c11'" in columns.notes[-1]
+    )
+    assert columns.features == ("a",)
 
 
 def test_options_name_columns_with_commas_and_targets(tmp_path, capsys):

@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from datetime import date
 
 ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?"
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = r"(?P<name>(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)\.?"
+#: How the names of months begin: in English, German, French, Spanish, Portuguese, Italian and Dutch.
+_MONTHS = (
+    "jan|ene|gen", "feb|f[ée]v", "mar|m[äa]e?rz|mrt|mrz|maa", "apr|avr|abr", "may|mai|mei|mag", "jun|juin|giu",
+    "jul|juil|lug", "aug|ao[ûu]|ago", "sep|set", "oct|okt|ott|out", "nov", "d[eé]c|dez|dic",
+)  # fmt: skip
+_MONTH = rf"(?P<name>(?:{'|'.join(_MONTHS)})[^\W\d_]*)\.?"
+_OF = r"(?:[ .,-]+|\.? de )"
 _CLOCK = (
     r"(?:[T ,]+(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(?: ?(?P<half>[ap])\.?m\.?)?)?"
     r"(?: ?(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
@@ -20,12 +25,12 @@ _WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*[, ]+)?"
 #: Formats by name. In "slashes" the values tell which of a and b is the day.
 _FORMATS = {
     "iso": ISO_DATE,
-    "1 Mar 2024": rf"{_WEEKDAY}(?P<day>\d{{1,2}})(?:st|nd|rd|th)?[ .-]+{_MONTH}[ ,-]+(?P<year>\d{{4}}|\d{{2}}){_CLOCK}",
+    "1 Mar 2024": rf"{_WEEKDAY}(?P<day>\d{{1,2}})(?:st|nd|rd|th|er)?{_OF}{_MONTH}{_OF}(?P<year>\d{{4}}|\d{{2}}){_CLOCK}",
     "Mar 1, 2024": rf"{_WEEKDAY}{_MONTH}[ -]+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?[ -]+(?P<year>\d{{4}}){_CLOCK}",
     "2024/03/01": rf"(?P<year>\d{{4}})[/.](?P<month>\d{{1,2}})[/.](?P<day>\d{{1,2}}){_CLOCK}",
     "2024-3-1": rf"(?P<year>\d{{4}})-(?P<month>\d{{1,2}})-(?P<day>\d{{1,2}}){_CLOCK}",
     "2024-03": r"(?P<year>[12]\d{3})[-/](?P<month>0[1-9]|1[0-2])",
-    "Mar 2024": rf"{_MONTH}[ ,-]+(?P<year>\d{{4}})",
+    "Mar 2024": rf"{_MONTH}{_OF}(?P<year>\d{{4}})",
     "2024 Q1": r"(?P<year>[12]\d{3})[ -]?Q(?P<quarter>[1-4])",
     "2024-W05": r"(?P<year>[12]\d{3})-?W(?P<week>[0-5]\d)(?:-?(?P<weekday>[1-7]))?",
     "20240301T1200": r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})T"
@@ -147,7 +152,7 @@ def _date(found: re.Match[str], order: str) -> str | None:
     else:
         day, month = parts.get("day") or "1", parts.get("month")
         if parts.get("name"):
-            month = str(1 + _MONTHS.index(parts["name"][:3].lower()))
+            month = str(next(k for k, names in enumerate(_MONTHS, 1) if re.match(names, parts["name"], re.IGNORECASE)))
         if parts.get("quarter"):
             month = str(3 * int(parts["quarter"]) - 2)
     text = f"{year:04d}-{int(month or 1):02d}-{int(day):02d}"
