@@ -94,9 +94,8 @@ class FuseMessenger(Messenger):
         self._scores = LabelScores()
         self._outside: list[str] = []  # responses that were observed outside of this handler
         self._seen: list[str] = []
-        self._met: list[
-            tuple[str, Any] | None
-        ] = []  # name and mask of the site that is met, and of those that it draws
+        # Name and mask of the site that is met, and of those that are drawn meanwhile; None for weights.
+        self._met: list[tuple[str, Any] | None] = []
         self._plates: set[str] = set()  # of fused sites
         self._enumerated: list[dict[str, Any]] = []
 
@@ -187,7 +186,7 @@ class FuseMessenger(Messenger):
         if site_is_subsample(msg):
             return
         met = self._met.pop()
-        if met is None:  # a weight
+        if met is None:
             return
         name, mask = met  # handlers outside may have renamed and masked it since
         self._seen.append(name)

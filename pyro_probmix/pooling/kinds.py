@@ -147,7 +147,7 @@ def mask_with_partners(p: Any, weights: Weights, roll: Roll) -> Any:
         return dist.Independent(base, p.reinterpreted_batch_ndims)
     if scores_as(p, td.TransformedDistribution):
         return dist.TransformedDistribution(base, p.transforms)
-    return expand_batch(base, p.batch_shape)
+    return expand_batch(base, p.batch_shape) if scores_as(p, ExpandedDistribution) else p
 
 
 def _masked_within(p: td.Distribution) -> TypeError:
