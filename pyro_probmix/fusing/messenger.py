@@ -193,7 +193,7 @@ class FuseMessenger(Messenger):
         if msg["infer"].get("_enumerate_dim") is not None or msg["infer"].get("enumerate") == "sequential":
             self._enumerated.append(msg)
         if name in self._perturbed:
-            is_masked = isinstance(msg["mask"], Tensor) and msg["mask"] is not mask
+            is_masked = isinstance(msg["mask"], Tensor) and msg["mask"] is not mask and msg["mask"].numel() > 1
             if is_masked and not scores_nothing():
                 raise ValueError(
                     f"site {name!r} was masked outside fuse(at={self.sites}), where the partners' rows cannot be "

@@ -495,6 +495,11 @@ def test_a_masked_row_masks_its_partner(rows):
     assert (results[0] != 0).tolist() == [False, True, False, True]
     with pytest.raises(ValueError, match=r"'y' was masked outside fuse.*Try fuse\(poutine.mask"):
         poutine.mask(fuse(regression, at="y", weight=WEIGHT), mask)(x, y)
+    fused = fuse(regression, at="y", weight=WEIGHT)
+    for one_for_all in (torch.tensor(True), torch.tensor([False])):
+        masked = poutine.trace(poutine.mask(fused, one_for_all)).get_trace(x, y)
+        expected = observed_log_prob(poutine.trace(fused).get_trace(x, y)) * one_for_all
+        torch.testing.assert_close(observed_log_prob(masked), expected)
 
 
 def test_an_obs_mask_is_refused(rows):
