@@ -496,6 +496,7 @@ def test_a_masked_row_masks_its_partner(rows):
     with pytest.raises(ValueError, match=r"'y' was masked outside fuse.*Try fuse\(poutine.mask"):
         poutine.mask(fuse(regression, at="y", weight=WEIGHT), mask)(x, y)
     fused = fuse(regression, at="y", weight=WEIGHT)
+    one_for_all: Any
     for one_for_all in (torch.tensor(True), torch.tensor([False])):
         masked = poutine.trace(poutine.mask(fused, one_for_all)).get_trace(x, y)
         expected = observed_log_prob(poutine.trace(fused).get_trace(x, y)) * one_for_all
