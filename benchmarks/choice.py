@@ -1,8 +1,11 @@
 """What ``likelihood="auto"`` costs: the default beside the Gaussian head, on a dozen tables that no choice was made on.
 
 pip install 'pyro_probmix[tables]'
-python benchmarks/choice.py          # a fit that is in benchmarks/choice.json is not run again
-python benchmarks/choice.py --show   # what is in that file
+python benchmarks/choice.py           # a fit that is in benchmarks/choice.json is not run again
+python benchmarks/choice.py --table   # writes the table of docs/likelihoods.md from that file
+
+Three quarters of the rows are fitted to, the others scored, with two seeds. Differences are of 20 parts of the other rows, with
+their standard error.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ import torch
 from benchmarks.tables import halves
 from pyro_probmix import ProbMixRegressor
 
-RESULTS = Path(__file__).with_name("choice.json")
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, PAGE = ROOT / "benchmarks" / "choice.json", ROOT / "docs" / "likelihoods.md"
+MARKS = ("<!-- written by benchmarks/choice.py: table -->", "<!-- end -->")
 #: Package, item and target, and columns that give the target away.
 TABLES = {
     "Ecdat/Griliches/lw": ("lw80",),
@@ -40,7 +45,7 @@ TABLES = {
     "mosaicData/TenMileRace/net": ("time",),
 }
 HEADS = {"auto": {}, "gaussian": {"likelihood": "gaussian"}}
-BLOCKS = 20
+PARTS = 20
 
 
 def loaded(name: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -54,7 +59,7 @@ def loaded(name: str) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def measured(name: str, seed: int) -> dict[str, Any]:
-    """NLLs of rounding intervals in blocks of test rows, of both heads, and the processor's seconds of each fit."""
+    """NLLs of rounding intervals in parts of test rows, of both heads, and the processor's seconds of each fit."""
     x, y = loaded(name)
     train, test = halves(x.assign(**{"the target": y}), seed)
     found: dict[str, Any] = {"table": name, "seed": seed, "rows": len(train)}
@@ -64,53 +69,59 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         model.fit(train.drop(columns="the target"), train["the target"].to_numpy())
         found[f"{head} s"] = round(time.process_time() - started, 2)
         found[f"{head} likelihood"] = str(model.likelihood_)
-        blocks = np.array_split(np.arange(len(test)), BLOCKS)
+        parts = np.array_split(np.arange(len(test)), PARTS)
         found[head] = [
-            round(model.interval_nll(block.drop(columns="the target"), block["the target"].to_numpy()), 5)
-            for block in (test.iloc[rows] for rows in blocks)
+            round(model.interval_nll(part.drop(columns="the target"), part["the target"].to_numpy()), 5)
+            for part in (test.iloc[rows] for rows in parts)
         ]
     return found
 
 
-def report(rows: list[dict[str, Any]]) -> str:
-    """The difference of the two on each table, over its seeds, with its standard error, and the ratio of the fits' times."""
-    lines = ["| table | rows | default picks | Gaussian | default | difference | time of the fit |", "| --- " * 7 + "|"]
+def page(text: str) -> str:
+    """The page with the table: the difference of the two on each, over its seeds, and the ratio of the fits' times."""
+    rows = read()
+    lines = ["| table | rows | default | Gaussian NLL | default's | difference | time of the fit |", "| --- " * 7 + "|"]
     for name in TABLES:
         own = [row for row in rows if row["table"] == name]
-        if not own:
-            continue
         auto, gaussian = (np.concatenate([row[head] for row in own]) for head in HEADS)
         apart = auto - gaussian
         error = apart.std(ddof=1) / np.sqrt(len(apart))
         ratio = np.median([row["auto s"] / row["gaussian s"] for row in own])
         picked = ", ".join(sorted({row["auto likelihood"] for row in own}))
         lines.append(
-            f"| {name} | {own[0]['rows']} | {picked} | {gaussian.mean():.3f} | {auto.mean():.3f} | "
+            f"| {name} | {own[0]['rows']:,} | {picked} | {gaussian.mean():.3f} | {auto.mean():.3f} | "
             f"{apart.mean():+.3f} ± {error:.3f} | {ratio:.2f} |"
         )
-    return "\n".join(lines)
+    start, end = MARKS
+    head, _, rest = text.partition(start)
+    return f"{head}{start}\n\n" + "\n".join(lines) + f"\n\n{end}" + rest.partition(end)[2]
+
+
+def read() -> list[dict[str, Any]]:
+    """The results so far."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
+    return rows
 
 
 def main() -> None:
-    """Runs what is missing, or shows what is there."""
+    """Runs what is missing, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", action="store_true")
+    parser.add_argument("--table", action="store_true", help="runs nothing")
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of columns that are left out
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    if not arguments.show:
-        for seed in range(arguments.seeds):
-            for name in TABLES:
-                if any((row["table"], row["seed"]) == (name, seed) for row in rows):
-                    continue
-                rows.append(measured(name, seed))
-                partial = RESULTS.with_suffix(".partial")
-                partial.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
-                os.replace(partial, RESULTS)
-                print(name, seed, flush=True)
-    print(report(rows))
+    wanted = [] if arguments.table else [(name, seed) for seed in range(arguments.seeds) for name in TABLES]
+    for name, seed in wanted:
+        rows = read()
+        if any((row["table"], row["seed"]) == (name, seed) for row in rows):
+            continue
+        rows.append(measured(name, seed))
+        partial = RESULTS.with_suffix(".partial")
+        partial.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", "utf-8")
+        os.replace(partial, RESULTS)
+        print(name, seed, flush=True)
+    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":
