@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 
-from benchmarks import fits, measure  # noqa: E402
+from benchmarks import choice, fits, measure  # noqa: E402
 from benchmarks.cases import METHODS, Case, make_draws, make_problem  # noqa: E402
 from benchmarks.engines import DEVICES, load, ours_captured  # noqa: E402
 from benchmarks.engines.ours_compiled import OursCompiled  # noqa: E402
@@ -225,6 +225,15 @@ def test_fits_are_measured_in_processes_of_their_own_and_the_page_has_their_tabl
     found = fits.measure("HGB", 300, None, quick=True)
     assert isinstance(found, dict) and 0 < found["rmse"] < 2 and found["nll"] > 0 and found["fit"] > 0
     assert fits.page(fits.PAGE.read_text("utf-8")) == fits.PAGE.read_text("utf-8"), "run benchmarks/fits.py --table"
+
+
+def test_what_the_choice_of_a_likelihood_costs_stands_on_its_page():
+    text = choice.PAGE.read_text("utf-8")
+    assert choice.page(text) == text, "run benchmarks/choice.py --table"
+    rows = choice.read()
+    assert {(row["table"], row["seed"]) for row in rows} == {(name, seed) for name in choice.TABLES for seed in (0, 1)}
+    behind = [np.mean(row["auto"]) - np.mean(row["gaussian"]) for row in rows]
+    assert max(np.mean(behind[k :: len(choice.TABLES)]) for k in range(len(choice.TABLES))) < 0.02
 
 
 def test_the_script_for_a_device_runs_on_the_cpu_with_small_numbers(tmp_path):

@@ -21,6 +21,7 @@ from pyro_probmix.experiments.report.figures.calibration import coverage_curves,
 from pyro_probmix.experiments.report.figures.curves import training_curves
 from pyro_probmix.experiments.report.figures.style import png, style_of
 from pyro_probmix.experiments.report.numbers.paper import METHODS
+from pyro_probmix.experiments.report.numbers.reading import read_runs
 from pyro_probmix.unfinished import private_folder
 from tests.experiments.report import cases as cases
 
@@ -334,8 +335,22 @@ def test_folders_that_are_none(capsys, tmp_path):
     assert "a report of 2 runs needs a folder, none was given. Try --out" in report(capsys, run, other)[2]
     same = cases.write_run(tmp_path / "same", cases.uci(("yacht",), ("ERM",), seed=1))
     code, _, err = report(capsys, run, same, "--out", tmp_path / "out")
-    assert code == 1 and "both hold uci, yacht, mlp, ERM, fixed. Try one of the two." in err
+    assert code == 1 and "both hold uci, yacht, mlp, ERM, fixed, split 0. Try one of the two." in err
     assert report(capsys, run, run, "--out", tmp_path / "out")[0] == 0  # given twice, it counts once
+
+
+def test_runs_of_other_splits_add_to_each_other(capsys, tmp_path):
+    rows = cases.uci(("yacht",), ("ERM",), splits=3)
+    one = cases.write_run(tmp_path / "one", rows)
+    later = rows.assign(split=rows["split"] + 3)
+    two = cases.write_run(tmp_path / "two", later)
+    both = read_runs([one, two]).results
+    pd.testing.assert_frame_equal(both, pd.concat([rows, later], ignore_index=True))
+    assert report(capsys, one, two, "--out", tmp_path / "out")[0] == 0
+    config = json.loads((two / "config.json").read_text())
+    (two / "config.json").write_text(json.dumps(config | {"epochs": 10}))
+    code, _, err = report(capsys, one, two, "--out", tmp_path / "other")
+    assert code == 1 and "with epochs 1000 and 10, expected runs alike but for their splits. Try one of the two." in err
 
 
 def test_runs_of_one_name_keep_their_figures_apart(tmp_path):

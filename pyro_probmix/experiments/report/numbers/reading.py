@@ -23,6 +23,9 @@ __all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
 #: The columns that identify a trained method.
 KEYS = ["experiment", "dataset", "network", "method", "setting"]
 
+#: What runs of one experiment may have of their own.
+_OF_ONE_RUN = {"choices", "chunk", "data_dir", "device", "methods", "methods_in_full", "ran_on", "splits", "versions"}
+
 _NUMBERS = {
     "split": "an integer",
     "value": "a number",
@@ -75,31 +78,49 @@ class Runs:
 
 
 def read_runs(paths: Sequence[str | os.PathLike[str]]) -> Runs:
-    """Reads run folders.
+    """Reads run folders; those that hold other seeds, or splits, of one method add to each other.
 
     Args:
         paths: the folders; one that is given twice counts once.
 
     Raises:
-        ValueError: if one is not there, holds no results or files that are not a run's, or if two hold the same cell.
+        ValueError: if one is not there, holds no results or files that are not a run's, or if two hold the same split of a
+            method, or one method with different options.
     """
     if not paths:
         raise ValueError("a report needs a run's folder, none was given. Try probmix report runs/uci-yacht.")
     unique = {os.path.realpath(path): Path(path) for path in paths}
     runs = _named([read_run(path) for path in unique.values()])
-    owners: dict[tuple[object, ...], Path] = {}
+    owners: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        for cell in run.results[KEYS].drop_duplicates().itertuples(index=False, name=None):
-            other = owners.setdefault(cell, run.path)
-            if other is not run.path:
-                name = ", ".join(str(part) for part in cell)
-                raise ValueError(f"{shown(other)} and {shown(run.path)} both hold {name}. Try one of the two.")
+        for cell, rows in run.results.groupby(KEYS, dropna=False):
+            for other in owners.setdefault(cell, []):
+                _check_adds(", ".join(map(str, cell)), rows, run, other)
+            owners[cell].append(run)
     return Runs(
         runs,
         pd.concat([run.results for run in runs], ignore_index=True),
         _joined([run.curves for run in runs]),
         _joined([run.calibration for run in runs]),
     )
+
+
+def _check_adds(name: str, rows: pd.DataFrame, run: Run, other: Run) -> None:
+    """Raises ValueError unless the rows of a method add to those of another run: other splits, by the same options."""
+    theirs = other.results[(other.results[KEYS] == rows[KEYS].iloc[0]).all(axis=1)]
+    again = sorted(set(rows["split"]) & set(theirs["split"]))
+    if again:
+        raise ValueError(
+            f"{shown(other.path)} and {shown(run.path)} both hold {name}, split {again[0]}. Try one of the two."
+        )
+    ours, others = run.config or {}, other.config or {}
+    # An option that one of the two does not name is one that came later, and has its default in the other.
+    for option in sorted(ours.keys() & others.keys() - _OF_ONE_RUN):
+        if None not in (ours[option], others[option]) and ours[option] != others[option]:
+            raise ValueError(
+                f"{shown(other.path)} and {shown(run.path)} both hold {name}, with {option} {others[option]} and "
+                f"{ours[option]}, expected runs alike but for their splits. Try one of the two."
+            )
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
