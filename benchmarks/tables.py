@@ -20,6 +20,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def through_the_command(name: str, options: list[str], folder: Path) -> dict[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scores, plain = row_scores(model, test, other), constant(y, other)
-        found = {
+        found: dict[str, Any] = {
             "rounds": rounds,
             "rows": len(test),
             "nll": float(scores.mean()),
@@ -187,8 +188,8 @@ def _texts(x: pd.DataFrame) -> list[str]:
 def _one_hot(x: pd.DataFrame, x_new: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Indicators of the levels that recur, medians for gaps: what NGBoost needs."""
     both = pd.get_dummies(pd.concat([x, x_new]), columns=_texts(x), dtype=float).fillna(x.median(numeric_only=True))
-    both = both.loc[:, both[: len(x)].astype(bool).sum() > 1].astype(float).to_numpy()
-    return both[: len(x)], both[len(x) :]
+    codes = both.loc[:, both[: len(x)].astype(bool).sum() > 1].to_numpy(dtype=float)
+    return codes[: len(x)], codes[len(x) :]
 
 
 def _normal_scores(y: np.ndarray, mean: np.ndarray, std: np.ndarray, grid: float) -> dict[str, float]:
@@ -336,8 +337,7 @@ def main() -> int:
     for name in arguments.tables or (COMPARED if arguments.compare else TABLES):
         if arguments.compare:
             jobs += [
-                (f"{name} {seed}", lambda name=name, seed=seed: compared(name, seed, arguments.models))
-                for seed in range(arguments.seeds)
+                (f"{name} {seed}", partial(compared, name, seed, arguments.models)) for seed in range(arguments.seeds)
             ]
             continue
 
