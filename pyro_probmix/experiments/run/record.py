@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,11 @@ import torch
 
 from pyro_probmix import __version__
 from pyro_probmix.experiments.config import PROVENANCE, Config
+from pyro_probmix.experiments.config.comparison import DEFAULTS, PLACES, as_json, differences, same_method
 from pyro_probmix.experiments.run.runner import CHOICES, graph_name
 from pyro_probmix.files import regular
 from pyro_probmix.models import find_method
 from pyro_probmix.names import shown
-
-#: Options of where a run computes and reads from, which may differ when it is resumed.
-PLACES = ("device", "data_dir")
 
 
 def record_of(config: Config, device: str) -> dict[str, Any]:
@@ -33,20 +31,17 @@ def record_of(config: Config, device: str) -> dict[str, Any]:
     provenance = dict(
         zip(PROVENANCE, (device, CHOICES, methods, versions_of_packages(), _file_digest(config)), strict=True)
     )
-    return _as_json(asdict(config) | provenance)
+    return as_json(asdict(config) | provenance)
 
 
 def check_same(path: Path, recorded: dict[str, Any], record: dict[str, Any]) -> None:
     """Raises ValueError if a folder's run is another one: with other options, other methods of the same names, another file."""
-    for name, value in record.items():
-        if name not in (*PLACES, *PROVENANCE) and recorded.get(name, _DEFAULTS.get(name)) != value:
-            raise ValueError(
-                f"the folder {shown(path)} holds another run, with {name} {shown(recorded.get(name))}, not {shown(value)}. "
-                "Try another --out."
-            )
-    methods = recorded.get("methods_in_full") or {}
-    for name, method in record["methods_in_full"].items():
-        if any(method.get(k) != v for k, v in (methods.get(name) or {}).items()):
+    for name, had, wanted in differences(recorded, record):
+        raise ValueError(
+            f"the folder {shown(path)} holds another run, with {name} {shown(had)}, not {shown(wanted)}. Try another --out."
+        )
+    for name in record["methods_in_full"]:
+        if not same_method(recorded, record, name):
             raise ValueError(f"the folder {shown(path)} holds a run of another method {name}. Try another --out.")
     if recorded.get("sha256", record["sha256"]) != record["sha256"]:
         raise ValueError(
@@ -87,24 +82,13 @@ def _file_digest(config: Config) -> str | None:
         raise ValueError(f"{shown(config.dataset)} could not be read ({error.strerror}). Try another file.") from None
 
 
-def _as_json(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as it is read back, with lists for tuples."""
-    read: dict[str, Any] = json.loads(json.dumps(record))
-    return read
-
-
 def digest_of(config: Config) -> str:
     """The digest of the options that a run's numbers depend on, by which its cells are recognised."""
     # Options that a later version adds leave the digest as it is while they have their defaults.
     deciding = {
-        k: v
-        for k, v in _as_json(asdict(config)).items()
-        if k not in PLACES and (k not in _DEFAULTS or v != _DEFAULTS[k])
+        k: v for k, v in as_json(asdict(config)).items() if k not in PLACES and (k not in DEFAULTS or v != DEFAULTS[k])
     }
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-_DEFAULTS = _as_json({one.name: one.default for one in fields(Config) if one.default is not MISSING})
 
 
 def versions_of_packages() -> dict[str, str]:

@@ -348,9 +348,24 @@ def test_runs_of_other_splits_add_to_each_other(capsys, tmp_path):
     pd.testing.assert_frame_equal(both, pd.concat([rows, later], ignore_index=True))
     assert report(capsys, one, two, "--out", tmp_path / "out")[0] == 0
     config = json.loads((two / "config.json").read_text())
-    (two / "config.json").write_text(json.dumps(config | {"epochs": 10}))
-    code, _, err = report(capsys, one, two, "--out", tmp_path / "other")
-    assert code == 1 and "with epochs 1000 and 10, expected runs alike but for their splits. Try one of the two." in err
+    full = {"methods_in_full": {"ERM": {"site": None}}}
+    (one / "config.json").write_text(json.dumps(config | full))
+    for change, sentence in (
+        ({"epochs": 10}, "with epochs 1000 and 10"),
+        ({"patience": 50}, "with patience None and 50"),  # None is a value, too
+        ({"targets": "raw"}, "with targets standardised and raw"),  # an option that the other record does not name
+        ({"methods_in_full": {"ERM": {"site": "y"}}}, "by another method of this name"),
+        (None, "not both a config.json"),
+    ):
+        (two / "config.json").unlink(missing_ok=True)
+        if change is not None:
+            (two / "config.json").write_text(json.dumps(config | full | change))
+        code, _, err = report(capsys, one, two, "--out", tmp_path / "other")
+        assert (
+            code == 1
+            and f"{sentence}, expected runs alike but for their splits. Try one of the two."
+            in err.replace(" that tells how", "")
+        )
 
 
 def test_runs_of_one_name_keep_their_figures_apart(tmp_path):

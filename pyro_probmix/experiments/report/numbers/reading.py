@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pyro_probmix.experiments.config.comparison import differences, same_method
 from pyro_probmix.experiments.run.results import COLUMNS
 from pyro_probmix.files import regular
 from pyro_probmix.names import printable, shown
@@ -23,8 +24,8 @@ __all__ = ["KEYS", "Run", "Runs", "read_run", "read_runs"]
 #: The columns that identify a trained method.
 KEYS = ["experiment", "dataset", "network", "method", "setting"]
 
-#: What runs of one experiment may have of their own.
-_OF_ONE_RUN = {"choices", "chunk", "data_dir", "device", "methods", "methods_in_full", "ran_on", "splits", "versions"}
+#: Options that name what a run does besides a cell, or how; two runs of one cell may have others.
+_OF_ONE_RUN = {"chunk", "dataset", "methods", "network", "splits"}
 
 _NUMBERS = {
     "split": "an integer",
@@ -113,14 +114,20 @@ def _check_adds(name: str, rows: pd.DataFrame, run: Run, other: Run) -> None:
         raise ValueError(
             f"{shown(other.path)} and {shown(run.path)} both hold {name}, split {again[0]}. Try one of the two."
         )
-    ours, others = run.config or {}, other.config or {}
-    # An option that one of the two does not name is one that came later, and has its default in the other.
-    for option in sorted(ours.keys() & others.keys() - _OF_ONE_RUN):
-        if None not in (ours[option], others[option]) and ours[option] != others[option]:
+    alike = "expected runs alike but for their splits. Try one of the two."
+    if run.config is None or other.config is None:
+        raise ValueError(
+            f"{shown(other.path)} and {shown(run.path)} both hold {name}, and not both a config.json that tells how, {alike}"
+        )
+    for option, had, has in differences(other.config, run.config):
+        if option not in _OF_ONE_RUN:
             raise ValueError(
-                f"{shown(other.path)} and {shown(run.path)} both hold {name}, with {option} {others[option]} and "
-                f"{ours[option]}, expected runs alike but for their splits. Try one of the two."
+                f"{shown(other.path)} and {shown(run.path)} both hold {name}, with {option} {had} and {has}, {alike}"
             )
+    files = {config["sha256"] for config in (run.config, other.config) if config.get("sha256")}
+    if len(files) > 1 or not same_method(other.config, run.config, str(rows["method"].iloc[0])):
+        what = "of another file" if len(files) > 1 else "by another method of this name"
+        raise ValueError(f"{shown(other.path)} and {shown(run.path)} both hold {name}, {what}, {alike}")
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
