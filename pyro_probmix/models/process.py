@@ -22,7 +22,7 @@ from pyro_probmix.fusing.rows import Batch
 from pyro_probmix.fusing.sites import checked_names
 from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.models.orders import shuffled_rows
-from pyro_probmix.models.replica_rows import ReplicaRows
+from pyro_probmix.models.replica_rows import ReplicaRows, take
 from pyro_probmix.models.scaling import ScaledRows
 from pyro_probmix.models.similarity import EdgeAlpha
 from pyro_probmix.pooling.simplex import SymmetricDirichlet
@@ -210,7 +210,7 @@ class ProbMix(ReplicaRows):
         batch = edge.dim() - 1
 
         def ends(data: Tensor, of_each: bool) -> tuple[Tensor, Tensor]:
-            one, other = (_take(data, edge[..., k], of_each) for k in (0, 1))
+            one, other = (take(data, edge[..., k], of_each) for k in (0, 1))
             return (
                 (one.flatten(batch), other.flatten(batch)) if one.dim() > batch else (one[..., None], other[..., None])
             )
@@ -264,7 +264,7 @@ class ProbMix(ReplicaRows):
 
     def _run(self, x: Tensor, y: Tensor | None, rows: Tensor, n: int, handler: FuseMessenger | None) -> Any:
         of_each = self.of_each_replica(x, y)
-        x_rows, y_rows = _take(x, rows, of_each[0]), None if y is None else _take(y, rows, of_each[1])
+        x_rows, y_rows = take(x, rows, of_each[0]), None if y is None else take(y, rows, of_each[1])
         size = rows.shape[-1]
         # With unfused rows, half of them stand for all n, and the other half once more.
         with ScaledRows(n / size * (2 if self.add_unfused_rows else 1), self.batch(size)):
@@ -272,12 +272,6 @@ class ProbMix(ReplicaRows):
                 return self.density(x_rows, y_rows)
             with handler:
                 return self.density(x_rows, y_rows)
-
-
-def _take(data: Tensor, rows: Tensor, of_each: bool) -> Tensor:
-    if not of_each:
-        return data[rows]
-    return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
 
 
 @lru_cache(maxsize=64)

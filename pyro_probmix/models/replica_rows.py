@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ReplicaRows"]
+__all__ = ["ReplicaRows", "take"]
 
-
+import torch
 from torch import Tensor, nn
 
 from pyro_probmix.graphs import Graph
@@ -76,6 +76,13 @@ class ReplicaRows(nn.Module):
                 f"ProbMix got x of shape {tuple(x.shape)} and y of {tuple(y.shape)}, expected as many rows."
             )
         return n
+
+
+def take(data: Tensor, rows: Tensor, of_each: bool) -> Tensor:
+    """Rows of data [n, ...], [..., B], or rows of each replica, [R, B], of data [R, n, ...]."""
+    if not of_each:
+        return data[rows]
+    return data[torch.arange(data.shape[0], device=data.device)[:, None], rows]
 
 
 def _may_be_of_each(data: Tensor, replicas: int) -> bool:
