@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,11 @@ class LikelihoodChoice:
         if not once and len(rows) < FEWEST_ROWS and self.encoder is None and rows.x.ndim == 2 and rows.ends is None:
             return self._linear(rows)
         # The next rows of partial fits may be of any kind.
-        score = partial(self._trial, rows, seed)
+        trial = cache(partial(self._trial, rows, seed))  # more steps are no more passes where their number is given
+
+        def score(name: str, steps: int) -> float:
+            return trial(name, self._trial_epochs(len(rows), steps))
+
         choice = describe(rows.y, "student-t", kinds) if once else choose(rows.y, score, kinds)
         return {"likelihood": choice.likelihood, "grid": choice.grid} if once else asdict(choice)
 
@@ -72,16 +76,20 @@ class LikelihoodChoice:
         choice = asdict(describe(rows.y, LINEAR))
         return {**choice, "method": METHODS["ERM"], "members": 1, "widths": (1,), "periodic": 0}
 
-    def _trial(self, rows: Rows, seed: int, likelihood: str) -> float:
+    def _trial_epochs(self, n: int, steps: int) -> int:
+        """The passes of a trial of so many steps, of a fit to n rows."""
+        size = None if self.batch_size is None else int(self.batch_size)
+        epochs = pilot_epochs(n - n // KEPT_ASIDE, size, steps)
+        return epochs if self.epochs is None else min(epochs, int(self.epochs))
+
+    def _trial(self, rows: Rows, seed: int, likelihood: str, epochs: int) -> float:
         """The interval NLL of some rows, kept aside, under a short fit of a few members to the others."""
         order = np.random.default_rng(seed).permutation(len(rows))
         aside, used = (rows.take(part) for part in np.split(order, [len(rows) // KEPT_ASIDE]))
-        size = None if self.batch_size is None else int(self.batch_size)
-        epochs = pilot_epochs(len(used), size)
         settings = {
             "likelihood": likelihood,
             "ensemble": min(MEMBERS, int(self.ensemble)),
-            "epochs": epochs if self.epochs is None else min(epochs, int(self.epochs)),
+            "epochs": epochs,
             "patience": None, "callbacks": (), "verbose": 0, "neighbors_pool": 0,
         }  # fmt: skip
         try:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pyro_probmix import ProbMixRegressor, load
-from pyro_probmix.estimators.targets.choice import CANDIDATES, MARGIN, choose
+from pyro_probmix.estimators.targets.choice import CANDIDATES, DOUBT, MARGIN, STEPS, choose
 from pyro_probmix.estimators.targets.kinds import grid_of, kind_of
 from pyro_probmix.models import LIKELIHOODS
 
@@ -76,10 +76,49 @@ def test_the_head_that_fits_by_nature_is_left_for_one_that_is_better_by_the_marg
         tried.append(name)
         return of_other if name == other else 1.0
 
-    assert choose(y, lambda name: score(name, 1 - MARGIN / 2)).likelihood == first
-    assert choose(y, lambda name: score(name, 1 - 2 * MARGIN)).likelihood == other
+    assert choose(y, lambda name, _: score(name, 1 - MARGIN / 2)).likelihood == first
+    assert choose(y, lambda name, _: score(name, 1 - 2 * MARGIN)).likelihood == other
     assert {first, other} <= set(tried)
-    assert choose(np.concatenate([y, TARGETS["real"][:, None]], 1), lambda name: 1 / 0).likelihood == "student-t"
+    assert choose(np.concatenate([y, TARGETS["real"][:, None]], 1), lambda name, _: 1 / 0).likelihood == "student-t"
+
+
+def test_a_head_that_is_close_behind_after_few_steps_has_twice_as_many() -> None:
+    y, asked = TARGETS["positive"][:, None], []
+
+    def choice(first: tuple[float, float], second: tuple[float, float]) -> str:
+        def score(name: str, steps: int) -> float:
+            asked.append((name, steps))
+            return {STEPS: first, 2 * STEPS: second}[steps][name == "student-t"]
+
+        asked.clear()
+        return str(choose(y, score).likelihood)
+
+    assert choice((0.4, 0.5), (0.1, -0.1)) == "student-t"  # the slower learner was behind
+    assert set(asked) == {(name, steps) for steps in (STEPS, 2 * STEPS) for name in ("log-normal", "student-t")}
+    assert choice((0.4, 0.5), (-0.2, -0.1)) == "log-normal"  # the faster one stays ahead
+    assert choice((0.5, 0.4), (0.0, 0.0)) == "log-normal"
+    assert choice((0.4, 0.5), (0.9, 0.45)) == "log-normal"
+    assert ("log-normal", 2 * STEPS) not in asked and len(asked) == 3  # nothing came past it
+    assert choice((1.0 + DOUBT, 0.9), (0.0, 0.1)) == "student-t"  # too far behind to be asked again
+    assert len(asked) == 2
+    assert choice((np.inf, 1.0), (0.0, 0.1)) == "student-t"
+    assert choice((np.inf, np.inf), (np.inf, np.inf)) == "log-normal"
+
+
+def test_a_given_number_of_epochs_bounds_trials_which_are_then_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = []
+
+    def trial(self: ProbMixRegressor, rows: object, seed: int, likelihood: str, passes: int) -> float:
+        epochs.append(passes)
+        return -0.001 * passes + (likelihood == "student-t") * 0.01
+
+    monkeypatch.setattr(ProbMixRegressor, "_trial", trial)
+    ProbMixRegressor(**{**TINY, "epochs": 2}).fit(X, TARGETS["positive"])
+    assert epochs == [2, 2]
+    epochs.clear()
+    quick = {**TINY, "epochs": None, "callbacks": [lambda epoch, best: True]}
+    ProbMixRegressor(**quick).fit(X, TARGETS["positive"])
+    assert epochs[2:] == pytest.approx([2 * passes for passes in epochs[:2]], abs=1)  # whole passes
 
 
 @pytest.mark.parametrize("kind", TARGETS)
