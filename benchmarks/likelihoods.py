@@ -1,6 +1,6 @@
 """What fusing costs with other likelihoods: a training step of ProbMix over the same step that is not fused.
 
-By Pyro's handlers, by tensors alone (``fit(plain=True)``, as the estimators train), and compiled.
+By Pyro's handlers, by tensors alone (as ``fit`` and the estimators train by default), and compiled.
 
 python benchmarks/likelihoods.py [--replicas 20] [--rows 32] [--repeats 200]
 """

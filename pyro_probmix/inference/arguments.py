@@ -79,9 +79,10 @@ def check_options(*, seed: object, names: object, **switches: object) -> None:
     if names is not None and not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"fit got names={short(names)}, expected a name for each replica. Try names=None.")
     for name, value in switches.items():
-        auto = name == "compile" and isinstance(value, str) and value == "auto"
+        may_be_auto = name in ("compile", "plain")
+        auto = may_be_auto and isinstance(value, str) and value == "auto"
         if not auto and not isinstance(value, bool | np.bool_):
-            others = ", False or 'auto'" if name == "compile" else " or False"
+            others = ", False or 'auto'" if may_be_auto else " or False"
             raise ValueError(f"fit got {name}={short(value)}, expected True{others}. Try {name}=False.")
 
 

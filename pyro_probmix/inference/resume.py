@@ -6,7 +6,7 @@ __all__ = ["FitState", "Kept", "identity_of"]
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ class FitState:
         optimizer: its moments.
         replicas: their best weights and epochs.
         train, scores: mean loss and held-out loss of each epoch, [epochs, R].
+        drawn: mixing weights that are drawn already for steps to come, the next one last, [R, B] each.
     """
 
     model: ProbMix
@@ -59,6 +60,7 @@ class FitState:
     replicas: Replicas
     train: Tensor
     scores: Tensor
+    drawn: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def before(cls, model: ProbMix, optimizer: torch.optim.Optimizer, replicas: Replicas, epochs: int) -> FitState:
@@ -72,6 +74,8 @@ class FitState:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"replicas.{name}": tensor for name, tensor in self.replicas.state().items()}
         tensors |= {"train": self.train[:epoch], "scores": self.scores[:epoch], "random": torch.get_rng_state()}
+        if self.drawn:
+            tensors["drawn"] = torch.stack(self.drawn)
         if device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(device)
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -92,6 +96,7 @@ class FitState:
         for index, name, tensor in _moments(tensors):
             state.setdefault(index, {})[name] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.drawn[:] = tensors["drawn"].to(self.replicas.device).unbind(0) if "drawn" in tensors else ()
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.replicas.device)
@@ -101,6 +106,8 @@ class FitState:
             raise ValueError(f"its epoch {epoch} is none of 1 to {len(self.train)}")
         expected = {k: v for k, v in self.tensors(epoch).items() if not k.startswith("optimizer.")}
         found = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
+        drawn = found.pop("drawn", None)
+        expected.pop("drawn", None)
         if expected.keys() != found.keys():
             raise ValueError(f"it has other tensors, such as {min(expected.keys() ^ found.keys())[:80]!r}")
         # A state that has been stepped tells what the optimizer keeps; before the first step it keeps nothing.
@@ -121,6 +128,12 @@ class FitState:
                 raise ValueError(
                     f"its tensor {name!r} is {tuple(given.shape)} of {given.dtype}, not {tuple(tensor.shape)} of {tensor.dtype}"
                 )
+        if drawn is not None and (
+            drawn.dim() != 3 or drawn.shape[1] != self.replicas.count or drawn.dtype != self.train.dtype
+        ):
+            raise ValueError(
+                f"its weights drawn ahead are {tuple(drawn.shape)} of {drawn.dtype}, not those of each replica"
+            )
         try:
             torch.Generator().set_state(tensors["random"])
         except RuntimeError as error:

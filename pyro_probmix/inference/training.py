@@ -86,7 +86,7 @@ def fit(
     names: Sequence[str] | None = None,
     on_epoch: Callable[[int, Tensor], bool | None] | None = None,
     compile: bool | Literal["auto"] = "auto",
-    plain: bool = False,
+    plain: bool | Literal["auto"] = "auto",
     bf16: bool = False,
     distributed: bool = False,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
@@ -125,8 +125,9 @@ def fit(
             losses and gradients the same up to rounding. On CUDA the step, optimizer included, and the validation are
             captured and replayed, see :func:`~pyro_probmix.inference.step.captured.capture`; False runs them one by one.
         plain: whether ``compile="auto"`` runs a step on a CPU by tensors alone, without compiling or Pyro's handlers, where the
-            model allows it (see :func:`~pyro_probmix.inference.step.plain.runs_plainly`): the same up to rounding. It pays
-            for a fit of few steps.
+            model allows it (see :func:`~pyro_probmix.inference.step.plain.runs_plainly`). ``"auto"`` does so where the number
+            of steps does not repay compiling. The process is the same, but mixing weights are drawn for many steps at a
+            time, so that the random numbers are others than those of a step by handlers, which False gives.
         bf16: whether matrix products in a step are rounded to bfloat16, see
             :func:`~pyro_probmix.inference.step.precision.bfloat16_products`. The validation's are not.
         distributed: whether all processes of torch's default process group train this model together, each on its share
@@ -191,6 +192,7 @@ def fit(
             epochs=epochs,
             fused=optimizer is fused_adam,
             plain=plain,
+            drawn=state.drawn,
         )
         score = held_out.scored_by(log_prob) if held_out is not None and log_prob is not None else validation
         kept = None if checkpoint is None else Kept(checkpoint, identity_of(objective, source, held_out, settings))

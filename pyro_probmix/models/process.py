@@ -145,7 +145,8 @@ class ProbMix(ReplicaRows):
         self._scalar_beta = float(beta) if beta.dim() == 0 else None
         self._fusion: dict[str, Any] = {
             "pool": pool, "kernel": kernel, "labels": labels, "num_fused": num_fused, "add_unfused_rows": add_unfused_rows,
-            "weight_plates": checked_names("weight_plates", weight_plates), "keep_labels": keep_labels,
+            "weight_plates": checked_names("weight_plates", weight_plates),
+            "keep_labels": checked_names("keep_labels", keep_labels),
             "one_weight": one_weight,
         }  # fmt: skip
         self._made: tuple[FuseMessenger, Any, Tensor, float | Tensor] | None = None

@@ -62,8 +62,9 @@ def assert_equal(first, second):
         {"schedule": lambda epoch: 0.5**epoch, "optimizer": torch.optim.SGD},
         {"criterion": LogExpectedLikelihood(2, 3)},
         {"compile": True},
+        {"plain": False},
     ],
-    ids=["plain", "replicas", "schedule", "sgd", "draws", "compiled"],
+    ids=["tensors", "replicas", "schedule", "sgd", "draws", "compiled", "handlers"],
 )
 def test_an_interrupted_fit_ends_with_the_same_weights(tmp_path, options):
     path = tmp_path / "fit.safetensors"
@@ -247,6 +248,8 @@ def test_a_thousand_random_changes(tmp_path):
             lambda record, tensors: tensors.update(random=torch.full((5056,), 255, dtype=torch.uint8)),
             "its random state",
         ),
+        (lambda record, tensors: tensors.update(drawn=torch.ones(4, 5)), "its weights drawn ahead are"),
+        (lambda record, tensors: tensors.update(drawn=torch.ones(4, 5, 6)), "its weights drawn ahead are"),
     ],
 )
 def test_a_strangers_checkpoint_is_checked_before_anything_is_taken(tmp_path, change, said):

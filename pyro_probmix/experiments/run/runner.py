@@ -237,6 +237,7 @@ def fit_method(
         seed=seed,
         names=_names(problem, tries, members),
         on_epoch=after_epoch,
+        plain=False,  # the random numbers of the recorded runs
         # One of a finished training no longer has the weights of its last epoch.
         checkpoint=checkpoint if config.best_epoch == "validation" else None,
     )

@@ -24,8 +24,8 @@ Compile = bool | Literal["auto"]
 #: What a compiled step costs once and saves each time, in seconds; see :func:`repays`. Measured on one core, MLP 8-128-32
 #: (``benchmarks/compiling.py``, ``bench.py``): step and validation compile in 19 (ERM) to 21 (M-ProbMix) of processor time, in
 #: 3 with the cache on disk, in 0.2 to 0.4 once more in a process; saved a step 3.2 ms by one model of 32 rows, 2.2 to 4.9 by
-#: 20 of them, 11 by 20 of 222 rows.
-COMPILE_SECONDS, SAVED_PER_STEP, SAVED_PER_ROW = 25.0, 2e-3, 1e-6
+#: 20 of them, 11 by 20 of 222 rows. A step by tensors alone is faster by itself (``benchmarks/likelihoods.py``).
+COMPILE_SECONDS, SAVED_PER_STEP, SAVED_PER_PLAIN_STEP, SAVED_PER_ROW = 25.0, 2e-3, 4e-4, 1e-6
 
 
 def compiled_gradient(objective: Objective, x: Tensor, y: Tensor, rows: Tensor) -> Gradient:
@@ -156,11 +156,16 @@ def _compiled_validation(validation: Validation) -> LogProb:
     return lambda x, y: compiled[x.shape](x, y)
 
 
-def repays(num_steps: int, objective: Objective, rows: Tensor) -> bool:
+def repays(num_steps: int, objective: Objective, rows: Tensor, *, plain: bool = False) -> bool:
     """Whether so many compiled steps save more time than compiling takes when nothing is in the cache.
 
     A rule, not a timing, so that a fit is compiled in each run of it or in none.
+
+    Args:
+        num_steps: of the fit.
+        objective, rows: see :func:`compiled_gradient`.
+        plain: whether a step that is not compiled runs by tensors alone, and not by handlers.
     """
     draws = objective.criterion.num_particles * objective.criterion.num_embeddings
-    saved = SAVED_PER_STEP + SAVED_PER_ROW * rows.numel() * draws
+    saved = (SAVED_PER_PLAIN_STEP if plain else SAVED_PER_STEP) + SAVED_PER_ROW * rows.numel() * draws
     return bool(num_steps * saved > COMPILE_SECONDS)

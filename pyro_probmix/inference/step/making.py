@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["make_step"]
+__all__ = ["Plain", "make_step"]
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,12 +12,14 @@ from torch import Tensor
 from pyro_probmix.inference.data.minibatches import Minibatches
 from pyro_probmix.inference.predictive.validation import Validation
 from pyro_probmix.inference.step.captured import CapturedStep, capture
-from pyro_probmix.inference.step.compiled import Compile, LogProb, choose
+from pyro_probmix.inference.step.compiled import Compile, LogProb, choose, repays
 from pyro_probmix.inference.step.distributed import joint_gradient
 from pyro_probmix.inference.step.eager import Step
 from pyro_probmix.inference.step.objective import Gradient, Objective
 from pyro_probmix.inference.step.plain import runs_plainly, tensor_gradient
 from pyro_probmix.inference.step.recorders import recorder_for
+
+Plain = bool | Literal["auto"]
 
 
 def make_step(
@@ -27,7 +31,8 @@ def make_step(
     compile: Compile,
     epochs: int,
     fused: bool,
-    plain: bool = False,
+    plain: Plain,
+    drawn: list[Tensor],
 ) -> tuple[Step | CapturedStep, LogProb | None]:
     """The step, and the log density of a block of held-out rows.
 
@@ -40,6 +45,7 @@ def make_step(
         epochs: how many there will be.
         fused: whether the optimizer is ``fused_adam``'s.
         plain: see :func:`~pyro_probmix.inference.training.fit`.
+        drawn: holds weights that are drawn ahead.
 
     Raises:
         ValueError: if ``compile`` is True and the step cannot be compiled or captured, or runs in several processes.
@@ -51,12 +57,16 @@ def make_step(
     stack = () if objective.model.replicas is None else (objective.model.replicas,)
     example = torch.zeros(*stack, source.batch_size, dtype=torch.long, device=device)
     num_steps = epochs * source.num_steps
-    if plain and compile == "auto" and device.type == "cpu" and not ranks.joint and runs_plainly(objective):
-        gradient = tensor_gradient(objective, source.x, source.y)
+    recorder = None if compile is False or ranks.joint else recorder_for(device)
+    may_be_plain = (
+        plain is not False and compile == "auto" and recorder is None and device.type == "cpu" and not ranks.joint
+    )
+    is_short = plain is True or not repays(num_steps, objective, example, plain=True)
+    if may_be_plain and is_short and runs_plainly(objective):
+        gradient = tensor_gradient(objective, source.x, source.y, drawn)
         return Step(gradient, objective.replicas, optimizer, fused=fused), validation
     gradient, log_prob = _gradient(objective, source, example, validation, compile, num_steps)
     step = Step(gradient, objective.replicas, optimizer, fused=fused)
-    recorder = None if compile is False or ranks.joint else recorder_for(device)
     if recorder is None:
         return step, log_prob
     tensors = source.x, source.y, example

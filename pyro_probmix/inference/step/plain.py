@@ -7,6 +7,7 @@ __all__ = ["pooled_draw", "runs_plainly", "tensor_gradient"]
 from typing import Any
 
 import torch
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyro_probmix.fusing.kernels.defaults import default_kernel
@@ -21,36 +22,57 @@ from pyro_probmix.pooling import pool_rows
 from pyro_probmix.pooling.expectation import ExpectedLikelihood
 from pyro_probmix.pooling.weights import Beta
 
+#: How the process fuses: as by default, but for the labels.
+_FUSION = {
+    "num_fused": 2, "pool": "log-linear", "kernel": None, "add_unfused_rows": False, "weight_plates": (), "keep_labels": (),
+    "one_weight": False,
+}  # fmt: skip
+
 
 def runs_plainly(objective: Objective) -> bool:
-    """Whether :func:`tensor_gradient` can give the gradient: of replicas of a plain density, two rows of which are fused."""
+    """Whether :func:`tensor_gradient` can give the gradient: of replicas of a plain density, two rows of which are fused.
+
+    Nor may anything else have a part in a step: an effect handler around it, a hook of a module, a subclass's own process.
+    """
     model, criterion = objective.model, objective.criterion
-    options = model._fusion
+    density: Any = model.density
     return (
-        is_plain(model.density)
+        type(model) is ProbMix
+        and is_plain(density)
         and model.replicas is not None
-        and not any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.density.modules())
+        and not any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in density.modules())
+        and not any(map(_has_hooks, (model, density, density.embedding)))
         and type(criterion) is ExpectedLogLikelihood
         and criterion.num_particles == criterion.num_embeddings == 1
         and model.at in (None, "x", "z", "y")
-        and (options["num_fused"], options["pool"], options["kernel"]) == (2, "log-linear", None)
-        and not options["add_unfused_rows"]
-        and not options["keep_labels"]
+        and model.plates in ((), ("data",))
+        and model._alpha_of is None
+        and {name: value for name, value in model._fusion.items() if name != "labels"} == _FUSION
         and not objective.bf16
+        and not _PYRO_STACK
     )
 
 
-def tensor_gradient(objective: Objective, x: Tensor, y: Tensor, ahead: int = 64) -> Gradient:
+def _has_hooks(module: torch.nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def tensor_gradient(
+    objective: Objective, x: Tensor, y: Tensor, drawn: list[Tensor] | None = None, ahead: int = 64
+) -> Gradient:
     """The gradient as :func:`~pyro_probmix.inference.step.objective.eager_gradient` gives it, up to rounding.
 
     Args:
         objective: one that :func:`runs_plainly`.
         x, y: all rows.
+        drawn: holds the weights that are drawn ahead, for who keeps the state of a fit; None for a list of its own.
         ahead: for how many steps weights are drawn at a time, since drawing a few takes as long as a layer. With 1 the random
             numbers are those of the handlers.
     """
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
-    fused = _Fused(objective.model, ahead)
+    fused = _Fused(objective.model, [] if drawn is None else drawn, ahead)
     of_each = objective.model.of_each_replica(x, y)
     replica = torch.arange(objective.model.replicas or 1, device=x.device)[:, None]
 
@@ -72,15 +94,14 @@ class _Fused:
 
     Args:
         model: the process.
-        ahead: see :func:`tensor_gradient`.
+        drawn, ahead: see :func:`tensor_gradient`.
     """
 
-    def __init__(self, model: ProbMix, ahead: int) -> None:
-        self.model, self.ahead = model, ahead
+    def __init__(self, model: ProbMix, drawn: list[Tensor], ahead: int) -> None:
+        self.model, self.drawn, self.ahead = model, drawn, ahead
         self.density: Any = model.density
         self.beta = model.beta if model._scalar_beta is None else model._scalar_beta
         self._kernel: Kernel | None = None
-        self._drawn: list[Tensor] = []
 
     def ends(self, rows: Tensor) -> Tensor:
         """The rows of a step, both ends of its edges, [R, B]."""
@@ -109,11 +130,11 @@ class _Fused:
 
     def _weights(self, rows: Rows) -> Tensor:
         """The weights as each row sees them, [R, B]."""
-        if not self._drawn or self._drawn[-1].shape[-1] != rows.size:
+        if not self.drawn or self.drawn[-1].shape[-1] != rows.size:
             alpha, shape = self.model.alpha, (self.ahead, self.model.replicas or 1, rows.size)
             drawn = Beta(alpha, alpha, validate_args=False).expand(shape).sample()
-            self._drawn = [*rows.weights(drawn).unbind(0)]
-        return self._drawn.pop()
+            self.drawn[:] = rows.weights(drawn).unbind(0)
+        return self.drawn.pop()
 
     def _perturbed(self, fn: Any, y: Tensor, own: Tensor, rows: Rows) -> tuple[Any, Tensor]:
         """The density that scores the perturbed labels, and those labels."""

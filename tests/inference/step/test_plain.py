@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pyro_probmix.graphs import NearestNeighborGraph
 from pyro_probmix.inference import LogExpectedLikelihood
 from pyro_probmix.inference.criteria import ExpectedLogLikelihood
 from pyro_probmix.inference.methods import build_process
+from pyro_probmix.inference.step import compiled, making
 from pyro_probmix.inference.step.objective import Objective, eager_gradient
 from pyro_probmix.inference.step.plain import _Fused, pooled_draw, runs_plainly, tensor_gradient
 from pyro_probmix.inference.step.replicas import Replicas
@@ -119,6 +121,59 @@ def test_what_has_more_to_it_runs_by_handlers() -> None:
     assert not runs_plainly(Objective(single, ExpectedLogLikelihood(), Replicas(single, None), N))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alpha": lambda x, y: (x[0] - x[1]).abs().sum(-1) + 0.1},
+        {"one_weight": True},
+        {"weight_plates": ["data"]},
+        {"keep_labels": ["y"]},
+        {"plate": "replica"},
+        {"add_unfused_rows": True},
+        {"pool": "linear"},
+        {"num_fused": 4},
+        {"at": ["z", "y"]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_process_that_tensors_do_not_know_runs_by_handlers(options: dict[str, Any]) -> None:
+    """Each of these has another loss, which the step by tensors would leave out without a word."""
+    density = build_density(METHODS["ERM"], num_features=2, likelihood=LIKELIHOODS["gaussian"], replicas=R)
+    model = ProbMix(density, **{"at": "y", "batch_size": B} | options)
+    assert not runs_plainly(Objective(model, ExpectedLogLikelihood(), Replicas(model, R), N))
+
+
+def test_what_others_add_to_a_step_runs_by_handlers() -> None:
+    found, _, _ = objective("M-ProbMix")
+    with pyro.poutine.scale(scale=2.0):
+        assert not runs_plainly(found)
+    for module in (found.model, found.model.density, found.model.density.embedding):
+        assert runs_plainly(found)
+        hook = module.register_forward_pre_hook(lambda module, inputs: None)
+        assert not runs_plainly(found)
+        hook.remove()
+    assert runs_plainly(found)
+    own = type("Own", (ProbMix,), {})(found.model.density, at="z")
+    assert not runs_plainly(Objective(own, ExpectedLogLikelihood(), Replicas(own, R), N))
+
+
+def test_a_short_fit_runs_by_tensors_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for name in ("tensor_gradient", "choose"):
+        way = getattr(making, name)
+        monkeypatch.setattr(making, name, lambda *args, way=way, name=name: made.append(name) or way(*args))
+    for options in ({}, {"plain": True}, {"plain": False}, {"compile": False}):
+        found, x, y = objective("M-ProbMix")
+        fit(found.model, x, y, epochs=1, **options)
+    # Where compiling repays, it is compiled, but for those who want no compiling.
+    monkeypatch.setattr(compiled, "COMPILE_SECONDS", 1e-3)
+    monkeypatch.setattr(compiled, "compiled_gradient", lambda objective, *args: eager_gradient(objective, *args[:2]))
+    for options in ({}, {"plain": True}):
+        found, x, y = objective("M-ProbMix")
+        fit(found.model, x, y, epochs=1, **options)
+    assert made == ["tensor_gradient"] * 2 + ["choose"] * 3 + ["tensor_gradient"]
+
+
 def test_a_fit_by_tensors_is_the_fit_by_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyro_probmix.inference.step.making.tensor_gradient", partial(tensor_gradient, ahead=1))
     results = []
@@ -131,7 +186,7 @@ def test_a_fit_by_tensors_is_the_fit_by_handlers(monkeypatch: pytest.MonkeyPatch
 
 def test_weights_that_are_drawn_ahead_are_each_steps_own() -> None:
     found, _, _ = objective("M-ProbMix")
-    fused = _Fused(found.model, ahead=200)
+    fused = _Fused(found.model, [], ahead=200)
     rows = Rows("data", -1, B, 2)
     drawn = torch.stack([fused._weights(rows) for _ in range(400)])  # two sets of weights
     assert len(drawn.flatten(1).unique(dim=0)) == 400
