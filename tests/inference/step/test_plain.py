@@ -139,7 +139,8 @@ def test_what_has_more_to_it_runs_by_handlers() -> None:
 def test_a_process_that_tensors_do_not_know_runs_by_handlers(options: dict[str, Any]) -> None:
     """Each of these has another loss, which the step by tensors would leave out without a word."""
     density = build_density(METHODS["ERM"], num_features=2, likelihood=LIKELIHOODS["gaussian"], replicas=R)
-    model = ProbMix(density, **{"at": "y", "batch_size": B} | options)
+    given: dict[str, Any] = {"at": "y", "batch_size": B} | options
+    model = ProbMix(density, **given)
     assert not runs_plainly(Objective(model, ExpectedLogLikelihood(), Replicas(model, R), N))
 
 
@@ -161,14 +162,20 @@ def test_a_short_fit_runs_by_tensors_unless_it_is_told_otherwise(monkeypatch: py
     made: list[str] = []
     for name in ("tensor_gradient", "choose"):
         way = getattr(making, name)
-        monkeypatch.setattr(making, name, lambda *args, way=way, name=name: made.append(name) or way(*args))
-    for options in ({}, {"plain": True}, {"plain": False}, {"compile": False}):
+
+        def noted(*args: Any, way: Any = way, name: str = name) -> Any:
+            made.append(name)
+            return way(*args)
+
+        monkeypatch.setattr(making, name, noted)
+    ways: list[dict[str, Any]] = [{}, {"plain": True}, {"plain": False}, {"compile": False}]
+    for options in ways:
         found, x, y = objective("M-ProbMix")
         fit(found.model, x, y, epochs=1, **options)
     # Where compiling repays, it is compiled, but for those who want no compiling.
     monkeypatch.setattr(compiled, "COMPILE_SECONDS", 1e-3)
     monkeypatch.setattr(compiled, "compiled_gradient", lambda objective, *args: eager_gradient(objective, *args[:2]))
-    for options in ({}, {"plain": True}):
+    for options in ways[:2]:
         found, x, y = objective("M-ProbMix")
         fit(found.model, x, y, epochs=1, **options)
     assert made == ["tensor_gradient"] * 2 + ["choose"] * 3 + ["tensor_gradient"]
