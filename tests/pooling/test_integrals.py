@@ -107,6 +107,36 @@ def test_pools_of_negative_binomials_of_differing_totals(mean: float) -> None:
     assert log_linear_pool(p, q, shares).log_prob(torch.ones(60, dtype=torch.float64))[0] == -torch.inf
 
 
+@pytest.mark.parametrize(
+    ("totals", "means", "weight", "last"),
+    [
+        ((0.34, 0.76), (46.9, 20.2), 0.986, 20_000),  # a search for the mode that has come to it goes on
+        ((0.61, 7.22), (62.1, 16.2), 0.977, 20_000),
+        ((0.002, 0.004), (3.0, 5.0), 0.5, 120_000),  # nearly all of the mass at 0, the rest over five powers of ten
+        ((3000.0, 8.0), (2500.0, 1800.0), 0.7, 40_000),
+    ],
+)
+def test_pools_of_negative_binomials_of_odd_shapes(
+    totals: tuple[float, float], means: tuple[float, float], weight: float, last: int
+) -> None:
+    """Value, gradient and second derivative of the normaliser against the sum over all counts."""
+    r, m = (torch.tensor(x, dtype=torch.float64).requires_grad_() for x in (totals, means))
+    w = torch.tensor(weight, dtype=torch.float64, requires_grad=True)
+    p, q = (dist.NegativeBinomial(r[k], logits=(m[k] / r[k]).log(), validate_args=False) for k in range(2))
+    n = torch.arange(last, dtype=torch.float64)
+    by_sum = (
+        -(w * p.log_prob(n) + (1 - w) * q.log_prob(n)).logsumexp(0) + w * p.log_prob(n[7]) + (1 - w) * q.log_prob(n[7])
+    )
+    ours = log_linear_pool(p, q, w).log_prob(n[7])
+    torch.testing.assert_close(ours, by_sum, rtol=0.0, atol=1e-8)
+    first = [torch.autograd.grad(x, (r, m, w), create_graph=True) for x in (ours, by_sum)]
+    squares = [torch.cat([g.flatten() for g in found]).square().sum() for found in first]
+    second = [torch.autograd.grad(square, (r, m, w), retain_graph=True) for square in squares]
+    for found, wanted in (first, second):
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=3e-6, atol=1e-8)
+
+
 class Pointed(dist.TorchDistribution):
     """A Laplace density whose class says nothing of where it is pointed."""
 
