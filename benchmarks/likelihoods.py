@@ -1,6 +1,6 @@
 """What fusing costs with other likelihoods: a training step of ProbMix over the same step that is not fused.
 
-By Pyro's handlers, by tensors alone (as ``fit`` and the estimators train by default), and compiled.
+By Pyro's handlers, by tensors alone (as ``fit`` and the estimators train by default), compiled, and by Pyro's ``SVI``.
 
 python benchmarks/likelihoods.py [--replicas 20] [--rows 32] [--repeats 200]
 """
@@ -17,6 +17,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -84,14 +85,23 @@ WAYS: dict[str, Callable[[Objective, Tensor, Tensor, Tensor], Gradient]] = {
 }
 
 
-def step(head: type[Likelihood], at: str | None, replicas: int, size: int, way: str) -> Callable[[], Tensor]:
-    """A step of ``fit`` with its default optimizer: the regression network (128, 32) on 8 features."""
+def process(head: type[Likelihood], at: str | None, replicas: int, size: int) -> tuple[ProbMix, Tensor, Tensor]:
+    """The regression network (128, 32) on 8 features, and rows."""
     torch.manual_seed(0)
     density = build_density(METHODS["ProbMix"], num_features=8, likelihood=head, widths=(128, 32), replicas=replicas)
-    model = ProbMix(density, at=at, batch_size=size)
     n = max(ALL_ROWS, size)
     x = torch.randn(n, 8)
     y = x[:, :1].clone() if head in (Gaussian, StudentT) else torch.poisson(torch.full((n, 1), 3.0))
+    return ProbMix(density, at=at, batch_size=size), x, y
+
+
+def step(head: type[Likelihood], at: str | None, replicas: int, size: int, way: str) -> Callable[[], Any]:
+    """A step of ``fit`` with its default optimizer; or of Pyro's ``SVI``, which draws the rows and the edges too."""
+    model, x, y = process(head, at, replicas, size)
+    if way == "SVI":
+        svi = SVI(model, model.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+        return lambda: svi.step(x, y)
+    n = len(x)
     rows = torch.stack([torch.randperm(n)[:size] for _ in range(replicas)])
     stack = Replicas(model, replicas)
     objective = Objective(model, ExpectedLogLikelihood(), stack, n)
@@ -99,7 +109,7 @@ def step(head: type[Likelihood], at: str | None, replicas: int, size: int, way: 
     return lambda: made(rows)
 
 
-def timed(steps: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
+def timed(steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """The lower quartile of the processor's milliseconds of each, all in turn in random order."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
@@ -129,7 +139,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         for name, head in HEADS.items():
             cells = []
-            for way in WAYS:
+            for way in (*WAYS, "SVI"):
                 steps = {str(at): step(head, at, *sizes, way) for at in (None, "y")}
                 if head is OneTotal and way == "handlers":
                     steps["hand"] = step(ByHand, None, *sizes, way)
