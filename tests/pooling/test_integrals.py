@@ -137,6 +137,28 @@ def test_pools_of_negative_binomials_of_odd_shapes(
             torch.testing.assert_close(one, other, rtol=3e-6, atol=1e-8)
 
 
+def test_torch_func_goes_through_pools_of_negative_binomials() -> None:
+    logits, weight = random(2, seed=4)[:5] - 0.5, random(5, seed=5)[0]
+    totals, seven = torch.tensor([0.7, 3.0], dtype=torch.float64), torch.tensor(7.0, dtype=torch.float64)
+
+    def score(r: Tensor, logits: Tensor, w: Tensor) -> Tensor:
+        p, q = (dist.NegativeBinomial(r[k], logits=logits[k]) for k in range(2))
+        log_prob: Tensor = log_linear_pool(p, q, w).log_prob(seven)
+        return log_prob
+
+    with pyro.validation_enabled(False):
+        mapped = torch.vmap(score, in_dims=(None, 0, 0))(totals, logits, weight)
+        slopes = torch.vmap(torch.func.grad(score, argnums=(0, 1, 2)), in_dims=(None, 0, 0))(totals, logits, weight)
+        for i in range(5):
+            inputs = tuple(x.clone().requires_grad_() for x in (totals, logits[i], weight[i]))
+            own = score(*inputs)
+            torch.testing.assert_close(mapped[i], own)
+            torch.testing.assert_close(tuple(x[i] for x in slopes), torch.autograd.grad(own, inputs))
+        bends = torch.func.hessian(score)(totals, logits[0], weight[0])  # forward over reverse
+        wanted = torch.autograd.functional.hessian(lambda r: score(r, logits[0], weight[0]), totals)
+        torch.testing.assert_close(bends, wanted)
+
+
 class Pointed(dist.TorchDistribution):
     """A Laplace density whose class says nothing of where it is pointed."""
 

@@ -66,6 +66,7 @@ class NegativeBinomials:
         """
         nodes, log_steps = self._nodes()
         pairs = *self._totals, *self._shares
+        total: Tensor
         total, _ = _LogSum.apply(nodes, log_steps, self._slope, *pairs)  # type: ignore[no-untyped-call] # torch
         start = torch.full_like(self._slope, _FIRST - 0.5)
         one, two, three = self._slopes(start)
@@ -146,27 +147,50 @@ class _LogSum(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*inputs, *output)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        nodes, log_steps, slope, *pairs, total, terms = ctx.saved_tensors
-        totals, shares = _halves(pairs)
+        *inputs, total, terms = ctx.saved_tensors
         if torch.is_grad_enabled():  # for derivatives of second order
-            terms = _terms(nodes, log_steps, slope, totals, shares)
-            total = terms.logsumexp(0)
-        near, far = (terms - total).exp().split([_FIRST, len(nodes)])
-        above = near.flip(0).cumsum(0).flip(0)[1:]  # the part of the first counts above each of them but the last
-        count = _counts(slope)[:-1]
-        found = [above.sum(0) + (far * nodes).sum(0)]
-        of_shares = []
-        for k, (r, share) in enumerate(zip(totals, shares, strict=True)):
-            z = r + count
-            found.append(share * ((above / z).sum(0) + (far * (_digamma(nodes + r) - torch.digamma(r))).sum(0)))
-            wanted = ctx.needs_input_grad[3 + len(totals) + k]
-            by_far = (far * (_log_gamma(nodes + r) - torch.lgamma(r))).sum(0) if wanted else None
-            of_shares.append(by_far if by_far is None else by_far + (above * z.log()).sum(0))
-        (g, _) = gradients
-        return None, None, *(None if x is None else g * x for x in (*found, *of_shares))
+            total, terms = None, None
+        slopes = _slopes_of_sum(inputs, ctx.needs_input_grad, total, terms)
+        return tuple(None if slope is None else gradients[0] * slope for slope in slopes)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        slopes = _slopes_of_sum(ctx.saved_tensors, [tangent is not None for tangent in tangents])
+        pairs = [(slope, t) for slope, t in zip(slopes, tangents, strict=True) if slope is not None and t is not None]
+        return torch.stack(torch.broadcast_tensors(*(slope * t for slope, t in pairs))).sum(0), None
+
+
+def _slopes_of_sum(
+    inputs: Sequence[Tensor], wanted: Sequence[bool], total: Tensor | None = None, terms: Tensor | None = None
+) -> list[Tensor | None]:
+    """The derivatives of the sum's logarithm by each input of :class:`_LogSum`, where they are wanted; None for nodes.
+
+    Args:
+        inputs: of :class:`_LogSum`.
+        wanted: of which of them.
+        total, terms: its outputs; without them they are computed, so that the derivatives have some themselves.
+    """
+    nodes, log_steps, slope, *pairs = inputs
+    totals, shares = _halves(pairs)
+    if terms is None or total is None:
+        terms = _terms(nodes, log_steps, slope, totals, shares)
+        total = terms.logsumexp(0)
+    near, far = (terms - total).exp().split([_FIRST, len(nodes)])
+    above = near.flip(0).cumsum(0).flip(0)[1:]  # the part of the first counts above each of them but the last
+    count = _counts(slope)[:-1]
+    found: list[Tensor | None] = [None, None, above.sum(0) + (far * nodes).sum(0)]
+    for r, share, is_wanted in zip(totals, shares, wanted[3:], strict=False):
+        by_total = (above / (r + count)).sum(0) + (far * (_digamma(nodes + r) - torch.digamma(r))).sum(0)
+        found.append(share * by_total if is_wanted else None)
+    for r, is_wanted in zip(totals, wanted[3 + len(totals) :], strict=True):
+        if is_wanted:
+            by_share = (above * (r + count).log()).sum(0) + (far * (_log_gamma(nodes + r) - torch.lgamma(r))).sum(0)
+        found.append(by_share if is_wanted else None)
+    return found
 
 
 def _halves(pairs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
