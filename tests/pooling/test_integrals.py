@@ -137,6 +137,7 @@ def test_pools_of_negative_binomials_of_odd_shapes(
             torch.testing.assert_close(one, other, rtol=3e-6, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch in forward mode
 def test_torch_func_goes_through_pools_of_negative_binomials() -> None:
     logits, weight = random(2, seed=4)[:5] - 0.5, random(5, seed=5)[0]
     totals, seven = torch.tensor([0.7, 3.0], dtype=torch.float64), torch.tensor(7.0, dtype=torch.float64)
