@@ -47,8 +47,10 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
         ensemble: number of members, which train together.
         widths: of the hidden layers; the first one's activations are the embedding.
         activation: a name in ``ACTIVATIONS``.
-        periodic: number of periodic features of each input, see :class:`~pyro_probmix.models.PeriodicFeatures`; 0 for none. By
-            default 8, and none for fewer than 600 rows of a table with categories, where they follow noise.
+        periodic: number of periodic features of each input, see :class:`~pyro_probmix.models.PeriodicFeatures`, of one half of
+            the members, and of piecewise linear ones, between quantiles of the input, of the other half; 0 for none. A single
+            member has periodic ones. By default 8, and none for fewer than 600 rows of a table with categories, where they
+            follow noise.
         encoder: in the place of periodic features and the first layer: a module from [B, d] to [B, width], of which each
             member gets a copy, or something that makes one for all members from (d, members).
         alpha: both shapes of the Beta distribution of the weight with which two rows are fused, all shapes of the Dirichlet

@@ -74,5 +74,9 @@ class PeriodicFeatures(nn.Module):
                 f"PeriodicFeatures of {self.frequency.shape[-2]} inputs got x of shape {tuple(x.shape)}, expected as many "
                 "numbers to a row. Try in_features=x.shape[-1]."
             )
-        waves = torch.cos(self.frequency * x[..., None] + self.phase).flatten(-2)
-        return torch.cat([x.expand(*waves.shape[:-1], -1), waves], -1)
+        encoded = self.encoded(x)
+        return torch.cat([x.expand(*encoded.shape[:-1], -1), encoded], -1)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """The features beside the inputs, [..., B, in_features * K]."""
+        return torch.cos(self.frequency * x[..., None] + self.phase).flatten(-2)

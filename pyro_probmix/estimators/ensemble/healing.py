@@ -7,6 +7,7 @@ __all__ = ["heal"]
 import torch
 from torch import Tensor
 
+from pyro_probmix.estimators.ensemble.encodings import Encodings
 from pyro_probmix.models import ConditionalDensity
 
 #: A member that is so many nats a row worse than the median one has failed.
@@ -42,6 +43,7 @@ def heal(density: ConditionalDensity, held_out: Tensor | None) -> Tensor:
         sound &= ~(held_out > held_out.nanmedian() + FAR_OFF)
         donor = int(held_out.nan_to_num(torch.inf).argmin())
     if not bool(sound.all()):
-        for parameter in parameters:
-            parameter[~sound] = parameter[donor].clone()
+        kinds = [module.coded for module in density.modules() if isinstance(module, Encodings)]
+        for tensor in (*parameters, *kinds):
+            tensor[~sound] = tensor[donor].clone()
     return sound

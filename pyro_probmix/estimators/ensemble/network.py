@@ -1,4 +1,4 @@
-"""An estimator's conditional density: periodic features and an MLP, or the user's encoder, for any method."""
+"""An estimator's conditional density: features of the inputs and an MLP, or the user's encoder, for any method."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyro_probmix.estimators.ensemble.encodings import Encodings
 from pyro_probmix.estimators.ensemble.rows import Array
 from pyro_probmix.estimators.ensemble.support import in_words, of_one, ruled_out
 from pyro_probmix.models import (
@@ -88,7 +89,8 @@ class Recipe:
         members: R, which are the density's replicas.
         widths: of the hidden layers; the first one's activations are the embedding, unless an encoder makes it.
         activation: see :class:`~pyro_probmix.models.MLP`.
-        periodic: number of periodic features of each input; 0 for none.
+        periodic: number of periodic features of each input, and of piecewise linear ones, see
+            :class:`~pyro_probmix.estimators.ensemble.encodings.Encodings`; 0 for none.
         encoder: in the place of periodic features and the first layer: a module for one member, from [B, *row] to
             [B, width], or something that makes one for all members from (features of a row, members).
         num_smooth: number of the first inputs, which have periodic features; None for all of them.
@@ -149,7 +151,11 @@ class Recipe:
         return density
 
     def _with_waves(self, smooth: int, width: int, module: Any) -> nn.Module:
-        waves = PeriodicFeatures(smooth, self.periodic, replicas=self.members)
+        waves: PeriodicFeatures
+        if self.members > 1:
+            waves = Encodings(smooth, self.periodic, self.members)
+        else:
+            waves = PeriodicFeatures(smooth, self.periodic, replicas=self.members)
         return nn.Sequential(waves if smooth == width else _OfTheFirst(waves, smooth), module)
 
     def _density(self, num_features: int, widths: Sequence[int]) -> ConditionalDensity:

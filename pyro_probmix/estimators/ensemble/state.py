@@ -14,6 +14,7 @@ from torch.distributions import constraints
 
 from pyro_probmix.columns.expansion import Expansion
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
+from pyro_probmix.estimators.ensemble.encodings import Encodings, bins
 from pyro_probmix.estimators.ensemble.held_out import (
     MANY_DRAWS,
     antithetic_noise,
@@ -99,6 +100,7 @@ class State:
         x = rows.x if expansion is None else expansion.inputs(rows.x)
         x_scaler = Scaler.fit(x, rows.weights, indicators=expansion is not None)
         y_scaler = _of_targets(recipe, rows)
+        _learn_bins(density, x, rows.weights, x_scaler)
         return cls(recipe, density.double(), x_scaler, y_scaler, None, 1.0, seed, expansion=expansion)
 
     def many_draws(self, num_samples: int) -> Tensor | None:
@@ -228,6 +230,16 @@ def _summary(mixture: PredictiveMixture, _: object) -> Array:
     found = mixture.probs if is_classes else torch.cat([mixture.mean, mixture.variance.sqrt()], -1)
     summary: Array = found.cpu().numpy()
     return summary
+
+
+def _learn_bins(density: ConditionalDensity, x: Array, weights: Array, scaler: Scaler) -> None:
+    """The bins of piecewise linear codes, by the inputs of the rows before they are scaled."""
+    for module in density.modules():
+        if isinstance(module, Encodings):
+            smooth, count = module.slope.shape[1:]
+            edges = np.zeros((2, count, x.shape[1]))
+            edges[..., :smooth] = bins(x[:, :smooth], weights, count)
+            module.learn(np.clip(scaler.transform(edges), -FARTHEST, FARTHEST)[..., :smooth])
 
 
 def _of_targets(recipe: Recipe, rows: Rows) -> Scaler:
