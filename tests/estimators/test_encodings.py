@@ -15,6 +15,10 @@ RNG = np.random.default_rng(3)
 ONES = np.ones(400)
 
 
+def first_layer(model: Any) -> Any:
+    return model.state_.density.encoder[0]
+
+
 def test_bins_hold_equal_shares_of_the_rows() -> None:
     x = np.exp(RNG.normal(size=(400, 2)))
     low, high = bins(x, ONES, 5)
@@ -84,8 +88,8 @@ def test_kinds_and_bins_are_saved_and_one_member_has_waves(tmp_path: Any) -> Non
     x = RNG.normal(size=(80, 2))
     model = ProbMixRegressor(ensemble=3, **TINY).fit(x, x[:, 0])
     model.save(tmp_path / "model")
-    again, mine = (found.state_.density.encoder[0] for found in (load(tmp_path / "model"), model))
+    again, mine = (first_layer(found) for found in (load(tmp_path / "model"), model))
     for name in ("coded", "slope", "offset"):
         assert torch.equal(getattr(again, name), getattr(mine, name))
     assert bool((mine.slope > 0).all())
-    assert not isinstance(ProbMixRegressor(ensemble=1, **TINY).fit(x, x[:, 0]).state_.density.encoder[0], Encodings)
+    assert not isinstance(first_layer(ProbMixRegressor(ensemble=1, **TINY).fit(x, x[:, 0])), Encodings)
