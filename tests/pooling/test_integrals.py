@@ -137,6 +137,43 @@ def test_pools_of_negative_binomials_of_odd_shapes(
             torch.testing.assert_close(one, other, rtol=3e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("totals", "means", "weight"),
+    [
+        ((1e6, 1e9), (1e6, 1e6), 0.1),
+        ((1e7, 1e3), (1e6, 1e6), 0.9),
+        ((1.0, 1e7), (1e4, 1e6), 0.1),
+        ((1e8, 1e3), (1e6, 1e3), 0.9),
+        ((1e5, 1e5), (1e5, 2e5), 0.5),
+    ],
+)
+def test_pools_of_negative_binomials_that_are_nearly_poisson(
+    totals: tuple[float, float], means: tuple[float, float], weight: float
+) -> None:
+    """A narrow peak far from 0, which a search from the tail of a total's geometric decay did not come to."""
+    r, m = torch.tensor(totals, dtype=torch.float64), torch.tensor(means, dtype=torch.float64)
+    p, q = (dist.NegativeBinomial(r[k], logits=(m[k] / r[k]).log()) for k in range(2))
+    pool = log_linear_pool(p, q, torch.tensor(weight, dtype=torch.float64))
+    log_prob = pool.log_prob(torch.arange(1_200_000, dtype=torch.float64))
+    torch.testing.assert_close(log_prob.logsumexp(0), torch.zeros((), dtype=torch.float64), rtol=0.0, atol=1e-5)
+
+
+def test_a_negative_binomial_without_weight_is_constant_to_the_weights() -> None:
+    u = torch.tensor([0.25, 0.75], dtype=torch.float64, requires_grad=True)
+    shares = torch.cat([u, 1 - u.sum(0, keepdim=True)])
+    assert shares[2] == 0
+    logits = torch.tensor([0.3, 1.5, -0.4], dtype=torch.float64)
+    p = [
+        dist.NegativeBinomial(torch.tensor(r, dtype=torch.float64), logits=x)
+        for r, x in zip((1.5, 4, 0.3), logits, strict=True)
+    ]
+    n = torch.arange(2_000, dtype=torch.float64)
+    score = sum(shares[k] * p[k].log_prob(n) for k in range(2))
+    ours = log_linear_pool(p[0], p[1:], shares).log_prob(n[3])
+    (wanted,) = torch.autograd.grad(score[3] - score.logsumexp(0), u, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(ours, u)[0], wanted, rtol=1e-7, atol=1e-8)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch in forward mode
 def test_torch_func_goes_through_pools_of_negative_binomials() -> None:
     logits, weight = random(2, seed=4)[:5] - 0.5, random(5, seed=5)[0]

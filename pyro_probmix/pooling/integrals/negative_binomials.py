@@ -36,10 +36,11 @@ class NegativeBinomials:
         for (total, logits), share in zip(members, shares, strict=True):
             absent = share == 0
             none = (total == 0) & ~absent
-            # Ones in the place of what is not read, which may be NaN.
+            # Ones in the place of what is not read, which may be NaN: with them a member is constant.
             self._totals.append(torch.where(none | absent, 1.0, total).to(share))
             self._none.append(none if some_are_zero else None)
-            slope = slope + share * torch.nn.functional.logsigmoid(torch.where(absent, 1.0, logits).to(share))
+            log_prob = torch.nn.functional.logsigmoid(torch.where(absent, 1.0, logits).to(share))
+            slope = slope + share * log_prob.masked_fill(absent, 0.0)
         assert isinstance(slope, Tensor)
         self._slope = slope
 
@@ -104,17 +105,21 @@ class NegativeBinomials:
     def _mode(self) -> tuple[Tensor, Tensor]:
         """Where f(a + e^u) e^u is largest, as a value of u, and how wide it is there."""
         slope = self._slope.clamp(max=-1e-15)
-        widest = torch.stack(torch.broadcast_tensors(*self._totals)).amax(0) + 2
-        low, high = torch.full_like(slope, -8.0), (widest / -torch.expm1(slope) + 1).log()
-        u = high - 1
-        # Newton's method for log(-slope) + u, which is nearly linear, between bounds that close in; once it has come to the
-        # mode, this is a bound itself.
+        # The function is that of one negative binomial whose total lies between the geometric and the arithmetic mean of all.
+        least, most = _mean([r.log() for r in self._totals], self._shares), _mean(self._totals, self._shares)
+        rest = -torch.expm1(slope)
+        low = ((slope + least).exp() / rest - _FIRST).clamp(min=3e-4).log()
+        high = ((slope.exp() * most + 2) / rest).log()
+        u = high
+        # Newton's method for the slope plus exp(-u), which falls: convex in u, concave in exp(-u), so that it comes nearer
+        # from the left in the one and from the right in the other; between bounds that close in.
         for _ in range(_ROUNDS):
             away, slope, bend = self._rise(u)
             below = away * slope > -1
             low, high = torch.where(below, u, low), torch.where(below, high, u)
-            step = u - (u + torch.log(-slope)) / (1 + away * bend / slope).clamp(min=0.3)
-            inside = (step >= low) & (step <= high)  # it is not a number where the integrand still rises
+            ahead = (away * slope + 1) / (1 - away.square() * bend)
+            step = u + torch.where(below, ahead, -torch.log1p(-ahead))
+            inside = (step >= low) & (step <= high)
             u = torch.where(inside, step, 0.5 * (low + high))
         away, slope, bend = self._rise(u)
         return u, (-away * (slope + away * bend)).clamp(min=0.1).rsqrt()
@@ -196,6 +201,10 @@ def _slopes_of_sum(
 def _halves(pairs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     half = len(pairs) // 2
     return pairs[:half], pairs[half:]
+
+
+def _mean(values: Sequence[Tensor], shares: Sequence[Tensor]) -> Tensor:
+    return torch.stack(torch.broadcast_tensors(*(share * x for x, share in zip(values, shares, strict=True)))).sum(0)
 
 
 def _counts(like: Tensor) -> Tensor:
