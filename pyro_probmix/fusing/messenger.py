@@ -27,6 +27,7 @@ from pyro_probmix.fusing.sites import (
     refuse_factor,
     refuse_intervention,
     refuse_without_density,
+    told,
 )
 from pyro_probmix.pooling import pool_rows
 from pyro_probmix.pooling.pools import mask_rows
@@ -223,13 +224,10 @@ class FuseMessenger(Messenger):
         refuse_enumerated_rows(msg, rows, self._enumerated)
         refuse_intervention(msg, rows)
         group = self._group_of_rows(msg, rows)
-        try:
+        with told(f"site {name!r} cannot be fused"):
             fused = pool_rows(
                 msg["fn"], group.weights, shift=rows.shift, dim=rows.dim, pool=self.pool, num_fused=self.num_fused
             )
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"site {name!r} cannot be fused: {error}") from error
         msg["fn"], msg["infer"]["_fused"] = fused, True
         group.mask_partners(msg, self.num_fused)
         if msg["infer"].get("_deterministic", False):

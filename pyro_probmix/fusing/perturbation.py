@@ -18,7 +18,7 @@ from pyro_probmix.fusing.kernels.defaults import default_kernel
 from pyro_probmix.fusing.kernels.kernels import ExpectedLikelihood, Kernel, Partners
 from pyro_probmix.fusing.kernels.spread import checked_beta
 from pyro_probmix.fusing.rows import Rows
-from pyro_probmix.fusing.sites import refuse_nan
+from pyro_probmix.fusing.sites import refuse_nan, told
 from pyro_probmix.pooling import linear_pool
 
 Labels = Literal["sample", "expected"]
@@ -85,11 +85,8 @@ class Perturbation:
                 f"site {msg['name']!r} is not in the plate {min(missing)!r} of the fused site {at!r}, expected all plates "
                 "of that, since a label is perturbed for each fused density. Try fusing a site in fewer plates."
             )
-        try:
+        with told(f"the labels of site {msg['name']!r} cannot be perturbed"):
             perturbed = self._perturbed(fn, msg["value"], rows, weights, linearly)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"the labels of site {msg['name']!r} cannot be perturbed: {error}") from error
         if self.labels == "expected":
             msg["fn"] = ExpectedLikelihood(fn, perturbed)
         else:

@@ -14,10 +14,12 @@ __all__ = [
     "refuse_intervention",
     "refuse_nan",
     "refuse_without_density",
+    "told",
 ]
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro.distributions as dist
@@ -204,3 +206,13 @@ def point_of(site: str, fused: Any) -> Tensor:
         fused = fused.base_dist
     point: Tensor = fused.v
     return point
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Says what could not be done in front of an error's own sentence."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{what}: {error}") from error

@@ -129,7 +129,7 @@ class FitState:
                     f"its tensor {name!r} is {tuple(given.shape)} of {given.dtype}, not {tuple(tensor.shape)} of {tensor.dtype}"
                 )
         if drawn is not None and (
-            drawn.dim() != 3 or drawn.shape[1] != self.replicas.count or drawn.dtype != self.train.dtype
+            drawn.dim() != 3 or drawn.shape[1] != self.replicas.count or drawn.dtype != self.model.alpha.dtype
         ):
             raise ValueError(
                 f"its weights drawn ahead are {tuple(drawn.shape)} of {drawn.dtype}, not those of each replica"

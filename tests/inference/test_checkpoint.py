@@ -23,11 +23,18 @@ class Interrupted(Exception):
     pass
 
 
-def trained(path=None, stop=None, seconds=0.0, name="LocM-ProbMix", **options):
+def trained(path=None, stop=None, seconds=0.0, name="LocM-ProbMix", dtype=torch.float32, alphas=None, **options):
     """Trains on the small data; stops in an epoch, before its checkpoint is written, as a kill would."""
     x, y = data()
     torch.manual_seed(1)
-    model = process(name, x=x)
+    model = process(name, x=x, dtype=dtype)
+
+    def annealed(epoch):
+        model.alpha.fill_(alphas[epoch])
+        return 1.0
+
+    if alphas is not None:
+        options["schedule"] = annealed
 
     def on_epoch(epoch, _best):
         if epoch == stop:
@@ -63,8 +70,10 @@ def assert_equal(first, second):
         {"criterion": LogExpectedLikelihood(2, 3)},
         {"compile": True},
         {"plain": False},
+        {"dtype": torch.float64},
+        {"alphas": (0.1, 0.1, 3.0, 3.0, 0.2, 0.1, 0.1)},
     ],
-    ids=["tensors", "replicas", "schedule", "sgd", "draws", "compiled", "handlers"],
+    ids=["tensors", "replicas", "schedule", "sgd", "draws", "compiled", "handlers", "double", "alpha"],
 )
 def test_an_interrupted_fit_ends_with_the_same_weights(tmp_path, options):
     path = tmp_path / "fit.safetensors"

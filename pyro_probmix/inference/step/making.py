@@ -62,7 +62,8 @@ def make_step(
         plain is not False and compile == "auto" and recorder is None and device.type == "cpu" and not ranks.joint
     )
     is_short = plain is True or not repays(num_steps, objective, example, plain=True)
-    if may_be_plain and is_short and runs_plainly(objective):
+    is_mixed = objective.model.at != "x" or source.x.is_floating_point()  # others are refused by the handlers
+    if may_be_plain and is_short and is_mixed and runs_plainly(objective):
         gradient = tensor_gradient(objective, source.x, source.y, drawn)
         return Step(gradient, objective.replicas, optimizer, fused=fused), validation
     gradient, log_prob = _gradient(objective, source, example, validation, compile, num_steps)

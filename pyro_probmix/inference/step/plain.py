@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_probmix.fusing.kernels.defaults import default_kernel
 from pyro_probmix.fusing.kernels.kernels import GaussianKernel, Kernel
 from pyro_probmix.fusing.rows import Rows
+from pyro_probmix.fusing.sites import told
 from pyro_probmix.inference.criteria import ExpectedLogLikelihood
 from pyro_probmix.inference.predictive.plain import is_plain
 from pyro_probmix.inference.step.objective import Gradient, Objective, hold
@@ -28,11 +29,15 @@ _FUSION = {
     "one_weight": False,
 }  # fmt: skip
 
+#: Weights that are drawn at a time: for more of them, one step's take as long as they do at once.
+MOST_AHEAD = 2**20
+
 
 def runs_plainly(objective: Objective) -> bool:
     """Whether :func:`tensor_gradient` can give the gradient: of replicas of a plain density, two rows of which are fused.
 
-    Nor may anything else have a part in a step: an effect handler around it, a hook of a module, a subclass's own process.
+    Nor may anything else have a part in a step: an effect handler around it, autocast, a hook of a module, a subclass's own
+    process.
     """
     model, criterion = objective.model, objective.criterion
     density: Any = model.density
@@ -49,6 +54,7 @@ def runs_plainly(objective: Objective) -> bool:
         and model._alpha_of is None
         and {name: value for name, value in model._fusion.items() if name != "labels"} == _FUSION
         and not objective.bf16
+        and not torch.is_autocast_enabled("cpu")
         and not _PYRO_STACK
     )
 
@@ -68,8 +74,8 @@ def tensor_gradient(
         objective: one that :func:`runs_plainly`.
         x, y: all rows.
         drawn: holds the weights that are drawn ahead, for who keeps the state of a fit; None for a list of its own.
-        ahead: for how many steps weights are drawn at a time, since drawing a few takes as long as a layer. With 1 the random
-            numbers are those of the handlers.
+        ahead: for how many steps weights are drawn at a time, since drawing a few takes as long as a layer; for fewer where
+            that were more than :data:`MOST_AHEAD` weights. With 1 the random numbers are those of the handlers.
     """
     parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     fused = _Fused(objective.model, [] if drawn is None else drawn, ahead)
@@ -102,6 +108,7 @@ class _Fused:
         self.density: Any = model.density
         self.beta = model.beta if model._scalar_beta is None else model._scalar_beta
         self._kernel: Kernel | None = None
+        self._alpha = model.alpha.clone()
 
     def ends(self, rows: Tensor) -> Tensor:
         """The rows of a step, both ends of its edges, [R, B]."""
@@ -119,20 +126,29 @@ class _Fused:
         if at == "y":
             fn = density.response(x, _embedding(density))
             own = self._weights(rows)
-            fn = pool_rows(fn, own, shift=rows.shift, dim=-1, pool="log-linear", num_fused=2)
+            with told("site 'y' cannot be fused"):
+                fn = pool_rows(fn, own, shift=rows.shift, dim=-1, pool="log-linear", num_fused=2)
         else:
             own = self._weights(rows)
             if at == "x":
                 fn = density.response(_convex(x, own, rows), _embedding(density))
             else:
                 fn = density.response(x, _embedding(density, own, rows))
-        return _scored(*self._perturbed(fn, y, own, rows))
+        with told("the labels of site 'y' cannot be perturbed"):
+            scored = self._perturbed(fn, y, own, rows)
+        return _scored(*scored)
 
     def _weights(self, rows: Rows) -> Tensor:
         """The weights as each row sees them, [R, B]."""
+        alpha, replicas = self.model.alpha, self.model.replicas or 1
+        ahead = min(self.ahead, max(1, MOST_AHEAD // (replicas * rows.size)))
+        if not torch.equal(
+            alpha, self._alpha
+        ):  # a callback changes the shapes, and may do so again before the next step
+            ahead = 1
+            self.drawn.clear()
         if not self.drawn or self.drawn[-1].shape[-1] != rows.size:
-            alpha, shape = self.model.alpha, (self.ahead, self.model.replicas or 1, rows.size)
-            drawn = Beta(alpha, alpha, validate_args=False).expand(shape).sample()
+            drawn = Beta(alpha, alpha, validate_args=False).expand((ahead, replicas, rows.size)).sample()
             self.drawn[:] = rows.weights(drawn).unbind(0)
         return self.drawn.pop()
 
@@ -143,7 +159,8 @@ class _Fused:
         (partner,) = rows.partners(y, fn.event_dim)
         is_point = isinstance(self._kernel, GaussianKernel) and isinstance(self.beta, float) and self.beta == 0
         if is_point and self.model._fusion["labels"] == "sample":
-            return fn, _between(y, partner, own)
+            dtype = torch.result_type(y, own)
+            return fn, _between(y.to(dtype), partner.to(dtype), own)
         labels: Any = self._kernel.pooled(y, partner, own, fn.event_dim)
         if self.model._fusion["labels"] == "expected":
             return ExpectedLikelihood(fn, labels), y
@@ -161,7 +178,7 @@ def _embedding(density: Any, own: Tensor | None = None, rows: Rows | None = None
         deviation = embedding.deviation(x, hidden)
         if own is None:
             return torch.addcmul(hidden, deviation, torch.randn_like(hidden))
-        return pooled_draw(hidden, deviation, own[..., None], torch.randn_like(hidden))
+        return pooled_draw(hidden, deviation, own[..., None].to(hidden), torch.randn_like(hidden))
 
     return embed
 
@@ -173,7 +190,7 @@ def _convex(values: Tensor, own: Tensor, rows: Rows) -> Tensor:
 
 
 def _between(values: Tensor, partner: Tensor, own: Tensor) -> Tensor:
-    return torch.lerp(partner, values, own.reshape(*own.shape, *(1,) * (values.dim() - own.dim())))
+    return torch.lerp(partner, values, own.reshape(*own.shape, *(1,) * (values.dim() - own.dim())).to(values))
 
 
 def _scored(fn: Any, y: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from pyro_probmix.inference.step import compiled, making
 from pyro_probmix.inference.step.objective import Objective, eager_gradient
 from pyro_probmix.inference.step.plain import _Fused, pooled_draw, runs_plainly, tensor_gradient
 from pyro_probmix.inference.step.replicas import Replicas
-from pyro_probmix.models import LIKELIHOODS
+from pyro_probmix.models import LIKELIHOODS, ConditionalDensity, PointEmbedding, Stacked
+from pyro_probmix.models.likelihoods.censored import Censored
 from pyro_probmix.pooling import pool_rows
 
 R, N, B = 3, 40, 8
@@ -97,6 +98,16 @@ def test_rows_that_all_replicas_share() -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["Mix", "M-Mix", "ProbMix", "M-ProbMix"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_weights_of_another_precision_and_labels_of_whole_numbers(method: str, kind: torch.dtype) -> None:
+    found, x, y = objective(method)
+    found.model.to(kind)
+    found.model.alpha = found.model.alpha.to(torch.float64 if kind == torch.float32 else torch.float32)
+    for one, other in zip(*both(found, x.to(kind), (3 * y).round().long()), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_a_pooled_draw_has_the_pool_and_its_gradients() -> None:
     torch.manual_seed(0)
     mean, deviation = torch.randn(2, 6, 3).double(), torch.rand(2, 6, 3).double() + 0.2
@@ -154,6 +165,8 @@ def test_what_others_add_to_a_step_runs_by_handlers() -> None:
         assert not runs_plainly(found)
         hook.remove()
     assert runs_plainly(found)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not runs_plainly(found)
     own = type("Own", (ProbMix,), {})(found.model.density, at="z")
     assert not runs_plainly(Objective(own, ExpectedLogLikelihood(), Replicas(own, R), N))
 
@@ -202,3 +215,44 @@ def test_weights_that_are_drawn_ahead_are_each_steps_own() -> None:
     assert abs(flat.mean() - 0.5) < 4 * error
     assert abs(flat.var() - 1 / 8) < 0.02  # of a Beta distribution of shapes 0.5
     assert fused._weights(Rows("data", -1, B + 2, 2)).shape == (R, B + 2)
+
+
+def test_a_shape_that_is_changed_in_a_fit_counts_from_the_next_step() -> None:
+    found, _, _ = objective("M-ProbMix")
+    fused, rows, alpha = _Fused(found.model, [], ahead=64), Rows("data", -1, B, 2), found.model.alpha
+
+    def middle() -> float:
+        return float((fused._weights(rows) - 0.5).abs().max())
+
+    assert middle() > 0.1
+    for _ in range(3):
+        alpha.fill_(1e6)
+        assert middle() < 0.01 and not fused.drawn
+        alpha.fill_(0.5)
+        assert middle() > 0.1 and len(fused.drawn) == 63
+
+
+def test_few_weights_are_drawn_ahead_for_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _, _ = objective("M-ProbMix")
+    monkeypatch.setattr("pyro_probmix.inference.step.plain.MOST_AHEAD", 3 * R * B)
+    for size, ahead in ((B, 3), (2 * B, 1), (10 * B, 1)):
+        fused = _Fused(found.model, [], ahead=64)
+        assert fused._weights(Rows("data", -1, size, 2)).shape == (R, size)
+        assert len(fused.drawn) == ahead - 1
+
+
+def test_errors_of_a_fit_name_the_site() -> None:
+    density = build_density(METHODS["ERM"], num_features=2, likelihood=LIKELIHOODS["poisson"], widths=(3,), replicas=R)
+    x, y = torch.randn(N, 2), torch.ones(N, 1)
+    for at in ("x", "y"):
+        with pytest.raises(ValueError, match=r"the labels of site 'y' cannot be perturbed: beta=0\.\d+ has no meaning"):
+            fit(ProbMix(density, at=at, beta=0.1, batch_size=B), x, y, epochs=1)
+    known = build_density(
+        METHODS["ERM"], num_features=2, likelihood=Censored(LIKELIHOODS["gaussian"]), widths=(3,), replicas=R
+    )
+    with pytest.raises(TypeError, match="site 'y' cannot be fused: A Known"):
+        fit(ProbMix(known, at="y", batch_size=B), x, torch.cat([y, y], -1), epochs=1)
+    codes = torch.nn.Sequential(torch.nn.Embedding(4, 3), torch.nn.Flatten(-2))
+    encoded = ConditionalDensity(Stacked(codes, R), PointEmbedding(), density.decoder, density.likelihood, replicas=R)
+    with pytest.raises(TypeError, match="site 'x' cannot be fused: A Delta at points"):
+        fit(ProbMix(encoded, at="x", batch_size=B), torch.ones(N, 1, dtype=torch.long), y, epochs=1)
