@@ -134,6 +134,8 @@ class FitState:
             raise ValueError(
                 f"its weights drawn ahead are {tuple(drawn.shape)} of {drawn.dtype}, not those of each replica"
             )
+        if drawn is not None and not bool(((drawn >= 0) & (drawn <= 1)).all()):
+            raise ValueError("its weights drawn ahead are not between 0 and 1")
         try:
             torch.Generator().set_state(tensors["random"])
         except RuntimeError as error:

@@ -50,9 +50,9 @@ class CountPool(TorchDistribution):
     the first or last 45 counts. Otherwise log Z is within 1e-7 for the families of torch and Pyro, as the tests measure
     with means up to 1e4. Negative binomials are normalised by
     :class:`~pyro_probmix.pooling.integrals.negative_binomials.NegativeBinomials`, within 1e-8 where totals lie
-    between 0.05 and 50 and means between 0.5 and 500, within 1e-7 for totals of 0.001 to 10,000 and means of 0.01 to 10,000.
-    Counts above 2^52 are left out: they hold less than 1e-15 of the mass of a density that falls geometrically over fewer than
-    1e14 counts.
+    between 0.05 and 50 and means between 0.5 and 500, within 1e-7 for totals of 0.001 to 10,000 and means of 0.01 to 10,000,
+    and within 1e-5 for totals up to 1e9 and means up to 1e6. Counts above 2^52 are left out: they hold less than 1e-15 of the
+    mass of a density that falls geometrically over fewer than 1e14 counts.
 
     A family of one's own with unbounded counts takes part if its ``log_prob`` is smooth between the counts (it is asked for
     values there), except at 0.

@@ -259,6 +259,8 @@ def test_a_thousand_random_changes(tmp_path):
         ),
         (lambda record, tensors: tensors.update(drawn=torch.ones(4, 5)), "its weights drawn ahead are"),
         (lambda record, tensors: tensors.update(drawn=torch.ones(4, 5, 6)), "its weights drawn ahead are"),
+        (lambda record, tensors: tensors["drawn"][0, 1].fill_(1.5), "not between 0 and 1"),
+        (lambda record, tensors: tensors["drawn"][1, 0].fill_(torch.nan), "not between 0 and 1"),
     ],
 )
 def test_a_strangers_checkpoint_is_checked_before_anything_is_taken(tmp_path, change, said):
