@@ -106,8 +106,7 @@ class _Fused:
     def __init__(self, model: ProbMix, drawn: list[Tensor], ahead: int) -> None:
         self.model, self.drawn, self.ahead = model, drawn, ahead
         self.density: Any = model.density
-        self.beta = model.beta if model._scalar_beta is None else model._scalar_beta
-        self._kernel: Kernel | None = None
+        self._kernel: tuple[Kernel, float | Tensor] | None = None  # and the beta that it was made for
         self._alpha = model.alpha.clone()
 
     def ends(self, rows: Tensor) -> Tensor:
@@ -154,14 +153,16 @@ class _Fused:
 
     def _perturbed(self, fn: Any, y: Tensor, own: Tensor, rows: Rows) -> tuple[Any, Tensor]:
         """The density that scores the perturbed labels, and those labels."""
-        if self._kernel is None:
-            self._kernel = default_kernel(fn, self.beta)
+        beta = self.model.beta if self.model._scalar_beta is None else self.model._scalar_beta
+        if self._kernel is None or self._kernel[1] is not beta:
+            self._kernel = default_kernel(fn, beta), beta
+        kernel, _ = self._kernel
         (partner,) = rows.partners(y, fn.event_dim)
-        is_point = isinstance(self._kernel, GaussianKernel) and isinstance(self.beta, float) and self.beta == 0
+        is_point = isinstance(kernel, GaussianKernel) and isinstance(beta, float) and beta == 0
         if is_point and self.model._fusion["labels"] == "sample":
             dtype = torch.result_type(y, own)
             return fn, _between(y.to(dtype), partner.to(dtype), own)
-        labels: Any = self._kernel.pooled(y, partner, own, fn.event_dim)
+        labels: Any = kernel.pooled(y, partner, own, fn.event_dim)
         if self.model._fusion["labels"] == "expected":
             return ExpectedLikelihood(fn, labels), y
         return fn, labels.sample()

@@ -28,7 +28,7 @@ R, N, B = 3, 40, 8
 
 
 def objective(
-    method: str, likelihood: str = "gaussian", *, beta: float = 0.0, labels: Any = "sample", **options: Any
+    method: str, likelihood: str = "gaussian", *, beta: Any = 0.0, labels: Any = "sample", **options: Any
 ) -> Any:
     """The objective of a method in double precision, its rows and their responses."""
     make: Any = LIKELIHOODS[likelihood]
@@ -230,6 +230,18 @@ def test_a_shape_that_is_changed_in_a_fit_counts_from_the_next_step() -> None:
         assert middle() < 0.01 and not fused.drawn
         alpha.fill_(0.5)
         assert middle() > 0.1 and len(fused.drawn) == 63
+
+
+def test_a_spread_that_is_replaced_in_a_fit_counts_from_the_next_step() -> None:
+    results = []
+    for way in (False, True):
+        found, x, y = objective("M-ProbMix", beta=torch.full((R,), 0.1))
+
+        def replaced(epoch: int, best: torch.Tensor, model: ProbMix = found.model) -> None:
+            model.beta = 100 * model.beta
+
+        results.append(fit(found.model, x, y, epochs=3, on_epoch=replaced, plain=way).train_loss)
+    assert all(bool((losses[2] > 10 * losses[0]).all()) for losses in results)
 
 
 def test_few_weights_are_drawn_ahead_for_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
