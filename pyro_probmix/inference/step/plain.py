@@ -141,10 +141,8 @@ class _Fused:
         """The weights as each row sees them, [R, B]."""
         alpha, replicas = self.model.alpha, self.model.replicas or 1
         ahead = min(self.ahead, max(1, MOST_AHEAD // (replicas * rows.size)))
-        if not torch.equal(
-            alpha, self._alpha
-        ):  # a callback changes the shapes, and may do so again before the next step
-            ahead = 1
+        if not torch.equal(alpha, self._alpha):
+            ahead = 1  # a callback changes the shapes, and may do so again before the next step
             self.drawn.clear()
         if not self.drawn or self.drawn[-1].shape[-1] != rows.size:
             drawn = Beta(alpha, alpha, validate_args=False).expand((ahead, replicas, rows.size)).sample()
