@@ -36,6 +36,7 @@ class ProbMixClassifier(ClassifierMixin, ProbMixEstimator):  # type: ignore[misc
     Args:
         likelihood: ``"categorical"`` (the default), or ``"bernoulli"`` for two classes; or something that makes a head with
             such a density from (in_features, num_outputs, replicas).
+        periodic: number of periodic features of each input, which all members have.
         neighbors_pool: has no part in probabilities of classes.
         beta: bias of the label kernels; 0.01 if left out. At 0 the expectation over the two labels is trained on.
 

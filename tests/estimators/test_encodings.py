@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_probmix import ProbMixRegressor, load
+from pyro_probmix import ProbMixClassifier, ProbMixRegressor, load
 from pyro_probmix.estimators.ensemble.encodings import Encodings, bins
 from pyro_probmix.estimators.ensemble.healing import heal
+from pyro_probmix.models import PeriodicFeatures
 
 TINY: dict[str, Any] = {"widths": (8, 8), "periodic": 3, "epochs": 2, "random_state": 0}
 RNG = np.random.default_rng(3)
@@ -93,3 +94,10 @@ def test_kinds_and_bins_are_saved_and_one_member_has_waves(tmp_path: Any) -> Non
         assert torch.equal(getattr(again, name), getattr(mine, name))
     assert bool((mine.slope > 0).all())
     assert not isinstance(first_layer(ProbMixRegressor(ensemble=1, **TINY).fit(x, x[:, 0])), Encodings)
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "bernoulli"])
+def test_members_for_classes_have_waves_alone(likelihood: str) -> None:
+    x = RNG.normal(size=(80, 2))
+    model = ProbMixClassifier(ensemble=3, likelihood=likelihood, **TINY).fit(x, x[:, 0] > 0)
+    assert type(model.state_.density.encoder[0]) is PeriodicFeatures

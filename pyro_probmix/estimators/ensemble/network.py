@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from pyro_probmix.estimators.ensemble.encodings import Encodings
 from pyro_probmix.estimators.ensemble.rows import Array
@@ -89,7 +90,7 @@ class Recipe:
         members: R, which are the density's replicas.
         widths: of the hidden layers; the first one's activations are the embedding, unless an encoder makes it.
         activation: see :class:`~pyro_probmix.models.MLP`.
-        periodic: number of periodic features of each input, and of piecewise linear ones, see
+        periodic: number of periodic features of each input, and of piecewise linear ones of members of a regression, see
             :class:`~pyro_probmix.estimators.ensemble.encodings.Encodings`; 0 for none.
         encoder: in the place of periodic features and the first layer: a module for one member, from [B, *row] to
             [B, width], or something that makes one for all members from (features of a row, members).
@@ -152,11 +153,15 @@ class Recipe:
 
     def _with_waves(self, smooth: int, width: int, module: Any) -> nn.Module:
         waves: PeriodicFeatures
-        if self.members > 1:
+        if self.members > 1 and not self._is_of_classes():  # classes gained nothing by codes in folds of rows fitted to
             waves = Encodings(smooth, self.periodic, self.members)
         else:
             waves = PeriodicFeatures(smooth, self.periodic, replicas=self.members)
         return nn.Sequential(waves if smooth == width else _OfTheFirst(waves, smooth), module)
+
+    def _is_of_classes(self) -> bool:
+        support = self.support()
+        return support is constraints.boolean or isinstance(support, type(constraints.integer_interval(0, 1)))
 
     def _density(self, num_features: int, widths: Sequence[int]) -> ConditionalDensity:
         return build_density(
