@@ -100,4 +100,5 @@ def test_kinds_and_bins_are_saved_and_one_member_has_waves(tmp_path: Any) -> Non
 def test_members_for_classes_have_waves_alone(likelihood: str) -> None:
     x = RNG.normal(size=(80, 2))
     model = ProbMixClassifier(ensemble=3, likelihood=likelihood, **TINY).fit(x, x[:, 0] > 0)
-    assert type(model.state_.density.encoder[0]) is PeriodicFeatures
+    encoder: Any = model.state_.density.encoder
+    assert type(encoder[0]) is PeriodicFeatures
