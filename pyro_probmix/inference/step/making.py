@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Plain", "make_step"]
+__all__ = ["make_step"]
 
 from typing import Literal
 
@@ -19,8 +19,6 @@ from pyro_probmix.inference.step.objective import Gradient, Objective
 from pyro_probmix.inference.step.plain import runs_plainly, tensor_gradient
 from pyro_probmix.inference.step.recorders import recorder_for
 
-Plain = bool | Literal["auto"]
-
 
 def make_step(
     objective: Objective,
@@ -31,7 +29,7 @@ def make_step(
     compile: Compile,
     epochs: int,
     fused: bool,
-    plain: Plain,
+    plain: bool | Literal["auto"],
     drawn: list[Tensor],
 ) -> tuple[Step | CapturedStep, LogProb | None]:
     """The step, and the log density of a block of held-out rows.

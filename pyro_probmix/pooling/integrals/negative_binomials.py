@@ -5,10 +5,12 @@ from __future__ import annotations
 __all__ = ["NegativeBinomials"]
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 _FIRST = 24  # counts whose terms are added as they are
 _NODES = 60  # of the integral beyond them
@@ -188,17 +190,20 @@ def _slopes_of_sum(
     above = near.flip(0).cumsum(0).flip(0)[1:]  # the part of the first counts above each of them but the last
     count = _counts(slope)[:-1]
     found: list[Tensor | None] = [None, None, above.sum(0) + (far * nodes).sum(0)]
-    for r, share, is_wanted in zip(totals, shares, wanted[3:], strict=False):
-        by_total = (above / (r + count)).sum(0) + (far * (_digamma(nodes + r) - torch.digamma(r))).sum(0)
+    of_totals, of_shares = _halves(wanted[3:])
+    for r, share, is_wanted in zip(totals, shares, of_totals, strict=True):
+        if is_wanted:
+            by_total = (above / (r + count)).sum(0) + (far * (_digamma(nodes + r) - torch.digamma(r))).sum(0)
         found.append(share * by_total if is_wanted else None)
-    for r, is_wanted in zip(totals, wanted[3 + len(totals) :], strict=True):
+    for r, is_wanted in zip(totals, of_shares, strict=True):
         if is_wanted:
             by_share = (above * (r + count).log()).sum(0) + (far * (_log_gamma(nodes + r) - torch.lgamma(r))).sum(0)
         found.append(by_share if is_wanted else None)
     return found
 
 
-def _halves(pairs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+def _halves(pairs: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """What there is of the totals, and of the shares."""
     half = len(pairs) // 2
     return pairs[:half], pairs[half:]
 
