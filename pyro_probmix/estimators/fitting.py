@@ -202,6 +202,9 @@ class FittedByTraining(TableInputs):
             seed=seed,
             most_draws=self.num_samples,
             pooled_neighbors=0 if classes else self.neighbors_pool,
+            grid=0.0
+            if classes or len(state.recipe.grid) != 1
+            else state.recipe.grid[0] / float(state.y_scaler.step[0]),
             optimizer=LightAdam if kept is None else lambda parameters, lr: kept,
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_probmix.estimators.doubt.conformal import HeldOutScores
 from pyro_probmix.estimators.doubt.repair import Losses
+from pyro_probmix.estimators.ensemble.copies import copied_share, copy_scale
 from pyro_probmix.estimators.ensemble.dealt_rows import DealtRows
 from pyro_probmix.estimators.ensemble.healing import heal
 from pyro_probmix.estimators.ensemble.held_out import HeldOut, member_densities, widened, with_tails
@@ -122,7 +123,10 @@ def train(
     def adapted(components: Any) -> Any:
         return widened(with_tails(components, tails), factor)
 
-    pool = choose_pool(widening, data.kept, plan.pooled_neighbors, adapted)
+    def copied() -> float:
+        return copied_share(density, widening.noise, data, rows.again, plan.grid, adapted)
+
+    pool = choose_pool(widening, data.kept, plan.pooled_neighbors, adapted, copied, copy_scale(plan.grid))
     scores = None if plan.classes else _scores(widening, adapted, pool, sound, plan.deal_seed)
     return Trained(result, factor, noise, scores, losses, tails, pool)
 

@@ -44,7 +44,14 @@ BLOCK = 2048
 
 
 @torch.no_grad()
-def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable[[Any], Any]) -> NeighborPool | None:
+def choose_pool(
+    held_out: HeldOut,
+    kept: Part,
+    neighbors: int,
+    adapted: Callable[[Any], Any],
+    copied: Callable[[], float],
+    copy_scale: float,
+) -> NeighborPool | None:
     """The pool with neighbors that is best on the held-out rows; None where it does not pay.
 
     A held-out row's neighbors are rows that its members trained on. So it is for a new row, of whose neighbors each member
@@ -60,16 +67,18 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
         kept: the rows that members train on.
         neighbors: K; 0 for none.
         adapted: from the members' densities to those with the tails and the spread that are predicted.
+        copied, copy_scale: of the pool, see :mod:`~pyro_probmix.estimators.ensemble.copies`; the first is asked where there may
+            be one.
 
     Returns:
-        None, too, for several targets, for a family without kernels, and for a table of more than two million numbers, whose
-        rows would take long to search.
+        one of weight 0 where copies alone pay. None, too, for several targets, for a family without kernels, and for a table
+        of more than two million numbers, whose rows would take long to search.
     """
     components, groups = held_out.finite()
     is_table = kept.x.dim() == 2 and kept.y.shape[1:] == (1,) and kept.x.numel() <= MOST_NUMBERS
     if not neighbors or not groups or not is_table or not can_pool(components):
         return None
-    members, n = held_out.x.shape[0], len(kept.x)
+    members, n, share = held_out.x.shape[0], len(kept.x), copied()
     own = torch.zeros(members, n, dtype=torch.bool, device=kept.x.device).scatter_(1, kept.rows, True)
     errors = kept.y - _means(held_out, kept.x)
     scales = choose_scales(held_out, groups, components.mean.mean(0), kept, errors, neighbors)
@@ -80,11 +89,20 @@ def choose_pool(held_out: HeldOut, kept: Part, neighbors: int, adapted: Callable
         own=own.cpu(),
         weights=kept.weights.float().cpu(),
         neighbors=neighbors,
-        weight=1.0,
+        weight=0.0,
         width=1.0,
         growth=0.0,
         spread=1.0,
+        copied=share,
+        copy_scale=copy_scale,
     )
+    return _with_kernels(held_out, groups, adapted, pool) or (pool if share else None)
+
+
+def _with_kernels(
+    held_out: HeldOut, groups: list[list[int]], adapted: Callable[[Any], Any], pool: NeighborPool
+) -> NeighborPool | None:
+    """The pool with the kernels and the spread that are best on the held-out rows; None where kernels do not pay."""
     step = -(-held_out.x.shape[1] // SCORED_ROWS)
     scored = _Scored(held_out, groups, adapted, pool, slice(None, None, step))
     alone = scored.best_spread(None)

@@ -38,6 +38,7 @@ class Plan:
         seed: of the training noise.
         most_draws: of the embedding in a prediction.
         pooled_neighbors: the nearest rows whose kernels may be pooled with a prediction; 0 for none.
+        grid: the distance of the values that a single target can take, in standard units; 0 for a continuous one.
         optimizer: as for :func:`~pyro_probmix.fit`.
     """
 
@@ -56,6 +57,7 @@ class Plan:
     seed: int
     most_draws: int
     pooled_neighbors: int
+    grid: float
     optimizer: Callable[..., torch.optim.Optimizer]
 
     def size(self, n: int) -> int:

@@ -33,6 +33,8 @@ class Rows:
         ends: what is known of the targets, first the lower ends of all, then the upper ones, [n, 2 d_y]; None where they are
             known themselves.
         count: the number of rows that were given, a row of a whole weight k counted k times.
+        again: 1 for a row that was given more than once and is the only one with its features, -1 for one whose features others
+            have with other targets, else 0, [n]; None where that is not known.
     """
 
     x: Array
@@ -40,6 +42,7 @@ class Rows:
     weights: Array
     ends: Array | None = None
     count: float = 0.0
+    again: Array | None = None
 
     @classmethod
     def distinct(cls, x: Array, y: Array, weights: Array | None, ends: Array | None = None) -> Rows:
@@ -59,9 +62,9 @@ class Rows:
         first = np.flatnonzero(np.concatenate([[True], (table[1:] != table[:-1]).any(1)]))
         total = np.add.reduceat(weights[order], first)
         rows = order[first]
-        return cls(
-            x[rows] + 0.0, y[rows] + 0.0, total / total.mean(), None if ends is None else ends[rows] + 0.0, count
-        )
+        again = _given_again(table[first, : features.shape[1]], total, float(weights.min()))
+        ends = None if ends is None else ends[rows] + 0.0
+        return cls(x[rows] + 0.0, y[rows] + 0.0, total / total.mean(), ends, count, again)
 
     @property
     def observed(self) -> Array:
@@ -91,13 +94,29 @@ class Rows:
     def take(self, rows: npt.NDArray[np.int64]) -> Rows:
         """The rows at some positions, of any shape, which leads."""
         weights, ends = self.weights[rows], None if self.ends is None else self.ends[rows]
-        return Rows(self.x[rows], self.y[rows], weights, ends, self.count * float(weights.sum()) / len(self))
+        again = None if self.again is None else self.again[rows]
+        return Rows(self.x[rows], self.y[rows], weights, ends, self.count * float(weights.sum()) / len(self), again)
 
 
 def _count(weights: Array) -> float:
     """The sum of whole weights, which are numbers of rows; of others the number of those above 0."""
     total = float(weights.sum())
     return total if total < MOST_ROWS and (weights == np.round(weights)).all() else float((weights > 0).sum())
+
+
+def _given_again(features: Array, weights: Array, unit: float) -> Array:
+    """See :class:`Rows`: of distinct rows, sorted, with the sums of their weights, of which one row given once had ``unit``.
+
+    Weights that are no whole multiples of one another are no numbers of rows; of a table that was given k times in whole, each
+    row was given once.
+    """
+    times = weights / unit
+    if not (times.max() < MOST_ROWS and (np.abs(times - np.round(times)) <= 1e-9 * times).all()):
+        return np.zeros(len(weights))
+    counts = np.round(times).astype(np.int64)
+    new = np.concatenate([[True], (features[1:] != features[:-1]).any(1), [True]])
+    alone = new[1:] & new[:-1]
+    return np.where(alone, counts > np.gcd.reduce(counts), -1.0)
 
 
 @dataclass(frozen=True, eq=False)

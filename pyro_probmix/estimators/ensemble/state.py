@@ -143,7 +143,8 @@ class State:
         return self._in_units(self._scaled(x), rows)
 
     def _in_units(self, features: Array, rows: Rows) -> Rows:
-        return Rows(features, self.y_scaler.transform(rows.y), rows.weights, self.standard_ends(rows.ends))
+        y, ends = self.y_scaler.transform(rows.y), self.standard_ends(rows.ends)
+        return Rows(features, y, rows.weights, ends, again=rows.again)
 
     def standard_ends(self, ends: Array | None) -> Array | None:
         """What is known of targets in standard units, its open ends far beyond all targets, [n, 2 d_y]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Kernels", "can_pool", "with_kernels"]
+__all__ = ["Copies", "Kernels", "can_pool", "with_kernels"]
 
 from dataclasses import dataclass
 from functools import singledispatch
@@ -17,6 +17,21 @@ from pyro_probmix.models.distributions.student import StudentT
 
 
 @dataclass(frozen=True, eq=False)
+class Copies:
+    """A kernel of each density, [*batch], around the target of the one training row with the same features.
+
+    Attributes:
+        errors: of that row.
+        shares: of the kernel in the pool; 0 where there is no such row, or more of them.
+        scale: of the kernel, which is never wider than the density.
+    """
+
+    errors: Tensor
+    shares: Tensor
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class Kernels:
     """Kernels of each density, [*batch, K], around the density's location plus an error.
 
@@ -26,6 +41,7 @@ class Kernels:
         shares: of the kernels in their sum; all 0 where there are none.
         width: of a kernel of distance 0, in scales of the density.
         growth: of a kernel's scale, in units of the response, for each unit of the distance.
+        copies: one kernel more, with which the pool of the others is pooled; None for none.
     """
 
     errors: Tensor
@@ -33,16 +49,21 @@ class Kernels:
     shares: Tensor
     width: float
     growth: float
+    copies: Copies | None = None
 
     def parts(self, loc: Tensor, scale: Tensor, weight: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, locations and scales of the density and the kernels, [*batch, 1 + K]."""
+        """Logits, locations and scales of the density and the kernels, [*batch, 1 + K], with copies [*batch, 2 + K]."""
         loc, scale = loc.unsqueeze(-1), scale.unsqueeze(-1)
         kernels = ((self.width * scale).square() + self.growth**2 * self.square).sqrt()
         rest = (1 - weight * self.shares.sum(-1, keepdim=True)).clamp(min=0)
-        shares = torch.cat([rest, weight * self.shares], -1)
+        shares, locs, scales = torch.cat([rest, weight * self.shares], -1), [loc, loc + self.errors], [scale, kernels]
+        if self.copies is not None:
+            copies, most = self.copies, torch.full_like(scale, self.copies.scale)
+            share = copies.shares.unsqueeze(-1).expand(*shares.shape[:-1], 1)
+            shares = torch.cat([(1 - share) * shares, share], -1)
+            locs, scales = [*locs, loc + copies.errors.unsqueeze(-1)], [*scales, torch.minimum(most, scale)]
         shape = torch.broadcast_shapes(loc.shape[:-1], shares.shape[:-1])
-        logits = shares.log().expand(*shape, -1)
-        return logits, torch.cat([loc, loc + self.errors], -1), torch.cat([scale, kernels], -1)
+        return shares.log().expand(*shape, -1), torch.cat(locs, -1), torch.cat(scales, -1)
 
 
 @singledispatch
@@ -53,7 +74,8 @@ def with_kernels(p: Any, kernels: Kernels, weight: float) -> Any:
         (1 - w)\, p(y) + w \sum_k a_k\, p_k(y)
 
     with :math:`p_k` moved by the error :math:`e_k` and of scale :math:`\sqrt{(s \sigma)^2 + (l d_k)^2}` in the place of
-    :math:`\sigma`. Another family joins by ``@with_kernels.register``.
+    :math:`\sigma`; that, with :class:`Copies`, pooled with the kernel of the row that a new one copies. Another family joins by
+    ``@with_kernels.register``.
 
     Args:
         p: a density with batch shape [*batch].

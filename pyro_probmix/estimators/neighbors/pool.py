@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["NeighborPool"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from pyro_probmix.estimators.neighbors.kernels import Kernels, with_kernels
+from pyro_probmix.estimators.neighbors.kernels import Copies, Kernels, with_kernels
 from pyro_probmix.estimators.targets.spread import widened
 
 Array = npt.NDArray[np.float64]
@@ -35,6 +35,9 @@ class NeighborPool:
     that widen with the distance, and weigh as :math:`1 / d_j^2`; see
     :func:`~pyro_probmix.estimators.neighbors.kernels.with_kernels`.
 
+    A row with the very features of a training row may be a copy of it, see
+    :func:`~pyro_probmix.estimators.ensemble.copies.copied_share`: with that probability it has its target.
+
     Attributes:
         x: standardised features of the n training rows, [n, D].
         scales: of the features in distances, [D].
@@ -45,6 +48,9 @@ class NeighborPool:
         weight, width, growth: w, s and l of the kernels.
         spread: a factor of the density's spread in the pool, see
             :func:`~pyro_probmix.estimators.targets.spread.widened`; it has less to reach than alone.
+        copied: the probability that a row with the features of a training row, of one alone, has its target; 0 for a table
+            that does not show it.
+        copy_scale: of the kernel around that target.
     """
 
     x: Tensor
@@ -57,6 +63,8 @@ class NeighborPool:
     width: float
     growth: float
     spread: float
+    copied: float = 0.0
+    copy_scale: float = 1.0
 
     @property
     def num_found(self) -> int:
@@ -64,12 +72,16 @@ class NeighborPool:
         return min(len(self.x), self.neighbors + MORE)
 
     def __call__(self, components: Any, features: Array) -> Any:
-        """The pool of members' densities [S, R, N] of some rows, with standardised features [N, D]."""
-        return self.pooled(components, *self.nearest(features))
+        """The pool of members' densities [S, R, N] of new rows, with standardised features [N, D]."""
+        return self.pooled(components, *self.nearest(features), new=True)
 
     def nearest(self, features: Array) -> tuple[Tensor, Tensor]:
-        """Squared distances to the nearest training rows of rows [N, D], and their positions, [N, M]."""
-        distances, positions = self.search.kneighbors(features * self.scales.double().numpy())
+        """Squared distances to the nearest training rows of rows [N, D], and their positions, [N, M].
+
+        Features are compared in single precision, in which those of the training rows are kept: equal ones have distance 0.
+        """
+        single = features.astype(np.float32).astype(np.float64)
+        distances, positions = self.search.kneighbors(single * self.scales.double().numpy())
         return torch.as_tensor(distances).square(), torch.as_tensor(positions)
 
     def nearest_of_each(self, features: Tensor, shares: int) -> tuple[Tensor, Tensor]:
@@ -87,13 +99,26 @@ class NeighborPool:
         made = NearestNeighbors(n_neighbors=self.num_found, algorithm="kd_tree")
         return made.fit((self.x.double() * self.scales.double()).numpy())
 
-    def pooled(self, components: Any, square: Tensor, positions: Tensor) -> Any:
-        """The pool of members' densities [S, R, N], by squared distances to rows and their positions, [N, M] or [R, N, M]."""
+    def pooled(self, components: Any, square: Tensor, positions: Tensor, *, new: bool = False) -> Any:
+        """The pool of members' densities [S, R, N], by squared distances to rows and their positions, [N, M] or [R, N, M].
+
+        Rows that are not ``new`` are training rows that a member holds out, and no copies of themselves.
+        """
         if isinstance(components, dist.Independent):
-            made = self.pooled(components.base_dist, square, positions)
+            made = self.pooled(components.base_dist, square, positions, new=new)
             return made.to_event(components.reinterpreted_batch_ndims)
         components = widened(components, self.spread)
-        return with_kernels(components, self.kernels(components.mean, square, positions), self.weight)
+        kernels = self.kernels(components.mean, square, positions)
+        if new and self.copied:
+            kernels = replace(kernels, copies=self.copies(components.mean, square, positions))
+        return with_kernels(components, kernels, self.weight)
+
+    def copies(self, mean: Tensor, square: Tensor, positions: Tensor) -> Copies:
+        """The kernels of rows with the features of a training row, by distances and positions [N, M], nearest rows first."""
+        same = (square == 0).sum(-1) == 1  # several rows of one x differ in their targets
+        errors = self.errors.to(mean)[:, positions[:, 0].to(mean.device)]  # [R, N, 1], of the mean over the draws
+        shares = (self.copied * same.to(mean)).unsqueeze(-1)
+        return Copies(errors + mean.mean(0) - mean, shares, self.copy_scale)
 
     def kernels(self, like: Tensor, square: Tensor, positions: Tensor) -> Kernels:
         """The kernels of each member, row and response, [R, N, 1, K], with the type and on the device of a tensor."""

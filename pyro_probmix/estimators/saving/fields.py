@@ -40,7 +40,7 @@ ENTRIES = (
 SCORES = ("members", "scores", "share", "weights")
 #: The tensors of a :class:`~pyro_probmix.estimators.neighbors.pool.NeighborPool`, and its numbers.
 POOL = ("x", "scales", "errors", "own", "weights")
-POOL_NUMBERS = ("neighbors", "weight", "width", "growth", "spread")
+POOL_NUMBERS = ("neighbors", "weight", "width", "growth", "spread", "copied", "copy_scale")
 SCALER, HISTORY = ("mean", "scale", "unit"), ("best_epoch", "best_nll", "train_loss", "validation_nll")
 #: A network has at least a quarter of the weights that joining its widths one by one takes: a method may halve a layer.
 FEWEST_SHARE = 4
@@ -193,7 +193,8 @@ def _check_pool(
     has_entries("pool", numbers, POOL_NUMBERS)
     integer("pool's neighbors", numbers["neighbors"], 1)
     for name, least, most in (
-        ("weight", 0, 1), ("width", 0, math.inf), ("growth", -1, math.inf), ("spread", 0, math.inf)
+        ("weight", -1, 1), ("width", 0, math.inf), ("growth", -1, math.inf), ("spread", 0, math.inf),
+        ("copied", -1, 1), ("copy_scale", 0, math.inf),
     ):  # fmt: skip
         good = is_number(numbers[name]) and least < numbers[name] < most and numbers[name] >= 0
         need(good, f"pool's {name}", numbers[name], "a number in its range")

@@ -92,9 +92,8 @@ def test_features_that_say_nothing_of_nearness_count_little(fitted: Any) -> None
         dim=-1
     ) < 0.1
     assert same.double().mean() > 0.95  # the nearest row is of the same group
-    by_hand = (
-        pool.x[positions].double() - torch.as_tensor(pooled.state_.standardised_inputs(x))[:, None]
-    ) * pool.scales
+    features = torch.as_tensor(pooled.state_.standardised_inputs(x)).float().double()
+    by_hand = (pool.x[positions].double() - features[:, None]) * pool.scales
     torch.testing.assert_close(square, by_hand.square().sum(-1))
 
 
@@ -244,6 +243,9 @@ def test_exported(fitted: Any, tmp_path: Path) -> None:
         ("growth", float("nan"), "its pool's growth is nan"),
         ("spread", 0.0, "its pool's spread is 0.0"),
         ("spread", True, "its pool's spread is True"),
+        ("copied", 1.0, "its pool's copied is 1.0"),
+        ("copied", -0.1, "its pool's copied is -0.1"),
+        ("copy_scale", 0.0, "its pool's copy_scale is 0.0"),
         ("tails", -1.0, "its tails is -1.0"),
     ],
 )
