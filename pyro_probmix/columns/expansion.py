@@ -87,6 +87,11 @@ class Expansion:
                 own[k] = LevelMeans.fit(rows[:, k], _targets(y, weights, classes), weights, num_levels, seed)[1]
         return self._inputs(rows, own)
 
+    @property
+    def same_in_training(self) -> bool:
+        """Whether :meth:`of_training` gives rows the inputs that new rows with their features have: no means of levels."""
+        return all(part.means is None for part in self.parts)
+
     @cached_property
     def is_plain(self) -> bool:
         """Whether all columns are numbers that stay what they are."""

@@ -140,7 +140,9 @@ class State:
         if self.expansion is None:
             return self.standardised(rows)
         x = self.expansion.of_training(rows.x, rows.y, rows.weights, classes=classes, seed=self.seed)
-        return self._in_units(self._scaled(x), rows)
+        standard = self._in_units(self._scaled(x), rows)
+        # Where a row's inputs are others than those of a new row with its features, a copy would not be found; others would.
+        return standard if self.expansion.same_in_training else replace(standard, again=None)
 
     def _in_units(self, features: Array, rows: Rows) -> Rows:
         y, ends = self.y_scaler.transform(rows.y), self.standard_ends(rows.ends)

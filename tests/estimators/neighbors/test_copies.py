@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -107,6 +108,23 @@ def test_rows_of_one_x_that_differ_are_no_copies() -> None:
     (_, part), *_ = mixed.state_.mixtures(np.concatenate([alike, differing]))
     shares = part.components.base_dist.logits.exp()[0, 0, :2, 0, -1]
     assert shares[0] == pytest.approx(pool.copied) and shares[1] == 0  # where two targets are known, neither is taken
+
+
+def test_levels_that_no_row_had_are_no_copies() -> None:
+    """What training is told of a level leaves out the row itself, and is then what a new level is told of."""
+    x, y = noisy(300, 0)
+    level = np.array([f"own {k}" if k < 40 else f"of many {k % 10}" for k in range(300)])
+    more = np.concatenate([np.arange(300), np.arange(60)])
+    table = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "level": level})
+    model = ProbMixRegressor(**TINY).fit(table.iloc[more].reset_index(drop=True), y[more])
+    with pytest.warns(UserWarning, match="levels that no row of the fit had"):
+        found = model.predict(table.assign(level="new"))
+    assert (np.abs(found - y) < 0.05).mean() < 0.1
+    few = table.assign(level=[f"of many {k % 3}" for k in range(300)])  # indicators alone: all is as with numbers
+    model = ProbMixRegressor(**TINY).fit(few.iloc[more].reset_index(drop=True), y[more])
+    assert (np.abs(model.predict(few) - y) < 0.05).mean() > 0.9
+    other = few.assign(level=[f"of many {(k + 1) % 3}" for k in range(300)])
+    assert (np.abs(model.predict(other) - y) < 0.05).mean() < 0.1
 
 
 def test_targets_that_agree_by_chance_are_no_copies() -> None:
