@@ -33,8 +33,8 @@ class Rows:
         ends: what is known of the targets, first the lower ends of all, then the upper ones, [n, 2 d_y]; None where they are
             known themselves.
         count: the number of rows that were given, a row of a whole weight k counted k times.
-        again: 1 for a row that was given more than once and is the only one with its features, -1 for one whose features others
-            have with other targets, else 0, [n]; None where that is not known.
+        again: 1 for a row that was given more often than most and is the only one with its features, -1 for one whose features
+            others have with other targets, else 0, [n]; None where that is not known.
     """
 
     x: Array
@@ -107,8 +107,8 @@ def _count(weights: Array) -> float:
 def _given_again(features: Array, weights: Array, unit: float) -> Array:
     """See :class:`Rows`: of distinct rows, sorted, with the sums of their weights, of which one row given once had ``unit``.
 
-    Weights that are no whole multiples of one another are no numbers of rows; of a table that was given k times in whole, each
-    row was given once.
+    Weights that are no whole multiples of the least are no numbers of rows. As often as most rows are is once: of a table that
+    was given k times in whole, and of one with a row of half the weight of the others.
     """
     times = weights / unit
     if not (times.max() < MOST_ROWS and (np.abs(times - np.round(times)) <= 1e-9 * times).all()):
@@ -116,7 +116,7 @@ def _given_again(features: Array, weights: Array, unit: float) -> Array:
     counts = np.round(times).astype(np.int64)
     new = np.concatenate([[True], (features[1:] != features[:-1]).any(1), [True]])
     alone = new[1:] & new[:-1]
-    return np.where(alone, counts > np.gcd.reduce(counts), -1.0)
+    return np.where(alone, counts > np.median(counts), -1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,6 +54,9 @@ def test_rows_given_again() -> None:
     assert again(np.concatenate([x, x]), np.concatenate([y, y])) == wanted
     assert again(x, y, np.array([3.0, 0, 1, 1, 1, 2])) == {**wanted, (3, 7): 1}
     assert again(x, y, np.array([1.0, 1, 1.3, 1, 1, 1])) == dict.fromkeys(wanted, 0)  # no numbers of rows
+    less = again(np.arange(9.0)[:, None], np.arange(9.0)[:, None], np.array([1.0] * 8 + [0.5]))
+    assert set(less.values()) == {0}  # one row that weighs less makes no copies of all others
+    assert again(np.concatenate([x, x[:5]]), np.concatenate([y, y[:5]])) == wanted
     assert set(again(x[2:4], y[2:4], np.array([2.0, 2.0])).values()) == {0}
 
     gaps = np.where(x == 0, np.nan, x)
