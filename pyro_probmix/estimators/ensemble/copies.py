@@ -60,7 +60,7 @@ def copied_share(
 
     where A are the rows that were given more than once, B those with the features of others and other targets, and
     :math:`q_i` is the probability of the target by chance: that of the interval that it was rounded from, under the members
-    that hold out row i. So targets of few values, or such as are easily predicted, do not pass for copies.
+    that hold out row i, or the share of other rows that have it, if that is more. So targets of few values, or such as are easily predicted, do not pass for copies.
 
     Args:
         density: of the members.
@@ -103,9 +103,11 @@ def _chances(
     rows = held_out.rows[members[0]]
     rows = rows[torch.as_tensor(again > 0, device=rows.device)[rows]]
     half, found = max(grid, FINEST) / 2, []
+    _, which, often = torch.unique(held_out.y, return_inverse=True, return_counts=True)
+    others = (often[which] - 1) / len(which)  # [n, 1]; no density knows of a value, such as zero, that many rows have
     for some in rows.split(BLOCK):
         p = marginals_of(adapted(member_densities(density, held_out.x[some], noise)))
         y = held_out.y[some]
         each = (p.cdf(y + half) - p.cdf(y - half))[:, members, :, 0]  # [S, G, N]
-        found.append(torch.nanmean(each, (0, 1)).nan_to_num(1.0))
+        found.append(torch.maximum(torch.nanmean(each, (0, 1)).nan_to_num(1.0), others[some, 0]))
     return torch.cat(found) if found else held_out.y.new_zeros(0)

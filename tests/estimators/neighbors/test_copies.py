@@ -141,6 +141,16 @@ def test_targets_that_agree_by_chance_are_no_copies() -> None:
     assert pool is None or pool.copied == 0.0
 
 
+def test_a_value_that_many_rows_have_agrees_by_chance() -> None:
+    """A target that is zero or else continuous: the density knows of no zeros."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(300, 2))
+    more = np.concatenate([np.arange(300), np.arange(200)])
+    y = np.where(rng.random(500) < 0.7, 0.0, rng.normal(size=500))
+    pool = ProbMixRegressor(**TINY, likelihood="student-t").fit(x[more], y).state_.pool
+    assert pool is None or pool.copied == 0.0
+
+
 def test_few_rows_given_again_say_nothing() -> None:
     x, y = noisy(300, 0)
     more = np.concatenate([np.arange(300), np.arange(19)])
