@@ -62,7 +62,7 @@ class ProbMixEstimator(FittedByTraining):
         validation_fraction: float = 0.2,
         patience: int | None = None,
         num_samples: int = 16,
-        neighbors_pool: int = 3,
+        neighbors_pool: int = 6,
         warm_start: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: int = 0,

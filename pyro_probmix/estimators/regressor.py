@@ -69,8 +69,9 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
         num_samples: the most draws of the embedding in a prediction, of methods that draw one. The held-out rows, or else the
             training rows, choose as few as cost no more than 0.001 nats a row: none, and the embedding's mean is passed on, or
             2, 4, 8, ...
-        neighbors_pool: number of the nearest training rows whose kernels are pooled with the density of one real target, where
-            that is better on the held-out rows, and of rows that may be copied, see ``docs/likelihoods.md``; 0 for none.
+        neighbors_pool: the most of the nearest training rows whose kernels are pooled with the density of one real target,
+            where that is better on the held-out rows, by which half as many may be chosen; and those that may be copied, see
+            ``docs/likelihoods.md``; 0 for none.
         warm_start: whether ``fit`` goes on from the weights and scalings of the fit before.
         callbacks: each called after every epoch with its number and the best held-out NLL so far, in nats a row of the
             standardised target (infinite before the first score); training stops if one returns True, once it has a score.

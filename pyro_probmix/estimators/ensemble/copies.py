@@ -60,7 +60,8 @@ def copied_share(
 
     where A are the rows that were given more than once, B those with the features of others and other targets, and
     :math:`q_i` is the probability of the target by chance: that of the interval that it was rounded from, under the members
-    that hold out row i, or the share of other rows that have it, if that is more. So targets of few values, or such as are easily predicted, do not pass for copies.
+    that hold out row i, or the share of other rows that have it, if that is more. So targets of few values, or such as are
+    easily predicted, do not pass for copies.
 
     Args:
         density: of the members.

@@ -65,7 +65,7 @@ def choose_pool(
     Args:
         held_out: the rows that members hold out, and their density.
         kept: the rows that members train on.
-        neighbors: K; 0 for none.
+        neighbors: the most neighbors, K; half as many are tried, too. 0 for none.
         adapted: from the members' densities to those with the tails and the spread that are predicted.
         copied, copy_scale: of the pool, see :mod:`~pyro_probmix.estimators.ensemble.copies`; the first is asked where there may
             be one.
@@ -80,36 +80,42 @@ def choose_pool(
         return None
     members, n, share = held_out.x.shape[0], len(kept.x), copied()
     own = torch.zeros(members, n, dtype=torch.bool, device=kept.x.device).scatter_(1, kept.rows, True)
-    errors = kept.y - _means(held_out, kept.x)
-    scales = choose_scales(held_out, groups, components.mean.mean(0), kept, errors, neighbors)
-    pool = NeighborPool(
-        x=kept.x.float().cpu(),
-        scales=scales.cpu(),
-        errors=errors.float().cpu(),
-        own=own.cpu(),
-        weights=kept.weights.float().cpu(),
-        neighbors=neighbors,
-        weight=0.0,
-        width=1.0,
-        growth=0.0,
-        spread=1.0,
-        copied=share,
-        copy_scale=copy_scale,
-    )
-    return _with_kernels(held_out, groups, adapted, pool) or (pool if share else None)
+    errors, means = kept.y - _means(held_out, kept.x), components.mean.mean(0)
+    found = []
+    for count in sorted({-(-neighbors // 2), neighbors}):
+        pool = NeighborPool(
+            x=kept.x.float().cpu(),
+            scales=choose_scales(held_out, groups, means, kept, errors, count).cpu(),
+            errors=errors.float().cpu(),
+            own=own.cpu(),
+            weights=kept.weights.float().cpu(),
+            neighbors=count,
+            weight=0.0,
+            width=1.0,
+            growth=0.0,
+            spread=1.0,
+            copied=share,
+            copy_scale=copy_scale,
+        )
+        found.append(_with_kernels(held_out, groups, adapted, pool))
+    best, _ = max(found, key=lambda one: one[1])
+    return best or (pool if share else None)
 
 
 def _with_kernels(
     held_out: HeldOut, groups: list[list[int]], adapted: Callable[[Any], Any], pool: NeighborPool
-) -> NeighborPool | None:
-    """The pool with the kernels and the spread that are best on the held-out rows; None where kernels do not pay."""
+) -> tuple[NeighborPool | None, float]:
+    """The pool with the kernels and the spread that are best on the held-out rows, and its mean log density there.
+
+    None, and minus infinity, where kernels do not pay.
+    """
     step = -(-held_out.x.shape[1] // SCORED_ROWS)
     scored = _Scored(held_out, groups, adapted, pool, slice(None, None, step))
     alone = scored.best_spread(None)
     plain = scored.plain(alone)
     found = _best(scored, replace(pool, spread=alone), plain)
     if found is None:
-        return None
+        return None, -math.inf
     found = replace(found, spread=scored.best_spread(found))
     found = _best(scored, found, plain) or found
     few, one = found.spread, scored.of_each().best_spread(found)
@@ -118,7 +124,8 @@ def _with_kernels(
         lambda factor: scored.cdf(replace(found, spread=factor * few)),
         scored.weights,
     )
-    return replace(found, spread=narrower * spread_of_all(one, few, held_out.ahead(groups)))
+    reached = float((scored.log_prob(found) * scored.weights).sum())
+    return replace(found, spread=narrower * spread_of_all(one, few, held_out.ahead(groups))), reached
 
 
 def _best(scored: _Scored, pool: NeighborPool, before: Tensor) -> NeighborPool | None:
