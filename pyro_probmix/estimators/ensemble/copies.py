@@ -32,8 +32,8 @@ BLOCK = 2048
 def copy_scale(grid: float) -> float:
     """The scale, in standard units, of the kernel around the target of a copied row.
 
-    With it the kernel lies within the interval that a target was rounded from, and is no narrower than it takes: the density of
-    a target that was rounded may put no spikes on the grid for their own sake.
+    With it the kernel lies within the interval that a target was rounded from, and is no narrower than that takes: narrower
+    spikes on the grid would lower the NLL and tell nothing.
 
     Args:
         grid: distance of the values that the target can take, in standard units; 0 for a continuous one.

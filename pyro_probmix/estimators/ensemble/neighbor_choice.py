@@ -67,12 +67,13 @@ def choose_pool(
         kept: the rows that members train on.
         neighbors: the most neighbors, K; half as many are tried, too. 0 for none.
         adapted: from the members' densities to those with the tails and the spread that are predicted.
-        copied, copy_scale: of the pool, see :mod:`~pyro_probmix.estimators.ensemble.copies`; the first is asked where there may
-            be one.
+        copied: gives the probability of a copy, see :func:`~pyro_probmix.estimators.ensemble.copies.copied_share`; it is not
+            called where there can be no pool.
+        copy_scale: of the kernel around a copied target.
 
     Returns:
-        one of weight 0 where copies alone pay. None, too, for several targets, for a family without kernels, and for a table
-        of more than two million numbers, whose rows would take long to search.
+        The pool; of weight 0 where copies alone pay. None, too, for several targets, for a family without kernels, and for a
+        table of more than two million numbers, whose rows would take long to search.
     """
     components, groups = held_out.finite()
     is_table = kept.x.dim() == 2 and kept.y.shape[1:] == (1,) and kept.x.numel() <= MOST_NUMBERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ Array = npt.NDArray[np.float64]
 FEWEST_TO_TELL = 10
 #: Weights of a larger sum are no numbers of rows.
 MOST_ROWS = 2.0**53
+#: Rows that another one equals in all features but one, beside those that were given again: where they are more, features have
+#: few values, and rows with the same ones are no copies.
+MOST_NEAR = 0.2
 #: With fewer distinct rows none are held out.
 FEWEST_HELD_OUT_OF = 20
 
@@ -34,7 +38,8 @@ class Rows:
             known themselves.
         count: the number of rows that were given, a row of a whole weight k counted k times.
         again: 1 for a row that was given more often than most and is the only one with its features, -1 for one whose features
-            others have with other targets, else 0, [n]; None where that is not known.
+            others have with other targets, else 0, [n]; all 0 where features are of few values, so that rows have the same ones
+            by chance or design; None where nothing of this is known.
     """
 
     x: Array
@@ -113,10 +118,31 @@ def _given_again(features: Array, weights: Array, unit: float) -> Array:
     times = weights / unit
     if not (times.max() < MOST_ROWS and (np.abs(times - np.round(times)) <= 1e-9 * times).all()):
         return np.zeros(len(weights))
-    counts = np.round(times).astype(np.int64)
+    counts = np.round(times)
     new = np.concatenate([[True], (features[1:] != features[:-1]).any(1), [True]])
     alone = new[1:] & new[:-1]
-    return np.where(alone, counts > np.median(counts), -1.0)
+    again = np.where(alone, counts > np.median(counts), -1.0)
+    given_again = int((again > 0).sum())
+    by_design = given_again and _num_near(features[new[:-1]]) > MOST_NEAR * given_again
+    return np.zeros(len(weights)) if by_design else again
+
+
+def _num_near(features: Array) -> int:
+    """The number of distinct rows that another row equals in all features but one.
+
+    Columns with values that recur and say the same, such as a length and its square, count as one feature.
+    """
+    rng = np.random.default_rng(0)
+    marks: dict[Any, npt.NDArray[np.uint64]] = {}
+    for k, column in enumerate(features.T):
+        _, first, codes = np.unique(column, return_index=True, return_inverse=True)
+        codes = np.argsort(np.argsort(first))[codes]  # in the order in which the values appear, whatever they are
+        same = codes.tobytes() if len(first) < len(codes) else k
+        marks.setdefault(same, rng.integers(2**64, size=len(first), dtype=np.uint64)[codes])
+    # A row's mark is the sum of its values': with 64 random bits different rows have different ones.
+    each = list(marks.values())
+    whole: Any = np.sum(each, axis=0, dtype=np.uint64)
+    return sum(len(features) - len(np.unique(whole - one)) for one in each)
 
 
 @dataclass(frozen=True, eq=False)

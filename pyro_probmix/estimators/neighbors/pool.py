@@ -125,7 +125,7 @@ class NeighborPool:
         members = torch.arange(len(self.own), device=like.device)[:, None, None]
         positions, square = positions.to(like.device), square.to(like)
         own = self.own.to(like.device)[members, positions]  # [R, N, M]
-        count = min(self.neighbors, own.shape[-1])
+        count = min(self.neighbors, own.shape[-1]) if self.weight else 0  # copies alone
         # The nearest of a member's own rows come first; the sort is stable.
         first = torch.sort(own.int(), dim=-1, descending=True, stable=True).indices[..., :count]
         found = own.gather(-1, first)

@@ -37,30 +37,25 @@ def copied() -> tuple[ProbMixRegressor, Any, Any]:
 
 
 def test_rows_given_again() -> None:
-    x = np.array([[0.0], [0.0], [1.0], [2.0], [2.0], [3.0]])
+    x = np.array([[0.0, 7.0], [0.0, 7.0], [1.0, 3.0], [2.0, 5.0], [2.0, 5.0], [3.0, -2.0]])
     y = np.array([[5.0], [5.0], [5.0], [5.0], [6.0], [7.0]])
-
-    def again_of(x: Any, y: Any, weights: Any = None) -> Any:
-        return Rows.distinct(x, y, weights).again
 
     def again(x: Any, y: Any, weights: Any = None) -> Any:
         rows = Rows.distinct(x, y, weights)
-        return dict(zip(zip(rows.x[:, 0], rows.y[:, 0], strict=True), again_of(x, y, weights), strict=True))
+        assert rows.again is not None
+        return dict(zip(zip(rows.x[:, 0], rows.y[:, 0], strict=True), rows.again, strict=True))
 
     wanted = {(0, 5): 1, (1, 5): 0, (2, 5): -1, (2, 6): -1, (3, 7): 0}
     assert again(x, y) == wanted
     assert again(x[1:], y[1:], np.array([2.0, 1, 1, 1, 1])) == wanted  # a row of weight 2 is a row given twice
     assert again(x[1:], y[1:], np.array([0.5, 0.25, 0.25, 0.25, 0.25])) == wanted  # only ratios matter
     assert again(np.concatenate([x, x]), np.concatenate([y, y])) == wanted
+    assert again(np.concatenate([x, x[:5]]), np.concatenate([y, y[:5]])) == wanted
     assert again(x, y, np.array([3.0, 0, 1, 1, 1, 2])) == {**wanted, (3, 7): 1}
     assert again(x, y, np.array([1.0, 1, 1.3, 1, 1, 1])) == dict.fromkeys(wanted, 0)  # no numbers of rows
-    less = again(np.arange(9.0)[:, None], np.arange(9.0)[:, None], np.array([1.0] * 8 + [0.5]))
+    one = np.random.default_rng(0).normal(size=(9, 2))
+    less = again(one, one[:, :1], np.array([1.0] * 8 + [0.5]))
     assert set(less.values()) == {0}  # one row that weighs less makes no copies of all others
-    assert again(np.concatenate([x, x[:5]]), np.concatenate([y, y[:5]])) == wanted
-    assert set(again(x[2:4], y[2:4], np.array([2.0, 2.0])).values()) == {0}
-
-    gaps = np.where(x == 0, np.nan, x)
-    assert [*again_of(gaps, y)] == [0, -1, -1, 0, 1]  # two gaps are equal, and sorted last
     some = Rows.distinct(x, y, None).take(np.array([0, 3])).again
     assert some is not None and [*some] == [1, -1]
 
@@ -149,6 +144,27 @@ def test_a_value_that_many_rows_have_agrees_by_chance() -> None:
     y = np.where(rng.random(500) < 0.7, 0.0, rng.normal(size=500))
     pool = ProbMixRegressor(**TINY, likelihood="student-t").fit(x[more], y).state_.pool
     assert pool is None or pool.copied == 0.0
+
+
+@pytest.mark.parametrize("levels", [20, 40, 200])
+def test_features_of_few_values_are_the_same_by_chance(levels: int) -> None:
+    """A bootstrapped table, or means weighed by numbers of measurements: new rows there have targets of their own."""
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, levels, (400, 2)) / levels
+    y = x[:, 0] + rng.normal(size=400)
+    drawn = rng.integers(0, 400, 400)
+    for table in ((x[drawn], y[drawn]), (*_first_of_each(x, y), "weights")):
+        weights = None if len(table) == 2 else rng.integers(1, 4, len(table[0])).astype(float)
+        rows = Rows.distinct(table[0], table[1][:, None], weights)
+        assert rows.again is not None and not rows.again.any()
+        squares = np.column_stack([table[0], table[0] ** 2])  # that say the same
+        again = Rows.distinct(squares, table[1][:, None], weights).again
+        assert again is not None and not again.any()
+
+
+def _first_of_each(x: Any, y: Any) -> tuple[Any, Any]:
+    _, first = np.unique(x, axis=0, return_index=True)
+    return x[first], y[first]
 
 
 def test_few_rows_given_again_say_nothing() -> None:
