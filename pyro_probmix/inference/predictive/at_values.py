@@ -91,7 +91,8 @@ def cdf_at(mixture: PredictiveMixture, y: Array) -> Array:
         with np.errstate(all="ignore"):  # at the ends of the support
             moved = ((block - loc) / scale).reshape(len(block), 1, -1)
             levels: Array = family.cdf(moved, *parameters).mean(1).reshape(block.shape)
-        return np.select([block == -np.inf, block == np.inf], [0.0, 1.0], levels)
+        # The weights of a mixture's components add up to 1 but for rounding.
+        return np.select([block == -np.inf, block == np.inf], [0.0, 1.0], np.minimum(levels, 1.0))
 
     return _in_blocks(mixture, of_block, y)
 

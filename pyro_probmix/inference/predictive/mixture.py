@@ -171,7 +171,8 @@ class PredictiveMixture(TorchDistribution):
         except (NotImplementedError, ValueError):  # torch has none, or none outside of the support, where it is 0 or 1
             cdf = self._cdf_by_scipy(moved)
         right = len(self.batch_shape) + len(self.event_shape)
-        return cdf.mean(tuple(range(-right - self.num_mixed, -right)))
+        # The weights of a mixture's components add up to 1 but for rounding.
+        return cdf.mean(tuple(range(-right - self.num_mixed, -right))).clamp(max=1.0)
 
     def _cdf_by_scipy(self, moved: Tensor) -> Tensor:
         marginals = marginals_of(self.components)

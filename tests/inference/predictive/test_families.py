@@ -12,7 +12,9 @@ from scipy import stats
 
 from pyro_probmix import predict
 from pyro_probmix.inference import PredictiveMixture, quantiles
+from pyro_probmix.inference.predictive.at_values import cdf_at
 from pyro_probmix.models import METHODS, Poisson, build_density
+from pyro_probmix.models.distributions.mixtures import GaussianMixture
 
 A, B = torch.tensor([[0.7], [2.5]], dtype=torch.float64), torch.tensor([[1.3], [4.0]], dtype=torch.float64)
 SHARE = torch.tensor([[0.2], [0.6]], dtype=torch.float64)
@@ -114,3 +116,14 @@ def test_quantiles_of_mixtures_are_those_that_bisection_finds(family: str) -> No
         near = np.abs(found[:, k] - high) <= 1e-13 * (np.abs(high) + scale.max(0))
         # Where F is flat, its rounding decides on the point.
         assert (near | (np.abs(excess(found[:, k], q)) <= 1e-13 * min(q, 1 - q))).all()
+
+
+def test_no_cdf_is_above_one():
+    """The weights of a mixture's components add up to 1 but for rounding; a level above 1 has no quantile."""
+    logits = torch.randn(1, 4000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    components = GaussianMixture(logits, torch.zeros_like(logits), torch.ones_like(logits))
+    far = torch.full((4000,), 50.0, dtype=torch.float64)
+    assert bool((components.cdf(far) > 1).any())
+    assert bool((PredictiveMixture(components, 1).cdf(far) == 1).any())
+    assert bool((PredictiveMixture(components, 1).cdf(far) <= 1).all())
+    assert cdf_at(PredictiveMixture(components, 1), far[None].numpy()).max() == 1
