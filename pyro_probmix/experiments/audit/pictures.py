@@ -46,7 +46,7 @@ def _claims(one: Audited, held: pd.DataFrame) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[len(levels), len(held)])
     above.imshow(levels, cmap=ListedColormap(["#FFFFFF", "#6B6B6B"]), aspect="auto", vmin=0, vmax=1)
     above.set_yticks(range(len(levels)), [f"{name}: {other}" for name, _, other in one.choices])
-    above.set_title(f"{len(order)} settings, grey: the other level than ours; below, blue: the claim holds there")
+    figure.suptitle(f"{len(order)} settings, grey: the other level than ours; below, blue: the claim holds there")
     below.imshow(held[order].to_numpy(float), cmap=_COLOURS, aspect="auto", vmin=0, vmax=1)
     below.set_yticks(range(len(held)), [str(name) for name in held.index])
     below.set_xlabel("setting, those in which most claims hold first")
