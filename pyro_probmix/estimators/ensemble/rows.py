@@ -19,6 +19,8 @@ MOST_ROWS = 2.0**53
 #: Rows that another one equals in all features but one, beside those that were given again: where they are more, features have
 #: few values, and rows with the same ones are no copies.
 MOST_NEAR = 0.2
+#: In tables of more numbers than this no copies are looked for, as no neighbors are.
+MOST_COMPARED = 2_000_000
 #: With fewer distinct rows none are held out.
 FEWEST_HELD_OUT_OF = 20
 
@@ -116,7 +118,9 @@ def _given_again(features: Array, weights: Array, unit: float) -> Array:
     was given k times in whole, and of one with a row of half the weight of the others.
     """
     times = weights / unit
-    if not (times.max() < MOST_ROWS and (np.abs(times - np.round(times)) <= 1e-9 * times).all()):
+    if features.size > MOST_COMPARED or not (
+        times.max() < MOST_ROWS and (np.abs(times - np.round(times)) <= 1e-9 * times).all()
+    ):
         return np.zeros(len(weights))
     counts = np.round(times)
     new = np.concatenate([[True], (features[1:] != features[:-1]).any(1), [True]])
