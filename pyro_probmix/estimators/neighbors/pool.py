@@ -73,16 +73,22 @@ class NeighborPool:
 
     def __call__(self, components: Any, features: Array) -> Any:
         """The pool of members' densities [S, R, N] of new rows, with standardised features [N, D]."""
-        return self.pooled(components, *self.nearest(features), new=True)
+        square, positions = self.nearest(features)
+        return self.pooled(components, square, positions, self.same(torch.as_tensor(features), positions))
 
     def nearest(self, features: Array) -> tuple[Tensor, Tensor]:
-        """Squared distances to the nearest training rows of rows [N, D], and their positions, [N, M].
-
-        Features are compared in single precision, in which those of the training rows are kept: equal ones have distance 0.
-        """
-        single = features.astype(np.float32).astype(np.float64)
-        distances, positions = self.search.kneighbors(single * self.scales.double().numpy())
+        """Squared distances to the nearest training rows of rows [N, D], and their positions, [N, M]."""
+        distances, positions = self.search.kneighbors(features * self.scales.double().numpy())
         return torch.as_tensor(distances).square(), torch.as_tensor(positions)
+
+    def same(self, features: Tensor, positions: Tensor) -> Tensor | None:
+        """Which training rows have the very features of rows [N, D], [N, M]; None where no copies are looked for.
+
+        They are compared in single precision, in which those of the training rows are kept.
+        """
+        if not self.copied:
+            return None
+        return (features.float()[:, None] == self.x.to(features.device)[positions.to(features.device)]).all(-1)
 
     def nearest_of_each(self, features: Tensor, shares: int) -> tuple[Tensor, Tensor]:
         """The same of rows [R, N, D] of each member, the first so many of which have all that there are, [R, N, M]."""
@@ -99,25 +105,27 @@ class NeighborPool:
         made = NearestNeighbors(n_neighbors=self.num_found, algorithm="kd_tree")
         return made.fit((self.x.double() * self.scales.double()).numpy())
 
-    def pooled(self, components: Any, square: Tensor, positions: Tensor, *, new: bool = False) -> Any:
+    def pooled(self, components: Any, square: Tensor, positions: Tensor, same: Tensor | None = None) -> Any:
         """The pool of members' densities [S, R, N], by squared distances to rows and their positions, [N, M] or [R, N, M].
 
-        Rows that are not ``new`` are training rows that a member holds out, and no copies of themselves.
+        ``same`` is that of new rows, see :meth:`same`; training rows that a member holds out are no copies of themselves.
         """
         if isinstance(components, dist.Independent):
-            made = self.pooled(components.base_dist, square, positions, new=new)
+            made = self.pooled(components.base_dist, square, positions, same)
             return made.to_event(components.reinterpreted_batch_ndims)
         components = widened(components, self.spread)
         kernels = self.kernels(components.mean, square, positions)
-        if new and self.copied:
-            kernels = replace(kernels, copies=self.copies(components.mean, square, positions))
+        if same is not None:
+            kernels = replace(kernels, copies=self.copies(components.mean, positions, same))
         return with_kernels(components, kernels, self.weight)
 
-    def copies(self, mean: Tensor, square: Tensor, positions: Tensor) -> Copies:
-        """The kernels of rows with the features of a training row, by distances and positions [N, M], nearest rows first."""
-        same = (square == 0).sum(-1) == 1  # several rows of one x differ in their targets
-        errors = self.errors.to(mean)[:, positions[:, 0].to(mean.device)]  # [R, N, 1], of the mean over the draws
-        shares = (self.copied * same.to(mean)).unsqueeze(-1)
+    def copies(self, mean: Tensor, positions: Tensor, same: Tensor) -> Copies:
+        """The kernels of rows with the features of a training row, by positions and which have them, [N, M]."""
+        same, positions = same.to(mean.device), positions.to(mean.device)
+        alone = same.sum(-1) == 1  # several rows of one x differ in their targets
+        row = positions.gather(-1, same.to(positions).argmax(-1, keepdim=True))[..., 0]
+        errors = self.errors.to(mean)[:, row]  # [R, N, 1], of the mean over the draws
+        shares = (self.copied * alone.to(mean)).unsqueeze(-1)
         return Copies(errors + mean.mean(0) - mean, shares, self.copy_scale)
 
     def kernels(self, like: Tensor, square: Tensor, positions: Tensor) -> Kernels:

@@ -80,12 +80,11 @@ class _Spread(nn.Module):
             return components
         pool = NeighborPool(**{name: getattr(self, name) for name in POOL}, **self.numbers)
         scales = pool.scales.to(features)
-        known, features = pool.x.to(features) * scales, features.float().to(features) * scales
-        about = known.square().sum(-1) - 2 * features @ known.T  # and the same number more in each column
+        known, scaled = pool.x.to(features) * scales, features * scales
+        about = known.square().sum(-1) - 2 * scaled @ known.T  # and the same number more in each column
         positions = about.topk(pool.num_found, dim=-1, largest=False).indices
-        square = (features[:, None] - known[positions]).square().sum(-1)
-        square, nearest = torch.sort(square, dim=-1, stable=True)  # products of matrices are rounded
-        return pool.pooled(components, square, positions.gather(-1, nearest), new=True)
+        square = (scaled[:, None] - known[positions]).square().sum(-1)
+        return pool.pooled(components, square, positions, pool.same(features, positions))
 
 
 def _some_rows(state: State) -> Array:

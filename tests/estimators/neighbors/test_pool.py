@@ -92,7 +92,7 @@ def test_features_that_say_nothing_of_nearness_count_little(fitted: Any) -> None
         dim=-1
     ) < 0.1
     assert same.double().mean() > 0.95  # the nearest row is of the same group
-    features = torch.as_tensor(pooled.state_.standardised_inputs(x)).float().double()
+    features = torch.as_tensor(pooled.state_.standardised_inputs(x))
     by_hand = (pool.x[positions].double() - features[:, None]) * pool.scales
     torch.testing.assert_close(square, by_hand.square().sum(-1))
 
