@@ -74,7 +74,8 @@ class Mixture(ABC):
 
     def cdf(self, y: ArrayLike) -> Floats:
         """The distribution functions at ``y``, which broadcasts with [N]."""
-        return self._by_blocks(lambda v: (self.weights * self._cdfs(v)).sum(1), y)
+        # The weights add up to 1 but for rounding.
+        return self._by_blocks(lambda v: np.minimum((self.weights * self._cdfs(v)).sum(1), 1.0), y)
 
     def log_prob(self, y: ArrayLike) -> Floats:
         """The log densities at ``y``, which broadcasts with [N], in nats."""

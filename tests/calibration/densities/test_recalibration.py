@@ -229,3 +229,12 @@ def test_errors():
         fit_temperature([[1.0, 0.0]], [1])
     with pytest.raises(ValueError, match=r"level\[0\] is 95.0.*Try"):
         density.quantile([95])
+
+
+def test_no_distribution_function_is_above_one() -> None:
+    """The weights of a mixture add up to 1 but for rounding; a PIT above 1 is refused by the checks."""
+    weights = np.random.default_rng(0).uniform(0.1, 1, (7, 4000))
+    found = GaussianMixture(np.zeros((7, 4000)), 1.0, weights).cdf(np.full(4000, 50.0))
+    assert found.max() == 1
+    summed = (weights / weights.sum(0)).sum(0)
+    assert summed.max() > 1
