@@ -14,6 +14,7 @@ from pyro_probmix.estimators.ensemble.rows import Array
 from pyro_probmix.estimators.ensemble.state import State
 from pyro_probmix.estimators.ensemble.support import at_points
 from pyro_probmix.estimators.parameters import without_graph
+from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.inference.data.arrays import TensorLike, as_array
 from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
@@ -51,6 +52,8 @@ class ArrayDensities:
     def pdf(self, X: Any, y: TensorLike) -> Array:
         """The predictive density at values of the targets; of counts and of 0 and 1 the probability. 0 outside of the support.
 
+        Of a target of few values it is the density before it is rounded, as that of :meth:`predict_dist`.
+
         Args:
             X: features, [n, d].
             y: values, which broadcast with the rows, see :class:`ArrayDensities`.
@@ -81,6 +84,9 @@ class ArrayDensities:
     def cdf(self, X: Any, y: TensorLike) -> Array:
         """The probability of at most y, of each target by itself.
 
+        A target of few values, such as grades, is rounded to them: at most y is then all that is recorded so, see
+        ``docs/likelihoods.md``.
+
         Args:
             X: features, [n, d].
             y: values, which broadcast with the rows, see :class:`ArrayDensities`.
@@ -92,17 +98,15 @@ class ArrayDensities:
             ValueError: for NaN, or a shape that does not fit.
         """
         X, recipe = self._numbers(X, reset=False), self._fitted().recipe
-        values = self._values("cdf", "y", y, len(X))
-        levels = self._each(X, values, cdf_at)
+        values, marks = self._values("cdf", "y", y, len(X), units=False), self._marks()
+        levels = self._each(X, self._standard(values if marks is None else marks.upper(values)), cdf_at)
         if recipe.lower:  # beyond a bound there is no mass, and all of it at the upper one
             low, high = self._bounds()
-            scaler = self._fitted().y_scaler
-            low, high = (((end / scaler.unit - scaler.mean) / scaler.scale) for end in (low, high))
             levels = np.select([values < low, values >= high], [0.0, 1.0], levels)
         return levels
 
     def ppf(self, X: Any, q: TensorLike) -> Array:
-        """Quantiles of each target, the inverse of :meth:`cdf`; of counts the smallest one that reaches the level.
+        """Quantiles of each target, the inverse of :meth:`cdf`; of counts and few values the smallest that reaches it.
 
         Args:
             X: features, [n, d].
@@ -122,7 +126,16 @@ class ArrayDensities:
         step, offset = (v[0] if self._single else v for v in (scaler.step, scaler.offset))
         quantiles: Array = self._each(X, levels, quantile_at) * step + offset
         low, high = self._bounds()
-        return np.clip(quantiles, low, high)
+        return np.clip(self._recorded(quantiles), low, high)
+
+    def _marks(self) -> Marks | None:
+        recipe = self._fitted().recipe
+        return Marks.of(recipe.marks, recipe.grid)
+
+    def _recorded(self, values: Array) -> Array:
+        """Values [..., d_y] of targets, without d_y of one, as they are recorded: of targets of few values these."""
+        marks = self._marks()
+        return values if marks is None else marks.rounded(values)
 
     def _bounds(self) -> tuple[Array, Array]:
         """The bounds of each target, infinite where there is none, [d_y]."""
@@ -242,8 +255,10 @@ class ArrayDensities:
         if len(rows) not in (1, 2) or rows[0] not in (1, n) or last not in (targets, (1,) * len(targets)):
             raise ValueError(_misfit(asked, name, shape, n, targets))
         values = np.broadcast_to(values, (n, *rows[1:], *targets))
-        if not units:
-            return values
+        return self._standard(values) if units else values
+
+    def _standard(self, values: Array) -> Array:
+        """Values [n, (K,) (d_y,)] in standard units."""
         scaler = self._fitted().y_scaler
         standard: Array = scaler.transform(values[..., None])[..., 0] if self._single else scaler.transform(values)
         return standard

@@ -18,7 +18,11 @@ from pyro_probmix.estimators.ensemble.network import LINEAR, Likelihood, named_l
 from pyro_probmix.estimators.ensemble.rows import Rows
 from pyro_probmix.estimators.targets.choice import KEPT_ASIDE, MEMBERS, choose, describe, pilot_epochs
 from pyro_probmix.estimators.targets.kinds import FEWEST_ROWS
+from pyro_probmix.estimators.targets.marks import first_mark
 from pyro_probmix.models import METHODS, Method
+
+#: Heads that are taken for targets by their values, of numbers without a probability of their own.
+CONTINUOUS = ("student-t", "log-normal")
 
 
 class LikelihoodChoice:
@@ -62,7 +66,10 @@ class LikelihoodChoice:
             return trial(name, self._trial_epochs(len(rows), steps))
 
         choice = describe(rows.y, "student-t", kinds) if once else choose(rows.y, score, kinds)
-        return {"likelihood": choice.likelihood, "grid": choice.grid} if once else asdict(choice)
+        if once:
+            return {"likelihood": choice.likelihood, "grid": choice.grid}
+        may_round = choice.likelihood in CONTINUOUS and rows.ends is None
+        return {**asdict(choice), "marks": tuple(first_mark(column) for column in rows.y.T) if may_round else ()}
 
     def _linear(self, rows: Rows) -> dict[str, Any]:
         """The recipe of a Bayesian linear regression, in the place of networks that so few rows cannot be held against."""

@@ -40,6 +40,8 @@ class Predictions(ArrayDensities):
     def predict_dist(self, X: Any) -> PredictiveMixture:
         """The predictive density as a Pyro distribution with batch shape [n], in the targets' units.
 
+        That of a target of few values is the density before it is rounded to them.
+
         A single target given as [n] has event shape (), others (d_y,). It holds all components of all rows: 10 members
         with 16 draws each, which are the most, are 2.5 KiB a row.
         """
@@ -58,6 +60,8 @@ class Predictions(ArrayDensities):
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95)) -> Array:
         """Quantiles of each target, [n, Q] or [n, d_y, Q], to the last digit also far in the tails.
 
+        Those of a target of few values are such values, see ``docs/likelihoods.md``.
+
         Args:
             X: features, [n, d].
             quantiles: Q levels in [0, 1].
@@ -65,15 +69,21 @@ class Predictions(ArrayDensities):
         Raises:
             ValueError: for a level outside.
         """
+        return self._quantiles(X, quantiles, recorded=True)
+
+    def _quantiles(self, X: Any, levels: Sequence[float], *, recorded: bool) -> Array:
+        """Quantiles of each target, of those of few values as they are recorded or before they are rounded."""
         state = self._fitted()
-        found = state.of_rows(self._numbers(X, reset=False), lambda part, _: mixture_quantiles(part, quantiles))
-        values = found * state.y_scaler.step[:, None] + state.y_scaler.offset[:, None]
-        values = self._within_bounds(values.swapaxes(1, 2)).swapaxes(1, 2)
+        found = state.of_rows(self._numbers(X, reset=False), lambda part, _: mixture_quantiles(part, levels))
+        values = found.swapaxes(1, 2) * state.y_scaler.step + state.y_scaler.offset
+        values = self._within_bounds(self._recorded(values) if recorded else values).swapaxes(1, 2)
         return values[:, 0] if self._single else values
 
     @checked()
     def predict_interval(self, X: Any, coverage: float = 0.9, conformal: bool = False) -> Array:
         r"""Lower and upper end of the central interval of each target, [n, 2] or [n, d_y, 2].
+
+        The ends of a target of few values are no such values: they hold as many as asked for on average, and rounded ones more.
 
         A conformal interval is a central one of another level, such that the rows that the members held out would have been
         inside as often as asked for. It needs no assumption about the distribution of the targets: if a new row and those of
@@ -99,7 +109,7 @@ class Predictions(ArrayDensities):
         if not isinstance(coverage, int | float | np.floating) or not 0 < coverage < 1 or (1 + coverage) / 2 == 1:
             raise ValueError(f"got coverage={coverage!r}, expected a probability between 0 and 1. Try coverage=0.9.")
         if not conformal:
-            return self.predict_quantiles(X, ((1 - coverage) / 2, (1 + coverage) / 2))
+            return self._quantiles(X, ((1 - coverage) / 2, (1 + coverage) / 2), recorded=False)
         state = self._fitted()
         scores = state.scores
         if scores is None:
@@ -145,7 +155,7 @@ class Predictions(ArrayDensities):
         return Parts(between, within)
 
     def sample(self, X: Any, num_samples: int = 100, random_state: Any = None) -> Array:
-        """Draws from the predictive density, [num_samples, n] or [num_samples, n, d_y], in the targets' units.
+        """Draws of the targets, [num_samples, n] or [num_samples, n, d_y], in their units; of few values such values.
 
         Args:
             X: features, [n, d].
@@ -154,7 +164,7 @@ class Predictions(ArrayDensities):
         """
         state = self._fitted()
         drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
-        values = self._within_bounds(drawn * state.y_scaler.step + state.y_scaler.offset)
+        values = self._within_bounds(self._recorded(drawn * state.y_scaler.step + state.y_scaler.offset))
         return values[..., 0] if self._single else values
 
     def _moments(self, X: Any) -> tuple[Array, Array]:

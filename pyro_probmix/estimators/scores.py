@@ -50,7 +50,8 @@ class Scores(ArrayDensities):
         r"""The mean continuous ranked probability score :math:`\int (F(v) - 1[y \le v])^2 dv`, in the targets' units.
 
         Lower is better. It is a proper score, of a prediction without a spread the absolute error, and no spike of a density
-        gains by it. The scores of :class:`ProbMixRegressor` are exact to six digits and more.
+        gains by it. The scores of :class:`ProbMixRegressor` are exact to six digits and more. F is :meth:`cdf`, so that of a
+        target of few values it is that of the values which can be.
 
         Args:
             X: features, [n, d].
@@ -75,7 +76,14 @@ class Scores(ArrayDensities):
         X, y, weights, _ = self._checked(X, y, sample_weight, reset=False)
         state, scaler = self._fitted(), self._fitted().y_scaler
         standard, low, high = (scaler.transform(values) for values in (y, *self._bounds()))
-        scores = state.of_rows(X, lambda part, rows: crps_at(part, standard[rows], low, high)) * scaler.step
+        scores, marks = (
+            state.of_rows(X, lambda part, rows: crps_at(part, standard[rows], low, high)) * scaler.step,
+            self._marks(),
+        )
+        if marks is not None:
+            units, bounds = np.stack([scaler.offset, scaler.step]), self._bounds()
+            rounded = state.of_rows(X, lambda part, rows: marks.crps(part, y[rows], units, *bounds))
+            scores = np.where(marks.own, rounded, scores)
         mean = np.average(scores, axis=0, weights=weights)
         return float(mean[0]) if self._single else np.asarray(mean)
 

@@ -20,6 +20,8 @@ from torch import nn
 
 from pyro_probmix import ProbMixClassifier, ProbMixRegressor
 from pyro_probmix.columns.new_levels import NewLevels
+from pyro_probmix.estimators.saving.programs import Recorded
+from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.models import Categorical, Likelihood
 
 ROOT = Path(__file__).parents[2]
@@ -181,13 +183,21 @@ def test_counts(tmp_path):
     check(loaded(tmp_path / "model.pt2", new_rows(X)), model, new_rows(X), (0, *LEVELS, 1))
 
 
+def test_a_program_rounds_to_few_values_as_the_estimator_does():
+    marks = Marks(np.array([0.5, np.nan]), np.array([0.25, 0.0]))
+    values = np.random.default_rng(0).normal(size=(100, 2, 3)) * [[[1.0], [5.0]]]
+    values[0, :, 0], values[0, :, 1] = 0.625, np.inf
+    expected = marks.rounded(values.swapaxes(1, 2)).swapaxes(1, 2)
+    np.testing.assert_allclose(Recorded(marks)(torch.tensor(values)).numpy(), expected, atol=1e-12)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "likelihood",
     ["homoscedastic", "student-t", "gaussian-mixture", "student-t-mixture", "spline", "zero-inflated-poisson", "gamma",
      "hurdle", "log-normal", "log-normal-mixture", "negative-binomial", "zero-inflated-negative-binomial", "zero-one-beta",
-     Laplace],
+     Laplace, "auto"],
 )  # fmt: skip
 def test_all_other_heads(likelihood, tmp_path):
     X, f = table()
@@ -198,6 +208,7 @@ def test_all_other_heads(likelihood, tmp_path):
         "zero-inflated-negative-binomial": np.where(f > 1, 0.0, counts),
         "zero-one-beta": np.clip(0.5 + f / 3, 0, 1),
         "hurdle": np.where(f > 0, np.exp(f), 0.0),
+        "auto": np.round(3 * f) / 2,  # of few values, which quantiles are rounded to
     }.get(likelihood, np.exp(f))
     model = regressor(likelihood=likelihood).fit(X, y)
     model.export(tmp_path / "model.pt2", LEVELS)

@@ -293,7 +293,7 @@ def damaged(data, rng, folder, k):
             old[None],
             old.to(torch.complex64),
             old * torch.nan,
-            -old,
+            ~old if old.dtype == torch.bool else -old,
             old.double(),
             old[:1],
             None,

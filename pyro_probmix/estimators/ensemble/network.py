@@ -98,6 +98,8 @@ class Recipe:
         unit: what the density observes as 1, in units of the targets: 100 of percentages whose density is one of shares.
         grid: the distance of the values that each target can take, 0 for a continuous one, [d_y].
         lower, upper: bounds to which each target's predictions keep, None where there is none, [d_y].
+        marks: a value of each target that takes so few that predictions are rounded to them, None where not, see
+            :class:`~pyro_probmix.estimators.targets.marks.Marks`, [d_y].
     """
 
     method: Method
@@ -114,6 +116,7 @@ class Recipe:
     grid: tuple[float, ...] = ()
     lower: tuple[float | None, ...] = ()
     upper: tuple[float | None, ...] = ()
+    marks: tuple[float | None, ...] = ()
 
     def build(self, seeds: Sequence[int]) -> ConditionalDensity:
         """The density, each member's weights drawn from a seed of its own."""

@@ -73,8 +73,11 @@ def check_record(record: dict[str, Any], tensors: dict[str, Tensor], own: object
     is_list = isinstance(record["expansion"], list) and all(isinstance(part, dict) for part in record["expansion"])
     need(is_list == (recipe["encoder"] is None), "expansion", record["expansion"], "the inputs of a table's columns")
     check_size(recipe, tensors)
-    for name in ("grid", "lower", "upper"):
+    for name in ("grid", "lower", "upper", "marks"):
         _check_each(name, recipe[name], recipe["num_outputs"])
+    marks, grid = recipe["marks"], recipe["grid"]
+    rounds = all(mark is None or (k < len(grid) and grid[k] > 0) for k, mark in enumerate(marks))
+    need(rounds, "grid", grid, "a number above 0 of each target that has marks")
     _check_tensors(record, tensors)
 
 
@@ -100,7 +103,7 @@ def _check_recipe(recipe: dict[str, Any], own: object) -> None:
 
 
 def _check_each(name: str, value: object, num_outputs: int) -> None:
-    """A list of a number for each target, or of none at all; a bound may be none, and a grid is not negative."""
+    """A list of a number for each target, or of none at all; a bound or a mark may be none, and a grid is not negative."""
     need(isinstance(value, list) and len(value) in (0, num_outputs), name, value, "none, or one for each target")
     assert isinstance(value, list)
     for entry in value:

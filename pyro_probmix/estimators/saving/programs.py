@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["export"]
+__all__ = ["Recorded", "export"]
 
 import os
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from pyro_probmix.estimators.ensemble.state import FARTHEST, State
 from pyro_probmix.estimators.neighbors.pool import NeighborPool
 from pyro_probmix.estimators.saving.fields import POOL, POOL_NUMBERS
 from pyro_probmix.estimators.saving.files import SavedModel
+from pyro_probmix.estimators.targets.marks import AT, Marks
 from pyro_probmix.inference.export.program import Program, Scaling
 from pyro_probmix.inference.export.writing import write_program
 from pyro_probmix.inference.predictive.quantile import quantiles
@@ -47,7 +48,7 @@ def export(model: SavedModel, path: str | os.PathLike[str], levels: Sequence[flo
     noise = None if state.noise is None else state.noise.to(torch.float32 if state.single else torch.float64)
     single = bool(attributes.get("_single", False))
     inputs = Inputs(state.expansion)
-    program = Program(state.for_rows(), noise, _Spread(state), inputs, scaling, levels, single)
+    program = Program(state.for_rows(), noise, _Spread(state), inputs, scaling, levels, single, _recorded(state))
     columns = attributes.get("columns_")
     metadata = {
         "estimator": model.kind,
@@ -87,6 +88,27 @@ class _Spread(nn.Module):
         return pool.pooled(components, square, positions, pool.same(features, positions))
 
 
+class Recorded(nn.Module):
+    """Quantiles [n, d_y, L] as targets of few values are recorded, as :meth:`Marks.rounded`."""
+
+    first: Tensor
+    grid: Tensor
+
+    def __init__(self, marks: Marks) -> None:
+        super().__init__()
+        for name in ("first", "grid"):
+            self.register_buffer(name, torch.as_tensor(getattr(marks, name))[:, None])
+
+    def forward(self, values: Tensor) -> Tensor:
+        marks = self.first + self.grid * torch.ceil((values - self.first) / self.grid - 0.5 - AT)
+        return torch.where(self.first.isnan() | values.isinf(), values, marks)
+
+
+def _recorded(state: State) -> Recorded | None:
+    marks = Marks.of(state.recipe.marks, state.recipe.grid)
+    return None if marks is None else Recorded(marks)
+
+
 def _some_rows(state: State) -> Array:
     """Rows of numbers like those of the fit, on which an exported program is compared with the estimator."""
     rng, scaler, expansion = np.random.default_rng(0), state.x_scaler, state.expansion
@@ -122,7 +144,9 @@ def _predicted(state: State, rows: Array, levels: Sequence[float] | None, single
     mean, std = part.mean.double().cpu() * step + offset, part.variance.sqrt().double().cpu() * step
     found = {"mean": mean, "std": std}
     with suppress(TypeError):  # of a likelihood whose quantiles are known to torch alone
-        found["quantiles"] = torch.as_tensor(quantiles(part, levels)) * step[:, None] + offset[:, None]
+        values = torch.as_tensor(quantiles(part, levels)) * step[:, None] + offset[:, None]
+        recorded = _recorded(state)
+        found["quantiles"] = values if recorded is None else recorded(values)
     return {name: (value[:, 0] if single else value)[: len(rows)] for name, value in found.items()}
 
 

@@ -60,6 +60,7 @@ class Program(nn.Module):
         scaling: of features and targets.
         levels: of the quantiles; None for probabilities of classes.
         single: whether a target's dim is dropped from what is returned.
+        recorded: from quantiles, in the targets' units, to the values that are recorded; None leaves them as they are.
 
     Shape:
         x [n, *row] to mean [n, d_y], std [n, d_y] and quantiles [n, d_y, L], without d_y if ``single``; or to probabilities
@@ -77,6 +78,7 @@ class Program(nn.Module):
         scaling: Scaling,
         levels: Sequence[float] | None,
         single: bool = False,
+        recorded: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.density = copy.deepcopy(density).cpu().eval().requires_grad_(False)
@@ -86,7 +88,7 @@ class Program(nn.Module):
                     setattr(parent, name, _Unrolled(child))
         self.register_buffer("noise", None if noise is None else noise.cpu())
         self.spread, self.inputs, self.scaling = spread, inputs, scaling
-        self.levels, self.single = levels, single
+        self.levels, self.single, self.recorded = levels, single, recorded
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         # Filled up by the last row, as the estimator's blocks are, so that even the last digits are the same.
@@ -113,7 +115,10 @@ class Program(nn.Module):
         offset, step = self.scaling.offset, self.scaling.step
         mean = mean + lost[:, None]
         std, solved = std + lost[:, None], solved + lost[:, None, None]
-        found = {"mean": mean * step + offset, "std": std * step, "quantiles": solved * step[:, None] + offset[:, None]}
+        quantiles = solved * step[:, None] + offset[:, None]
+        if self.recorded is not None:
+            quantiles = self.recorded(quantiles)
+        found = {"mean": mean * step + offset, "std": std * step, "quantiles": quantiles}
         return {name: value[:, 0] if self.single else value for name, value in found.items()}
 
 
