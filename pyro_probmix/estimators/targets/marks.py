@@ -32,7 +32,7 @@ def first_mark(y: Array) -> float | None:
     Example:
         >>> y = np.random.default_rng(0).normal(6, 1, 100)
         >>> first_mark(y.round()), first_mark((2 * y).round() / 2), first_mark(y.round(2))
-        (3.0, 3.5, None)
+        (4.0, 3.5, None)
     """
     grid = grid_of(y)
     few = grid > 0 and len(y) >= FEWEST_ROWS and y.max() - y.min() <= (MOST_MARKS - 0.5) * grid
