@@ -28,6 +28,7 @@ from pyro_probmix.estimators.inputs import TableInputs
 from pyro_probmix.estimators.parameters import (
     chosen_device,
 )
+from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.estimators.training import Trained, train
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
@@ -76,6 +77,9 @@ class FittedByTraining(TableInputs):
                     f"Try {name}={had!r}, or a new fit."
                 )
         check_ends(state.recipe, rows)
+        marks = Marks.of(recipe.marks, recipe.grid)
+        if marks is not None:
+            state.recipe = replace(recipe, marks=() if rows.ends is not None else marks.kept(rows.y))
         return state
 
     def _alike(self, settings: dict[str, Any], rows: Rows, seed: int) -> Self:

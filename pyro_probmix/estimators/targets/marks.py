@@ -65,6 +65,12 @@ class Marks:
             return None
         return cls(np.array([np.nan if mark is None else mark for mark in first]), np.array(grid))
 
+    def kept(self, y: Array) -> tuple[float | None, ...]:
+        """A mark of each target for a recipe, None also of those that later rows [n, d_y] show to take other values."""
+        with np.errstate(invalid="ignore"):
+            holds = (np.abs(self.rounded(y) - y) <= AT * self.grid).all(0) & self.own
+        return tuple(float(mark) if held else None for mark, held in zip(self.first, holds, strict=True))
+
     @property
     def own(self) -> npt.NDArray[np.bool_]:
         """Which targets have marks, [d_y]."""

@@ -136,6 +136,15 @@ def test_what_was_asked_for_by_name_and_what_is_known_up_to_intervals_is_not_rou
         assert np.abs(found - found.round()).max() > 0.1
 
 
+def test_a_fit_that_goes_on_rounds_no_more_once_other_values_come():
+    model = ProbMixRegressor(**{**SMALL, "epochs": 2, "warm_start": True}).fit(X, LATENT.round())
+    for again in (model.fit, model.partial_fit):
+        again(X, LATENT.round())
+        np.testing.assert_array_equal(model.ppf(X, 0.3) % 1, 0.0)
+    model.partial_fit(X[:30], LATENT[:30].round(1))
+    assert (model.ppf(X, 0.3) % 1).max() > 0.1
+
+
 def test_a_saved_model_rounds_alike(fitted, tmp_path):
     model, _, _ = fitted
     model.save(tmp_path / "model")
