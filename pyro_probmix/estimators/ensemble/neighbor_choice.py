@@ -33,6 +33,8 @@ from pyro_probmix.inference.predictive.prediction import log_density
 #: Widths of the kernels beside the density's own, their growth with the distance, and weights, among which the best are taken.
 WIDTHS, GROWTHS = (0.1, 0.2, 0.3, 0.5, 0.7), (0.0, 0.1, 0.3, 1.0)
 WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+#: Factors of the kernels' distances from their weighted mean, beside 1, among which the best is taken.
+SCATTERS = (0.75, 0.5, 0.25, 0.0)
 #: Spreads are searched within this factor of the one without a pool.
 MOST_CHANGE = 3.0
 #: A pool has to gain so many nats a row, and so many standard errors of the gain.
@@ -61,6 +63,10 @@ def choose_pool(
     beside that one another pool. From the few members that hold a row out it is carried on to all as it is without a pool,
     see :meth:`HeldOut.factor`, and it is the narrower where intervals hold too many rows, see
     :func:`~pyro_probmix.estimators.targets.level.narrowing`.
+
+    Kernels take the neighbors' errors for alternatives, of which a row has one. Where errors change smoothly, its own lies
+    between them, and kernels that are drawn together are better. What is left of their distances is a part of the spread, and
+    carried on with it.
 
     Args:
         held_out: the rows that members hold out, and their density.
@@ -118,15 +124,25 @@ def _with_kernels(
     if found is None:
         return None, -math.inf
     found = replace(found, spread=scored.best_spread(found))
+    found = _together(scored, found)
     found = _best(scored, found, plain) or found
+    reached = float((scored.log_prob(found) * scored.weights).sum())
     few, one = found.spread, scored.of_each().best_spread(found)
     narrower = narrowing(
-        lambda factor: scored.log_prob(replace(found, spread=factor * few)),
-        lambda factor: scored.cdf(replace(found, spread=factor * few)),
+        lambda factor: scored.log_prob(_with_spread(found, factor * few)),
+        lambda factor: scored.cdf(_with_spread(found, factor * few)),
         scored.weights,
     )
-    reached = float((scored.log_prob(found) * scored.weights).sum())
-    return replace(found, spread=narrower * spread_of_all(one, few, held_out.ahead(groups))), reached
+    return _with_spread(found, narrower * spread_of_all(one, few, held_out.ahead(groups))), reached
+
+
+def _with_spread(pool: NeighborPool, spread: float) -> NeighborPool:
+    """The pool with another spread, and the scatter of kernels that were drawn together changed alike.
+
+    Kernels that were not stand where neighbors were, whatever the spread.
+    """
+    scatter = min(1.0, pool.scatter * spread / pool.spread) if pool.scatter < 1 else 1.0
+    return replace(pool, spread=spread, scatter=scatter)
 
 
 def _best(scored: _Scored, pool: NeighborPool, before: Tensor) -> NeighborPool | None:
@@ -135,11 +151,22 @@ def _best(scored: _Scored, pool: NeighborPool, before: Tensor) -> NeighborPool |
     for width, growth in product(WIDTHS, GROWTHS):
         kernels = scored.kernels(replace(pool, width=width, growth=growth))
         for weight in WEIGHTS:
-            gains = torch.logaddexp(plain + math.log1p(-weight), kernels + math.log(weight)) - before
-            mean = float((gains * scored.weights).sum())
-            error = float((scored.weights.square() * (gains - mean).square()).sum().sqrt())
+            pooled = torch.logaddexp(plain + math.log1p(-weight), kernels + math.log(weight))
+            mean, error = scored.gain(pooled, before)
             if mean > max(gain, LEAST_ERRORS * error):
                 best, gain = replace(pool, weight=weight, width=width, growth=growth), mean
+    return best
+
+
+def _together(scored: _Scored, pool: NeighborPool) -> NeighborPool:
+    """The pool with its kernels drawn together as is best, and the spread beside them; as it was where none gains enough."""
+    before, best, gain = scored.log_prob(pool), pool, LEAST_GAIN
+    for scatter in SCATTERS:
+        tried = replace(pool, scatter=scatter)
+        tried = replace(tried, spread=scored.best_spread(tried))
+        mean, error = scored.gain(scored.log_prob(tried), before)
+        if mean > max(gain, LEAST_ERRORS * error):
+            best, gain = tried, mean
     return best
 
 
@@ -194,6 +221,12 @@ class _Scored:
     def log_prob(self, pool: NeighborPool) -> Tensor:
         """The log density of each row of each share under the pool."""
         return self._of_groups(pool.pooled(self.components, *self.nearest))
+
+    def gain(self, log_prob: Tensor, before: Tensor) -> tuple[float, float]:
+        """The mean of log densities over others, and its standard error."""
+        gains = log_prob - before
+        mean = float((gains * self.weights).sum())
+        return mean, float((self.weights.square() * (gains - mean).square()).sum().sqrt())
 
     def cdf(self, pool: NeighborPool) -> Tensor:
         """The probability under the pool of a target at most that of the row, of each row of each share."""

@@ -36,7 +36,7 @@ class Kernels:
     """Kernels of each density, [*batch, K], around the density's location plus an error.
 
     Attributes:
-        errors: of the neighbors.
+        errors: of the neighbors, or nearer to their mean.
         square: of the distances to them.
         shares: of the kernels in their sum; all 0 where there are none.
         width: of a kernel of distance 0, in scales of the density.

@@ -33,7 +33,8 @@ class NeighborPool:
     Member r's density of a row x is pooled with kernels around the targets of the K nearest rows that r trained on, each
     corrected by the difference of r's means, :math:`y_j + m_r(x) - m_r(x_j)`. The kernels are narrower copies of the density
     that widen with the distance, and weigh as :math:`1 / d_j^2`; see
-    :func:`~pyro_probmix.estimators.neighbors.kernels.with_kernels`.
+    :func:`~pyro_probmix.estimators.neighbors.kernels.with_kernels`. Where errors change smoothly, a new row's lies between
+    those of its neighbors: there the kernels are drawn together, towards their weighted mean.
 
     A row with the very features of a training row may be a copy of it, see
     :func:`~pyro_probmix.estimators.ensemble.copies.copied_share`: with that probability it has its target.
@@ -51,6 +52,7 @@ class NeighborPool:
         copied: the probability that a row with the features of a training row, of one alone, has its target; 0 for a table
             that does not show it.
         copy_scale: of the kernel around that target.
+        scatter: a factor of the kernels' distances from their weighted mean, in [0, 1]: 1 leaves them where they are.
     """
 
     x: Tensor
@@ -65,6 +67,7 @@ class NeighborPool:
     spread: float
     copied: float = 0.0
     copy_scale: float = 1.0
+    scatter: float = 1.0
 
     @property
     def num_found(self) -> int:
@@ -141,5 +144,8 @@ class NeighborPool:
         rows = positions.expand(own.shape).gather(-1, first)
         errors = self.errors.to(like)[members, rows].movedim(-1, -2)  # [R, N, 1, K]
         shares = found * self.weights.to(like)[rows] / (square + NEAREST)
-        shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(like.dtype).tiny)
-        return Kernels(errors, square.unsqueeze(-2), shares.unsqueeze(-2), self.width, self.growth)
+        shares = (shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(like.dtype).tiny)).unsqueeze(-2)
+        if self.scatter != 1.0:
+            mean = (shares * errors).sum(-1, keepdim=True)
+            errors = mean + self.scatter * (errors - mean)
+        return Kernels(errors, square.unsqueeze(-2), shares, self.width, self.growth)

@@ -40,7 +40,7 @@ ENTRIES = (
 SCORES = ("members", "scores", "share", "weights")
 #: The tensors of a :class:`~pyro_probmix.estimators.neighbors.pool.NeighborPool`, and its numbers.
 POOL = ("x", "scales", "errors", "own", "weights")
-POOL_NUMBERS = ("neighbors", "weight", "width", "growth", "spread", "copied", "copy_scale")
+POOL_NUMBERS = ("neighbors", "weight", "width", "growth", "spread", "copied", "copy_scale", "scatter")
 SCALER, HISTORY = ("mean", "scale", "unit"), ("best_epoch", "best_nll", "train_loss", "validation_nll")
 #: A network has at least a quarter of the weights that joining its widths one by one takes: a method may halve a layer.
 FEWEST_SHARE = 4
@@ -201,6 +201,8 @@ def _check_pool(
     ):  # fmt: skip
         good = is_number(numbers[name]) and least < numbers[name] < most and numbers[name] >= 0
         need(good, f"pool's {name}", numbers[name], "a number in its range")
+    scatter = numbers["scatter"]
+    need(is_number(scatter) and 0 <= scatter <= 1, "pool's scatter", scatter, "a number from 0 to 1")
     need(recipe["num_outputs"] == 1, "pool", numbers, "none for several targets")
     n, members = x.shape[0] if x.dim() == 2 else 0, recipe["members"]
     width = recipe["row_shape"][-1]
