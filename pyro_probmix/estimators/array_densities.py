@@ -97,13 +97,9 @@ class ArrayDensities:
         Raises:
             ValueError: for NaN, or a shape that does not fit.
         """
-        X, recipe = self._numbers(X, reset=False), self._fitted().recipe
-        values, marks = self._values("cdf", "y", y, len(X), units=False), self._marks()
-        levels = self._each(X, self._standard(values if marks is None else marks.upper(values)), cdf_at)
-        if recipe.lower:  # beyond a bound there is no mass, and all of it at the upper one
-            low, high = self._bounds()
-            levels = np.select([values < low, values >= high], [0.0, 1.0], levels)
-        return levels
+        X = self._numbers(X, reset=False)
+        values = self._values("cdf", "y", y, len(X), units=False)
+        return self._each(X, self._standard(self._marks().upper(values)), cdf_at)
 
     def ppf(self, X: Any, q: TensorLike) -> Array:
         """Quantiles of each target, the inverse of :meth:`cdf`; of counts and few values the smallest that reaches it.
@@ -118,39 +114,34 @@ class ArrayDensities:
         Raises:
             ValueError: for a level outside of [0, 1], or a shape that does not fit.
         """
+        return self._marks().rounded(self._unrounded(X, q))
+
+    def _unrounded(self, X: Any, q: TensorLike) -> Array:
+        """Quantiles before they are rounded, as those of :meth:`ppf`."""
         X, scaler = self._numbers(X, reset=False), self._fitted().y_scaler
         levels = self._values("ppf", "q", q, len(X), units=False)
         if not ((levels >= 0) & (levels <= 1)).all():
             wrong = levels[~((levels >= 0) & (levels <= 1))][0]
             raise ValueError(f"ppf got a level of {wrong:g}, expected levels from 0 to 1. Try q=0.5.")
         step, offset = (v[0] if self._single else v for v in (scaler.step, scaler.offset))
-        quantiles: Array = self._each(X, levels, quantile_at) * step + offset
-        low, high = self._bounds()
-        return np.clip(self._recorded(quantiles), low, high)
+        return self._within_bounds(self._each(X, levels, quantile_at) * step + offset)
 
-    def _marks(self) -> Marks | None:
+    def _within_bounds(self, values: Array) -> Array:
+        """Values [..., d_y] of targets, none beyond their bounds, on which the mass of a density beyond them is put."""
+        low, high = self._fitted().recipe.bounds()
+        return np.clip(values, low, high)
+
+    def _marks(self) -> Marks:
         recipe = self._fitted().recipe
-        return Marks.of(recipe.marks, recipe.grid)
-
-    def _recorded(self, values: Array) -> Array:
-        """Values [..., d_y] of targets, without d_y of one, as they are recorded: of targets of few values these."""
-        marks = self._marks()
-        return values if marks is None else marks.rounded(values)
-
-    def _bounds(self) -> tuple[Array, Array]:
-        """The bounds of each target, infinite where there is none, [d_y]."""
-        recipe = self._fitted().recipe
-        none = (None,) * self.n_outputs_
-        low = np.array([-np.inf if bound is None else bound for bound in recipe.lower or none])
-        high = np.array([np.inf if bound is None else bound for bound in recipe.upper or none])
-        return low, high
+        return Marks.of(recipe.marks, recipe.grid, *recipe.bounds())
 
     def plot(
         self, X: Any, y: TensorLike, *, feature: Any = None, coverage: float = 0.9, target: int = 0
     ) -> tuple[Figure, Figure]:
         """Two figures of held-out rows: observed values in their intervals, sorted; and the density along a feature.
 
-        In the second the other features are as in the row whose predicted median is the middle one.
+        In the second the other features are as in the row whose predicted median is the middle one. Those of a target of few
+        values are of the density before it is rounded, as :meth:`predict_interval`.
 
         Args:
             X: features, [n, d].
@@ -184,7 +175,8 @@ class ArrayDensities:
         name = "y" if of_y is None else str(of_y)
 
         def quantiles(rows: Any, levels: Any) -> Array:
-            found: Array = self.ppf(given(rows), np.reshape(levels, (1, -1, *(1,) * (not self._single))))
+            levels = np.reshape(levels, (1, -1, *(1,) * (not self._single)))
+            found = self._unrounded(given(rows), levels)
             return found if self._single else found[..., target]
 
         tails = quantiles(frame, [(1 - coverage) / 2, 0.5, (1 + coverage) / 2])

@@ -77,8 +77,8 @@ class FittedByTraining(TableInputs):
                     f"Try {name}={had!r}, or a new fit."
                 )
         check_ends(state.recipe, rows)
-        marks = Marks.of(recipe.marks, recipe.grid)
-        if marks is not None:
+        if recipe.marks:
+            marks = Marks.of(recipe.marks, recipe.grid, *recipe.bounds())
             state.recipe = replace(recipe, marks=() if rows.ends is not None else marks.kept(rows.y))
         return state
 

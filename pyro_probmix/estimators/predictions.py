@@ -76,14 +76,14 @@ class Predictions(ArrayDensities):
         state = self._fitted()
         found = state.of_rows(self._numbers(X, reset=False), lambda part, _: mixture_quantiles(part, levels))
         values = found.swapaxes(1, 2) * state.y_scaler.step + state.y_scaler.offset
-        values = self._within_bounds(self._recorded(values) if recorded else values).swapaxes(1, 2)
+        values = (self._marks().rounded(values) if recorded else self._within_bounds(values)).swapaxes(1, 2)
         return values[:, 0] if self._single else values
 
     @checked()
     def predict_interval(self, X: Any, coverage: float = 0.9, conformal: bool = False) -> Array:
         r"""Lower and upper end of the central interval of each target, [n, 2] or [n, d_y, 2].
 
-        The ends of a target of few values are no such values: they hold as many as asked for on average, and rounded ones more.
+        The ends of a target of few values are no such values, since rounded ones would hold more of them than asked for.
 
         A conformal interval is a central one of another level, such that the rows that the members held out would have been
         inside as often as asked for. It needs no assumption about the distribution of the targets: if a new row and those of
@@ -164,7 +164,7 @@ class Predictions(ArrayDensities):
         """
         state = self._fitted()
         drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
-        values = self._within_bounds(self._recorded(drawn * state.y_scaler.step + state.y_scaler.offset))
+        values = self._marks().rounded(drawn * state.y_scaler.step + state.y_scaler.offset)
         return values[..., 0] if self._single else values
 
     def _moments(self, X: Any) -> tuple[Array, Array]:
@@ -176,11 +176,6 @@ class Predictions(ArrayDensities):
 
         found = state.of_rows(self._numbers(X, reset=False), moments)
         return found[:, 0] * state.y_scaler.step + state.y_scaler.offset, found[:, 1] * state.y_scaler.step
-
-    def _within_bounds(self, values: Array) -> Array:
-        """Values [..., d_y] of targets, none beyond their bounds, on which the mass of a density beyond them is put."""
-        low, high = self._bounds()
-        return np.clip(values, low, high)
 
     def _shaped(self, values: Array) -> Array:
         return values[:, 0] if self._single else values

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pyro_probmix.estimators.array_densities import ArrayDensities
 from pyro_probmix.estimators.ensemble.censoring import check_ends
@@ -15,6 +16,7 @@ from pyro_probmix.estimators.ensemble.rows import Array, Rows
 from pyro_probmix.estimators.ensemble.support import at_points
 from pyro_probmix.inference.predictive.crps import crps_at
 from pyro_probmix.inference.predictive.intervals import log_probability_at
+from pyro_probmix.inference.predictive.mixture import PredictiveMixture
 
 #: The interval around a continuous target beside rounded ones, in standard units.
 FINE = 1e-4
@@ -75,15 +77,14 @@ class Scores(ArrayDensities):
         """
         X, y, weights, _ = self._checked(X, y, sample_weight, reset=False)
         state, scaler = self._fitted(), self._fitted().y_scaler
-        standard, low, high = (scaler.transform(values) for values in (y, *self._bounds()))
-        scores, marks = (
-            state.of_rows(X, lambda part, rows: crps_at(part, standard[rows], low, high)) * scaler.step,
-            self._marks(),
-        )
-        if marks is not None:
-            units, bounds = np.stack([scaler.offset, scaler.step]), self._bounds()
-            rounded = state.of_rows(X, lambda part, rows: marks.crps(part, y[rows], units, *bounds))
-            scores = np.where(marks.own, rounded, scores)
+        standard, low, high = (scaler.transform(values) for values in (y, *state.recipe.bounds()))
+        marks, units = self._marks(), np.stack([scaler.offset, scaler.step])
+
+        def of_block(part: PredictiveMixture, rows: npt.NDArray[np.int64]) -> Array:
+            found: Array = crps_at(part, standard[rows], low, high) * scaler.step
+            return marks.crps(part, y[rows], units, found)
+
+        scores = state.of_rows(X, of_block)
         mean = np.average(scores, axis=0, weights=weights)
         return float(mean[0]) if self._single else np.asarray(mean)
 
@@ -127,5 +128,5 @@ class Scores(ArrayDensities):
 
     def _open_at_bounds(self, lower: Array, upper: Array, low: Array, high: Array) -> tuple[Array, Array]:
         """Ends of intervals around what is known of targets, infinite at bounds: the mass beyond is put there."""
-        least, most = self._bounds()
+        least, most = self._fitted().recipe.bounds()
         return np.where(lower <= least, -np.inf, low), np.where(upper >= most, np.inf, high)

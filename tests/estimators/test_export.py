@@ -184,7 +184,7 @@ def test_counts(tmp_path):
 
 
 def test_a_program_rounds_to_few_values_as_the_estimator_does():
-    marks = Marks(np.array([0.5, np.nan]), np.array([0.25, 0.0]))
+    marks = Marks.of((0.5, None), (0.25, 0.0), np.array([0.1, -7.0]), np.array([np.inf, 7.0]))
     values = np.random.default_rng(0).normal(size=(100, 2, 3)) * [[[1.0], [5.0]]]
     values[0, :, 0], values[0, :, 1] = 0.625, np.inf
     expected = marks.rounded(values.swapaxes(1, 2)).swapaxes(1, 2)

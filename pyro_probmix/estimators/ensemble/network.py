@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -126,6 +127,13 @@ class Recipe:
         density = self._table() if self.encoder is None else self._around(self.encoder)
         initialise(density, seeds)
         return density
+
+    def bounds(self) -> tuple[Array, Array]:
+        """The bounds of each target, infinite where there is none, [d_y]."""
+        none = (None,) * self.num_outputs
+        low = np.array([-np.inf if bound is None else bound for bound in self.lower or none])
+        high = np.array([np.inf if bound is None else bound for bound in self.upper or none])
+        return low, high
 
     def support(self) -> Any:
         """The support of one target, in the units that the density observes."""

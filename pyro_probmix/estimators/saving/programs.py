@@ -89,24 +89,26 @@ class _Spread(nn.Module):
 
 
 class Recorded(nn.Module):
-    """Quantiles [n, d_y, L] as targets of few values are recorded, as :meth:`Marks.rounded`."""
+    """Quantiles [n, d_y, L] as the targets are recorded, as :meth:`Marks.rounded`."""
 
     first: Tensor
     grid: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, marks: Marks) -> None:
         super().__init__()
-        for name in ("first", "grid"):
+        for name in ("first", "grid", "low", "high"):
             self.register_buffer(name, torch.as_tensor(getattr(marks, name))[:, None])
 
     def forward(self, values: Tensor) -> Tensor:
         marks = self.first + self.grid * torch.ceil((values - self.first) / self.grid - 0.5 - AT)
-        return torch.where(self.first.isnan() | values.isinf(), values, marks)
+        return torch.where(self.first.isnan(), values, marks).clamp(self.low, self.high)
 
 
-def _recorded(state: State) -> Recorded | None:
-    marks = Marks.of(state.recipe.marks, state.recipe.grid)
-    return None if marks is None else Recorded(marks)
+def _recorded(state: State) -> Recorded:
+    recipe = state.recipe
+    return Recorded(Marks.of(recipe.marks, recipe.grid, *recipe.bounds()))
 
 
 def _some_rows(state: State) -> Array:
@@ -145,8 +147,7 @@ def _predicted(state: State, rows: Array, levels: Sequence[float] | None, single
     found = {"mean": mean, "std": std}
     with suppress(TypeError):  # of a likelihood whose quantiles are known to torch alone
         values = torch.as_tensor(quantiles(part, levels)) * step[:, None] + offset[:, None]
-        recorded = _recorded(state)
-        found["quantiles"] = values if recorded is None else recorded(values)
+        found["quantiles"] = _recorded(state)(values)
     return {name: (value[:, 0] if single else value)[: len(rows)] for name, value in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Targets of few values, such as grades: what is predicted of them is rounded to the values that they can take."""
+"""The values that targets can take: those between their bounds, and of targets of few values, such as grades, these alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ Array = npt.NDArray[np.float64]
 
 #: A target has few values where its grid has at most so many from the lowest to the highest.
 MOST_MARKS = 20
-#: A value so near to a mark, in steps of the grid, is at it, and one so near above half-way to the next is not beyond.
+#: The lower of two marks is recorded up to so much beyond half-way, in steps of the grid: the quantile of its level is itself.
 AT = 1e-6
+#: A value so near to a mark, in steps of the grid, is at it, as one is that was rounded to single precision.
+NEAR = 1e-3
 #: The tails beyond which a CRPS sums no more; they count by their squares.
-TAIL = 1e-4
+TAIL = 1e-5
+#: The most marks that a CRPS sums over.
+MOST_SUMMED = 2000
 
 
 def first_mark(y: Array) -> float | None:
@@ -41,15 +45,17 @@ def first_mark(y: Array) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    r"""The values that targets can take, of those that have few: the mark k is recorded for all between
+    r"""The values that targets can take: none beyond their bounds, and of those that have few the mark k for all between
     :math:`k - h/2` and :math:`k + h/2`.
 
     With F the distribution function of the density, that of a recorded target is :math:`F(k + h/2)` from each mark k up to
-    the next one. Other targets are left as they are.
+    the next one.
 
     Attributes:
         first: a mark of each target, NaN for one that has none, [d_y].
         grid: h, the distance of the marks, [d_y].
+        low, high: the lowest and the highest mark, on which the probability of what is beyond lies, infinite for none; of
+            other targets their bounds, [d_y].
 
     References:
         Heitjan, 1989, "Inference from grouped continuous data: a review", section 2.
@@ -57,18 +63,25 @@ class Marks:
 
     first: Array
     grid: Array
+    low: Array
+    high: Array
 
     @classmethod
-    def of(cls, first: tuple[float | None, ...], grid: tuple[float, ...]) -> Marks | None:
-        """The marks of a fit's targets; None if no target has any."""
-        if all(mark is None for mark in first):
-            return None
-        return cls(np.array([np.nan if mark is None else mark for mark in first]), np.array(grid))
+    def of(cls, first: tuple[float | None, ...], grid: tuple[float, ...], low: Array, high: Array) -> Marks:
+        """The marks of a fit's targets, None or none at all for other targets, between bounds, infinite for none, [d_y]."""
+        marks = np.array([np.nan if mark is None else mark for mark in first or (None,) * len(low)])
+        steps = np.array(grid or (0.0,) * len(low))
+        with np.errstate(all="ignore"):  # of targets without marks
+            least = _printed(marks + steps * np.ceil((low - marks) / steps - NEAR))
+            most = _printed(marks + steps * np.floor((high - marks) / steps + NEAR))
+        own = ~np.isnan(marks)
+        return cls(marks, steps, np.where(own, least, low), np.where(own, most, high))
 
     def kept(self, y: Array) -> tuple[float | None, ...]:
         """A mark of each target for a recipe, None also of those that later rows [n, d_y] show to take other values."""
-        with np.errstate(invalid="ignore"):
-            holds = (np.abs(self.rounded(y) - y) <= AT * self.grid).all(0) & self.own
+        with np.errstate(all="ignore"):
+            places = (y - self.first) / self.grid
+            holds = (np.abs(places - places.round()) <= NEAR).all(0) & self.own
         return tuple(float(mark) if held else None for mark, held in zip(self.first, holds, strict=True))
 
     @property
@@ -77,40 +90,64 @@ class Marks:
         return ~np.isnan(self.first)
 
     def rounded(self, values: Array) -> Array:
-        """The mark that is recorded for values [..., d_y], the lower one half-way."""
-        with np.errstate(invalid="ignore"):  # of targets without marks
+        """What is recorded for values [..., d_y]: the nearest mark, the lower one half-way; of others none beyond bounds."""
+        with np.errstate(all="ignore"):  # of targets without marks
             marks = self.first + self.grid * np.ceil((values - self.first) / self.grid - 0.5 - AT)
-        return np.where(self.own & np.isfinite(values), marks.round(MOST_DIGITS), values)
+        return np.where(self.own, _printed(marks), values).clip(self.low, self.high)
 
     def upper(self, values: Array) -> Array:
-        """Below this all is recorded as at most the values [..., d_y]: :math:`k + h/2` from k up to the next mark."""
-        with np.errstate(invalid="ignore"):
-            ends = self.first + self.grid * (np.floor((values - self.first) / self.grid + AT) + 0.5)
-        return np.where(self.own & np.isfinite(values), ends, values)
+        r"""Below this all is recorded as at most the values [..., d_y]: :math:`k + h/2` from k up to the next mark.
 
-    def crps(self, mixture: PredictiveMixture, y: Array, scale: Array, low: Array, high: Array) -> Array:
+        Infinite from the highest value on and below the lowest one.
+        """
+        with np.errstate(all="ignore"):
+            ends = self.first + self.grid * (np.floor((values - self.first) / self.grid + NEAR) + 0.5)
+        beyond = np.where(self.own, ends > self.high, values >= self.high)
+        ends = np.where(self.own, ends, values)
+        return np.select([ends < self.low, beyond], [-np.inf, np.inf], ends)
+
+    def crps(self, mixture: PredictiveMixture, y: Array, scale: Array, before: Array) -> Array:
         r"""The CRPS of recorded targets, :math:`h \sum_k (F(k + h/2) - 1[y \le k])^2` for a y that is a mark.
+
+        Where the sum would have more than :data:`MOST_SUMMED` terms, the marks are dense in what the density or its distance
+        from y spans. It is then that of the density, less :math:`h^2 p(y) / 12`, by the Euler-Maclaurin formula.
 
         Args:
             mixture: of n rows, in standard units.
             y: observations, [n, d_y], in the targets' units.
             scale: offset and step from standard units to those of the targets, [2, d_y].
-            low, high: bounds of the targets, [d_y], on which the probability of what is beyond them lies.
+            before: the CRPS of the density before it is rounded, [n, d_y], in the targets' units.
 
         Returns:
-            [n, d_y], in the targets' units; of a target without marks NaN.
+            [n, d_y], in the targets' units; of a target without marks as it was before.
         """
+        if not self.own.any():
+            return before
         offset, step = scale
         first, grid = np.where(self.own, self.first, 0.0), np.where(self.own, self.grid, 1.0)
+
+        def level(values: Array) -> Array:
+            levels: Array = cdf_at(mixture, ((values - offset) / step)[None])[0]
+            return levels
+
         tails = quantile_at(mixture, np.array([TAIL, 1 - TAIL])[:, None, None] * np.ones_like(y)) * step + offset
-        least, most = tails.clip(low, high)
+        least, most = tails.clip(self.low, self.high)
         start, stop = (np.floor((end - first) / grid) for end in (np.minimum(least, y), np.maximum(most, y)))
-        score = np.full(y.shape, np.nan)
-        score[:, self.own] = 0.0
-        for k in range(int((stop - start)[:, self.own].max()) + 1):
+        summed = self.own & (stop - start < MOST_SUMMED)
+        score = np.where(summed, 0.0, before)
+        if (self.own & ~summed).any():
+            part = (y - first) / grid % 1
+            mass = level(y + grid / 2) - level(y - grid / 2)
+            score = np.where(self.own & ~summed, before + grid * mass * (part * (1 - part) - 1 / 12), score)
+        for k in range(int((stop - start)[summed].max(initial=-1)) + 1):
             mark = first + grid * (start + k)
-            level = cdf_at(mixture, ((mark + grid / 2 - offset) / step)[None])[0]
-            level = np.where(mark < low, 0.0, np.where(mark >= high, 1.0, level))
+            at_most = level(self.upper(mark))
             after = (mark + grid - y).clip(0.0, grid)  # the part of the step that is not below y
-            score += np.where(start + k <= stop, (grid - after) * level**2 + after * (1 - level) ** 2, 0.0)
+            each = (grid - after) * at_most**2 + after * (1 - at_most) ** 2
+            score += np.where(summed & (start + k <= stop), each, 0.0)
         return score
+
+
+def _printed(marks: Array) -> Array:
+    """Marks as they are read from text, 0.3 for the 0.30000000000000004 of a sum, and no zero below 0."""
+    return marks.round(MOST_DIGITS) + 0.0

@@ -60,7 +60,7 @@ class Program(nn.Module):
         scaling: of features and targets.
         levels: of the quantiles; None for probabilities of classes.
         single: whether a target's dim is dropped from what is returned.
-        recorded: from quantiles, in the targets' units, to the values that are recorded; None leaves them as they are.
+        recorded: from quantiles, in the targets' units, to the values that are recorded.
 
     Shape:
         x [n, *row] to mean [n, d_y], std [n, d_y] and quantiles [n, d_y, L], without d_y if ``single``; or to probabilities
@@ -77,8 +77,8 @@ class Program(nn.Module):
         inputs: nn.Module,
         scaling: Scaling,
         levels: Sequence[float] | None,
-        single: bool = False,
-        recorded: nn.Module | None = None,
+        single: bool,
+        recorded: nn.Module,
     ) -> None:
         super().__init__()
         self.density = copy.deepcopy(density).cpu().eval().requires_grad_(False)
@@ -115,9 +115,7 @@ class Program(nn.Module):
         offset, step = self.scaling.offset, self.scaling.step
         mean = mean + lost[:, None]
         std, solved = std + lost[:, None], solved + lost[:, None, None]
-        quantiles = solved * step[:, None] + offset[:, None]
-        if self.recorded is not None:
-            quantiles = self.recorded(quantiles)
+        quantiles = self.recorded(solved * step[:, None] + offset[:, None])
         found = {"mean": mean * step + offset, "std": std * step, "quantiles": quantiles}
         return {name: value[:, 0] if self.single else value for name, value in found.items()}
 

@@ -3,16 +3,20 @@
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_probmix import ProbMixRegressor, load
 from pyro_probmix.estimators.targets.marks import Marks, first_mark
-from pyro_probmix.inference import quantiles
+from pyro_probmix.inference import PredictiveMixture, quantiles
+from pyro_probmix.inference.predictive.at_values import cdf_at
+from pyro_probmix.inference.predictive.crps import crps_at
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (400, 2))
 LATENT = 6 + 1.2 * X[:, 0] + 0.5 * RNG.normal(size=400)
+UNBOUNDED = np.array([-np.inf, -np.inf]), np.array([np.inf, np.inf])
 SMALL: dict[str, Any] = {"ensemble": 3, "widths": (16, 16), "periodic": 0, "epochs": 25, "random_state": 0}
 
 
@@ -50,7 +54,7 @@ def test_which_targets_have_few_values(y, expected):
 
 
 def test_values_are_recorded_as_the_nearest_mark():
-    marks = Marks(np.array([0.5, np.nan]), np.array([0.25, 0.0]))
+    marks = Marks.of((0.5, None), (0.25, 0.0), *UNBOUNDED)
     values = np.array([[0.6, 0.6], [0.63, 1.0], [-9.9, -9.9], [0.625, 0.625], [np.inf, np.nan]])
     np.testing.assert_array_equal(marks.rounded(values)[:, 0], [0.5, 0.75, -10.0, 0.5, np.inf])
     np.testing.assert_array_equal(marks.rounded(values)[:, 1], values[:, 1])
@@ -58,7 +62,7 @@ def test_values_are_recorded_as_the_nearest_mark():
         marks.upper(np.array([[0.5, 0.5], [0.74, 0.74], [0.75, np.inf]])),
         [[0.625, 0.5], [0.625, 0.74], [0.875, np.inf]],
     )
-    assert Marks.of((None, None), (0.25, 0.0)) is None and Marks.of((), ()) is None
+    np.testing.assert_array_equal(Marks.of((), (), *UNBOUNDED).rounded(values), values)
 
 
 def test_the_probability_of_a_grade_is_that_of_all_that_is_rounded_to_it(fitted):
@@ -85,11 +89,79 @@ def test_quantiles_and_draws_are_grades_and_ends_of_intervals_are_not(fitted):
     np.testing.assert_allclose(model.predict_interval(X, 0.9), before[:, [0, 2]])
 
 
+def test_figures_show_the_intervals_that_are_predicted(fitted):
+    model, y, _ = fitted
+    inside = np.mean((y >= model.predict_interval(X)[:, 0]) & (y <= model.predict_interval(X)[:, 1]))
+    assert f"{100 * inside:.0f} %" in model.plot(X, y)[0].axes[0].get_title()
+
+
 @pytest.mark.parametrize("moved", [0.0, 0.3, -9.0, 14.0])
 def test_the_crps_is_that_of_the_recorded_target(fitted, moved):
     """Also of values between the grades and far off."""
     model, y, h = fitted
     assert model.crps(X[:15], y[:15] + moved) == pytest.approx(by_cells(model, y + moved, h), rel=1e-6)
+
+
+def of_student(df, locs, scale):
+    """A mixture of Student's t, one row of one target."""
+    loc = torch.tensor(locs, dtype=torch.float64).reshape(-1, 1, 1)
+    return PredictiveMixture(dist.StudentT(torch.full_like(loc, df), loc, torch.full_like(loc, scale)).to_event(1), 1)
+
+
+def summed(mixture, y, h):
+    """The CRPS of one recorded target, over all that is within a million steps."""
+    k = h * np.arange(-(10**6), 10**6)
+    levels = cdf_at(mixture, (k + h / 2)[:, None, None])[:, 0, 0]
+    after = np.clip(k + h - y, 0, h)
+    return float(((h - after) * levels**2 + after * (1 - levels) ** 2).sum())
+
+
+@pytest.mark.parametrize(
+    ("df", "locs", "scale", "y"),
+    [
+        (2.05, [0.3, 1.0], 1.0, 3.0),
+        (2.05, [0.3, 1.0], 30.0, 3.0),  # too wide to be summed over
+        (4.0, [0.3, 0.9], 0.5, 3000.0),
+        (4.0, [0.3, 9000.0], 20.0, 5.5),
+    ],
+)
+def test_the_crps_of_heavy_tails_and_of_values_far_off(df, locs, scale, y):
+    mixture, y = of_student(df, locs, scale), np.array([[y]])
+    marks = Marks.of((0.0,), (1.0,), *(end[:1] for end in UNBOUNDED))
+    found = marks.crps(mixture, y, np.array([[0.0], [1.0]]), crps_at(mixture, y))
+    assert found.item() == pytest.approx(summed(mixture, y.item(), 1.0), rel=3e-6)
+    again = marks.crps(mixture, y + 1e12, np.array([[0.0], [1.0]]), crps_at(mixture, y + 1e12))
+    assert again.item() == pytest.approx(1e12, rel=1e-6)
+
+
+@pytest.mark.parametrize(("first", "h", "low"), [(2.5, 1.0, 0.5), (0.3, 0.1, 0.0), (0.7, 0.1, 0.0)])
+def test_the_lowest_value_is_the_first_mark_from_a_bound_on(first, h, low):
+    """Also where it is no mark, and where the mark on it is one but for rounding."""
+    marks = Marks.of((first,), (h,), np.array([0.0]), np.array([1.0 if h < 1 else np.inf]))
+    assert marks.low.item() == low and marks.high.item() == (1.0 if h < 1 else np.inf)
+    np.testing.assert_array_equal(marks.rounded(np.array([[-np.inf], [-9.0], [0.0], [low]])), low)
+    assert not np.signbit(marks.rounded(np.array([[-0.2 * h]]))).any()
+    np.testing.assert_allclose(marks.upper(np.array([[low], [low - h / 4]])), [[low + h / 2], [-np.inf]])
+
+
+def test_quantiles_and_levels_agree_from_a_bound_on():
+    y = np.clip((LATENT - 4).round(), 0, 6) + 0.5
+    model = ProbMixRegressor(**{**SMALL, "epochs": 3}).fit(X, y)
+    assert model.likelihood_ == "student-t" and model.state_.recipe.lower == (0.0,)
+    levels = np.array([[0.0, 1e-12, 1e-3, 0.5, 1 - 1e-12]])
+    found = model.ppf(X, levels)
+    np.testing.assert_array_equal(found % 1, 0.5)
+    assert found.min() == 0.5 and (model.cdf(X, found) > levels - 1e-6).all()
+    np.testing.assert_array_equal(model.cdf(X, 0.49), 0.0)
+    assert model.crps(X[:15], y[:15]) == pytest.approx(by_cells(model, y, 0.5), rel=1e-6)
+
+
+def test_values_in_single_precision_are_the_marks():
+    y = (0.1 * LATENT + 50).round(1)
+    model = ProbMixRegressor(**{**SMALL, "epochs": 3, "warm_start": True}).fit(X, y)
+    np.testing.assert_array_equal(model.cdf(X, y.astype(np.float32)), model.cdf(X, y))
+    model.partial_fit(X[:50], y[:50].astype(np.float32))
+    np.testing.assert_array_equal(model.ppf(X, 0.5), model.ppf(X, 0.5).round(1))
 
 
 def test_probabilities_of_grades_are_those_of_new_rows(fitted):
