@@ -22,7 +22,8 @@ class ProbMixProbaRegressor(BaseProbaRegressor):  # type: ignore[misc] # skpro i
 
     It takes the parameters of :class:`~pyro_probmix.ProbMixRegressor`, which does the work. ``predict_proba`` gives a
     :class:`PredictiveDistribution`; ``predict``, ``predict_interval``, ``predict_quantiles`` and ``predict_var`` are of that
-    distribution. Several targets are fitted together. ``update`` is one pass over further rows.
+    distribution, also of targets of few values, such as grades, before they are rounded to these; ``estimator_`` rounds them.
+    Several targets are fitted together. ``update`` is one pass over further rows.
 
     Args:
         method, likelihood, ensemble, ...: see :class:`~pyro_probmix.ProbMixRegressor`.
@@ -76,7 +77,7 @@ class ProbMixProbaRegressor(BaseProbaRegressor):  # type: ignore[misc] # skpro i
         return self._frame(X, self.estimator_.predict(_features(X), return_std=True)[1] ** 2)
 
     def _predict_quantiles(self, X: pd.DataFrame, alpha: list[float]) -> pd.DataFrame:
-        values = self.estimator_.predict_quantiles(_features(X), alpha)  # [n, (d_y,) Q]
+        values = self.estimator_._quantiles(_features(X), alpha, recorded=False)  # [n, (d_y,) Q]
         columns = pd.MultiIndex.from_product([self._targets, alpha])
         return pd.DataFrame(values.reshape(len(X), -1), index=X.index, columns=columns)
 

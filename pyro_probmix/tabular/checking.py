@@ -118,7 +118,7 @@ def check_table(
         parts_of_page = [
             sections.short(model, predictions, report, y, predicted, parts, nll, plain_losses(model, frame, known)),
             sections.first_rows(model, rows),
-            sections.calibration(predictions, report),
+            sections.calibration(model, predictions, report),
             sections.failures(rows, frame[list(model.columns.features)], scores, parts, len(model.targets)),
             sections.importances(importance, len(shuffled), repeats, len(model.columns.features)),
         ]

@@ -158,7 +158,8 @@ def first_rows(model: TableModel, table: pd.DataFrame) -> Section:
     else:
         text += (
             "Mean and standard deviation (std) of the predicted distribution, and its quantiles: the target is below the 5 % "
-            "column with a predicted probability of 5 %, and so on, so that the 90 % interval is from 5 % to 95 %."
+            "column with a predicted probability of 5 %, and so on, so that the 90 % interval is from 5 % to 95 %. Of counts, "
+            "and of a target of few values, such as grades, it is at most that of the column with at least this probability."
         )
     return Section("First predictions", text, tables=[_listed(table[:FIRST])])
 
@@ -171,9 +172,14 @@ def _listed(frame: pd.DataFrame, caption: str = "") -> Table:
     return Table(["row", *map(str, frame.columns)], rows, caption)
 
 
-def calibration(predictions: Predictions, report: CheckReport) -> Section:
+def calibration(model: TableModel, predictions: Predictions, report: CheckReport) -> Section:
     """The checks with their meanings, and the figures."""
-    tables, figures = [], []
+    tables, figures, text = [], [], ""
+    if any(mark is not None for mark in model.estimator.state_.recipe.marks):
+        text = (
+            "A target of few values, such as grades, is checked by its density before this is rounded to them, as the "
+            "quantiles in the tables of rows are."
+        )
     for target, checks in report.checks.items():
         rows = [[named(metric), shown(value), meaning(metric, predictions)] for metric, value in checks.items()]
         for statistic, p in report.bayesian_p_values.get(target, {}).items():
@@ -185,10 +191,10 @@ def calibration(predictions: Predictions, report: CheckReport) -> Section:
         suffix = suffix_of(predictions.targets, t)
         for name, path in report.figures.items():
             if name.endswith(suffix):
-                text = _caption(name.removesuffix(suffix), predictions.classes)
-                caption = f"{target}: {text}" if suffix else text
+                caption = _caption(name.removesuffix(suffix), predictions.classes)
+                caption = f"{target}: {caption}" if suffix else caption
                 figures.append({"data": base64.b64encode(path.read_bytes()).decode(), "caption": caption})
-    return Section("How well calibrated it is", "", tables=tables, figures=figures)
+    return Section("How well calibrated it is", text, tables=tables, figures=figures)
 
 
 def _caption(name: str, classes: tuple[str, ...]) -> str:

@@ -226,6 +226,8 @@ def set_at(*keys, value):
         (set_at("factor", value="2"), "its factor is '2'"),
         (set_at("single", value=1), "its single is 1, expected true or false"),
         (set_at("calls", value=-1), "its calls is -1"),
+        (set_at("recipe", "marks", value=[10**400]), "its marks"),
+        (set_at("recipe", "grid", value=[10**400]), "its grid"),
         (set_at("seed", value=10**300), "its seed is 10+... expected an integer|its seed is 1000"),
         (set_at("diverged", value=["a"] * 10_000), "its diverged"),
         (set_at("attributes", "n_features_in_", value=3), "its n_features_in_ is 3"),

@@ -85,6 +85,15 @@ def test_it_is_the_estimators_distribution():
     np.testing.assert_allclose(interval[("target", 0.9, "upper")], plain.ppf(X, 0.95)[:, 0], rtol=1e-9)
 
 
+def test_intervals_and_quantiles_of_grades_are_of_the_distribution():
+    grades = (TWO[["target"]] / 50).round()
+    model = ProbMixProbaRegressor(**TINY).fit(X, grades)
+    assert (model.estimator_.ppf(X, 0.95) % 1 == 0).all()
+    expected = model.predict_proba(X).ppf(0.95)["target"]
+    np.testing.assert_allclose(model.predict_quantiles(X, [0.95])[("target", 0.95)], expected, rtol=1e-9)
+    np.testing.assert_allclose(model.predict_interval(X, coverage=[0.9])[("target", 0.9, "upper")], expected, rtol=1e-9)
+
+
 def test_a_part_of_it_is_the_distribution_of_that_part():
     p = ProbMixProbaRegressor(**TINY).fit(X, TWO).predict_proba(X)
     whole = p.cdf(TWO)

@@ -6,6 +6,7 @@ __all__ = ["POOL", "POOL_NUMBERS", "SCORES", "check_method", "check_record", "ch
 
 import math
 import re
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -108,7 +109,7 @@ def _check_each(name: str, value: object, num_outputs: int) -> None:
     assert isinstance(value, list)
     for entry in value:
         good = entry is None if name != "grid" else False
-        number = isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
+        number = isinstance(entry, int | float) and not isinstance(entry, bool) and abs(entry) <= sys.float_info.max
         need(good or (number and (name != "grid" or entry >= 0)), name, entry, "a number")
 
 
