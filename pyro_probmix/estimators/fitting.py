@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -77,9 +78,7 @@ class FittedByTraining(TableInputs):
                     f"Try {name}={had!r}, or a new fit."
                 )
         check_ends(state.recipe, rows)
-        if recipe.marks:
-            marks = Marks.of(recipe.marks, recipe.grid, *recipe.bounds())
-            state.recipe = replace(recipe, marks=() if rows.ends is not None else marks.kept(rows.y))
+        state.recipe = _not_refuted(recipe, rows)
         return state
 
     def _alike(self, settings: dict[str, Any], rows: Rows, seed: int) -> Self:
@@ -231,3 +230,14 @@ class FittedByTraining(TableInputs):
     @abstractmethod
     def _is_classification(self) -> bool:
         """Whether the targets are classes."""
+
+
+def _not_refuted(recipe: Recipe, rows: Rows) -> Recipe:
+    """A recipe without the bounds and marks that the targets of later rows are beyond, or between."""
+    low, high = (rows.y, rows.y) if rows.ends is None else np.split(rows.ends, 2, axis=1)
+    least, most = recipe.bounds()
+    # Where there are no bounds at all, both are empty tuples.
+    lower = tuple(None if (y < end).any() else had for had, end, y in zip(recipe.lower, least, high.T, strict=False))
+    upper = tuple(None if (y > end).any() else had for had, end, y in zip(recipe.upper, most, low.T, strict=False))
+    marks = recipe.marks and Marks.of(recipe.marks, recipe.grid, least, most).kept(rows.y)
+    return replace(recipe, lower=lower, upper=upper, marks=marks if rows.ends is None else ())

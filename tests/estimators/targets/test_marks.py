@@ -217,6 +217,14 @@ def test_a_fit_that_goes_on_rounds_no_more_once_other_values_come():
     assert (model.ppf(X, 0.3) % 1).max() > 0.1
 
 
+def test_a_fit_that_goes_on_keeps_to_no_bound_that_later_rows_are_beyond():
+    model = ProbMixRegressor(**{**SMALL, "epochs": 2, "warm_start": True}).fit(X, LATENT.round())
+    for further, lowest in ((LATENT, 0.0), (LATENT - 20, -np.inf)):
+        model.partial_fit(X[:30], further[:30].round())
+        np.testing.assert_array_equal(model.ppf(X, 0.0), lowest)
+        np.testing.assert_array_equal(model.ppf(X, 0.3) % 1, 0.0)
+
+
 def test_a_saved_model_rounds_alike(fitted, tmp_path):
     model, _, _ = fitted
     model.save(tmp_path / "model")
