@@ -81,8 +81,7 @@ class Scores(ArrayDensities):
         marks, units = self._marks(), np.stack([scaler.offset, scaler.step])
 
         def of_block(part: PredictiveMixture, rows: npt.NDArray[np.int64]) -> Array:
-            found: Array = crps_at(part, standard[rows], low, high) * scaler.step
-            return marks.crps(part, y[rows], units, found)
+            return marks.crps(part, y[rows], units, lambda: crps_at(part, standard[rows], low, high) * scaler.step)
 
         scores = state.of_rows(X, of_block)
         mean = np.average(scores, axis=0, weights=weights)

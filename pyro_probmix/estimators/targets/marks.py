@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MOST_MARKS", "Marks", "first_mark"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +107,7 @@ class Marks:
         ends = np.where(self.own, ends, values)
         return np.select([ends < self.low, beyond], [-np.inf, np.inf], ends)
 
-    def crps(self, mixture: PredictiveMixture, y: Array, scale: Array, before: Array) -> Array:
+    def crps(self, mixture: PredictiveMixture, y: Array, scale: Array, before: Callable[[], Array]) -> Array:
         r"""The CRPS of recorded targets, :math:`h \sum_k (F(k + h/2) - 1[y \le k])^2` for a y that is a mark.
 
         Where the sum would have more than :data:`MOST_SUMMED` terms, the marks are dense in what the density or its distance
@@ -116,13 +117,14 @@ class Marks:
             mixture: of n rows, in standard units.
             y: observations, [n, d_y], in the targets' units.
             scale: offset and step from standard units to those of the targets, [2, d_y].
-            before: the CRPS of the density before it is rounded, [n, d_y], in the targets' units.
+            before: the CRPS of the density before it is rounded, [n, d_y], in the targets' units; called where it is needed,
+                since it takes longer than a sum.
 
         Returns:
             [n, d_y], in the targets' units; of a target without marks as it was before.
         """
         if not self.own.any():
-            return before
+            return before()
         offset, step = scale
         first, grid = np.where(self.own, self.first, 0.0), np.where(self.own, self.grid, 1.0)
 
@@ -134,11 +136,11 @@ class Marks:
         least, most = tails.clip(self.low, self.high)
         start, stop = (np.floor((end - first) / grid) for end in (np.minimum(least, y), np.maximum(most, y)))
         summed = self.own & (stop - start < MOST_SUMMED)
-        score = np.where(summed, 0.0, before)
-        if (self.own & ~summed).any():
+        score = np.zeros(y.shape)
+        if not summed.all():
             part = (y - first) / grid % 1
-            mass = level(y + grid / 2) - level(y - grid / 2)
-            score = np.where(self.own & ~summed, before + grid * mass * (part * (1 - part) - 1 / 12), score)
+            mass = np.where(self.own, level(y + grid / 2) - level(y - grid / 2), 0.0)
+            score = np.where(summed, 0.0, before() + grid * mass * (part * (1 - part) - 1 / 12))
         for k in range(int((stop - start)[summed].max(initial=-1)) + 1):
             mark = first + grid * (start + k)
             at_most = level(self.upper(mark))
