@@ -29,6 +29,7 @@ from pyro_probmix.estimators.inputs import TableInputs
 from pyro_probmix.estimators.parameters import (
     chosen_device,
 )
+from pyro_probmix.estimators.targets.cells import Cells
 from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.estimators.training import Trained, train
 from pyro_probmix.inference.data.digests import digest
@@ -208,6 +209,7 @@ class FittedByTraining(TableInputs):
             grid=0.0
             if classes or len(state.recipe.grid) != 1
             else state.recipe.grid[0] / float(state.y_scaler.step[0]),
+            cells=None if classes or not state.recipe.marks else _cells(state),
             optimizer=LightAdam if kept is None else lambda parameters, lr: kept,
         )
 
@@ -230,6 +232,11 @@ class FittedByTraining(TableInputs):
     @abstractmethod
     def _is_classification(self) -> bool:
         """Whether the targets are classes."""
+
+
+def _cells(state: State) -> Cells | None:
+    recipe, scaler = state.recipe, state.y_scaler
+    return Cells.of(Marks.of(recipe.marks, recipe.grid, *recipe.bounds()), scaler.offset, scaler.step)
 
 
 def _not_refuted(recipe: Recipe, rows: Rows) -> Recipe:

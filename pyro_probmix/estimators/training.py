@@ -100,7 +100,8 @@ def train(
     data = DealtRows.dealt(density, rows, plan, targets, validation)
     n = data.kept.rows.shape[1]
     few = None if noise is None else noise[:HELD_OUT_DRAWS]
-    score = data.score(density, few, SCORED_ROWS, smoothing=min(MOST_SMOOTHING, max(1, plan.passes(n) // 7)))
+    smoothing = min(MOST_SMOOTHING, max(1, plan.passes(n) // 7))
+    score = data.score(density, few, SCORED_ROWS, smoothing=smoothing, cells=plan.cells)
     untrained = math.nan if score is None else score.nll()
     result = _fitted(density, rows, plan, data, score, on_epoch)
     if validation is not None and not bool(result.best_epoch.any()):
@@ -111,7 +112,7 @@ def train(
     density.eval()
     sound = heal(density, None if score is None else score.of_each())
     noise = data.fewest_draws(density, noise, plan.most_draws)
-    widening = data.score(density, noise, WIDENING_ROWS)
+    widening = data.score(density, noise, WIDENING_ROWS, cells=plan.cells)
     if widening is None:
         return Trained(result, None, noise, None)
     tails = widening.tails()

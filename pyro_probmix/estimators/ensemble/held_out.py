@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from pyro_probmix.estimators.targets.cells import Cells
 from pyro_probmix.estimators.targets.spread import widened
 from pyro_probmix.estimators.targets.tails import HEAVIEST, LIGHTEST, with_tails
 from pyro_probmix.inference.predictive.draws import from_noise, plug_in
@@ -27,6 +28,7 @@ __all__ = [
     "antithetic_noise",
     "each_alone",
     "member_densities",
+    "of_groups",
     "spread_of_all",
     "widened",
     "with_tails",
@@ -90,6 +92,8 @@ class HeldOut:
     member alone, and :math:`L_m`, to :math:`L_R`, by at most one nat. It is taken as linear in 1/m, as it is for
     squared errors.
 
+    Of targets of few values the epoch is chosen by the probability of what is rounded to them, at the same spread.
+
     Args:
         density: whose members are scored, as they stand when called.
         x, y: [R, v, *row] and [R, v, *event], the rows that each member holds out.
@@ -97,6 +101,7 @@ class HeldOut:
         shares: number G of different shares; member r holds out share r mod G.
         noise: see :func:`member_densities`.
         smoothing: number of scores that are averaged.
+        cells: of targets of few values; None for none.
 
     References:
         Berta, Holzmueller, Jordan and Bach, 2025, "Rethinking Early Stopping: Refine, Then Calibrate".
@@ -111,9 +116,10 @@ class HeldOut:
         shares: int,
         noise: Tensor | None,
         smoothing: int = 1,
+        cells: Cells | None = None,
     ) -> None:
         self.density, self.x, self.y, self.weights = density, x, y, weights
-        self.shares, self.noise = shares, noise
+        self.shares, self.noise, self.cells = shares, noise, cells
         self._recent: deque[Tensor] = deque(maxlen=smoothing)
         self._calls, self._every, self._last = 0, 1, 0
 
@@ -142,10 +148,10 @@ class HeldOut:
         components, groups = self.finite()
         nll = torch.full(self.x.shape[:1], torch.nan, device=self.x.device)
         if groups:
-            together, _ = self._best(components, groups)
+            together = self._loss(components, groups)
             ahead = self.ahead(groups, 1.0)
             if ahead:
-                gain = self._best(components, *each_alone(groups))[0] - together
+                gain = self._loss(components, *each_alone(groups)) - together
                 together -= min(ahead * gain, MOST_GAIN)
             nll[[r for members in groups for r in members]] = together
         self._recent.append(nll)
@@ -251,25 +257,35 @@ class HeldOut:
         few, all_of_them = (count**-power for count in (m, sum(len(members) for members in groups)))
         return 0.0 if m == 1 else (few - all_of_them) / (1 - few)
 
+    def log_score(self, components: Any, y: Tensor) -> Tensor:
+        """The log density of targets [R, v, *event] by each member, [R, v], or the score of their cells."""
+        return log_density(components, y) if self.cells is None else self.cells.log_density(components, y)
+
+    def _loss(self, components: Any, groups: list[list[int]], counting: Sequence[float] | None = None) -> float:
+        """The loss of the mixtures over groups of members, at the spread with the lowest NLL."""
+        nll, spread = self._best(components, groups, counting)
+        if self.cells is None:
+            return nll
+        score = of_groups(self.log_score(widened(components, spread), self.y), groups)
+        return -float((score * self._weights(groups, counting)).sum())
+
+    def _weights(self, groups: list[list[int]], counting: Sequence[float] | None) -> Tensor:
+        """The weights of the rows of groups, of sum 1; ``counting`` is that of each group's rows, one by default."""
+        each = [1.0] * len(groups) if counting is None else counting
+        rows = [self.weights[members[0]] * count for members, count in zip(groups, each, strict=True)]
+        weights = torch.cat(rows).double()
+        return weights / weights.sum()
+
     def _best(
         self, components: Any, groups: list[list[int]], counting: Sequence[float] | None = None
     ) -> tuple[float, float]:
-        """The lowest NLL of the mixtures over groups of members, and the factor of the spread that gives it.
-
-        ``counting`` is the weight of each group's rows, one by default.
-        """
-        each = [1.0] * len(groups) if counting is None else counting
-        weights = torch.cat(
-            [self.weights[members[0]] * count for members, count in zip(groups, each, strict=True)]
-        ).double()
-        weights = weights / weights.sum()
+        """The lowest NLL of the mixtures over groups of members, and the factor of the spread that gives it."""
+        weights = self._weights(groups, counting)
         places = [torch.tensor(members, device=weights.device) for members in groups]
 
         def nll(log_factor: float) -> float:
             p = components if log_factor == 0 else widened(components, math.exp(log_factor))
-            log_prob = log_density(p, self.y)  # [R, v]
-            pooled = [log_prob[members].logsumexp(0) - math.log(len(members)) for members in places]
-            return -float((torch.cat(pooled).double() * weights).sum())
+            return -float((of_groups(log_density(p, self.y), places) * weights).sum())
 
         plain = nll(0.0)
         if not _can_widen(components):
@@ -277,6 +293,11 @@ class HeldOut:
         bounds = (math.log(NARROWEST), math.log(WIDEST))
         found: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
         return (float(found.fun), math.exp(float(found.x))) if found.fun < plain else (plain, 1.0)
+
+
+def of_groups(log_prob: Tensor, groups: Sequence[Any]) -> Tensor:
+    """The log of the mean over each group of members, of members' log densities [R, v], one group after the other."""
+    return torch.cat([log_prob[members].logsumexp(0) - math.log(len(members)) for members in groups]).double()
 
 
 def spread_of_all(alone: float, together: float, ahead: float) -> float:

@@ -19,6 +19,7 @@ from pyro_probmix.estimators.ensemble.held_out import (
     HeldOut,
     each_alone,
     member_densities,
+    of_groups,
     spread_of_all,
     widened,
 )
@@ -129,7 +130,7 @@ def _with_kernels(
     reached = float((scored.log_prob(found) * scored.weights).sum())
     few, one = found.spread, scored.of_each().best_spread(found)
     narrower = narrowing(
-        lambda factor: scored.log_prob(_with_spread(found, factor * few)),
+        lambda factor: scored.log_density(_with_spread(found, factor * few), few),
         lambda factor: scored.cdf(_with_spread(found, factor * few)),
         scored.weights,
     )
@@ -177,7 +178,10 @@ def _means(held_out: HeldOut, x: Tensor) -> Tensor:
 
 
 class _Scored:
-    """Log densities of held-out rows, by the members that hold them out: of the networks, and of the kernels alone.
+    """Scores of held-out rows, by the members that hold them out: of the networks, and of the kernels alone.
+
+    They are log densities, and of targets of few values the log probabilities of what is rounded to them: by their density a
+    pool of narrow kernels would be taken, which stand on the values and tell nothing more of a new row.
 
     Args:
         groups: members of each share, see :class:`HeldOut`.
@@ -195,6 +199,7 @@ class _Scored:
         some: slice,
     ) -> None:
         x, self.y, self.groups = held_out.x[:, some], held_out.y[:, some], groups
+        self.log_score = held_out.log_score
         self.components = adapted(member_densities(held_out.density, x, held_out.noise))
         self.nearest = pool.nearest_of_each(x, held_out.shares)
         weights = torch.cat([held_out.weights[members[0], some] for members in groups]).double()
@@ -211,16 +216,21 @@ class _Scored:
         return scored
 
     def plain(self, spread: float) -> Tensor:
-        """The log density of each row of each share under the networks, widened by a factor."""
+        """The score of each row of each share under the networks, widened by a factor."""
         return self._of_groups(widened(self.components, spread))
 
     def kernels(self, pool: NeighborPool) -> Tensor:
-        """The log density of each row of each share under the kernels alone."""
+        """The score of each row of each share under the kernels alone."""
         return self._of_groups(replace(pool, weight=1.0).pooled(self.components, *self.nearest))
 
     def log_prob(self, pool: NeighborPool) -> Tensor:
-        """The log density of each row of each share under the pool."""
+        """The score of each row of each share under the pool."""
         return self._of_groups(pool.pooled(self.components, *self.nearest))
+
+    def log_density(self, pool: NeighborPool | None, spread: float) -> Tensor:
+        """The log density itself under the pool, or without one under the networks of a spread: by it spreads are chosen."""
+        p = widened(self.components, spread) if pool is None else pool.pooled(self.components, *self.nearest)
+        return of_groups(log_density(p, self.y), self.groups)
 
     def gain(self, log_prob: Tensor, before: Tensor) -> tuple[float, float]:
         """The mean of log densities over others, and its standard error."""
@@ -238,13 +248,12 @@ class _Scored:
 
         def nll(log_factor: float) -> float:
             spread = math.exp(log_factor)
-            found = self.plain(spread) if pool is None else self.log_prob(replace(pool, spread=spread))
-            return -float((found * self.weights).sum())
+            found = None if pool is None else replace(pool, spread=spread)
+            return -float((self.log_density(found, spread) * self.weights).sum())
 
         bounds = (-math.log(MOST_CHANGE), math.log(MOST_CHANGE))
         best: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
         return math.exp(float(best.x))
 
     def _of_groups(self, components: Any) -> Tensor:
-        log_prob = log_density(components, self.y)
-        return torch.cat([log_prob[g].logsumexp(0) - math.log(len(g)) for g in self.groups]).double()
+        return of_groups(self.log_score(components, self.y), self.groups)

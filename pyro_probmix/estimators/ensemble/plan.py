@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pyro_probmix.estimators.targets.cells import Cells
 from pyro_probmix.models import Method
 
 #: Without a number of epochs, training takes about as many steps as there are rows, and passes over them, in these bounds.
@@ -39,6 +40,7 @@ class Plan:
         most_draws: of the embedding in a prediction.
         pooled_neighbors: the nearest rows whose kernels may be pooled with a prediction; 0 for none.
         grid: the distance of the values that a single target can take, in standard units; 0 for a continuous one.
+        cells: of targets of few values; None for none.
         optimizer: as for :func:`~pyro_probmix.fit`.
     """
 
@@ -58,6 +60,7 @@ class Plan:
     most_draws: int
     pooled_neighbors: int
     grid: float
+    cells: Cells | None
     optimizer: Callable[..., torch.optim.Optimizer]
 
     def size(self, n: int) -> int:
