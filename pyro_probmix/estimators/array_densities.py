@@ -14,7 +14,6 @@ from pyro_probmix.estimators.ensemble.rows import Array
 from pyro_probmix.estimators.ensemble.state import State
 from pyro_probmix.estimators.ensemble.support import at_points
 from pyro_probmix.estimators.parameters import without_graph
-from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.inference.data.arrays import TensorLike, as_array
 from pyro_probmix.inference.predictive.at_values import cdf_at, log_density_at, quantile_at
 from pyro_probmix.inference.predictive.mixture import PredictiveMixture
@@ -99,7 +98,7 @@ class ArrayDensities:
         """
         X = self._numbers(X, reset=False)
         values = self._values("cdf", "y", y, len(X), units=False)
-        return self._each(X, self._standard(self._marks().upper(values)), cdf_at)
+        return self._each(X, self._standard(self._fitted().recipe.values().upper(values)), cdf_at)
 
     def ppf(self, X: Any, q: TensorLike) -> Array:
         """Quantiles of each target, the inverse of :meth:`cdf`; of counts and few values the smallest that reaches it.
@@ -114,7 +113,7 @@ class ArrayDensities:
         Raises:
             ValueError: for a level outside of [0, 1], or a shape that does not fit.
         """
-        return self._marks().rounded(self._unrounded(X, q))
+        return self._fitted().recipe.values().rounded(self._unrounded(X, q))
 
     def _unrounded(self, X: Any, q: TensorLike) -> Array:
         """Quantiles before they are rounded, as those of :meth:`ppf`."""
@@ -130,10 +129,6 @@ class ArrayDensities:
         """Values [..., d_y] of targets, none beyond their bounds, on which the mass of a density beyond them is put."""
         low, high = self._fitted().recipe.bounds()
         return np.clip(values, low, high)
-
-    def _marks(self) -> Marks:
-        recipe = self._fitted().recipe
-        return Marks.of(recipe.marks, recipe.grid, *recipe.bounds())
 
     def plot(
         self, X: Any, y: TensorLike, *, feature: Any = None, coverage: float = 0.9, target: int = 0

@@ -30,7 +30,6 @@ from pyro_probmix.estimators.parameters import (
     chosen_device,
 )
 from pyro_probmix.estimators.targets.cells import Cells
-from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.estimators.training import Trained, train
 from pyro_probmix.inference.data.digests import digest
 from pyro_probmix.inference.methods import only_regression
@@ -235,8 +234,7 @@ class FittedByTraining(TableInputs):
 
 
 def _cells(state: State) -> Cells | None:
-    recipe, scaler = state.recipe, state.y_scaler
-    return Cells.of(Marks.of(recipe.marks, recipe.grid, *recipe.bounds()), scaler.offset, scaler.step)
+    return Cells.of(state.recipe.values(), state.y_scaler.offset, state.y_scaler.step)
 
 
 def _not_refuted(recipe: Recipe, rows: Rows) -> Recipe:
@@ -246,5 +244,5 @@ def _not_refuted(recipe: Recipe, rows: Rows) -> Recipe:
     # Where there are no bounds at all, both are empty tuples.
     lower = tuple(None if (y < end).any() else had for had, end, y in zip(recipe.lower, least, high.T, strict=False))
     upper = tuple(None if (y > end).any() else had for had, end, y in zip(recipe.upper, most, low.T, strict=False))
-    marks = recipe.marks and Marks.of(recipe.marks, recipe.grid, least, most).kept(rows.y)
+    marks = recipe.marks and recipe.values().kept(rows.y)
     return replace(recipe, lower=lower, upper=upper, marks=marks if rows.ends is None else ())

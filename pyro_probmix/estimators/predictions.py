@@ -76,7 +76,7 @@ class Predictions(ArrayDensities):
         state = self._fitted()
         found = state.of_rows(self._numbers(X, reset=False), lambda part, _: mixture_quantiles(part, levels))
         values = found.swapaxes(1, 2) * state.y_scaler.step + state.y_scaler.offset
-        values = (self._marks().rounded(values) if recorded else self._within_bounds(values)).swapaxes(1, 2)
+        values = (state.recipe.values().rounded(values) if recorded else self._within_bounds(values)).swapaxes(1, 2)
         return values[:, 0] if self._single else values
 
     @checked()
@@ -164,7 +164,7 @@ class Predictions(ArrayDensities):
         """
         state = self._fitted()
         drawn = self._draws(state, self._numbers(X, reset=False), num_samples, random_state)
-        values = self._marks().rounded(drawn * state.y_scaler.step + state.y_scaler.offset)
+        values = state.recipe.values().rounded(drawn * state.y_scaler.step + state.y_scaler.offset)
         return values[..., 0] if self._single else values
 
     def _moments(self, X: Any) -> tuple[Array, Array]:

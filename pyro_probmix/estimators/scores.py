@@ -78,7 +78,7 @@ class Scores(ArrayDensities):
         X, y, weights, _ = self._checked(X, y, sample_weight, reset=False)
         state, scaler = self._fitted(), self._fitted().y_scaler
         standard, low, high = (scaler.transform(values) for values in (y, *state.recipe.bounds()))
-        marks, units = self._marks(), np.stack([scaler.offset, scaler.step])
+        marks, units = state.recipe.values(), np.stack([scaler.offset, scaler.step])
 
         def of_block(part: PredictiveMixture, rows: npt.NDArray[np.int64]) -> Array:
             return marks.crps(part, y[rows], units, lambda: crps_at(part, standard[rows], low, high) * scaler.step)
@@ -126,6 +126,9 @@ class Scores(ArrayDensities):
         return -float(np.average(found.sum(1), weights=weights))
 
     def _open_at_bounds(self, lower: Array, upper: Array, low: Array, high: Array) -> tuple[Array, Array]:
-        """Ends of intervals around what is known of targets, infinite at bounds: the mass beyond is put there."""
-        least, most = self._fitted().recipe.bounds()
-        return np.where(lower <= least, -np.inf, low), np.where(upper >= most, np.inf, high)
+        """Ends of intervals around what is known of targets, infinite at the least and the most that a target can be.
+
+        The mass beyond is put there.
+        """
+        values = self._fitted().recipe.values()
+        return np.where(lower <= values.low, -np.inf, low), np.where(upper >= values.high, np.inf, high)

@@ -233,7 +233,7 @@ class _Scored:
         return of_groups(log_density(p, self.y), self.groups)
 
     def gain(self, log_prob: Tensor, before: Tensor) -> tuple[float, float]:
-        """The mean of log densities over others, and its standard error."""
+        """By how much scores are higher than others in the mean, and its standard error."""
         gains = log_prob - before
         mean = float((gains * self.weights).sum())
         return mean, float((self.weights.square() * (gains - mean).square()).sum().sqrt())

@@ -15,6 +15,7 @@ from torch.distributions import constraints
 from pyro_probmix.estimators.ensemble.encodings import Encodings
 from pyro_probmix.estimators.ensemble.rows import Array
 from pyro_probmix.estimators.ensemble.support import in_words, of_one, ruled_out
+from pyro_probmix.estimators.targets.marks import Marks
 from pyro_probmix.models import (
     BEYOND,
     LIKELIHOODS,
@@ -134,6 +135,10 @@ class Recipe:
         low = np.array([-np.inf if bound is None else bound for bound in self.lower or none])
         high = np.array([np.inf if bound is None else bound for bound in self.upper or none])
         return low, high
+
+    def values(self) -> Marks:
+        """The values that targets can take; a log-normal one is never 0."""
+        return Marks.of(self.marks, self.grid, *self.bounds(), above=self.likelihood == "log-normal")
 
     def support(self) -> Any:
         """The support of one target, in the units that the density observes."""

@@ -48,7 +48,8 @@ def export(model: SavedModel, path: str | os.PathLike[str], levels: Sequence[flo
     noise = None if state.noise is None else state.noise.to(torch.float32 if state.single else torch.float64)
     single = bool(attributes.get("_single", False))
     inputs = Inputs(state.expansion)
-    program = Program(state.for_rows(), noise, _Spread(state), inputs, scaling, levels, single, _recorded(state))
+    recorded = Recorded(state.recipe.values())
+    program = Program(state.for_rows(), noise, _Spread(state), inputs, scaling, levels, single, recorded)
     columns = attributes.get("columns_")
     metadata = {
         "estimator": model.kind,
@@ -106,11 +107,6 @@ class Recorded(nn.Module):
         return torch.where(self.first.isnan(), values, marks).clamp(self.low, self.high)
 
 
-def _recorded(state: State) -> Recorded:
-    recipe = state.recipe
-    return Recorded(Marks.of(recipe.marks, recipe.grid, *recipe.bounds()))
-
-
 def _some_rows(state: State) -> Array:
     """Rows of numbers like those of the fit, on which an exported program is compared with the estimator."""
     rng, scaler, expansion = np.random.default_rng(0), state.x_scaler, state.expansion
@@ -147,7 +143,7 @@ def _predicted(state: State, rows: Array, levels: Sequence[float] | None, single
     found = {"mean": mean, "std": std}
     with suppress(TypeError):  # of a likelihood whose quantiles are known to torch alone
         values = torch.as_tensor(quantiles(part, levels)) * step[:, None] + offset[:, None]
-        found["quantiles"] = _recorded(state)(values)
+        found["quantiles"] = Recorded(state.recipe.values())(values)
     return {name: (value[:, 0] if single else value)[: len(rows)] for name, value in found.items()}
 
 

@@ -49,7 +49,7 @@ class Cells:
             components: densities of independent targets, batch shape [S, R, N] and event shape (d_y,).
             y: targets, [R, N, d_y].
         """
-        if not isinstance(components, dist.Independent):
+        if not isinstance(components, dist.Independent):  # of targets some of which are known up to intervals
             return log_density(components, y)
         half, low, high = (torch.as_tensor(v, dtype=y.dtype, device=y.device) for v in (self.half, self.low, self.high))
         marked = half > 0

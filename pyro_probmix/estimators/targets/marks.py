@@ -68,12 +68,18 @@ class Marks:
     high: Array
 
     @classmethod
-    def of(cls, first: tuple[float | None, ...], grid: tuple[float, ...], low: Array, high: Array) -> Marks:
-        """The marks of a fit's targets, None or none at all for other targets, between bounds, infinite for none, [d_y]."""
+    def of(
+        cls, first: tuple[float | None, ...], grid: tuple[float, ...], low: Array, high: Array, *, above: bool = False
+    ) -> Marks:
+        """The marks of a fit's targets, None or none at all for other targets, between bounds, infinite for none, [d_y].
+
+        With ``above`` no target is at its lower bound itself.
+        """
         marks = np.array([np.nan if mark is None else mark for mark in first or (None,) * len(low)])
         steps = np.array(grid or (0.0,) * len(low))
         with np.errstate(all="ignore"):  # of targets without marks
-            least = _printed(marks + steps * np.ceil((low - marks) / steps - NEAR))
+            places = (low - marks) / steps
+            least = _printed(marks + steps * (np.floor(places + NEAR) + 1 if above else np.ceil(places - NEAR)))
             most = _printed(marks + steps * np.floor((high - marks) / steps + NEAR))
         own = ~np.isnan(marks)
         return cls(marks, steps, np.where(own, least, low), np.where(own, most, high))

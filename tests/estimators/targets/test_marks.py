@@ -154,6 +154,22 @@ def test_quantiles_and_levels_agree_from_a_bound_on():
     assert found.min() == 0.5 and (model.cdf(X, found) > levels - 1e-6).all()
     np.testing.assert_array_equal(model.cdf(X, 0.49), 0.0)
     assert model.crps(X[:15], y[:15]) == pytest.approx(by_cells(model, y, 0.5), rel=1e-6)
+    lowest = -np.log(model.cdf(X[:15], 0.5)).mean()  # the marks are 1 apart; half of one lies below the bound
+    assert model.interval_nll(X[:15], np.full(15, 0.5)) == pytest.approx(lowest)
+
+
+def test_a_log_normal_target_is_never_zero():
+    """Else draws would be of zeros that the model's own scores refuse."""
+    y = np.clip(np.exp(0.8 * X[:, 0] + RNG.normal(size=400)).round(), 1, 12) / 2
+    model = ProbMixRegressor(**{**SMALL, "epochs": 5}).fit(X, y)
+    assert model.likelihood_ == "log-normal" and model.state_.recipe.marks == (0.5,)
+    np.testing.assert_array_equal(model.cdf(X, 0.4), 0.0)
+    drawn = model.sample(X, 50, random_state=0)
+    assert drawn.min() == 0.5 and np.isfinite(model.nll(X, drawn[0]))
+    np.testing.assert_array_equal(model.ppf(X, 0.0), 0.5)
+    assert model.crps(X[:15], y[:15]) == pytest.approx(by_cells(model, y, 0.5), rel=1e-6)
+    lowest = -np.log(model.cdf(X[:15], 0.5) / 0.5).mean()
+    assert model.interval_nll(X[:15], np.full(15, 0.5)) == pytest.approx(lowest)
 
 
 def test_values_in_single_precision_are_the_marks():
@@ -179,9 +195,9 @@ def test_bounds_hold_and_have_the_mass_beyond_them():
     """No target below 0: the lowest grade is 0, whatever the density has there."""
     y = np.maximum((LATENT - 6).round(), 0.0) + 0.0
     model = ProbMixRegressor(**SMALL).fit(X, np.where(y > 3, 3, y))
-    if model.likelihood_ == "student-t":
-        assert model.predict_quantiles(X, [0.001]).min() == 0.0
-        assert model.crps(X[:15], y[:15]) == pytest.approx(by_cells(model, y, 1.0), rel=1e-6)
+    assert model.likelihood_ == "student-t"
+    assert model.predict_quantiles(X, [0.001]).min() == 0.0
+    assert model.crps(X[:15], y[:15]) == pytest.approx(by_cells(model, y, 1.0), rel=1e-6)
     np.testing.assert_array_equal(model.cdf(X, -1.0), 0.0)
 
 
