@@ -238,7 +238,7 @@ def _cells(state: State) -> Cells | None:
 
 
 def _not_refuted(recipe: Recipe, rows: Rows) -> Recipe:
-    """A recipe without the bounds and marks that the targets of later rows are beyond, or between."""
+    """A recipe without the bounds that targets of later rows are beyond, and without the marks that they lie between."""
     low, high = (rows.y, rows.y) if rows.ends is None else np.split(rows.ends, 2, axis=1)
     least, most = recipe.bounds()
     # Where there are no bounds at all, both are empty tuples.

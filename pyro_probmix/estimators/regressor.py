@@ -74,7 +74,8 @@ class ProbMixRegressor(Predictions, Scores, LikelihoodChoice, RegressorMixin, Pr
             ``docs/likelihoods.md``; 0 for none.
         warm_start: whether ``fit`` goes on from the weights and scalings of the fit before.
         callbacks: each called after every epoch with its number and the best held-out NLL so far, in nats a row of the
-            standardised target (infinite before the first score); training stops if one returns True, once it has a score.
+            standardised target (infinite before the first score; of a target of few values the NLL of what is rounded to
+            them); training stops if one returns True, once it has a score.
         verbose: 1 shows a bar.
         random_state: seed or ``numpy.random.RandomState`` of initial weights, shares and training noise.
         device: ``"auto"`` (CUDA where there is one), ``"cpu"`` or ``"cuda"``.

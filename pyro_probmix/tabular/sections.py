@@ -158,8 +158,8 @@ def first_rows(model: TableModel, table: pd.DataFrame) -> Section:
     else:
         text += (
             "Mean and standard deviation (std) of the predicted distribution, and its quantiles: the target is below the 5 % "
-            "column with a predicted probability of 5 %, and so on, so that the 90 % interval is from 5 % to 95 %. Of counts, "
-            "and of a target of few values, such as grades, it is at most that of the column with at least this probability."
+            "column with a predicted probability of 5 %, and so on, so that the 90 % interval is from 5 % to 95 %. Counts, "
+            "and targets of few values, such as grades, are at or below the 5 % column with a probability of at least 5 %."
         )
     return Section("First predictions", text, tables=[_listed(table[:FIRST])])
 
@@ -177,8 +177,8 @@ def calibration(model: TableModel, predictions: Predictions, report: CheckReport
     tables, figures, text = [], [], ""
     if any(mark is not None for mark in model.estimator.state_.recipe.marks):
         text = (
-            "A target of few values, such as grades, is checked by its density before this is rounded to them, as the "
-            "quantiles in the tables of rows are."
+            "A target of few values, such as grades, is checked by its density before it is rounded. The quantiles in the "
+            "tables of rows are rounded to such values."
         )
     for target, checks in report.checks.items():
         rows = [[named(metric), shown(value), meaning(metric, predictions)] for metric, value in checks.items()]
