@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from pyro_probmix.estimators.ensemble.averaging import AVERAGING, each_alone, of_groups, spread_of_all
 from pyro_probmix.estimators.targets.cells import Cells
 from pyro_probmix.estimators.targets.spread import widened
 from pyro_probmix.estimators.targets.tails import HEAVIEST, LIGHTEST, with_tails
@@ -26,10 +27,7 @@ __all__ = [
     "MANY_DRAWS",
     "HeldOut",
     "antithetic_noise",
-    "each_alone",
     "member_densities",
-    "of_groups",
-    "spread_of_all",
     "widened",
     "with_tails",
 ]
@@ -42,12 +40,6 @@ DRAWS_ROWS = 256
 MOST_SCORES = 25
 #: Factors of the spread among which the best is searched.
 NARROWEST, WIDEST = 0.5, 100.0
-#: Squared spreads of m members are carried on as linear in m to the power of minus this. (In folds of training rows 0.5
-#: was better than 0.75 on all eight UCI sets, by 0.0004 to 0.010 nats, and on seven of twelve tables with categories, by up to
-#: 0.014, but worse on five, by up to 0.024; 0.35 was worse on kin8nm and boston, too. 0.6 is between, and was not tried itself;
-#: the coverage of UCI's test rows was known when it was set.) The loss that chooses the epoch is linear in 1/m: along this
-#: power, members that overfit noise, each in its own way, would promise too much of each other.
-AVERAGING = 0.6
 #: A gain of one member to all, in nats a row, is carried on up to this. A larger one is no averaging of errors: members are
 #: far off, alone, and the step would make of their NLLs of thousands a score that no density can have.
 MOST_GAIN = 1.0
@@ -293,22 +285,6 @@ class HeldOut:
         bounds = (math.log(NARROWEST), math.log(WIDEST))
         found: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
         return (float(found.fun), math.exp(float(found.x))) if found.fun < plain else (plain, 1.0)
-
-
-def of_groups(log_prob: Tensor, groups: Sequence[Any]) -> Tensor:
-    """The log of the mean over each group of members, of members' log densities [R, v], one group after the other."""
-    return torch.cat([log_prob[members].logsumexp(0) - math.log(len(members)) for members in groups]).double()
-
-
-def spread_of_all(alone: float, together: float, ahead: float) -> float:
-    """The spread for all members by those for each alone and for a few, see :meth:`HeldOut.factor`; at least half of theirs."""
-    square = together**2 - (alone**2 - together**2) * ahead
-    return math.sqrt(max(square, (together / 2) ** 2))
-
-
-def each_alone(groups: list[list[int]]) -> tuple[list[list[int]], list[float]]:
-    """Groups of one member each, and the weight of their rows, such that each share has the weight that it had before."""
-    return [[r] for members in groups for r in members], [1 / len(members) for members in groups for _ in members]
 
 
 def _can_widen(p: Any) -> bool:

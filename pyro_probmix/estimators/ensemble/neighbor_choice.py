@@ -15,14 +15,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from pyro_probmix.estimators.ensemble.held_out import (
-    HeldOut,
-    each_alone,
-    member_densities,
-    of_groups,
-    spread_of_all,
-    widened,
-)
+from pyro_probmix.estimators.ensemble.averaging import each_alone, of_groups, spread_of_all
+from pyro_probmix.estimators.ensemble.held_out import HeldOut, member_densities, widened
 from pyro_probmix.estimators.ensemble.neighbor_scales import choose_scales
 from pyro_probmix.estimators.neighbors.kernels import can_pool
 from pyro_probmix.estimators.neighbors.pool import NeighborPool
