@@ -124,7 +124,7 @@ def _with_kernels(
     reached = float((scored.log_prob(found) * scored.weights).sum())
     few, one = found.spread, scored.of_each().best_spread(found)
     narrower = narrowing(
-        lambda factor: scored.log_density(_with_spread(found, factor * few), few),
+        lambda factor: scored.log_density(scored.pooled(_with_spread(found, factor * few))),
         lambda factor: scored.cdf(_with_spread(found, factor * few)),
         scored.weights,
     )
@@ -215,16 +215,19 @@ class _Scored:
 
     def kernels(self, pool: NeighborPool) -> Tensor:
         """The score of each row of each share under the kernels alone."""
-        return self._of_groups(replace(pool, weight=1.0).pooled(self.components, *self.nearest))
+        return self._of_groups(self.pooled(replace(pool, weight=1.0)))
 
     def log_prob(self, pool: NeighborPool) -> Tensor:
         """The score of each row of each share under the pool."""
-        return self._of_groups(pool.pooled(self.components, *self.nearest))
+        return self._of_groups(self.pooled(pool))
 
-    def log_density(self, pool: NeighborPool | None, spread: float) -> Tensor:
-        """The log density itself under the pool, or without one under the networks of a spread: by it spreads are chosen."""
-        p = widened(self.components, spread) if pool is None else pool.pooled(self.components, *self.nearest)
-        return of_groups(log_density(p, self.y), self.groups)
+    def log_density(self, components: Any) -> Tensor:
+        """The log density itself of each row of each share under members' densities: by it spreads are chosen."""
+        return of_groups(log_density(components, self.y), self.groups)
+
+    def pooled(self, pool: NeighborPool) -> Any:
+        """The members' densities with the kernels of a pool."""
+        return pool.pooled(self.components, *self.nearest)
 
     def gain(self, log_prob: Tensor, before: Tensor) -> tuple[float, float]:
         """By how much scores are higher than others in the mean, and its standard error."""
@@ -234,7 +237,7 @@ class _Scored:
 
     def cdf(self, pool: NeighborPool) -> Tensor:
         """The probability under the pool of a target at most that of the row, of each row of each share."""
-        each = marginals_of(pool.pooled(self.components, *self.nearest)).cdf(self.y).mean(0)[..., 0]  # [R, v]
+        each = marginals_of(self.pooled(pool)).cdf(self.y).mean(0)[..., 0]  # [R, v]
         return torch.cat([each[members].mean(0) for members in self.groups]).double()
 
     def best_spread(self, pool: NeighborPool | None) -> float:
@@ -242,8 +245,8 @@ class _Scored:
 
         def nll(log_factor: float) -> float:
             spread = math.exp(log_factor)
-            found = None if pool is None else replace(pool, spread=spread)
-            return -float((self.log_density(found, spread) * self.weights).sum())
+            p = widened(self.components, spread) if pool is None else self.pooled(replace(pool, spread=spread))
+            return -float((self.log_density(p) * self.weights).sum())
 
         bounds = (-math.log(MOST_CHANGE), math.log(MOST_CHANGE))
         best: Any = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-2})
