@@ -188,7 +188,10 @@ def test_a_program_rounds_to_few_values_as_the_estimator_does():
     values = np.random.default_rng(0).normal(size=(100, 2, 3)) * [[[1.0], [5.0]]]
     values[0, :, 0], values[0, :, 1] = 0.625, np.inf
     expected = marks.rounded(values.swapaxes(1, 2)).swapaxes(1, 2)
-    np.testing.assert_allclose(Recorded(marks)(torch.tensor(values)).numpy(), expected, atol=1e-12)
+    mean = torch.tensor([[-0.1, -8.0], [0.3, 8.0]])
+    found = Recorded(marks, np.array([0.0, -7.0]), np.array([np.inf, 7.0]))(mean, torch.tensor(values))
+    np.testing.assert_allclose(found[1].numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(found[0].numpy(), [[0.0, -7.0], [0.3, 7.0]])  # as means are predicted
 
 
 @pytest.mark.timeout(900)

@@ -48,7 +48,7 @@ def export(model: SavedModel, path: str | os.PathLike[str], levels: Sequence[flo
     noise = None if state.noise is None else state.noise.to(torch.float32 if state.single else torch.float64)
     single = bool(attributes.get("_single", False))
     inputs = Inputs(state.expansion)
-    recorded = Recorded(state.recipe.values())
+    recorded = Recorded(state.recipe.values(), *state.recipe.bounds())
     program = Program(state.for_rows(), noise, _Spread(state), inputs, scaling, levels, single, recorded)
     columns = attributes.get("columns_")
     metadata = {
@@ -90,21 +90,26 @@ class _Spread(nn.Module):
 
 
 class Recorded(nn.Module):
-    """Quantiles [n, d_y, L] as the targets are recorded, as :meth:`Marks.rounded`."""
+    """Means [n, d_y] within the targets' bounds, and quantiles [n, d_y, L] as by :meth:`Marks.rounded`."""
 
     first: Tensor
     grid: Tensor
     low: Tensor
     high: Tensor
+    lower: Tensor
+    upper: Tensor
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, lower: Array, upper: Array) -> None:
         super().__init__()
         for name in ("first", "grid", "low", "high"):
             self.register_buffer(name, torch.as_tensor(getattr(marks, name))[:, None])
+        for name, bounds in (("lower", lower), ("upper", upper)):
+            self.register_buffer(name, torch.as_tensor(bounds))
 
-    def forward(self, values: Tensor) -> Tensor:
-        marks = self.first + self.grid * torch.ceil((values - self.first) / self.grid - 0.5 - AT)
-        return torch.where(self.first.isnan(), values, marks).clamp(self.low, self.high)
+    def forward(self, mean: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+        marks = self.first + self.grid * torch.ceil((quantiles - self.first) / self.grid - 0.5 - AT)
+        rounded = torch.where(self.first.isnan(), quantiles, marks).clamp(self.low, self.high)
+        return mean.clamp(self.lower, self.upper), rounded
 
 
 def _some_rows(state: State) -> Array:
@@ -140,10 +145,11 @@ def _predicted(state: State, rows: Array, levels: Sequence[float] | None, single
         return {"probabilities": probabilities if both else torch.cat([1 - probabilities, probabilities], -1)}
     step, offset = (torch.as_tensor(v) for v in (state.y_scaler.step, state.y_scaler.offset))
     mean, std = part.mean.double().cpu() * step + offset, part.variance.sqrt().double().cpu() * step
-    found = {"mean": mean, "std": std}
+    lower, upper = map(torch.as_tensor, state.recipe.bounds())
+    found = {"mean": mean.clamp(lower, upper), "std": std}
     with suppress(TypeError):  # of a likelihood whose quantiles are known to torch alone
         values = torch.as_tensor(quantiles(part, levels)) * step[:, None] + offset[:, None]
-        found["quantiles"] = Recorded(state.recipe.values())(values)
+        _, found["quantiles"] = Recorded(state.recipe.values(), *state.recipe.bounds())(mean, values)
     return {name: (value[:, 0] if single else value)[: len(rows)] for name, value in found.items()}
 
 

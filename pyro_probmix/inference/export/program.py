@@ -60,7 +60,7 @@ class Program(nn.Module):
         scaling: of features and targets.
         levels: of the quantiles; None for probabilities of classes.
         single: whether a target's dim is dropped from what is returned.
-        recorded: from quantiles, in the targets' units, to the values that are recorded.
+        recorded: from means and quantiles, in the targets' units, to those within bounds and of values that are recorded.
 
     Shape:
         x [n, *row] to mean [n, d_y], std [n, d_y] and quantiles [n, d_y, L], without d_y if ``single``; or to probabilities
@@ -115,8 +115,8 @@ class Program(nn.Module):
         offset, step = self.scaling.offset, self.scaling.step
         mean = mean + lost[:, None]
         std, solved = std + lost[:, None], solved + lost[:, None, None]
-        quantiles = self.recorded(solved * step[:, None] + offset[:, None])
-        found = {"mean": mean * step + offset, "std": std * step, "quantiles": quantiles}
+        mean, quantiles = self.recorded(mean * step + offset, solved * step[:, None] + offset[:, None])
+        found = {"mean": mean, "std": std * step, "quantiles": quantiles}
         return {name: value[:, 0] if self.single else value for name, value in found.items()}
 
 
