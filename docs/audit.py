@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from pyro_probmix.experiments.audit.effects import Audited, audits
 from pyro_probmix.experiments.audit.pictures import draw
 from pyro_probmix.experiments.audit.tables import summary, tables
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
@@ -100,18 +102,23 @@ def _said(verdict: Verdict) -> str:
     return {"undecided": f"undecided ({holds})", "not measured": "–"}.get(verdict.outcome, verdict.outcome)
 
 
-def page(text: str, results: Path = RESULTS) -> str:
+def page(text: str, found: Sequence[Audited], results: Path = RESULTS) -> str:
     """The page's text with its tables as the runs have them now."""
-    gathered = pd.read_parquet(results / "audit" / "audit.parquet")
-    for name, written in (("summary", summary(gathered)), ("claims", claims(results)), ("tables", tables(gathered))):
+    for name, written in (("summary", summary(found)), ("claims", claims(results)), ("tables", tables(found))):
         begin = f"<!-- written by docs/audit.py: {name} -->\n"
         before, rest = text.split(begin)
         text = before + begin + "\n" + written + "\n" + END + rest.split(END, 1)[1]
     return text
 
 
+def read(results: Path = RESULTS) -> list[Audited]:
+    """The audit as its runs have it now."""
+    return audits(pd.read_parquet(results / "audit" / "audit.parquet"))
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    PAGE.write_text(page(PAGE.read_text("utf-8"), folder), "utf-8")
-    for name, save in draw(pd.read_parquet(folder / "audit" / "audit.parquet")).items():
+    found = read(folder)
+    PAGE.write_text(page(PAGE.read_text("utf-8"), found, folder), "utf-8")
+    for name, save in draw(found).items():
         save(PAGE.with_name(f"audit-{name}.png"))

@@ -6,12 +6,12 @@ python docs/which_method.py
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from pyro_probmix.experiments.audit.regimes import REGIMES, compared
+from pyro_probmix.experiments.audit.regimes import METHODS_THERE, REGIMES, compared
 from pyro_probmix.models import METHODS
 
 PAGE = Path(__file__).with_name("which_method.md")
@@ -22,6 +22,13 @@ BEGIN_REGIMES = "<!-- written by docs/which_method.py: where it pays -->\n"
 LARGE = 2.0
 #: The same where many comparisons stand together.
 LARGE_OF_IMAGES = 3.0
+#: Runs of the UCI sets with all rows: their folder in results/, their setting, what stands before a method's name there, and
+#: what they are called. The end of the learning curve, and two more regimes.
+ALL_ROWS = (
+    ("uci", "fixed", "", "all rows"),
+    ("uci-chosen", "chosen", "", "all rows, α and β chosen"),
+    ("uci-ensembles", "fixed", "5x", "all rows, five networks"),
+)
 #: Metric -> what is better, its sign.
 SIGNS = {"nll": -1, "rmse": -1, "accuracy": 1}
 
@@ -155,11 +162,34 @@ def where_it_pays(runs: Path = RUNS) -> str:
     numbers = pd.read_parquet(runs / "regimes" / "regimes.parquet")
     cells = numbers.groupby("regime", sort=False)[["dataset", "method"]].apply(lambda own: len(own.drop_duplicates()))
     numbers = numbers[numbers["regime"].map(cells == cells.max())]  # a regime that has run in part would count for less
-    table = compared(numbers)
-    parts = [*_of_images(runs), _verdicts(table, numbers)]
+    all_rows = [_with_all_rows(runs, *one) for one in ALL_ROWS]
+    table = compared(pd.concat([numbers, *all_rows]))
+    parts = [*_of_images(runs), _verdicts(table, numbers), _of_ensembles(all_rows[0], all_rows[2])]
     for epoch, title in (("validation", "The best epoch by the validation rows"), ("last", "The last of 500 epochs")):
         parts.append(_gains_by_regime(table[table["epoch"] == epoch], title))
     return "\n\n".join(parts) + "\n"
+
+
+def _with_all_rows(runs: Path, folder: str, setting: str, before: str, regime: str) -> pd.DataFrame:
+    """The NLLs of a run of the UCI sets, as those of a regime."""
+    rows = pd.read_parquet(runs / folder / "results.parquet")
+    rows = rows[(rows["metric"] == "nll") & (rows["setting"] == setting) & rows["method"].str.startswith(before)]
+    rows = rows.assign(method=rows["method"].str.removeprefix(before), regime=regime, epoch="validation")
+    columns = ["dataset", "regime", "epoch", "method", "split", "value"]
+    return rows.loc[rows["method"].isin(METHODS_THERE), columns]
+
+
+def _of_ensembles(single: pd.DataFrame, five: pd.DataFrame) -> str:
+    """In words what five networks trained by maximum likelihood gain on one, beside what a method gains."""
+    erm = [own[own["method"] == "ERM"] for own in (single, five)]
+    both = pd.concat([erm[0], erm[1].assign(method="five")]).assign(regime="all rows")
+    gains = compared(both)
+    clear = int((gains["verdict"] == "better").sum())
+    return (
+        f"**Several networks** do help: five networks trained by maximum likelihood have a lower NLL than one on "
+        f"{int((gains['gain'] > 0).sum())} of {len(gains)} sets, by {gains['gain'].min():.2f} to {gains['gain'].max():.2f}, "
+        f"clearly on {clear} of them."
+    )
 
 
 def _of_images(runs: Path) -> list[str]:
@@ -198,13 +228,14 @@ def _of_images(runs: Path) -> list[str]:
 def _verdicts(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
     counts = table["verdict"].value_counts()
     better, worse = counts.get("better", 0), counts.get("worse", 0)
-    sets = " and ".join(numbers["dataset"].unique())
+    sets = _listed(numbers["dataset"].unique())
     none = "**On small tables** fusing is nowhere clearly better than maximum likelihood. " if not better else ""
     ran = numbers["regime"].nunique()
     regimes = f"all {ran} regimes" if ran == len(REGIMES) else f"the {ran} of {len(REGIMES)} regimes that have run"
+    few, more = numbers["split"].nunique(), table["splits"].max()
     start = (
-        f"{none}On {sets}, in {regimes}: of {len(table)} "
-        f"comparisons with ERM, paired over {numbers['split'].nunique()} splits, {better} are better and {worse} worse, with a "
+        f"{none}On {sets}, in {regimes} of few rows, {few} splits each, and on {table['dataset'].nunique()} UCI sets with all "
+        f"rows, {more} splits each: of {len(table)} paired comparisons with ERM {better} are better and {worse} worse, with a "
         "probability of 5 % at most of any wrong one among them; the others are open."
     )
     lines = [start, ""]
@@ -219,6 +250,11 @@ def _verdicts(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _if_last(epoch: str) -> str:
     return ", last epoch" if epoch == "last" else ""
 
@@ -231,6 +267,9 @@ def _gains_by_regime(table: pd.DataFrame, title: str) -> str:
         cells = []
         for method in methods:
             part = own[own["method"] == method]
+            if part.empty:
+                cells.append("–")
+                continue
             marks = "●" * int((part["verdict"] == "better").sum()) + "○" * int((part["verdict"] == "worse").sum())
             cells.append(
                 f"{part['gain'].mean() + 0.0:+.2f} ({(part['gain'] > 0).sum()} of {len(part)}) {marks}".rstrip()

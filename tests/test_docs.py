@@ -220,7 +220,7 @@ def test_the_tables_of_which_method_are_those_of_the_results():
 def test_the_tables_of_the_audit_are_those_of_the_results():
     script = load("audit")
     text = script.PAGE.read_text("utf-8")
-    assert script.page(text) == text, "results/ has changed since: run python docs/audit.py"
+    assert script.page(text, script.read()) == text, "results/ has changed since: run python docs/audit.py"
     for name in re.findall(r"\((audit-\S+\.png)\)", text):
         assert (script.PAGE.parent / name).stat().st_size > 10_000
 

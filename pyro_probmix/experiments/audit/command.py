@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pyro_probmix.experiments.audit.design import part_of
-from pyro_probmix.experiments.audit.effects import gather
+from pyro_probmix.experiments.audit.effects import audits, gather
 from pyro_probmix.experiments.audit.pictures import draw
 from pyro_probmix.experiments.audit.running import plan, run_plan
 from pyro_probmix.experiments.audit.tables import tables
@@ -54,15 +54,16 @@ def run_audit(arguments: argparse.Namespace, splits: tuple[int, ...]) -> None:
     out = Path(arguments.out or "runs/audit")
     for name, part in parts.items():
         run_plan(plan(name, part, methods, splits, full=full), out, arguments.data_dir, arguments.device or "auto")
-    write_audit(out, full=full)
+    write_audit(out)
     print(f"tables and figures: {printable(out)}/audit.md")
 
 
-def write_audit(out: Path, *, full: bool = False) -> None:
+def write_audit(out: Path) -> None:
     """Gathers the numbers of a folder's runs, and writes its tables and figures."""
     gathered = gather(out)
-    files = {f"{name}.png": save for name, save in draw(gathered, full=full).items()}
-    text = tables(gathered, full=full)
+    found = audits(gathered)
+    files = {f"{name}.png": save for name, save in draw(found).items()}
+    text = tables(found)
     write_files(
         out,
         {

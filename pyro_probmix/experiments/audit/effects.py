@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["LAST", "Audited", "audited", "gather", "holding", "in_part", "medians", "moved", "nearness", "settings_in"]
+__all__ = [
+    "LAST",
+    "Audited",
+    "audited",
+    "audits",
+    "gather",
+    "holding",
+    "in_part",
+    "medians",
+    "moved",
+    "nearness",
+    "settings_in",
+]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +61,7 @@ class Audited:
         points: the settings: the levels of the choices, whether the last epoch counts among them.
         scores: for each setting the rows, with the columns of a run's results; empty where a method is still missing.
         runs: seeds, or splits.
+        full: whether the settings are all combinations of the choices, not a fraction of them.
     """
 
     name: str
@@ -55,6 +69,7 @@ class Audited:
     points: tuple[Point, ...]
     scores: tuple[pd.DataFrame, ...]
     runs: int
+    full: bool
 
     @property
     def complete(self) -> bool:
@@ -67,23 +82,49 @@ class Audited:
         own = [(one.name, one.ours, one.other) for one in self.part.factors]
         return [*own, (LAST, "by validation", "the last")]
 
+    @cached_property
+    def findings(self) -> dict[int, dict[str, Finding]]:
+        """What each setting says of each claim on this toy; none for a table."""
+        kind = {"toy-regression": "R", "toy-classification": "C"}.get(self.part.config.experiment)
+        claims = [claim for claim in CLAIMS if claim.id[0] == kind]
+        found = {}
+        for k, scores in enumerate(self.scores):
+            evidence = Evidence(scores, "audit")
+            checked = {claim.id: claim.check(evidence) for claim in claims}
+            found[k] = {name: finding for name, finding in checked.items() if finding is not None}
+        return found
 
-def audited(gathered: pd.DataFrame, name: str, *, full: bool = False) -> Audited | None:
-    """One data set of gathered numbers by the settings of its design; None if it is not among them."""
+
+def audits(gathered: pd.DataFrame) -> list[Audited]:
+    """Each data set that is among the gathered numbers, in the order of the designs."""
+    return [one for one in (audited(gathered, name) for name in PARTS) if one is not None]
+
+
+def audited(gathered: pd.DataFrame, name: str) -> Audited | None:
+    """One data set of gathered numbers by its settings: all combinations where they have run, else those of the fraction.
+
+    Returns:
+        None if the data set is not among the numbers.
+    """
     part, mine = PARTS[name], gathered[gathered["part"] == name]
     if mine.empty:
         return None
     ran = [method for method in methods_of(part) if method in set(mine["method"])]
     by_folder = dict(list(mine.groupby(["folder", "method"])))
+
+    def numbers_at(point: Point) -> list[pd.DataFrame]:
+        found = (by_folder.get((canonical(part, point, method)[0], method)) for method in ran)
+        return [frame for frame in found if frame is not None]
+
+    full = all(len(numbers_at(point)) == len(ran) for point in design(part, full=True))
     points, scores = [], []
     for point in design(part, full=full):
-        found = [by_folder.get((canonical(part, point, method)[0], method)) for method in ran]
-        there = [frame for frame in found if frame is not None]
+        there = numbers_at(point)
         rows = pd.concat(there) if len(there) == len(ran) else mine.iloc[:0]
         for epoch in ("validation", "last"):
             points.append({**point, LAST: epoch == "last"})
             scores.append(_as_results(rows[rows["epoch"] == epoch], part))
-    return Audited(name, part, tuple(points), tuple(scores), int(mine["split"].nunique()))
+    return Audited(name, part, tuple(points), tuple(scores), int(mine["split"].nunique()), full)
 
 
 def _as_results(rows: pd.DataFrame, part: Part) -> pd.DataFrame:
@@ -108,12 +149,7 @@ def in_part(one: Audited) -> pd.DataFrame:
 
 
 def _of_claims(one: Audited, number: Callable[[Finding], float]) -> pd.DataFrame:
-    columns = {}
-    for k, scores in enumerate(one.scores):
-        evidence = Evidence(scores, "audit")
-        found = {claim.id: claim.check(evidence) for claim in CLAIMS if claim.id[0] in "RC"}
-        columns[k] = {name: number(finding) for name, finding in found.items() if finding is not None}
-    table = pd.DataFrame(columns)
+    table = pd.DataFrame({k: {name: number(f) for name, f in found.items()} for k, found in one.findings.items()})
     return table.reindex([claim.id for claim in CLAIMS if claim.id in table.index])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["draw"]
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,24 +13,24 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from pyro_probmix.experiments.audit.effects import Audited, audited, holding, medians, settings_in
+from pyro_probmix.experiments.audit.effects import Audited, holding, medians, moved, settings_in
 from pyro_probmix.experiments.report.figures.style import png, style_of
 from pyro_probmix.unfinished import Save
 
 #: Does not hold, holds.
 _COLOURS = ListedColormap(["#F0E3D6", "#0072B2"])
+#: So many settings can be told apart beside each other.
+_COLUMNS = 64
 
 
-def draw(gathered: pd.DataFrame, *, full: bool = False) -> dict[str, Save]:
-    """The figures of gathered numbers, by name."""
+def draw(found: Sequence[Audited]) -> dict[str, Save]:
+    """The figures of an audit, by name."""
     figures: dict[str, Figure] = {}
-    for name in ("lead", "toy-regression", "toy-classification"):
-        one = audited(gathered, name, full=full)
-        if one is not None and one.complete and len(held := holding(one)):
-            figures[f"claims-{name}"] = _claims(one, held)
-    lead = audited(gathered, "lead")
-    if lead is not None and len(found := medians(lead, "nll")):
-        figures["lead"] = _lead(lead, found)
+    for one in found:
+        if one.complete and len(held := holding(one)):
+            figures[f"claims-{one.name}"] = (_claims if held.shape[1] <= _COLUMNS else _effects)(one, held)
+        if one.name == "lead" and len(middles := medians(one, "nll")):
+            figures["lead"] = _lead(one, middles)
     return {name: partial(_write, png(figure, dpi=130)) for name, figure in figures.items()}
 
 
@@ -56,6 +57,36 @@ def _claims(one: Audited, held: pd.DataFrame) -> Figure:
         ax.set_xticks(np.arange(len(order) + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="white", linewidth=1.2)
         ax.tick_params(which="minor", length=0)
+    return figure
+
+
+def _effects(one: Audited, held: pd.DataFrame) -> Figure:
+    """How often each claim holds, and how far each choice moves that, most often true first."""
+    share = held.mean(axis=1).sort_values(ascending=False, kind="stable")
+    means = moved(one, held.loc[share.index])
+    gaps = np.stack([(means[name, other] - means[name, ours]).to_numpy() for name, ours, other in one.choices], axis=1)
+    figure = Figure(figsize=(9, 0.3 * len(share) + 1.9), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, len(one.choices)])
+    left.imshow(share.to_numpy()[:, None], cmap="Blues", aspect="auto", vmin=0, vmax=1.4)
+    right.imshow(gaps, cmap="PuOr", aspect="auto", vmin=-1, vmax=1)
+    for ax, numbers, form in ((left, share.to_numpy()[:, None], "{:.0%}"), (right, gaps, "{:+.0%}")):
+        for (i, j), number in np.ndenumerate(numbers):
+            ax.text(j, i, form.format(number), ha="center", va="center", fontsize=8)
+        ax.tick_params(length=0)
+        ax.xaxis.tick_top()
+    left.set_yticks(range(len(share)), [str(name) for name in share.index])
+    left.set_xticks([0], ["all"])
+    right.set_xticks(
+        range(len(one.choices)),
+        [f"{name}:\n{other}" for name, _, other in one.choices],
+        rotation=45,
+        ha="left",
+        fontsize=8,
+    )
+    figure.suptitle(
+        f"In what share of {held.shape[1]} settings a claim holds, and what the other level than ours adds to it",
+        fontsize=10,
+    )
     return figure
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 __all__ = ["KINDS", "kinds_of", "summary", "tables"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import pandas as pd
 
-from pyro_probmix.experiments.audit.design import PARTS
 from pyro_probmix.experiments.audit.effects import (
     LAST,
     Audited,
-    audited,
     holding,
     in_part,
     medians,
@@ -36,21 +35,21 @@ def kinds_of(held: pd.DataFrame) -> dict[str, list[str]]:
     return kinds
 
 
-def summary(gathered: pd.DataFrame, *, full: bool = False) -> str:
+def summary(found: Sequence[Audited]) -> str:
     """Which claims on the toys hold whatever one chooses, which hang on a choice, and which do not hold."""
     blocks = []
-    for name in PARTS:
-        one = audited(gathered, name, full=full)
-        if one is None or not one.complete or one.part.config.experiment == "uci":
+    for one in found:
+        if not one.complete or one.part.config.experiment == "uci":
             continue
         held = holding(one)
         means = moved(one, held)
         lines = [f"**{_title(one)}**, {held.shape[1]} settings, {one.runs} runs of each method:", ""]
-        if name == "lead":
+        if one.name == "lead":
             lines += [_leaders(one), ""]
         for kind, claims in kinds_of(held).items():
             listed = [
-                f"{claim}, {_share(held, claim)}{_strongest(one, means, claim)}: {_TEXTS[claim]}" for claim in claims
+                f"{claim}, {_share(held, claim)}{_strongest(one, means, claim)}{_together(one, held, claim)}: {_TEXTS[claim]}"
+                for claim in claims
             ]
             lines += [f"* {kind}: " + ("none." if not listed else ""), *(f"  * {text}" for text in listed)]
         blocks.append("\n".join(lines))
@@ -94,17 +93,38 @@ def _strongest(one: Audited, means: pd.DataFrame, claim: str) -> str:
     return f", more often with {name}: {level}"
 
 
-def tables(gathered: pd.DataFrame, *, full: bool = False) -> str:
-    """All tables of gathered numbers, see :func:`~pyro_probmix.experiments.audit.effects.gather`."""
+def _together(one: Audited, held: pd.DataFrame, claim: str) -> str:
+    """The two levels with which a claim holds most often, if they say more than one does.
+
+    Told of all combinations of some choices only: a fraction of resolution IV confounds pairs of choices with each other.
+    """
+    row = held.T[claim]
+    if not one.full or held.shape[1] < 32 or not row.any():
+        return ""
+    levels = [(name, at, word) for name, *words in one.choices for at, word in zip((False, True), words, strict=True)]
+
+    def held_with(*pair: tuple[str, bool, str]) -> pd.Series[float]:
+        return row[[k for k in settings_in(held) if all(one.points[k][name] is at for name, at, _ in pair)]]
+
+    pairs = [pair for pair in combinations(levels, 2) if pair[0][0] != pair[1][0]]
+    first, second = max(pairs, key=lambda pair: held_with(*pair).mean())
+    own = held_with(first, second)
+    if own.mean() < max(held_with(level).mean() for level in levels) + 0.1:
+        return ""
+    return f", {int(own.sum())} of the {len(own)} with {first[0]}: {first[2]} and {second[0]}: {second[2]}"
+
+
+def tables(found: Sequence[Audited]) -> str:
+    """All tables of an audit, see :func:`~pyro_probmix.experiments.audit.effects.audits`."""
     blocks: list[str] = []
-    for name in PARTS:
-        one = audited(gathered, name, full=full)
-        if one is not None and one.complete:
+    for one in found:
+        if one.complete:
             blocks += [f"### {_title(one)}", *_of_part(one)]
-        elif one is not None:
+        else:
             there = sum(len(scores) > 0 for scores in one.scores)
             blocks.append(
-                f"{name}: left out, {there} of its {len(one.scores)} settings have run. The same command goes on from there."
+                f"{one.name}: left out, {there} of its {len(one.scores)} settings have run. The same command goes on from "
+                "there."
             )
     return "\n\n".join(blocks) + "\n"
 
@@ -129,8 +149,10 @@ def _of_part(one: Audited) -> Iterator[str]:
 
 
 def _generators(one: Audited) -> str:
+    if one.full:
+        return " All combinations have run."
     words = [f"{name} = {' x '.join(word)}" for name, word in one.part.generators.items()]
-    return f" The fraction's generators: {'; '.join(words)}." if words else ""
+    return f" The fraction's generators: {'; '.join(words)}."
 
 
 def _lead(one: Audited) -> str:

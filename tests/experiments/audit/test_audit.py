@@ -9,8 +9,10 @@ import pytest
 
 from pyro_probmix.cli import main
 from pyro_probmix.experiments.audit import design as designs
+from pyro_probmix.experiments.audit import pictures
 from pyro_probmix.experiments.audit.design import PARTS, canonical, design, factors_of, part_of
-from pyro_probmix.experiments.audit.effects import LAST, audited, gather, holding, medians, moved, nearness
+from pyro_probmix.experiments.audit.effects import LAST, audited, audits, gather, holding, medians, moved, nearness
+from pyro_probmix.experiments.audit.pictures import draw
 from pyro_probmix.experiments.audit.running import plan
 from pyro_probmix.experiments.audit.tables import kinds_of, summary, tables
 from pyro_probmix.experiments.config.checks import check_config
@@ -58,10 +60,10 @@ def test_a_method_is_run_once_for_choices_that_it_does_not_depend_on():
     assert canonical(part, point, "Mix") == ("alpha", {"alpha": 1.0})
 
 
-def made(value, name="toy-regression", runs=12, methods=METHODS[:9]):
+def made(value, name="toy-regression", runs=12, methods=METHODS[:9], *, full=False):
     """Gathered numbers: the value of (setting, epoch, method, metric), with a little noise, in the folders of the design."""
     part, rng, rows = part_of(name), np.random.default_rng(0), {}
-    for point in design(part):
+    for point in design(part, full=full):
         for method in methods:
             folder, _ = canonical(part, point, method)
             for epoch in ("validation", "last"):
@@ -92,7 +94,52 @@ def test_a_claim_that_hangs_on_one_choice():
             assert [means[name, level]["R1"] for level in (ours, other)] == [0.5, 0.5]
     kinds = kinds_of(held)
     assert "R1" in kinds["hangs on a choice"] and "R2" in kinds["holds whatever one chooses"]
-    assert "R1: Mix has a lower MSE than ERM | 16 of 32 | **0% → 100%**" in tables(made(value))
+    assert "R1: Mix has a lower MSE than ERM | 16 of 32 | **0% → 100%**" in tables(audits(made(value)))
+
+
+def test_a_claim_that_hangs_on_two_choices_together(monkeypatch):
+    """Of all combinations the page names the pair; a fraction, in which pairs are confounded, does not."""
+    factors = [
+        factor for factor in part_of("toy-regression").factors if factor.name in ("targets", "scale", "alpha", "beta")
+    ]
+    few = replace(part_of("toy-regression"), factors=tuple(factors), generators={"beta": ("targets", "scale", "alpha")})
+    monkeypatch.setitem(designs.PARTS, "toy-regression", few)
+
+    def value(point, epoch, method, metric):
+        return (20.0 if point["scale"] and point["beta"] else 40.0) if method == "Mix" and metric == "rmse" else 30.0
+
+    one = audited(made(value, full=True), "toy-regression")
+    assert one is not None and one.full and len(one.points) == 32
+    scale = "scale: exp(r / 2), no floor"
+    assert f"R1, 8 of 32, more often with {scale}, 8 of the 8 with {scale} and beta: 0.01: Mix" in summary([one])
+    assert "All combinations have run." in tables([one])
+    half = audited(made(value), "toy-regression")
+    assert half is not None and not half.full and len(half.points) == 16
+    assert "R1, 4 of 16, more often with scale: exp(r / 2), no floor: Mix" in summary([half])
+    assert set(draw([one])) == {"claims-toy-regression"}
+
+
+def test_a_figure_of_many_settings_shows_what_each_choice_adds(tmp_path, monkeypatch):
+    def value(point, epoch, method, metric):
+        return (20.0 if point["targets"] or point["scale"] else 40.0) if method == "Mix" else 30.0
+
+    few = replace(part_of("toy-regression"), factors=part_of("toy-regression").factors[:2], generators={})
+    monkeypatch.setitem(designs.PARTS, "toy-regression", few)
+    monkeypatch.setattr(pictures, "_COLUMNS", 4)
+    drawn = []
+
+    def kept(figure, **_):
+        drawn.append(figure)
+        return b"a figure"
+
+    monkeypatch.setattr(pictures, "png", kept)
+    draw(audits(made(value)))["claims-toy-regression"](tmp_path / "figure.png")
+    left, right = drawn[0].axes
+    claims = [label.get_text() for label in left.get_yticklabels()]
+    numbers = {ax: [text.get_text() for text in ax.texts] for ax in (left, right)}
+    place = claims.index("R1")
+    assert numbers[left][place] == "75%" and numbers[right][3 * place : 3 * place + 3] == ["+50%", "+50%", "+0%"]
+    assert (tmp_path / "figure.png").read_bytes() == b"a figure"
 
 
 def test_the_last_epoch_is_a_choice_too():
@@ -120,7 +167,7 @@ def test_nearness_to_the_papers_tables():
         at = one.points[int(str(k))]["batch"]
         assert row["of"] == 22 and row["cells"] == (22 if at else 0)
         assert row["rank correlation"] == pytest.approx(1.0 if at else -1.0, abs=0.1)  # but for the paper's ties
-    text = tables(made(value, "yacht", runs=3, methods=METHODS))
+    text = tables(audits(made(value, "yacht", runs=3, methods=METHODS)))
     assert "Nearest: batch all rows" in text
     assert (
         "Of 32 settings a lower median NLL than ERM has" in text and " M-ProbMix in 16," in text
@@ -132,8 +179,8 @@ def test_what_is_still_missing_is_left_out():
     part = whole[~((whole["folder"] == "targets") & (whole["method"] == "ERM"))]
     one = audited(part, "toy-regression")
     assert one is not None and not one.complete and 0 < sum(len(scores) > 0 for scores in one.scores) < len(one.scores)
-    assert "toy-regression: left out, " in tables(part) and "R1" not in summary(part)
-    assert "R1" in summary(whole)
+    assert "toy-regression: left out, " in tables(audits(part)) and "R1" not in summary(audits(part))
+    assert "R1" in summary(audits(whole))
     assert audited(whole, "yacht") is None
 
 
