@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyro_probmix.experiments.audit.regimes import METHODS_THERE, REGIMES, compared
+from pyro_probmix.experiments.audit.regimes import CHOSEN, METHODS_THERE, REGIMES, compared
 from pyro_probmix.models import METHODS
 
 PAGE = Path(__file__).with_name("which_method.md")
@@ -231,7 +231,11 @@ def _verdicts(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
     sets = _listed(numbers["dataset"].unique())
     none = "**On small tables** fusing is nowhere clearly better than maximum likelihood. " if not better else ""
     ran = numbers["regime"].nunique()
-    regimes = f"all {ran} regimes" if ran == len(REGIMES) else f"the {ran} of {len(REGIMES)} regimes that have run"
+    regimes = (
+        f"all {ran} regimes"
+        if ran == len([*REGIMES, CHOSEN])
+        else f"the {ran} of {len(REGIMES) + 1} regimes that have run"
+    )
     few, more = numbers["split"].nunique(), table["splits"].max()
     start = (
         f"{none}On {sets}, in {regimes} of few rows, {few} splits each, and on {table['dataset'].nunique()} UCI sets with all "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["DATASETS", "LARGEST", "METHODS_THERE", "REGIMES", "compared", "gather_regimes", "plans", "run_regimes"]
+__all__ = [
+    "CHOSEN", "DATASETS", "LARGEST", "METHODS_THERE", "REGIMES", "TRIES", "compared", "gather_regimes", "plans", "run_regimes",
+]  # fmt: skip
 
 import argparse
 from collections.abc import Sequence
@@ -38,14 +40,24 @@ REGIMES: dict[str, dict[str, Any]] = {
     "shift": {"labelled_rows": ROWS, "shift": True},
     "wide and deep": {"labelled_rows": ROWS, "widths": (256, 128, 64)},
 }
+#: The regime in which alpha and K are chosen, on each split by its validation rows.
+CHOSEN = "α and K chosen"
+#: What it chooses among. Each has initial weights of its own, so that a method without alpha or K has as many tries.
+TRIES: dict[str, dict[str, Any]] = {
+    "100 rows": REGIMES["100 rows"],
+    "100 rows alpha 1": {"labelled_rows": ROWS, "alpha": 1.0, "seed": 1},
+    "100 rows K 15": {"labelled_rows": ROWS, "neighbors": 15, "seed": 2},
+    "100 rows alpha 1 K 15": {"labelled_rows": ROWS, "alpha": 1.0, "neighbors": 15, "seed": 3},
+}
 DATASETS = ("yacht", "bostonHousing", "energy", "concrete")
+_COLUMNS = ["dataset", "regime", "epoch", "method", "split", "value"]
 METHODS_THERE = ("ERM", "Mix", "ProbMix", "M-ProbMix", "LocM-ProbMix")
 
 
 def plans(datasets: Sequence[str], methods: Sequence[str], splits: Sequence[int]) -> list[Plan]:
-    """A folder for each regime of each data set."""
+    """A folder for each regime of each data set, and for each run that one is chosen from."""
     found = []
-    for name, changes in REGIMES.items():
+    for name, changes in (REGIMES | TRIES).items():
         for dataset in datasets:
             common = {"dataset": dataset, "methods": tuple(methods), "best_epoch": "both", "num_samples": 50}
             training = {"epochs": 500, "batch_size": None}
@@ -81,18 +93,34 @@ def run_regimes(arguments: argparse.Namespace, splits: tuple[int, ...]) -> None:
 
 def gather_regimes(out: Path) -> pd.DataFrame:
     """The NLLs of all folders: columns dataset, regime, epoch, method, split, value."""
-    frames = []
-    for name in REGIMES:
-        for file in sorted(out.glob(f"*/{name.replace(' ', '-')}/results.parquet")):
-            rows = pd.read_parquet(file)
-            rows = rows[rows["metric"] == "nll"]
-            epoch = rows["setting"].str.endswith(LAST_EPOCH).map({True: "last", False: "validation"})
-            frames.append(
-                rows.assign(regime=name, epoch=epoch)[["dataset", "regime", "epoch", "method", "split", "value"]]
-            )
-    if not frames:
+    found = [_read(out, name) for name in REGIMES]
+    if not any(map(len, found)):
         raise ValueError(f"{shown(out)} holds no run of the regimes. Try probmix run regimes --out {printable(out)}.")
-    return pd.concat(frames, ignore_index=True)
+    numbers = pd.concat([*found, _chosen(out)])
+    return numbers.loc[numbers["metric"] == "nll", _COLUMNS].reset_index(drop=True)
+
+
+def _read(out: Path, name: str) -> pd.DataFrame:
+    """All numbers of one regime."""
+    frames = [pd.read_parquet(file) for file in sorted(out.glob(f"*/{name.replace(' ', '-')}/results.parquet"))]
+    if not frames:
+        return pd.DataFrame(columns=[*_COLUMNS, "metric"])
+    rows = pd.concat(frames)
+    epoch = rows["setting"].str.endswith(LAST_EPOCH).map({True: "last", False: "validation"})
+    return rows.assign(regime=name, epoch=epoch)[[*_COLUMNS, "metric"]]
+
+
+def _chosen(out: Path) -> pd.DataFrame:
+    """For each split and method the numbers of the try with the lowest validation NLL, where all tries have run."""
+    tried = pd.concat([_read(out, name) for name in TRIES])
+    tried = tried[tried["epoch"] == "validation"]  # without validation rows there is nothing to choose by
+    of_one = ["dataset", "method", "split"]
+    judged = tried[tried["metric"] == "validation nll"]
+    judged = judged[judged.groupby(of_one)["value"].transform("size") == len(TRIES)]
+    best = (
+        judged.assign(value=judged["value"].fillna(np.inf)).sort_values("value", kind="stable").drop_duplicates(of_one)
+    )
+    return tried.merge(best[[*of_one, "regime"]]).assign(regime=CHOSEN)
 
 
 def compared(numbers: pd.DataFrame, reference: str = "ERM") -> pd.DataFrame:
