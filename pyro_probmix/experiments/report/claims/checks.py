@@ -53,8 +53,8 @@ def ahead(scores: Scores, metric: str, a: str, b: str) -> Check:
     """Method a scores better than b."""
 
     def check(evidence: Evidence) -> Finding | None:
-        found = scores(evidence)
-        if not found.has(a, b):
+        found = scores(evidence).among(a, b)
+        if found is None:
             return None
         return _finding(found, _gain(found, a, b) > 0, _pair(found, metric, a, b))
 
@@ -65,8 +65,8 @@ def similar(scores: Scores, metric: str, a: str, b: str, *, or_ahead: bool = Fal
     """Methods a and b score about the same, or, ``or_ahead``, a is better."""
 
     def check(evidence: Evidence) -> Finding | None:
-        found = scores(evidence)
-        if not found.has(a, b):
+        found = scores(evidence).among(a, b)
+        if found is None:
             return None
         margin = ALIKE * np.abs(found[b]) if lower_is_better(metric) else ALIKE_ACCURACY
         gain = _gain(found, a, b)
@@ -80,8 +80,8 @@ def ratio(scores: Scores, metric: str, of: Literal["median", "iqr"], a: str, b: 
     """The median, or the range of the middle half, of a lies between ``low`` and ``high`` times that of b."""
 
     def check(evidence: Evidence) -> Finding | None:
-        found = scores(evidence)
-        if not found.has(a, b):
+        found = scores(evidence).among(a, b)
+        if found is None:
             return None
         ours, theirs = found.statistic(a, of), found.statistic(b, of)
         if not (math.isfinite(ours[0]) and theirs[0] > 0):
@@ -99,8 +99,8 @@ def above(scores: Scores, metric: str, method: str, threshold: float) -> Check:
     """The centre of a method's scores is above a number."""
 
     def check(evidence: Evidence) -> Finding | None:
-        found = scores(evidence)
-        if not found.has(method):
+        found = scores(evidence).among(method)
+        if found is None:
             return None
         return _finding(found, found[method] > threshold, f"{_label(metric)} {method} {number(found[method][0])}")
 
@@ -111,8 +111,8 @@ def within(scores: Scores, metric: str, methods: Sequence[str], width: float) ->
     """The centres of the methods are at most ``width`` apart."""
 
     def check(evidence: Evidence) -> Finding | None:
-        found = scores(evidence)
-        if not found.has(*methods):
+        found = scores(evidence).among(*methods)
+        if found is None:
             return None
         each = np.stack([found[name] for name in methods])
         ends = [f"{methods[k]} {number(each[k, 0])}" for k in (int(each[:, 0].argmax()), int(each[:, 0].argmin()))]
@@ -127,8 +127,8 @@ def first_places(
     """The given methods have the best centres of those they are ``among``, or, ``last``, the worst."""
 
     def check(evidence: Evidence) -> Finding | None:
-        found = scores(evidence)
-        if not found.has(*among):
+        found = scores(evidence).among(*among)
+        if found is None:
             return None
         sign = (1 if lower_is_better(metric) else -1) * (-1 if last else 1)
         inside = np.max([sign * found[name] for name in methods], axis=0)
@@ -217,7 +217,8 @@ def on_grid(
     """A comparison of centres holds in more than half of the panels of an ablation's figures, one for each cell and metric."""
 
     def check(evidence: Evidence) -> Finding | None:
-        cells = {m: [one for one in evidence.grid(task, m).values() if one.has(*needs)] for m in metrics}
+        grids = {m: [one.among(*needs) for one in evidence.grid(task, m).values()] for m in metrics}
+        cells = {m: [one for one in own if one is not None] for m, own in grids.items()}
         flat = [one for own in cells.values() for one in own]
         if not flat:
             return None
@@ -247,9 +248,9 @@ def _all(parts: Sequence[BoolArray]) -> BoolArray:
 
 
 def _same_length(parts: Sequence[BoolArray]) -> list[BoolArray]:
-    """Parts on the same resamples; those of a single run are the same on all."""
-    longest = max(len(part) for part in parts)
-    return [np.repeat(part, longest) if len(part) < longest else part for part in parts]
+    """Parts on equally many resamples, the fewest of any; those of a single run are the same on all."""
+    fewest = min((len(part) for part in parts if len(part) > 1), default=1)
+    return [np.repeat(part, fewest) if len(part) == 1 else part[:fewest] for part in parts]
 
 
 def _gain(found: Centres, a: str, b: str) -> FloatArray:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -11,9 +14,9 @@ import pandas as pd
 from pyro_probmix.experiments.report.claims.resampling import Centres
 from pyro_probmix.experiments.report.claims.verdicts import Finding
 from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
-from pyro_probmix.experiments.report.numbers.tidy import ablation, groups, wide
+from pyro_probmix.experiments.report.numbers.tidy import ablation, groups, lower_is_better, wide
 
-__all__ = ["SHARED", "Check", "Claim", "Evidence"]
+__all__ = ["SHARED", "Check", "Claim", "Evidence", "diverged_as_worst"]
 
 _T = TypeVar("_T")
 #: Test rows of a published split of the UCI sets, in training rows.
@@ -61,7 +64,7 @@ class Evidence:
 
     def _at_beta(self, task: str, metric: str, beta: float) -> Centres:
         frames = [cell.frame for (_, b), cell in self.grid(task, metric).items() if b == beta]
-        frame = pd.concat(frames).groupby(level=0).mean() if frames else pd.DataFrame()
+        frame = reduce(add, frames) / len(frames) if frames else pd.DataFrame()
         return Centres(frame, f"ablation-{task}", metric)
 
     def rows(self, table: int) -> dict[tuple[str, str], Centres]:
@@ -80,9 +83,9 @@ class Evidence:
             standardised = f"{metric} (standardised)"  # the same order of the methods, in one unit for all stocks
             scores = wide(here, standardised if standardised in set(here["metric"]) else metric)
             frame = scores.get(self.setting, pd.DataFrame())
-            complete = set(part["method"]) <= set(frame.columns) and frame.notna().any().all()
+            complete = set(part["method"]) <= set(frame.columns)
             rows[network, dataset] = Centres(
-                frame if complete else pd.DataFrame(),
+                frame.dropna() if complete else pd.DataFrame(),
                 f"{network} {dataset}",
                 metric,
                 "mean",
@@ -92,9 +95,9 @@ class Evidence:
         return rows
 
     def _of(self, experiment: str, network: str | None = None) -> pd.DataFrame:
-        """An experiment's rows of the paper's methods."""
+        """An experiment's rows of the paper's methods, those that diverged as the worst."""
         rows = self.results[(self.results["experiment"] == experiment) & self.results["method"].isin(METHODS)]
-        return rows if network is None else rows[rows["network"] == network]
+        return diverged_as_worst(rows if network is None else rows[rows["network"] == network])
 
     def _once(self, key: tuple[str | int | float, ...], make: Callable[[], _T]) -> _T:
         """The value of ``make``, computed once: many claims use the same scores."""
@@ -102,6 +105,15 @@ class Evidence:
             self._found[key] = make()
         found: _T = self._found[key]
         return found
+
+
+def diverged_as_worst(rows: pd.DataFrame) -> pd.DataFrame:
+    """Results in which a run that has no number has the worst one, so that it differs from a run that is not there."""
+    lost = rows["value"].isna()
+    if not lost.any():
+        return rows
+    worst = rows["metric"].map(lambda metric: math.inf if lower_is_better(metric) else -math.inf)
+    return rows.assign(value=rows["value"].mask(lost, worst))
 
 
 Check = Callable[[Evidence], Finding | None]

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-__all__ = ["RESAMPLES", "Centres", "positions"]
+__all__ = ["FEW", "RESAMPLES", "RESAMPLES_OF_FEW", "Centres", "positions"]
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyro_probmix.experiments.report.numbers.tidy import lower_is_better
-
-#: The number of resamples: enough for the smallest p that Holm asks for among the claims, 0.05 / 41.
+#: The number of resamples of many runs: enough for the smallest p that Holm asks for among the claims, 0.05 / 41.
 RESAMPLES = 2000
+#: Of so few runs there are more, since their p follows from Student's t, which asks for more standard errors; of still fewer no
+#: number of resamples decides one claim among many.
+FEW, RESAMPLES_OF_FEW = range(10, 300), 25_000
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @lru_cache(maxsize=32)
 def positions(unit: str, runs: int) -> npt.NDArray[np.int32]:
-    """Positions of the runs of each resample, [1 + RESAMPLES, runs]; the first row is the runs themselves.
+    """Positions of the runs of each resample, [1 + resamples, runs]; the first row is the runs themselves.
 
     Args:
         unit: what the runs are of: all scores of one unit are resampled together, so that differences stay paired.
         runs: how many there are.
     """
     seed = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8], "big")
-    drawn = np.random.default_rng(seed).integers(runs, size=(RESAMPLES, runs), dtype=np.int32)
+    count = RESAMPLES_OF_FEW if runs in FEW else RESAMPLES
+    drawn = np.random.default_rng(seed).integers(runs, size=(count, runs), dtype=np.int32)
     return np.concatenate([np.arange(runs, dtype=np.int32)[None], drawn])
 
 
@@ -39,12 +42,14 @@ class Centres:
     """The median, or mean, of each method's scores, on all resamples.
 
     Attributes:
-        frame: the scores, [run, method]; a run that diverged has no number, and counts as the worst.
+        frame: the scores, [run, method]; infinite, the worst, for a run that diverged. A method has no number where it was not
+            run, see :meth:`among`.
         unit: see :func:`positions`.
         metric: of the scores.
         of: how the centre is taken, ``"median"`` or ``"mean"``.
         shared: the share of a run's test rows in its training rows of which runs are drawn from one table, for the variance of
-            means over them; 0 for runs that draw their data anew.
+            means over them; 0 for runs that draw their data anew. Resamples of such runs vary too little, by the factor
+            :math:`\\sqrt{1 + J n_{test} / n_{train}}` of J runs (Nadeau and Bengio, 2003), and are drawn apart by it.
         single: whether one run is enough, a table's mean that stands for all; of runs there must be two.
     """
 
@@ -55,6 +60,7 @@ class Centres:
     shared: float = 0.0
     single: bool = False
     _found: dict[tuple[str, str], FloatArray] = field(default_factory=dict, init=False, repr=False)
+    _among: dict[tuple[str, ...], Centres] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def runs(self) -> int:
@@ -65,15 +71,35 @@ class Centres:
         """Whether there are scores of these methods, of enough runs."""
         return set(methods) <= set(self.frame.columns) and self.runs > (0 if self.single else 1)
 
+    def among(self, *methods: str) -> Centres | None:
+        """The centres over the runs that all of these methods have; None where there are too few."""
+        if not self.has(*methods):
+            return None
+        there = self.frame[list(methods)].notna().all(axis=1)
+        if there.all():
+            return self
+        key = tuple(sorted(methods))
+        if key not in self._among:
+            self._among[key] = replace(self, frame=self.frame[there])
+        found = self._among[key]
+        return found if found.has(*methods) else None
+
     def __getitem__(self, method: str) -> FloatArray:
-        """The centre of a method, [1 + RESAMPLES], or [1] for a single run; first that of the runs themselves."""
+        """The centre of a method, [1 + resamples], or [1] for a single run; first that of the runs themselves."""
         return self.statistic(method, self.of)
 
     def statistic(self, method: str, of: str) -> FloatArray:
         """As above, by ``"median"``, ``"mean"`` or ``"iqr"``, the range of the middle half."""
         if (method, of) not in self._found:
-            self._found[method, of] = _STATISTICS[of](self._values(method)[self._rows()])
+            values = self.frame[method].to_numpy(np.float64)
+            self._found[method, of] = self._apart(_STATISTICS[of](values, self.unit) if self.runs > 1 else values)
         return self._found[method, of]
+
+    def _apart(self, found: FloatArray) -> FloatArray:
+        """Resamples as far from the runs themselves as those of runs that share rows should be."""
+        if not self.shared or not np.isfinite(found[0]):
+            return found
+        return np.asarray(found[0] + math.sqrt(1 + self.runs * self.shared) * (found - found[0]))
 
     def gap(self, a: str, b: str) -> FloatArray:
         """The centre of a minus that of b; 0 where both are infinite."""
@@ -85,23 +111,38 @@ class Centres:
         low, high = np.quantile(values[1:], [0.025, 0.975], method="inverted_cdf")  # no mean of two that are infinite
         return float(low), float(high)
 
-    def _rows(self) -> npt.NDArray[np.int32]:
-        return positions(self.unit, self.runs) if self.runs > 1 else np.zeros((1, 1), np.int32)
 
-    def _values(self, method: str) -> FloatArray:
-        worst = np.inf if lower_is_better(self.metric) else -np.inf
-        values: FloatArray = self.frame[method].to_numpy(np.float64)
-        return np.where(np.isnan(values), worst, values)
+@lru_cache(maxsize=32)
+def _counts(unit: str, runs: int) -> npt.NDArray[np.int16]:
+    """How often each run is in each resample, [1 + resamples, runs]."""
+    drawn = positions(unit, runs)
+    flat = drawn + np.arange(len(drawn), dtype=np.int64)[:, None] * runs
+    return np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.int16)
 
 
-def _iqr(values: FloatArray) -> FloatArray:
-    low, high = np.quantile(values, [0.25, 0.75], axis=1, method="inverted_cdf")
+def _ordered(values: FloatArray, unit: str, places: Sequence[int]) -> list[FloatArray]:
+    """The numbers at some places of each resample in order, the lowest at 1.
+
+    The runs are sorted once; a resample's number at a place is the first run by which it has so many.
+    """
+    order = np.argsort(values, kind="stable")
+    so_many = np.cumsum(_counts(unit, len(values))[:, order], axis=1, dtype=np.int32)
+    return [values[order][np.count_nonzero(so_many < place, axis=1)] for place in places]
+
+
+def _median(values: FloatArray, unit: str) -> FloatArray:
+    low, high = _ordered(values, unit, ((len(values) + 1) // 2, len(values) // 2 + 1))
+    return np.asarray((low + high) / 2)
+
+
+def _mean(values: FloatArray, unit: str) -> FloatArray:
+    return np.asarray(values[positions(unit, len(values))].mean(axis=1))
+
+
+def _iqr(values: FloatArray, unit: str) -> FloatArray:
+    low, high = _ordered(values, unit, [math.ceil(share * len(values)) for share in (0.25, 0.75)])
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(high - low, nan=np.inf, posinf=np.inf))
 
 
-_STATISTICS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "median": lambda values: np.asarray(np.median(values, axis=1)),
-    "mean": lambda values: np.asarray(values.mean(axis=1)),
-    "iqr": _iqr,
-}
+_STATISTICS: dict[str, Callable[[FloatArray, str], FloatArray]] = {"median": _median, "mean": _mean, "iqr": _iqr}

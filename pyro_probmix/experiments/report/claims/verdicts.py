@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["LEVEL", "Finding", "Outcome", "Verdict", "decide"]
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
+from scipy.stats import t as student
 
 Outcome = Literal["supported", "contradicted", "undecided", "not measured"]
 BoolArray = npt.NDArray[np.bool_]
@@ -42,21 +44,31 @@ class Finding:
 
     @property
     def p_value(self) -> float:
-        """Two-sided: twice the share of resamples against the side on which most are."""
-        return min(1.0, 2 * float(norm.sf(self.z_value)))
+        r"""Two-sided, from the share of resamples against the side on which most are.
+
+        That share is, on a normal scale, a number of standard errors, of which few runs give too many: resamples of n runs
+        spread by :math:`\sqrt{(n - 1) / n}` too little, and n runs do not know their spread. So p is that of Student's t with
+        n - 1 degrees of freedom, as for a mean.
+        """
+        if len(self.yes) < 2:
+            return 1.0
+        return _p_of_t(self.z_value, self.runs)
 
     @property
     def z_value(self) -> float:
-        r"""How far the runs are from the other side, in standard errors, at least 0; bounded by the number of resamples.
-
-        For splits of one table, which share rows, the standard error is that of independent splits times
-        :math:`\sqrt{1 + J n_{test} / n_{train}}` (Nadeau and Bengio, 2003).
-        """
+        """How far the runs are from the other side, in standard errors, at least 0; see :attr:`unanimous`."""
         if len(self.yes) < 2:
             return 0.0
-        against = min(np.count_nonzero(~self.yes[1:]), np.count_nonzero(~self.no[1:]))
-        one_sided = min(0.5, (1 + int(against)) / len(self.yes))
-        return float(norm.isf(one_sided)) / math.sqrt(1 + self.runs * self.shared)
+        return float(norm.isf(min(0.5, (1 + self._against) / len(self.yes))))
+
+    @property
+    def unanimous(self) -> bool:
+        """Whether all resamples are on one side, so that the runs may be farther from the other than ``z_value`` says."""
+        return len(self.yes) > 1 and self._against == 0
+
+    @property
+    def _against(self) -> int:
+        return min(int(np.count_nonzero(~self.yes[1:])), int(np.count_nonzero(~self.no[1:])))
 
     @property
     def outcome(self) -> Outcome:
@@ -67,14 +79,23 @@ class Finding:
         return "supported" if yes > no else "contradicted" if no > yes else "undecided"
 
     def runs_needed(self, claims: int) -> float:
-        """About how many runs would decide it among so many claims, were the effect as it was found; infinite for none."""
-        wanted, found = float(norm.isf(LEVEL / 2 / max(1, claims))), self.z_value
-        if found <= 0:
-            return math.inf
-        # z^2 = effect * n / (1 + n * shared).
-        effect = found**2 * (1 + self.runs * self.shared) / self.runs
-        left = effect - wanted**2 * self.shared
-        return math.inf if left <= 0 or wanted**2 / left > _MANY else math.ceil(wanted**2 / left)
+        """About how many runs would decide it among so many claims, were the effect as it was found; infinite for none.
+
+        Where all resamples are on one side, no more than so many.
+        """
+        found, level = self.z_value, LEVEL / max(1, claims)
+
+        def decided(runs: int) -> bool:
+            # Of runs that share rows the standard error falls to a bound, see Centres.
+            ratio = runs * (1 + self.runs * self.shared) / (self.runs * (1 + runs * self.shared))
+            return _p_of_t(found * math.sqrt(ratio), runs) <= level
+
+        return bisect_left(range(_MANY), True, lo=2, key=decided) if decided(_MANY) else math.inf
+
+
+def _p_of_t(z: float, runs: int) -> float:
+    """Two-sided p of so many standard errors, by the spread of resamples of so many runs."""
+    return min(1.0, 2 * float(student.sf(z * math.sqrt((runs - 1) / runs), runs - 1)))
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,7 @@ class Verdict:
         holds: whether it holds for the numbers as they are, however uncertain; None if they do not tell.
         runs: how many it rests on.
         needed: about how many runs would decide it, infinite for none; None where nothing is resampled.
+        at_most: whether ``needed`` is a bound, since all resamples are on one side.
     """
 
     outcome: Outcome
@@ -94,6 +116,7 @@ class Verdict:
     holds: bool | None = None
     runs: int = 0
     needed: float | None = None
+    at_most: bool = False
 
 
 def decide(findings: Sequence[Finding | None]) -> list[Verdict]:
@@ -120,4 +143,4 @@ def _verdict(found: Finding | None, tested: int, rejected: set[int]) -> Verdict:
     if len(found.yes) < 2:
         return Verdict(found.outcome, found.numbers, holds, found.runs)
     outcome = found.outcome if id(found) in rejected else "undecided"
-    return Verdict(outcome, found.numbers, holds, found.runs, found.runs_needed(tested))
+    return Verdict(outcome, found.numbers, holds, found.runs, found.runs_needed(tested), found.unanimous)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts
-from pyro_probmix.experiments.report.claims.resampling import RESAMPLES
+from pyro_probmix.experiments.report.claims.resampling import FEW, RESAMPLES, RESAMPLES_OF_FEW
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL, Verdict
 from pyro_probmix.experiments.report.numbers.reading import Run
 from pyro_probmix.experiments.report.numbers.tidy import settings_of
@@ -87,11 +87,14 @@ def claims_table(found: Mapping[str, Sequence[Verdict]]) -> list[Block]:
         lines.append(Text(f"Left out, since these runs hold no numbers for them: {', '.join(left_out)}."))
     note = Text(
         "A claim is a statement on medians over the runs (of Tables 1 to 4, U and S, on means over the splits, as there). "
-        f"It is supported if it holds on so many of {RESAMPLES} bootstrap resamples of the runs, the same for all methods, and "
-        "contradicted if it fails on so many, that the probability of any wrong verdict in a column is at most "
-        f"{LEVEL:.0%} (Holm's procedure over the claims). Undecided: more runs could still turn it, or data sets are missing "
-        "whose numbers could. Beside it stand the runs it rests on, and about how many would decide it, were the effect as it "
-        "was found. Splits of a UCI set share rows, for which the test allows (Nadeau and Bengio, 2003). "
+        f"It is supported if it holds on so many of {RESAMPLES} bootstrap resamples of the runs ({RESAMPLES_OF_FEW} of "
+        f"{FEW.start} to {FEW.stop - 1} runs), the same for all methods, and contradicted if it fails on so many, that the "
+        f"probability of any wrong verdict in a column is at most {LEVEL:.0%} (by Student's t, since few runs do not know "
+        "their spread, and Holm's procedure over the claims). A comparison is of the runs that all of its methods have; one "
+        "that diverged counts as the worst. Undecided: more runs could still turn it, or data sets are missing whose numbers "
+        "could. "
+        "Beside it stand the runs it rests on, and about how many would decide it, were the effect as it was found. Splits of "
+        "a UCI set share rows, for which the test allows (Nadeau and Bengio, 2003). "
         "The paper's column checks each claim against the paper's Tables 1 to 4; it gives no numbers for the toys. "
         "Verdicts by the grids of the ablations are under the first setting. "
         "Brackets hold the 95 % bootstrap interval of a difference."
@@ -108,13 +111,20 @@ def _verdict(verdict: Verdict) -> Cell:
         "not measured": ("open", ""),
     }
     kind, mark = kinds[verdict.outcome]
-    runs = () if verdict.needed is None else (_runs(verdict.runs, verdict.needed),)
+    runs = () if verdict.needed is None else (_runs(verdict, verdict.needed),)
     return Cell(verdict.outcome, lines=(*verdict.numbers, *runs), kind=kind, mark=mark)
 
 
-def _runs(runs: int, needed: float) -> str:
+def _runs(verdict: Verdict, needed: float) -> str:
     """How many runs there are, and would be needed."""
-    return f"{runs} runs; " + (f"about {needed:.0f} needed" if needed < float("inf") else "no number would do")
+    if verdict.runs < FEW.start:
+        return f"{verdict.runs} runs; {FEW.start} or more tell how many would decide it"
+    told = (
+        f"{'at most' if verdict.at_most else 'about'} {needed:.0f} needed"
+        if needed < float("inf")
+        else "no number would do"
+    )
+    return f"{verdict.runs} runs; {told}"
 
 
 def choices_table(runs: Sequence[Run]) -> list[Block]:

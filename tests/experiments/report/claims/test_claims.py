@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts, verdicts
 from pyro_probmix.experiments.report.claims.evidence import Evidence
-from pyro_probmix.experiments.report.claims.resampling import RESAMPLES, Centres
+from pyro_probmix.experiments.report.claims.resampling import FEW, RESAMPLES, Centres
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL, Finding, decide
 from pyro_probmix.experiments.report.numbers.paper import METHODS, paper_tables
 from pyro_probmix.experiments.report.tables.again import flips, twice
+from pyro_probmix.experiments.report.tables.records import _verdict
 from tests.experiments.report import cases as cases
 
 NINE = METHODS[:9]
@@ -55,7 +57,7 @@ def grid(task, at_zero, at_more):
 def uci(nll, rmse):
     """UCI scores: (dataset, method) -> mean, for both metrics."""
     parts = [
-        cases.rows(("uci", name, "mlp", m, "fixed"), {"nll": [nll(name, m)] * 3, "rmse": [rmse(name, m)] * 3})
+        cases.rows(("uci", name, "mlp", m, "fixed"), {"nll": [nll(name, m)] * 20, "rmse": [rmse(name, m)] * 20})
         for name in UCI
         for m in METHODS
     ]
@@ -197,7 +199,7 @@ def test_rows_decide_as_soon_as_the_others_cannot_change_it():
 
 
 def test_claims_on_the_stocks():
-    results = cases.stocks()
+    results = cases.stocks(splits=12)
     assert outcome("S3", results) == "supported" and outcome("S7", results) != "not measured"
     assert outcome("S4", results) == "supported"  # the made-up test NLL lies three above the validation's
     alike = results.copy()
@@ -230,30 +232,100 @@ def test_the_error_rate_over_all_claims():
     for trial in range(30):
         findings = []
         for claim in range(6):
-            frame = pd.DataFrame(rng.standard_cauchy((50, 2)), columns=["A", "B"])
+            frame = pd.DataFrame(rng.standard_cauchy((FEW.stop, 2)), columns=["A", "B"])
             centres = Centres(frame, f"{trial} {claim}", "nll")
             yes = centres["A"] < centres["B"]
-            findings.append(Finding(yes, ~yes, ("",), 50))
+            findings.append(Finding(yes, ~yes, ("",), FEW.stop))
         wrong += any(one.outcome != "undecided" for one in decide(findings))
     assert wrong <= 30 * LEVEL + 3 * (30 * LEVEL * (1 - LEVEL)) ** 0.5  # three standard errors
 
 
+@pytest.mark.parametrize("runs", [2, 3, 5, 10])
+def test_few_runs_of_equal_methods_are_hardly_ever_decided(runs):
+    """A wrong verdict at 5 % is no more frequent than that, within three standard errors, for tails as heavy as a toy's."""
+    rng, wrong, trials = np.random.default_rng(0), 0, 100
+    for _ in range(trials):
+        frame = pd.DataFrame(np.exp(2 * rng.normal(size=(runs, 2))), columns=["A", "B"])
+        centres = Centres(frame, "u", "nll")
+        yes = centres["A"] < centres["B"]
+        wrong += decide([Finding(yes, ~yes, ("",), runs)])[0].outcome != "undecided"
+    assert wrong <= trials * LEVEL + 3 * (trials * LEVEL * (1 - LEVEL)) ** 0.5
+
+
+def test_resamples_of_splits_that_share_rows_spread_as_their_mean_does():
+    """Splits have a part in common, their test rows J * shared of the variance of a mean; a finite sample cannot show it."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"A": rng.normal(size=20), "B": rng.normal(size=20)})
+    gap = Centres(frame, "u", "nll", "mean", 1 / 9).gap("A", "B")
+    each = (frame["A"] - frame["B"]).std(ddof=0)
+    assert gap[0] == pytest.approx((frame["A"] - frame["B"]).mean())
+    assert gap[1:].std() == pytest.approx(each * (1 / 20 + 1 / 9) ** 0.5, rel=0.02)
+    assert np.isinf(Centres(frame.replace(frame["A"][3], np.inf), "u", "nll", "mean", 1 / 9)["A"][0])
+
+
+def test_a_clear_claim_on_the_uci_sets_is_decided_by_twenty_splits_among_all_claims():
+    rng = np.random.default_rng(0)
+    results = uci(
+        lambda name, m: (METHODS.index(m) if name.startswith("naval") else -METHODS.index(m)) * 1.0,
+        lambda name, m: -METHODS.index(m) * 1.0,
+    )
+    results["value"] += 0.01 * rng.normal(size=len(results))
+    found = {claim.id: one for claim, one in zip(CLAIMS, verdicts(Evidence(results, "fixed")), strict=True)}
+    assert {found[name].outcome for name in ("U1", "U2", "U3", "U4", "U5", "U6")} == {"supported"}
+
+
 def test_as_many_runs_as_are_needed_decide():
-    """Four times the runs make twice the standard errors."""
-    assert coin(norm.cdf(2.0)).runs_needed(1) == pytest.approx(100 * (1.96 / 2) ** 2, rel=0.03)
-    assert coin(norm.cdf(1.0)).runs_needed(1) == pytest.approx(4 * coin(norm.cdf(2.0)).runs_needed(1), rel=0.05)
+    """Four times the runs make twice the standard errors; a little more is asked of few runs, by Student's t."""
+    wanted = student.isf(0.025, 99)
+    assert coin(norm.cdf(2.0)).runs_needed(1) == pytest.approx(100 * (wanted / 2) ** 2, rel=0.03)
+    assert coin(norm.cdf(1.0)).runs_needed(1) == pytest.approx(4 * coin(norm.cdf(2.0)).runs_needed(1), rel=0.06)
     assert coin(norm.cdf(2.0)).runs_needed(10) > 2 * coin(norm.cdf(2.0)).runs_needed(1)
     assert coin(0.5).runs_needed(1) == np.inf
-    split = coin(norm.cdf(3.0), 20, 1 / 9)  # splits that share rows tell less, and more of them hardly more
-    assert split.z_value == pytest.approx(3.0 / (1 + 20 / 9) ** 0.5, rel=0.02) and split.runs_needed(1) > 20
-    assert coin(norm.cdf(1.0), 20, 1 / 9).runs_needed(1) == np.inf
+    # Splits that share rows: more of them tell hardly more.
+    assert coin(norm.cdf(1.5), 20, 1 / 9).runs_needed(1) == np.inf
+    assert 20 < coin(norm.cdf(1.9), 20, 1 / 9).runs_needed(1) < coin(norm.cdf(1.8), 20, 1 / 9).runs_needed(1)
+    # As many as are needed are enough, and one fewer are not.
+    likely = coin(norm.cdf(2.5))
+    needed = int(likely.runs_needed(4))
+    for runs, enough in ((needed, True), (needed - 1, False)):
+        z = likely.z_value * (runs / 100 * (runs - 1) / runs) ** 0.5
+        assert bool(2 * student.sf(z, runs - 1) <= LEVEL / 4) is enough
+
+
+def test_where_all_resamples_agree_the_number_of_runs_is_a_bound():
+    found = decide([coin(1.0), coin(0.9)])
+    assert [one.at_most for one in found] == [True, False]
+    results = toy("regression", {"rmse": {"Mix": 20, "else": 30}}, runs=40)
+    (line,) = (line for line in _verdict(verdict("R1", results)).lines if "runs" in line)
+    assert line.startswith("40 runs; at most") and int(line.split()[4]) < 40
+    few = _verdict(verdict("R1", toy("regression", {"rmse": {"Mix": 20, "else": 30}}, runs=6)))
+    assert few.lines[-1] == "6 runs; 10 or more tell how many would decide it"
 
 
 def test_a_run_that_diverged_is_the_worst():
-    frame = pd.DataFrame({"A": [1.0, np.nan, np.nan], "B": [2.0, 2.0, 2.0]})
-    centres = Centres(frame, "u", "nll")
-    assert centres["A"][0] == np.inf and centres["B"][0] == 2.0
-    assert Centres(frame, "u", "accuracy")["A"][0] == -np.inf
+    results = toy("regression", {"nll": {"Mix": 2, "else": 3}, "sharpness": {"else": 3}}, runs=20)
+    assert outcome("R2", results) == "contradicted"
+    results.loc[results["method"].eq("Mix") & results["split"].lt(15), "value"] = np.nan
+    found = verdict("R2", results)
+    assert found.outcome == "supported" and "Mix inf" in found.numbers[0] and found.runs == 20
+    accuracy = toy("classification", {"accuracy": {"ERM": 0.9, "else": 0.9}}, noise=0.001, runs=20)
+    accuracy.loc[accuracy["method"].eq("Mix"), "value"] = np.nan
+    assert outcome("C1", accuracy) == "contradicted"
+
+
+def test_a_run_that_is_not_there_is_not_one_that_diverged():
+    """Methods with other seeds are compared on those that both have, and the verdict rests on as many."""
+    results = toy("regression", {"nll": {"ERM": 50, "else": 10}}, noise=1.0, runs=60)
+    part = results[results["method"].eq("ERM") | results["split"].lt(20)]
+    found = verdict("R2", part)
+    assert found.outcome == "contradicted" and found.runs == 20 and "inf" not in found.numbers[0]
+    assert verdict("R2", results).runs == 60
+    apart = results[results["method"].eq("ERM") == results["split"].lt(30)]
+    assert outcome("R2", apart) == "not measured"
+    grids = grid("classification", {"accuracy": {"else": 0.9}}, {"accuracy": {"else": 0.9}})
+    gone = grids["method"].eq("ProbMix") & grids["split"].eq(0) & grids["setting"].str.startswith("alpha=0.1 ")
+    whole, part = verdict("C3", grids), verdict("C3", grids[~gone])
+    assert (whole.runs, part.runs) == (6, 5)
 
 
 def test_the_verdicts_of_two_halves_of_the_seeds():
