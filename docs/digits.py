@@ -22,6 +22,10 @@ from pyro_probmix.calibration import class_log_score, expected_calibration_error
 from pyro_probmix.graphs import Graph, NearestNeighborGraph
 from pyro_probmix.models import Categorical, ConditionalDensity, GaussianEmbedding, PointEmbedding
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.paired import LEVEL, holm, of_mean
+
 TUTORIALS = Path(__file__).parent / "tutorials"
 KEPT = Path(__file__).parents[1] / "results" / "digits"
 END = "<!-- end -->"
@@ -163,41 +167,51 @@ METRICS = {"accuracy": True, "NLL": False, "calibration error": False}
 
 
 def table_of_classes(numbers: pd.DataFrame) -> str:
-    """Each metric on each kind of images, mean over the seeds, and the paired difference to ERM where it is clear."""
+    """Each metric on each kind of images, mean over the seeds, with a mark where it is clearly not that of ERM."""
+    kinds = list(numbers["images"].unique())
     blocks = []
     for metric, more in METRICS.items():
         wide = numbers.pivot_table(metric, ["images", "seed"], "method", sort=False)
-        kinds = list(numbers["images"].unique())
+        marks = _marks(wide * (1 if more else -1))
         lines = ["| method | " + " | ".join(kinds) + " |", "| --- " * (len(kinds) + 1) + "|"]
         for name in METHODS:
-            cells = []
-            for kind in kinds:
-                own, erm = wide.loc[kind, name], wide.loc[kind, "ERM"]
-                gain = (own - erm) * (1 if more else -1)
-                clear = name != "ERM" and abs(gain.mean()) > 3 * gain.sem()
-                cells.append(f"{own.mean():.3f}" + (" ●" if clear and gain.mean() > 0 else " ○" if clear else ""))
+            cells = [f"{wide.loc[kind, name].mean():.3f} {marks.get((name, kind), '')}".rstrip() for kind in kinds]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         blocks.append(f"{metric[0].upper()}{metric[1:]}:\n\n" + "\n".join(lines))
     seeds = numbers["seed"].nunique()
     head = (
         f"Means over {seeds} seeds, each with its own images to train, validate and test; ● is better than ERM on the same "
-        "images by more than three standard errors, ○ worse.\n\n"
+        f"images, ○ worse, by a paired t-test with {seeds - 1} degrees of freedom, with a probability of {100 * LEVEL:.0f} % "
+        f"at most of any wrong mark among the {len(kinds) * (len(METHODS) - 1)} comparisons of a table (Holm).\n\n"
     )
-    return head + "\n\n".join(blocks) + "\n"
+    return head + "\n\n".join(blocks) + _made_by(seeds)
+
+
+def _marks(scores: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(method, kind of images) -> its mark, of scores [(kind, seed), method] of which more is better."""
+    gains = scores.drop(columns="ERM").sub(scores["ERM"], axis=0).stack().groupby(level=[2, 0], sort=False)
+    tested = {at: of_mean(own) for at, own in gains}
+    clear = holm([p for *_, p in tested.values()])
+    found = zip(tested, tested.values(), clear, strict=True)
+    return {at: "●" if gain > 0 else "○" for at, (gain, *_), is_clear in found if is_clear}
+
+
+def _made_by(seeds: int) -> str:
+    return f"\n\n`python docs/digits.py train {seeds}` makes the numbers, in `results/digits`, and the table.\n"
 
 
 def table_of_autoencoders(numbers: pd.DataFrame) -> str:
     """Both numbers, and the paired difference."""
-    lines = ["| | plain | fused | fused minus plain |", "| --- | --- | --- | --- |"]
-    for metric in ("bound", "distance of midpoints"):
+    lines = ["| | plain | fused | fused minus plain | p |", "| --- | --- | --- | --- | --- |"]
+    for metric, digits in (("bound", 2), ("distance of midpoints", 3)):
         wide = numbers.pivot_table(metric, "seed", "method")
-        gap = wide["fused"] - wide["plain"]
-        means = f"{wide['plain'].mean():.2f} | {wide['fused'].mean():.2f} | {gap.mean():+.2f} ± {gap.sem():.2f}"
-        lines.append(f"| {metric} | {means} |")
+        gap, error, p = of_mean(wide["fused"] - wide["plain"])
+        plain, fused = (f"{wide[name].mean():.{digits}f}" for name in ("plain", "fused"))
+        lines.append(f"| {metric} | {plain} | {fused} | {gap:+.{digits}f} ± {error:.{digits}f} | {p:.3f} |")
+    seeds = numbers["seed"].nunique()
     return (
-        f"Means over {numbers['seed'].nunique()} seeds, with the standard error of the difference:\n\n"
-        + "\n".join(lines)
-        + "\n"
+        f"Means over {seeds} seeds, the standard error of the difference, and p by a paired t-test with {seeds - 1} degrees of "
+        "freedom:\n\n" + "\n".join(lines) + _made_by(seeds)
     )
 
 
