@@ -14,14 +14,18 @@ import pandas as pd
 from pyro_probmix.experiments.audit.regimes import CHOSEN, METHODS_THERE, REGIMES, compared
 from pyro_probmix.models import METHODS
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs import by_task
+from docs.by_task import SIGNS, escaped, listed, table_row
+from docs.paired import LEVEL, holm, of_mean
+
 PAGE = Path(__file__).with_name("which_method.md")
 RUNS = Path(__file__).parents[1] / "results"
 BEGIN, END = "<!-- written by docs/which_method.py -->\n", "<!-- end -->"
 BEGIN_REGIMES = "<!-- written by docs/which_method.py: where it pays -->\n"
-#: A difference of so many standard errors is called one.
-LARGE = 2.0
-#: The same where many comparisons stand together.
-LARGE_OF_IMAGES = 3.0
+#: What Holm's procedure says of the comparisons that it finds clear.
+CHANCE = f"with a probability of {100 * LEVEL:.0f} % at most of any wrong one among them; the others are open"
 #: Runs of the UCI sets with all rows: their folder in results/, their setting, what stands before a method's name there, and
 #: what they are called. The end of the learning curve, and two more regimes.
 ALL_ROWS = (
@@ -29,8 +33,6 @@ ALL_ROWS = (
     ("uci-chosen", "chosen", "", "all rows, α and β chosen"),
     ("uci-ensembles", "fixed", "5x", "all rows, five networks"),
 )
-#: Metric -> what is better, its sign.
-SIGNS = {"nll": -1, "rmse": -1, "accuracy": 1}
 
 
 def tables(runs: Path = RUNS) -> str:
@@ -38,91 +40,9 @@ def tables(runs: Path = RUNS) -> str:
     read = [pd.read_parquet(path) for path in sorted(runs.glob("*/results.parquet"))]
     results = pd.concat([frame[frame["metric"].isin(SIGNS) & frame["method"].isin(METHODS)] for frame in read])
     single = results[~results["setting"].str.startswith("alpha=") & (results["setting"] != "paper")]
-    gains = pd.DataFrame(_gains(single))
-    parts = [_by_method(gains), _in_words(gains), _by_data(gains, single)]
+    parts = by_task.tables(single)
     parts += [_by_alpha(own, str(data)) for data, own in _grids(results)]
     return "\n\n".join(parts) + "\n"
-
-
-def _gains(results: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """For each task, metric and method by how much it is better than ERM on the same splits, and the standard error."""
-    for (data, network, setting, metric), own in results.groupby(
-        ["dataset", "network", "setting", "metric"], sort=False
-    ):
-        scores = own.pivot_table("value", "split", "method", sort=False)
-        # A task of which some methods are still to be run would be counted for those that are.
-        if len(scores.columns) < len([m for m in METHODS if "*" not in m]):
-            continue
-        for method in scores.columns.drop("ERM"):
-            gain = SIGNS[metric] * (scores[method] - scores["ERM"]).dropna()
-            task = _task(data, network, setting)
-            yield {"task": task, "metric": metric, "method": method, "gain": gain.mean(), "error": gain.sem()}
-
-
-def _task(data: str, network: str, setting: str) -> str:
-    words = [data] + [network.upper()] * (network != "mlp") + ["(chosen)"] * (setting == "chosen")
-    return " ".join(words)
-
-
-def _by_method(gains: pd.DataFrame) -> str:
-    gains = gains.assign(errors=gains["gain"] / gains["error"])
-    lines = [
-        "| method | mean rank, NLL | NLL: better | as good | worse | RMSE or accuracy: better | as good | worse |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    # Those of the methods that all tasks have.
-    nll = gains[gains["metric"] == "nll"].pivot_table("gain", "task", "method", sort=False)
-    ranks = nll.assign(ERM=0.0).dropna(axis="columns").rank(axis="columns", ascending=False).mean()
-    for method in (name for name in METHODS if name == "ERM" or name in set(gains["method"])):
-        own = gains[gains["method"] == method]
-        cells = [f"{ranks[method]:.1f}" if method in ranks else ""]
-        for is_nll in (True, False):
-            errors = own[(own["metric"] == "nll") == is_nll]["errors"]
-            counts = ((errors > LARGE).sum(), (errors.abs() <= LARGE).sum(), (errors < -LARGE).sum())
-            cells += [str(count) if len(own) else "" for count in counts]
-        lines.append(_row(_name(method), *cells))
-    count = gains["task"].nunique()
-    title = f"**In how many of {count} tasks a method is better than ERM**, as good, or worse, by two standard errors:"
-    return title + "\n\n" + "\n".join(lines)
-
-
-def _in_words(gains: pd.DataFrame) -> str:
-    """How many comparisons show a difference, and which methods they speak for and against."""
-    nll = gains[gains["metric"] == "nll"]
-    errors = nll["gain"] / nll["error"]
-    sides = {"better": nll[errors > LARGE], "worse": nll[errors < -LARGE]}
-    words = []
-    for side, own in sides.items():
-        counts = own["method"].value_counts(sort=False).reindex([m for m in METHODS if m in set(own["method"])])
-        listed = ", ".join(f"{_name(method)} {count}" for method, count in counts.items())
-        words.append(f"{len(own)} {'is' if len(own) == 1 else 'are'} {side}" + f" ({listed})" * bool(listed))
-    by_chance = f"{0.0455 * len(nll):.0f}"
-    return (
-        f"Of {len(nll)} comparisons of the NLL with ERM's, {words[0]}, and {words[1]}. If all methods were equally good, "
-        f"about {by_chance} would be better or worse by chance."
-    )
-
-
-def _by_data(gains: pd.DataFrame, results: pd.DataFrame) -> str:
-    """For each task the lowest NLL and which methods are within two standard errors of it."""
-    lines = [
-        "| task | NLL, ERM | lowest NLL | of | as good, within two standard errors |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    nll = results[results["metric"] == "nll"]
-    for (data, network, setting), own in nll.groupby(["dataset", "network", "setting"], sort=False):
-        task = _task(data, network, setting)
-        if task not in set(gains["task"]):
-            continue
-        scores = own.pivot_table("value", "split", "method", sort=False)
-        best = scores.mean().idxmin()
-        others = [m for m in METHODS if m in scores.columns and m != best]
-        above = {m: scores[m] - scores[best] for m in others}
-        near = [_name(m) for m in others if above[m].mean() <= LARGE * above[m].sem()]
-        lines.append(
-            _row(task, _score(scores["ERM"]), _score(scores[best]), _name(str(best)), ", ".join(near) or "none")
-        )
-    return "**Task by task:**\n\n" + "\n".join(lines)
 
 
 def _grids(results: pd.DataFrame) -> Iterator[tuple[object, pd.DataFrame]]:
@@ -135,26 +55,18 @@ def _by_alpha(grid: pd.DataFrame, data: str) -> str:
     """Median NLL for each alpha and beta, the lowest of a method in bold."""
     medians = grid.groupby(["method", "beta", "alpha"])["value"].median().unstack("alpha")
     fused = [name for name in METHODS if name in medians.index and METHODS[name].site]
-    lines = [_row("method", "β", *(f"α = {alpha:g}" for alpha in medians)), _row(*["---"] * (len(medians.columns) + 2))]
+    lines = [
+        table_row("method", "β", *(f"α = {alpha:g}" for alpha in medians)),
+        table_row(*["---"] * (len(medians.columns) + 2)),
+    ]
     for method in fused:
         lowest = medians.loc[method].min(axis=None)
         for beta, own in medians.loc[method].iterrows():
             cells = [f"**{value:.2f}**" if value == lowest else f"{value:.2f}" for value in own]
-            lines.append(_row(_name(method), f"{beta:g}", *cells))
+            lines.append(table_row(escaped(method), f"{beta:g}", *cells))
     erm = medians.loc["ERM"].median(axis=None)
-    return f"**Which α and β, {data}**, median NLL over the runs (ERM: {erm:.2f}):\n\n" + "\n".join(lines)
-
-
-def _score(values: pd.Series[float]) -> str:
-    return f"{round(values.mean(), 2) + 0.0:.2f} ± {values.sem():.2f}"
-
-
-def _name(method: str) -> str:
-    return method.replace("*", "\\*")
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+    runs = grid["split"].nunique()
+    return f"**Which α and β, {data}**, median NLL over {runs} runs (ERM: {erm:.2f}):\n\n" + "\n".join(lines)
 
 
 def where_it_pays(runs: Path = RUNS) -> str:
@@ -201,62 +113,65 @@ def _of_images(runs: Path) -> list[str]:
     wide = numbers.pivot_table("NLL", ["images", "seed"], "method", sort=False)
     others = [name for name in wide if name.startswith("ERM")]
     fused = wide.drop(columns=others)
+    tested = pd.DataFrame(_image_gains(wide, others), columns=["reference", "gain", "p"])
+    clear = tested[holm(tested["p"])]
     told = []
     for name in others:
-        gains = fused.rsub(wide[name], axis=0).groupby("images", sort=False)
-        errors = gains.mean() / gains.sem()
-        better, worse = (int(sides.sum().sum()) for sides in (errors > LARGE_OF_IMAGES, errors < -LARGE_OF_IMAGES))
-        told.append(
-            f"with {name}, {better} are better by more than {LARGE_OF_IMAGES:.0f} standard errors and {worse} worse"
-        )
+        own = clear[clear["reference"] == name]["gain"]
+        told.append(f"with {name}, {(own > 0).sum()} are better and {(own < 0).sum()} worse")
     means = wide.groupby("images", sort=False).mean()
-    lines = [_row("NLL, test images", *others, "lowest of those that fuse"), _row(*["---"] * (len(others) + 2))]
+    lines = [
+        table_row("NLL, test images", *others, "lowest of those that fuse"),
+        table_row(*["---"] * (len(others) + 2)),
+    ]
     for kind, row in means.iterrows():
         best = row[fused.columns].idxmin()
         cells = (f"{value:.2f}" for value in (*row[others], row[best]))
-        lines.append(_row(str(kind), *cells).removesuffix(" |") + f" ({best}) |")
+        lines.append(table_row(str(kind), *cells).removesuffix(" |") + f" ({best}) |")
     count = (
         f"{numbers['seed'].nunique()} seeds, {len(fused.columns)} methods that fuse, {len(means)} kinds of test images"
     )
     return [
         f"**On images.** A [convolutional network on digits](tutorials/images.md), {count}. "
-        f"Of the {means[fused.columns].size} comparisons {'; of as many '.join(told)}.",
+        f"Of the {means[fused.columns].size} comparisons of the NLL {'; of as many '.join(told)}, {CHANCE}.",
         "\n".join(lines),
     ]
+
+
+def _image_gains(wide: pd.DataFrame, references: Iterable[str]) -> Iterator[tuple[str, float, float]]:
+    """By how much each method that fuses is better than each that does not, on each kind of images, and p."""
+    for name in references:
+        for method in wide.columns.difference(list(references), sort=False):
+            for _, losses in wide.groupby("images", sort=False):
+                gain, _, p = of_mean(losses[name] - losses[method])
+                yield name, gain, p
 
 
 def _verdicts(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
     counts = table["verdict"].value_counts()
     better, worse = counts.get("better", 0), counts.get("worse", 0)
-    sets = _listed(numbers["dataset"].unique())
+    sets = listed(numbers["dataset"].unique())
     none = "**On small tables** fusing is nowhere clearly better than maximum likelihood. " if not better else ""
     ran = numbers["regime"].nunique()
-    regimes = (
-        f"all {ran} regimes"
-        if ran == len([*REGIMES, CHOSEN])
-        else f"the {ran} of {len(REGIMES) + 1} regimes that have run"
-    )
+    known = len([*REGIMES, CHOSEN])
+    regimes = f"all {ran} regimes of few rows" if ran == known else f"{ran} of {known} regimes of few rows"
     few, more = numbers["split"].nunique(), table["splits"].max()
     start = (
-        f"{none}On {sets}, in {regimes} of few rows, {few} splits each, and on {table['dataset'].nunique()} UCI sets with all "
-        f"rows, {more} splits each: of {len(table)} paired comparisons with ERM {better} are better and {worse} worse, with a "
-        "probability of 5 % at most of any wrong one among them; the others are open."
+        f"{none}On {sets}, in {regimes}, {few} splits each, and on {table['dataset'].nunique()} UCI sets with all "
+        f"rows, {more} splits each: of {len(table)} paired comparisons with ERM {better} are better and {worse} worse, "
+        f"{CHANCE}."
     )
     lines = [start, ""]
     for side, sign in (("better", -1), ("worse", 1)):
         own = table[table["verdict"] == side].sort_values("gain", ascending=sign > 0, kind="stable")
-        listed = "; ".join(
-            f"{_name(row.method)} on {row.dataset}, {row.regime}{_if_last(row.epoch)}, by {abs(row.gain):.2f} ± {row.error:.2f}"
-            for row in own.head(12).itertuples()
+        each = "; ".join(
+            f"{escaped(one.method)} on {one.dataset}, {one.regime}{_if_last(one.epoch)}, by {abs(one.gain):.2f} ± "
+            f"{one.error:.2f}"
+            for one in own.head(12).itertuples()
         )
         more = f"; and {len(own) - 12} more" if len(own) > 12 else ""
-        lines.append(f"* {side}: {listed or 'none'}{more}.")
+        lines.append(f"* {side}: {each or 'none'}{more}.")
     return "\n".join(lines)
-
-
-def _listed(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _if_last(epoch: str) -> str:
@@ -266,7 +181,7 @@ def _if_last(epoch: str) -> str:
 def _gains_by_regime(table: pd.DataFrame, title: str) -> str:
     """The mean gain over the data sets, its range, and on how many of them it is clear."""
     methods = list(dict.fromkeys(table["method"]))
-    lines = [_row("regime", "data sets", *map(_name, methods)), _row(*["---"] * (len(methods) + 2))]
+    lines = [table_row("regime", "data sets", *map(escaped, methods)), table_row(*["---"] * (len(methods) + 2))]
     for regime, own in table.groupby("regime", sort=False):
         cells = []
         for method in methods:
@@ -278,7 +193,7 @@ def _gains_by_regime(table: pd.DataFrame, title: str) -> str:
             cells.append(
                 f"{part['gain'].mean() + 0.0:+.2f} ({(part['gain'] > 0).sum()} of {len(part)}) {marks}".rstrip()
             )
-        lines.append(_row(str(regime), str(own["dataset"].nunique()), *cells))
+        lines.append(table_row(str(regime), str(own["dataset"].nunique()), *cells))
     return (
         f"{title}: nats of NLL gained on ERM, mean over the data sets (in brackets on how many it is above 0; ● clearly "
         "better on one, ○ clearly worse):\n\n" + "\n".join(lines)
