@@ -72,8 +72,8 @@ def _add_choices(add: Callable[..., object]) -> None:
     add(
         "--setting",
         metavar="NAME",
-        help="fixed (default); paper: the choices that come nearest to its numbers; chosen: a grid of alpha and beta, by the "
-        "validation rows; or grid; audit: fraction (default) or full",
+        help="fixed (default); paper: the choices that come nearest to its numbers; relative: stocks as changes of prices; "
+        "chosen: a grid of alpha and beta, by the validation rows; or grid; audit: fraction (default) or full",
     )
     add("--graph", metavar="NAME", help="one graph for all methods that have one")
     add("--criterion", metavar="NAME", help="expected (default), log-expected, beta-nll or crps")

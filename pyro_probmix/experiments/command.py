@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pyro_probmix.experiments.audit.command import run_audit
 from pyro_probmix.experiments.audit.regimes import run_regimes
-from pyro_probmix.experiments.config import EXPERIMENTS, PAPER, Config, read_config
+from pyro_probmix.experiments.config import EXPERIMENTS, Config, read_config, with_setting
 from pyro_probmix.experiments.config.checks import check_config
 from pyro_probmix.experiments.config.grid import SINGLE
 from pyro_probmix.experiments.data.uci import UCI_DATASETS
@@ -140,13 +140,12 @@ def config_of(arguments: argparse.Namespace) -> Config:
         raise ValueError(
             f"{option} has no meaning for {start.experiment}, expected none. Try probmix run table --help."
         )
-    if given.get("setting") == "paper" and not copied:
-        given = PAPER | given
-    if given.get("setting", start.setting) not in SINGLE and not {"alpha", "beta"}.isdisjoint(given):
+    if "setting" in given:
+        start = with_setting(start, given["setting"])
+    if start.setting not in SINGLE and not {"alpha", "beta"}.isdisjoint(given):
         raise ValueError(
-            f"--alpha or --beta was given beside the setting {shown(given.get('setting', start.setting))}, which "
-            "tries several of "
-            "each. Try --setting fixed, or alphas and betas in a file."
+            f"--alpha or --beta was given beside the setting {shown(start.setting)}, which tries several of each. "
+            "Try --setting fixed, or alphas and betas in a file."
         )
     if start.experiment == "uci":
         if not copied and "dataset" not in given:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_probmix.experiments.config.config import EXPERIMENTS, Config
+from pyro_probmix.experiments.config.config import EXPERIMENTS, OF_SETTINGS, Config
 from pyro_probmix.experiments.config.grid import SETTINGS
 from pyro_probmix.inference.methods import CRITERIA, GRAPHS
 from pyro_probmix.models import find_method
@@ -61,11 +61,7 @@ def check_config(config: Config) -> None:
         raise ValueError(
             f"{changed[0]} was given for {config.experiment}, expected a regression of uci or table. Try leaving it out."
         )
-    if config.setting == "relative" and (config.experiment != "stocks" or config.targets != "standardised"):
-        raise ValueError(
-            f"setting is relative for {config.experiment} with {config.targets} targets, expected stocks with standardised "
-            "ones. Try --setting fixed."
-        )
+    _check_setting(config)
     both = config.patience is None or config.best_epoch == "validation"
     _require(both, "patience", config.patience, f"none with best_epoch {config.best_epoch}", config.epochs)
     floor, start = config.scale_floor, config.scale_start
@@ -84,6 +80,19 @@ def check_config(config: Config) -> None:
     layer, layers = config.mixing_layer, len(widths)
     _require(1 <= layer <= layers, "mixing_layer", layer, f"one of the {layers} hidden layers, from 1", 1)
     _require(0 <= config.dropout < 1, "dropout", config.dropout, "at least 0 and less than 1", 0.1)
+
+
+def _check_setting(config: Config) -> None:
+    """Raises ValueError for a setting whose name stands for something else than what the other entries say."""
+    setting = config.setting
+    if setting == "relative" and config.experiment != "stocks":
+        raise ValueError(f"setting is relative for {config.experiment}, expected stocks. Try --setting fixed.")
+    for name, value in OF_SETTINGS.get(setting, {}).items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"{name} is {getattr(config, name)} under the setting {setting}, which stands for {name} {value}. Try "
+                f'--setting {setting}, which takes that, or "setting": "fixed" for choices of your own.'
+            )
 
 
 #: Entries that change the rows of a table.

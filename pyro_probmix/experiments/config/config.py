@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pyro_probmix.names import printable, shown
 
-__all__ = ["EXPERIMENTS", "PAPER", "PROVENANCE", "Config", "read_config"]
+__all__ = ["EXPERIMENTS", "OF_SETTINGS", "PAPER", "PROVENANCE", "Config", "read_config", "with_setting"]
 
 #: The keys of a run's ``config.json`` beside its configuration: where, with which versions and from which file it ran.
 PROVENANCE = ("ran_on", "choices", "methods_in_full", "versions", "sha256")
@@ -64,11 +64,11 @@ class Config:
         label_noise: noise on their targets, in standard deviations of the targets that are trained on.
         noise_df: degrees of freedom of Student's t for that noise; None is a normal.
         shift: whether a table's test rows are those farthest along the inputs' first principal direction.
-        setting: ``"fixed"`` takes alpha and beta, and ``"paper"`` too, with the choices of ``PAPER``. So does ``"relative"``,
-            for stocks, with prices as changes from the last close of their window. ``"chosen"`` tries all
-            pairs of ``alphas`` and ``betas`` (a method that fuses nothing as many initial weights), and scores the pair with
-            the lowest validation NLL, mean over the splits that train together. ``"grid"`` scores each pair, as the setting
-            "alpha=0.1 beta=0" and so on.
+        setting: ``"fixed"`` takes alpha and beta, with any other entries. So does ``"paper"``, with the entries of ``PAPER`` as
+            they are there, and ``"relative"``, for stocks, with prices as changes from the last close of their window; see
+            :func:`with_setting`. ``"chosen"`` tries all pairs of ``alphas`` and ``betas`` (initial weights in the place of what
+            a method does not use), and scores the one with the lowest validation NLL, mean over the splits that train
+            together. ``"grid"`` scores each pair, as the setting "alpha=0.1 beta=0" and so on.
         alphas, betas: what the settings ``"chosen"`` and ``"grid"`` try.
         seed: of initial weights and training noise.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -158,12 +158,29 @@ EXPERIMENTS: dict[str, Config] = {
 
 #: The setting "paper": the choices of a regression that the audit found to come nearest to the paper's numbers.
 PAPER: dict[str, Any] = {"targets": "raw", "scale": "exp", "scale_floor": 0.0, "scale_start": 0.0}
+#: Setting -> the entries that its name stands for, in the results and in a report; the others leave all entries free.
+OF_SETTINGS: dict[str, dict[str, Any]] = {"paper": PAPER, "relative": {"targets": "standardised"}}
+
+
+def with_setting(config: Config, setting: str) -> Config:
+    """A configuration under a setting: with what its name stands for, and without what that of its former one stood for.
+
+    Example:
+        >>> from pyro_probmix.experiments.config.config import EXPERIMENTS, with_setting
+        >>> paper = with_setting(EXPERIMENTS["uci"], "paper")
+        >>> paper.targets, with_setting(paper, "fixed") == EXPERIMENTS["uci"]
+        ('raw', True)
+    """
+    defaults, former = EXPERIMENTS[config.experiment], OF_SETTINGS.get(config.setting, {})
+    back = {name: getattr(defaults, name) for name, value in former.items() if getattr(config, name) == value}
+    return replace(config, **{**back, **OF_SETTINGS.get(setting, {}), "setting": setting})
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:
     """The configuration in a file, as a run leaves it in ``config.json`` or as a user has edited it.
 
-    What the file leaves out has the default of its experiment; what a run records beside its configuration is ignored.
+    What the file leaves out has the default of its experiment and setting; what a run records beside its configuration is
+    ignored.
 
     Args:
         path: a JSON object of the attributes of :class:`Config`, ``experiment`` among them.
@@ -196,7 +213,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
             "Try a copy of a run's config.json."
         )
     kinds = get_type_hints(Config)
-    given = {}
+    given: dict[str, Any] = {}
     for name, value in record.items():
         if name in PROVENANCE:
             continue
@@ -212,7 +229,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
                 f"{shown(path)} has {printable(json.dumps(value))} for {name}, expected {kind.replace('None', 'null')}. "
                 f"Try {json.dumps(_EXAMPLES[name])}."
             ) from None
-    return replace(EXPERIMENTS[experiment], **given)
+    return replace(EXPERIMENTS[experiment], **{**OF_SETTINGS.get(given.get("setting", ""), {}), **given})
 
 
 _EXAMPLES: dict[str, Any] = {

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from pyro_probmix.cli import main
-from pyro_probmix.experiments.config import EXPERIMENTS, read_config
+from pyro_probmix.experiments.config import EXPERIMENTS, PAPER, read_config
+from pyro_probmix.experiments.config.checks import check_config
 
 SMALL = {"experiment": "table", "dataset": "diabetes", "methods": ["ERM", "M-ProbMix"], "splits": [0, 1], "epochs": 2}
 
@@ -114,6 +115,42 @@ def test_what_is_wrong_in_a_file_gets_one_sentence_and_nothing_is_written(capsys
     assert code == 1 and err.startswith("probmix: ") and err.count("\n") == 1 and ". Try " in err
     assert sentence in err
     assert not (tmp_path / "run").exists()
+
+
+def recorded(capsys, folder, *arguments):
+    """The configuration of a run, and the settings of its results."""
+    code, told = run(capsys, *arguments, "--out", folder)
+    assert code == 0, told
+    return read_config(folder / "config.json"), set(pd.read_parquet(folder / "results.parquet")["setting"])
+
+
+def test_a_setting_is_what_its_name_stands_for_in_a_copy_too(capsys, tmp_path):
+    """From a run under "fixed" to one under "paper" and back, with a choice that neither name stands for."""
+    path = written(tmp_path / "own.json", methods=["ERM"], epochs=1, before_activation=True)
+    fixed, _ = recorded(capsys, tmp_path / "fixed", path)
+    paper, labels = recorded(capsys, tmp_path / "paper", tmp_path / "fixed" / "config.json", "--setting", "paper")
+    assert labels == {"paper"} and {name: getattr(paper, name) for name in PAPER} == PAPER and paper.before_activation
+    back, labels = recorded(capsys, tmp_path / "back", tmp_path / "paper" / "config.json", "--setting", "fixed")
+    assert labels == {"fixed"} and back == fixed
+    short = written(tmp_path / "short.json", methods=["ERM"], epochs=1, before_activation=True, setting="paper")
+    assert recorded(capsys, tmp_path / "short", short) == (paper, {"paper"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("targets", "standardised"), ("scale_floor", 0.001)])
+def test_a_file_that_says_paper_and_something_else_is_refused(capsys, tmp_path, name, value):
+    path = written(tmp_path / "own.json", setting="paper", methods=["ERM"], epochs=1, **{name: value})
+    code, told = run(capsys, path, "--out", tmp_path / "run")
+    assert code == 1 and told.count("\n") == 1 and not (tmp_path / "run").exists()
+    assert (
+        f"{name} is {value} under the setting paper, which stands for {name} {PAPER[name]}. Try --setting paper" in told
+    )
+    assert recorded(capsys, tmp_path / "run", path, "--setting", "paper")[0].targets == "raw"
+
+
+def test_choices_of_ones_own_are_fixed_whatever_they_are(tmp_path):
+    config = read_config(written(tmp_path / "own.json", setting="fixed", **PAPER))
+    check_config(config)
+    assert config.setting == "fixed" and {name: getattr(config, name) for name in PAPER} == PAPER
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "{", "\x00"])

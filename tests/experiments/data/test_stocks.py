@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pyro_probmix import METHODS, predict
-from pyro_probmix.experiments.config import EXPERIMENTS
+from pyro_probmix.experiments.config import EXPERIMENTS, with_setting
 from pyro_probmix.experiments.config.checks import check_config
 from pyro_probmix.experiments.data import stocks
 from pyro_probmix.experiments.data.problem import load_problem
@@ -99,9 +99,16 @@ def test_scores_of_relative_prices_are_those_of_the_density_in_dollars(tmp_path)
 
 
 def test_the_relative_setting_is_one_of_stocks():
-    for name, targets in (("uci", "standardised"), ("stocks", "raw")):
-        with pytest.raises(ValueError, match=r"setting is relative .* expected stocks with standardised ones"):
-            check_config(replace(EXPERIMENTS[name], setting="relative", targets=targets))
+    with pytest.raises(ValueError, match=r"setting is relative for uci, expected stocks. Try --setting fixed"):
+        check_config(replace(EXPERIMENTS["uci"], setting="relative"))
+    stocks = EXPERIMENTS["stocks"]
+    with pytest.raises(
+        ValueError, match=r"targets is raw under the setting relative, which stands for targets stand.* Try"
+    ):
+        check_config(replace(stocks, setting="relative", targets="raw"))
+    relative = with_setting(replace(stocks, targets="raw"), "relative")
+    check_config(relative)
+    assert relative == with_setting(with_setting(stocks, "paper"), "relative") == replace(stocks, setting="relative")
 
 
 def write(folder, text):

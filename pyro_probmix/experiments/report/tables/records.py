@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from pyro_probmix.experiments.config.comparison import DEFAULTS
+from pyro_probmix.experiments.config.config import OF_SETTINGS, PAPER
 from pyro_probmix.experiments.report.claims import CLAIMS, paper_verdicts
 from pyro_probmix.experiments.report.claims.resampling import FEW, RESAMPLES, RESAMPLES_OF_FEW
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL, Verdict
@@ -48,7 +50,18 @@ def runs_table(runs: Sequence[Run]) -> list[Block]:
     bare = [run.name for run in runs if run.config is None]
     if bare:
         blocks.append(Text(f"No config.json: {', '.join(bare)}; its entries are left out."))
+    blocks += [Text(note) for run in runs if (note := _own_choices(run))]
     return blocks
+
+
+def _own_choices(run: Run) -> str:
+    """A sentence on the entries in which a run is not what the setting, its column in the tables, stands for."""
+    config = run.config or {}
+    setting = str(config.get("setting", DEFAULTS["setting"]))
+    expected = {name: DEFAULTS[name] for name in PAPER} | OF_SETTINGS.get(setting, {})
+    found = {name: config.get(name, DEFAULTS[name]) for name in expected}
+    own = ", ".join(f"{name} {found[name]}" for name in expected if found[name] != expected[name])
+    return own and f"{run.name} has, under the setting {setting}, choices of its own: {own}."
 
 
 def _epochs(config: Mapping[str, Any]) -> str:
