@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["PSEUDO_ROWS", "anchored_rows", "mixed_rows", "part_with_pseudo_rows", "tangent_rows", "with_pseudo_rows"]
+__all__ = [
+    "OF_ALPHA", "PSEUDO_ROWS", "anchored_rows", "mixed_rows", "part_with_pseudo_rows", "tangent_rows", "with_pseudo_rows",
+]  # fmt: skip
 
 from collections.abc import Callable, Sequence
 
@@ -39,7 +41,7 @@ def mixed_rows(x: Tensor, y: Tensor, weights: Tensor, alpha: float) -> tuple[Ten
     share = Beta(alpha, alpha).sample((len(x), 1)).to(x)
     partner = torch.multinomial(weights.double(), len(x), replacement=True)
     mixed = share * x + (1 - share) * x[partner]
-    if y.is_floating_point():
+    if y.is_floating_point() or y.dim() > 1:  # integers with a dim of their own are counts
         return mixed, share * y + (1 - share) * y[partner]
     return mixed, torch.where(torch.rand_like(share[:, 0]) < share[:, 0], y, y[partner])
 
@@ -105,6 +107,8 @@ def tangent_rows(x: Tensor, y: Tensor, weights: Tensor, alpha: float) -> tuple[T
 
 #: Name -> how a row is made of the rows, a value of ``Method.pseudo_rows``.
 PSEUDO_ROWS: dict[str, PseudoRows] = {"mixed": mixed_rows, "anchored": anchored_rows, "tangent": tangent_rows}
+#: Those of them that depend on alpha.
+OF_ALPHA = ("mixed", "tangent")
 
 
 def with_pseudo_rows(

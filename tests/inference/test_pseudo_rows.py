@@ -53,6 +53,17 @@ def test_mixed_classes_have_the_mixed_label_in_the_mean():
     assert abs(float(gap.mean())) < 4 * float(gap.std()) / len(gap) ** 0.5
 
 
+def test_counts_are_mixed_as_the_numbers_that_they_are():
+    """Integers with a dim of their own, [n, d_y], are no classes, [n]."""
+    x, _, weights = rows(30)
+    counts = torch.arange(60).view(30, 2)
+    found = []
+    for y in (counts, counts.double()):
+        torch.manual_seed(0)
+        found.append(pseudo_rows.mixed_rows(x, y, weights, 1.0)[1].double())
+    torch.testing.assert_close(*found)
+
+
 def test_anchored_rows_are_those_of_the_projection():
     """The paper's equation with the n x n projection, at the gamma with which each row was moved."""
     x, y, weights = rows()

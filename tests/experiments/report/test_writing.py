@@ -15,13 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pyro_probmix.cli import main
+from pyro_probmix.experiments.config import PAPER
 from pyro_probmix.experiments.report import write_report
 from pyro_probmix.experiments.report.figures.boxplots import box_plots, robust_limits
 from pyro_probmix.experiments.report.figures.calibration import coverage_curves, pit_histograms
 from pyro_probmix.experiments.report.figures.curves import training_curves
 from pyro_probmix.experiments.report.figures.style import png, style_of
 from pyro_probmix.experiments.report.numbers.paper import METHODS
-from pyro_probmix.experiments.report.numbers.reading import read_runs
+from pyro_probmix.experiments.report.numbers.reading import read_run, read_runs
+from pyro_probmix.experiments.report.pages.page import Table, Text
+from pyro_probmix.experiments.report.tables.records import runs_table
+from pyro_probmix.experiments.report.tables.scores import chosen_table
 from pyro_probmix.unfinished import private_folder
 from tests.experiments.report import cases as cases
 
@@ -178,6 +182,47 @@ def test_epochs_that_patience_may_cut_short_are_told(tmp_path):
     (run / "config.json").write_text(json.dumps(told), encoding="utf-8")
     page = Page(write_report([run]).read_text(encoding="utf-8"))
     assert page.row("run", "uci")[6] == "1000, or 50 without a better validation NLL"
+
+
+def test_choices_that_the_setting_does_not_stand_for_are_told(tmp_path):
+    runs = {
+        "ours": {},
+        "own": {"targets": "raw"},
+        "theirs": PAPER | {"setting": "paper"},
+        "older": {"setting": "paper"},
+    }
+    folders = [cases.write_run(tmp_path / name, cases.uci(("yacht",), ["ERM"], splits=2)) for name in runs]
+    for name, folder in zip(runs, folders, strict=True):
+        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(record | runs[name]), encoding="utf-8")
+    told = [block.text for block in runs_table([read_run(one) for one in folders]) if isinstance(block, Text)]
+    assert told == [
+        "own has, under the setting fixed, choices of its own: targets raw.",
+        "older has, under the setting paper, choices of its own: "
+        "targets standardised, scale softplus, scale_floor 0.001, scale_start -3.0.",
+    ]
+
+
+def test_what_was_chosen_is_told_of_what_the_tries_differed_in():
+    """Pairs, initial weights, and alpha beside initial weights, for a method that uses no beta."""
+    nll = [1.0, 2.0]
+    tries = {
+        "Mix": ("alpha=0.1 beta=0", "alpha=1 beta=0", "alpha=0.1 beta=0.01"),
+        "ADA": ("alpha=0.1 beta=0", "alpha=0.1 beta=0 start=1"),
+        "FOMA": ("alpha=0.1 beta=0", "alpha=1 beta=0", "alpha=0.1 beta=0 start=1", "alpha=1 beta=0 start=1"),
+    }
+    results = pd.concat(
+        cases.rows(
+            ("uci", "yacht", "mlp", method, "chosen"),
+            {f"validation nll, {label}": nll for label in labels} | {"alpha": [0.1, 1.0], "beta": [0.0, 0.0]},
+        )
+        for method, labels in tries.items()
+    )
+    (table,) = chosen_table(results)
+    assert isinstance(table, Table) and table.columns[2:] == ("Mix", "ADA", "FOMA")
+    mix, ada, foma = table.rows[0].cells[2:]
+    assert mix.lines == ("α 0.1, β 0 on 1 splits", "α 1, β 0 on 1 splits")
+    assert ada.text == "initial weights" and foma.lines == ("α 0.1 on 1 splits", "α 1 on 1 splits")
 
 
 def test_a_row_with_methods_missing_is_not_counted_as_lost(tmp_path):

@@ -19,12 +19,14 @@ import torch
 
 from pyro_probmix.cli import main
 from pyro_probmix.experiments.config import EXPERIMENTS, Config
+from pyro_probmix.experiments.config.grid import candidates
 from pyro_probmix.experiments.data.problem import Problem
 from pyro_probmix.experiments.run.engines import Engine, connect, worker_device
 from pyro_probmix.experiments.run.jobs import Job, list_jobs, run_job
 from pyro_probmix.experiments.run.results import RunFolder
 from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
 from pyro_probmix.inference import Checkpoint
+from pyro_probmix.models import find_method
 
 SMALL = replace(EXPERIMENTS["toy-regression"], methods=("ERM", "ProbMix"), splits=(0, 1), epochs=2, num_samples=4)
 
@@ -335,6 +337,18 @@ def test_the_chosen_setting_tries_as_often_for_each_method_and_looks_at_validati
         assert sum(values["validation nll"]) == min(tried.values())
         assert min(tried, key=lambda name: tried[name]).startswith(f"validation nll, {chosen}")
         assert same["alpha"] == values["alpha"] and same["beta"] == values["beta"]
+
+
+def test_the_tries_of_the_chosen_setting_differ_in_what_a_method_uses():
+    config = replace(SMALL, setting="chosen")
+    used = {"ERM": (), "ADA": (), "MixupMP": ("alpha",), "FOMA": ("alpha",), "C-Mixup": ("alpha", "beta")}
+    for name, differing in used.items():
+        tries = candidates(config, find_method(name))
+        assert len(tries) == len(set(tries)) == len({one.label for one in tries}) == 9
+        for value in ("alpha", "beta"):
+            assert len({getattr(one, value) for one in tries}) == (3 if value in differing else 1), name
+        assert len({one.start for one in tries}) == 9 // 3 ** len(differing)
+    assert {one.alpha for one in candidates(config, find_method("MixupMP"))} == {0.1, 1.0, 10.0}
 
 
 def test_a_grid_scores_every_pair(tmp_path):

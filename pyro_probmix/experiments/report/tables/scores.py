@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -105,11 +107,7 @@ def chosen_table(results: pd.DataFrame) -> list[Block]:
     values = rows[rows["metric"].isin(["alpha", "beta"])]
     if values.empty:
         return []
-    # Methods that fuse nothing have no alpha: their candidates were other initial weights.
-    starts = rows[
-        rows["metric"].str.startswith("validation nll, ") & rows["metric"].str.contains("start=", regex=False)
-    ]
-    started = set(starts[KEYS].itertuples(index=False, name=None))
+    tried = rows[rows["metric"].str.startswith(_TRIED)].groupby(KEYS, observed=True)["metric"].unique()
     methods = in_order(values["method"])
     lines = []
     for (experiment, dataset, network), group in groups(values, ["experiment", "dataset", "network"]):
@@ -118,17 +116,41 @@ def chosen_table(results: pd.DataFrame) -> list[Block]:
             for name in methods:
                 own = group[(group["setting"] == setting) & (group["method"] == name)]
                 pairs = own.pivot(index="split", columns="metric", values="value")
-                if (experiment, dataset, network, name, setting) in started or pairs.empty:
-                    line.append(Cell("initial weights" if len(pairs) else ""))
-                    continue
-                found = pairs.groupby(["alpha", "beta"]).size()
-                texts = [f"α {a:g}, β {b:g}" for a, b in found.index]
-                counted = tuple(f"{text} on {count} splits" for text, count in zip(texts, found, strict=True))
-                line.append(Cell(texts[0]) if len(texts) == 1 else Cell("differs", lines=counted))
+                line.append(_chosen(pairs, tried.get((experiment, dataset, network, name, setting), ())))
             head = Cell(row_name(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
             lines.append(Row((*head, *line), first=k == 0))
-    caption = "α and β as chosen by the validation rows, or the best of as many initial weights."
+    caption = (
+        "α and β as chosen by the validation rows. A method that does not use one of them was tried with other initial weights "
+        "in its place, so that all have as many tries."
+    )
     return [Table(("data set", "setting", *methods), tuple(lines), caption, heads=2)]
+
+
+#: What the names of the metrics begin with that hold the validation NLL of each try.
+_TRIED = "validation nll, "
+
+
+def _chosen(pairs: pd.DataFrame, tried: Iterable[str]) -> Cell:
+    """What was chosen on the splits, of what the tries differed in: alpha, beta, or initial weights alone."""
+    if pairs.empty:
+        return Cell("")
+    labels = [name.removeprefix(_TRIED).split() for name in tried]
+    started = any(part.startswith("start=") for label in labels for part in label)
+    used = [
+        name
+        for name in ("alpha", "beta")
+        if not started or len({part for label in labels for part in label if part.startswith(f"{name}=")}) > 1
+    ]
+    if not used:
+        return Cell("initial weights")
+    found = pairs.groupby(used).size()
+    signs = {"alpha": "α", "beta": "β"}
+    texts = [
+        ", ".join(f"{signs[name]} {value:g}" for name, value in zip(used, np.atleast_1d(values), strict=True))
+        for values in found.index
+    ]
+    counted = tuple(f"{text} on {count} splits" for text, count in zip(texts, found, strict=True))
+    return Cell(texts[0]) if len(texts) == 1 else Cell("differs", lines=counted)
 
 
 def cost_table(results: pd.DataFrame) -> list[Block]:
