@@ -89,11 +89,6 @@ def build_process(
     """
     shape: Any = alpha
     if method.similarity is not None:
-        if isinstance(alpha, Tensor):
-            raise ValueError(
-                "a method whose weights depend on the similarity of rows got several values of alpha, expected one. "
-                "Try alpha=1.0."
-            )
         shape = SimilarityKernel(largest=alpha, of=method.similarity)
     return ProbMix(
         density,

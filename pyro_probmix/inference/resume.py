@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_probmix.inference.checkpoint import Checkpoint
 from pyro_probmix.inference.data.digests import digest
@@ -27,6 +27,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """The settings and data that decide a fit, except functions: schedule, optimizer, the code of the modules."""
     model, criterion = objective.model, objective.criterion
+    edge_alpha = model._alpha_of
     # Its nesting is read off the model.
     options = {
         k: v for k, v in vars(criterion).items() if k != "max_plate_nesting" and isinstance(v, float | int | str)
@@ -38,6 +39,7 @@ def identity_of(
         "criterion": [type(criterion).__name__, options],
         "weights": [[name, list(tensor.shape)] for name, tensor in model.state_dict().items()],
         "process": [model.at, type(model.graph).__name__, str(model._fusion), digest(model.alpha, model.beta)],
+        "alpha of edges": str(edge_alpha) if isinstance(edge_alpha, nn.Module) else None,
         "replicas": list(objective.replicas.names),
         "ranks": [source.ranks.index, source.ranks.count],
     }

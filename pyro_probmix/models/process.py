@@ -24,7 +24,7 @@ from pyro_probmix.graphs import CompleteGraph, Graph
 from pyro_probmix.models.orders import shuffled_rows
 from pyro_probmix.models.replica_rows import ReplicaRows, take
 from pyro_probmix.models.scaling import ScaledRows
-from pyro_probmix.models.similarity import EdgeAlpha
+from pyro_probmix.models.similarity import EdgeAlpha, ends_of
 from pyro_probmix.pooling.simplex import SymmetricDirichlet
 from pyro_probmix.pooling.weights import Beta
 
@@ -55,7 +55,8 @@ class ProbMix(ReplicaRows):
         graph: the graph over the n rows; None is the complete one.
         alpha: all shapes of the Beta or Dirichlet distribution of the weights, above 0; with replicas also a tensor [R]. Or a
             function that gives the shape for each edge, such as a :class:`~pyro_probmix.models.similarity.SimilarityKernel`:
-            from the inputs of its two ends, and their responses or None, [..., E, d] each, to [..., E].
+            from the inputs of its two ends, and their responses or None, [..., E, d] each, to [..., E]. There responses
+            that are integers are classes; counts, which have a dim of their own, are real numbers.
         beta: spread of the label kernels, at least 0; with replicas also a tensor [R].
         pool: ``"log-linear"`` or ``"linear"``.
         kernel, labels, weight_plates, keep_labels, one_weight: see :func:`~pyro_probmix.fuse`. Each replica has weights of
@@ -208,16 +209,8 @@ class ProbMix(ReplicaRows):
     def _alpha_of_rows(self, edge: Tensor, size: int, x: Tensor, y: Tensor | None) -> Tensor:
         """The shape of each row's weight, [..., B], that of its edge; rows that are not fused have any."""
         assert self._alpha_of is not None
-        batch = edge.dim() - 1
-
-        def ends(data: Tensor, of_each: bool) -> tuple[Tensor, Tensor]:
-            one, other = (take(data, edge[..., k], of_each) for k in (0, 1))
-            return (
-                (one.flatten(batch), other.flatten(batch)) if one.dim() > batch else (one[..., None], other[..., None])
-            )
-
         of_x, of_y = self.of_each_replica(x, y)
-        alpha = self._alpha_of(ends(x, of_x), None if y is None else ends(y, of_y))
+        alpha = self._alpha_of(ends_of(x, edge, of_x), None if y is None else ends_of(y, edge, of_y))
         if alpha.shape != edge.shape[:-1]:
             raise ValueError(
                 f"the function that ProbMix got as alpha gave shape {tuple(alpha.shape)}, expected one number for each edge, "

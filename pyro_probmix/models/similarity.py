@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["EdgeAlpha", "SimilarityKernel"]
+__all__ = ["EdgeAlpha", "SimilarityKernel", "ends_of"]
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from pyro_probmix.models.replica_rows import take
 
 #: From the inputs of the two ends of each edge, [..., E, d] each, and their responses, to alpha of each edge, [..., E].
+#: Responses that are integers are classes.
 EdgeAlpha = Callable[[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None], Tensor]
 
 
-@dataclass(frozen=True)
-class SimilarityKernel:
+class SimilarityKernel(nn.Module):
     r"""Beta weights whose shape falls with the distance of an edge's rows, :math:`\lambda \sim \mathrm{Beta}(\tau, \tau)`.
 
     .. math::
@@ -25,10 +26,10 @@ class SimilarityKernel:
         \qquad d_{ij} = \lVert v_i - v_j \rVert^2,
 
     with :math:`\bar d` the mean of a step's edges, of each replica. At that distance the shape is :math:`\tau_{\max}`; far rows
-    have nearly no share in each other.
+    have nearly no share in each other. Where no two rows of a step differ, all are at that distance.
 
     Args:
-        largest: :math:`\tau_{\max} > 0`.
+        largest: :math:`\tau_{\max} > 0`; with replicas also a tensor [R].
         spread: :math:`\tau_{std} > 0`.
         of: v, the responses ``"y"`` or the inputs ``"x"``. Classes have no distance: there it is the inputs'.
 
@@ -46,27 +47,66 @@ class SimilarityKernel:
         tensor([4.9530, 0.2019])
     """
 
-    largest: float = 1.0
-    spread: float = 0.5
-    of: Literal["x", "y"] = "y"
-
     #: Smaller shapes would underflow; at this one a weight is 0 or 1 but for one draw in a hundred thousand.
     LEAST = 1e-6
 
-    def __post_init__(self) -> None:
-        if self.of not in ("x", "y"):
-            raise ValueError(f"SimilarityKernel got of={self.of!r}, expected 'x' or 'y'. Try of='x'.")
-        for name, value in (("largest", self.largest), ("spread", self.spread)):
-            if not 0 < value < math.inf:
-                raise ValueError(
-                    f"SimilarityKernel got {name}={value}, expected a finite number above 0. Try {name}=0.5."
-                )
+    largest: float | Tensor
 
-    def __call__(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor] | None) -> Tensor:
+    def __init__(self, largest: float | Tensor = 1.0, spread: float = 0.5, of: Literal["x", "y"] = "y") -> None:
+        super().__init__()
+        if of not in ("x", "y"):
+            raise ValueError(f"SimilarityKernel got of={of!r}, expected 'x' or 'y'. Try of='x'.")
+        of_each = largest.flatten().tolist() if isinstance(largest, Tensor) else [largest]
+        for name, values in (("largest", of_each), ("spread", [spread])):
+            for value in values:
+                if not 0 < value < math.inf:
+                    raise ValueError(
+                        f"SimilarityKernel got {name}={value}, expected a finite number above 0. Try {name}=0.5."
+                    )
+        self.spread, self.of = spread, of
+        if isinstance(largest, Tensor) and largest.dim():
+            self.register_buffer("largest", largest.flatten().to(torch.get_default_dtype()), persistent=False)
+        else:
+            self.largest = float(largest)
+
+    def extra_repr(self) -> str:
+        """Its numbers, which a checkpoint tells fits apart by."""
+        largest = self.largest.tolist() if isinstance(self.largest, Tensor) else self.largest
+        return f"largest={largest}, spread={self.spread}, of={self.of!r}"
+
+    def forward(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor] | None) -> Tensor:
         """Alpha of each edge, [..., E], from its ends' inputs and responses, [..., E, d]."""
-        one, other = y if self.of == "y" and y is not None and y[0].is_floating_point() else x
+        one, other = map(_real, y if self.of == "y" and y is not None and y[0].is_floating_point() else x)
         distance = (one - other).square().sum(-1)
+        largest = self.largest
+        if isinstance(largest, Tensor):
+            if distance.shape[-2:-1] != largest.shape:
+                raise ValueError(
+                    f"SimilarityKernel got edges of shape {tuple(distance.shape)}, expected [R, E] with the R = "
+                    f"{len(largest)} replicas of largest. Try largest=1.0."
+                )
+            largest = largest[:, None]
         mean = distance.mean(-1, keepdim=True)
-        relative = distance / mean.clamp(min=torch.finfo(distance.dtype).tiny)
-        alpha: Tensor = self.largest * torch.exp(-(relative - 1) / (2 * self.spread**2))
+        tiny = torch.finfo(distance.dtype).tiny
+        relative = torch.where(mean < tiny, 1.0, distance / mean.clamp(min=tiny))
+        alpha: Tensor = largest * torch.exp(-(relative - 1) / (2 * self.spread**2))
         return alpha.clamp(min=self.LEAST)
+
+
+def ends_of(data: Tensor, edge: Tensor, of_each: bool) -> tuple[Tensor, Tensor]:
+    """The values of both ends of each edge, [..., E, d] each, as an :data:`EdgeAlpha` takes them.
+
+    Args:
+        data: rows, [n, ...], or [R, n, ...] if ``of_each``. Integers with a dim of their own, such as counts, become real
+            numbers, so that those that remain are classes.
+        edge: [..., E, 2].
+    """
+    batch = edge.dim() - 1
+    one, other = (take(data, edge[..., k], of_each) for k in (0, 1))
+    if one.dim() == batch:
+        return one[..., None], other[..., None]
+    return _real(one.flatten(batch)), _real(other.flatten(batch))
+
+
+def _real(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())

@@ -1,5 +1,6 @@
 """Weights whose distribution depends on the edge: shapes by brute force, draws by the distribution they are of."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,72 @@ def test_each_edge_has_its_shape_seen_from_both_ends(of, replicas):
         np.testing.assert_allclose(own, np.concatenate([expected, expected]), rtol=1e-4)
 
 
+def shapes_of_edges(process, *data):
+    """Alpha of each edge in a run of the process and its edges, [R, E] and [R, E, 2]."""
+    sites = sites_of(process, *data)
+    given, edge = sites["lambda"]["fn"], sites["edge"]["value"]
+    while not hasattr(given, "concentration1"):
+        given = given.base_dist
+    alpha = given.concentration1.expand(sites["lambda"]["value"].shape)
+    return alpha[..., : edge.shape[-2]].reshape(-1, edge.shape[-2]).double().numpy(), edge.view(-1, *edge.shape[-2:])
+
+
+def test_each_replica_has_a_largest_shape_of_its_own():
+    """As ``build_process`` makes it of several values of alpha, the rows of each replica its own."""
+    pyro.set_rng_seed(0)
+    x, y, alpha = torch.randn(3, 12, 2), torch.randn(3, 12, 1), torch.tensor([0.1, 1.0, 10.0])
+    method = find_method("SK-ProbMix")
+    density = density_of("SK-ProbMix", 3)
+    options: Any = {"beta": 0.0, "labels": "sample", "batch_size": 12}
+    process = build_process(method, density, None, alpha=alpha, **options)
+    found, edges = shapes_of_edges(process, x, y)
+    for replica, (own, edge) in enumerate(zip(found, edges.numpy(), strict=True)):
+        expected = shapes(y[replica].double().numpy(), edge, float(alpha[replica]), 0.5)
+        np.testing.assert_allclose(own, expected.clip(SimilarityKernel.LEAST), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"edges of shape \(2, 6\), expected .* 3 replicas.*Try"):
+        build_process(method, density_of("SK-ProbMix", 2), None, alpha=alpha, **options)(x[:2], y[:2])
+
+
+def test_rows_that_do_not_differ_are_all_at_the_mean_distance():
+    """As rows do whose distances are equal and not zero; and zero for some is no more than the formula says."""
+    x = torch.zeros(3, 4, 2)
+    apart = x.clone()
+    apart[1] = 1.0
+    apart[2, 1:] = 1.0
+    alpha = SimilarityKernel(0.3, of="x")((x, apart), None)
+    torch.testing.assert_close(alpha[:2], torch.full((2, 4), 0.3))
+    assert float(alpha[2, 0]) == pytest.approx(0.3 * math.exp(2))
+
+
+@pytest.mark.parametrize("of_each", [False, True])
+def test_counts_are_as_far_apart_as_the_numbers_that_they_are(of_each):
+    """Integer responses [n, 1] are no classes, and integer features are numbers."""
+    x, y = torch.randint(0, 9, (12, 2)), torch.randint(0, 9, (12, 1))
+    if of_each:
+        x, y = x.expand(2, 12, 2), y.expand(2, 12, 1)
+    for of, v in (("y", y), ("x", x)):
+        process = ProbMix(density_of("M-ProbMix", 2), at="z", alpha=SimilarityKernel(of=of))  # type: ignore[arg-type]
+        pyro.set_rng_seed(0)
+        found, edges = shapes_of_edges(process, x.float(), y)
+        with_integers = process._alpha_of_rows(edges, 6, x, y)[..., :6]
+        np.testing.assert_allclose(with_integers, found, rtol=1e-5)
+        for r, (own, edge) in enumerate(zip(found, edges.numpy(), strict=True)):
+            expected = shapes((v[r] if of_each else v).double().numpy(), edge, 1.0, 0.5)
+            np.testing.assert_allclose(own, expected.clip(SimilarityKernel.LEAST), rtol=1e-4)
+
+
+def test_a_checkpoint_of_another_kernel_is_refused(tmp_path):
+    x = torch.randn(20, 2)
+
+    def train(largest):
+        process = ProbMix(density_of("ProbMix", 2), at="y", alpha=SimilarityKernel(largest))
+        return fit(process, x, x[:, :1], epochs=1, checkpoint=tmp_path / "fit.safetensors")
+
+    train(torch.tensor([0.1, 1.0]))
+    with pytest.raises(ValueError, match="is of another fit, with alpha of edges"):
+        train(torch.tensor([0.1, 2.0]))
+
+
 def test_draws_have_the_distribution_of_their_edge():
     """Kolmogorov's distance of 4000 draws of each edge from its Beta distribution."""
     pyro.set_rng_seed(0)
@@ -97,16 +164,13 @@ def test_the_named_methods_train(name):
 
 
 def test_what_is_no_kernel_is_refused():
-    for wrong in ({"largest": 0.0}, {"spread": -1.0}, {"of": "z"}):
+    wrong: Any
+    for wrong in ({"largest": 0.0}, {"largest": torch.tensor([1.0, -1.0])}, {"spread": -1.0}, {"of": "z"}):
         with pytest.raises(ValueError, match="Try"):
             SimilarityKernel(**wrong)
     density = density_of("ProbMix")
     with pytest.raises(ValueError, match=r"num_fused=2.*Try"):
         ProbMix(density, at="y", alpha=SimilarityKernel(), num_fused=3)
-    with pytest.raises(ValueError, match=r"several values of alpha.*Try"):
-        build_process(
-            find_method("SK-Mixup"), density, None, alpha=torch.ones(2), beta=0.0, labels="sample", batch_size=4
-        )
     wrong_shape = ProbMix(density, at="y", alpha=lambda x, y: x[0])
     with pytest.raises(ValueError, match=r"one number for each edge.*Try"):
         wrong_shape(torch.randn(4, 2), torch.randn(4, 1))

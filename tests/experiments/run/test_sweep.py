@@ -24,6 +24,7 @@ from pyro_probmix.experiments.data.problem import Problem
 from pyro_probmix.experiments.run.engines import Engine, connect, worker_device
 from pyro_probmix.experiments.run.jobs import Job, list_jobs, run_job
 from pyro_probmix.experiments.run.results import RunFolder
+from pyro_probmix.experiments.run.runner import fit_method
 from pyro_probmix.experiments.run.sweep import WorkersLost, chunk_size, run
 from pyro_probmix.inference import Checkpoint
 from pyro_probmix.models import find_method
@@ -337,6 +338,18 @@ def test_the_chosen_setting_tries_as_often_for_each_method_and_looks_at_validati
         assert sum(values["validation nll"]) == min(tried.values())
         assert min(tried, key=lambda name: tried[name]).startswith(f"validation nll, {chosen}")
         assert same["alpha"] == values["alpha"] and same["beta"] == values["beta"]
+
+
+def test_similarity_kernels_are_tried_at_several_alphas():
+    """All tries train together, each by its own alpha."""
+    config = replace(SMALL, setting="chosen", methods=("SK-Mixup",), alphas=(0.001, 10.0), betas=(0.0,), epochs=3)
+    (job,) = list_jobs(config)
+    fitted = fit_method(job.method, job.config, job.problem, job.tries, job.seed)
+    assert [one.alpha for one in job.tries] == [0.01, 100.0]
+    loss = fitted.fit.train_loss.reshape(3, 2, 2)  # epochs, tries, splits
+    assert bool(loss.isfinite().all()) and not torch.equal(loss[:, 0], loss[:, 1])
+    values = run_job(job, torch.device("cpu")).scored[0].values
+    assert values["alpha"][0] in (0.01, 100.0) and "validation nll, alpha=100 beta=0" in values
 
 
 def test_the_tries_of_the_chosen_setting_differ_in_what_a_method_uses():
