@@ -55,6 +55,8 @@ class Fit:
             had a finite NLL.
         best_nll: its validation NLL, [R].
         diverged: names of the replicas that reached a loss that is not finite.
+        last: the state of the model after the last epoch, as its ``load_state_dict`` takes it, on the CPU; None unless it was
+            asked for.
     """
 
     train_loss: Tensor
@@ -62,6 +64,7 @@ class Fit:
     best_epoch: Tensor
     best_nll: Tensor
     diverged: tuple[str, ...]
+    last: dict[str, Tensor] | None = None
 
 
 @torch.inference_mode(False)
@@ -89,6 +92,7 @@ def fit(
     plain: bool | Literal["auto"] = "auto",
     bf16: bool = False,
     distributed: bool = False,
+    keep_last: bool = False,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> Fit:
     """Trains a process by stochastic gradients, and leaves the weights of each replica's best epoch in it.
@@ -132,6 +136,7 @@ def fit(
             :func:`~pyro_probmix.inference.step.precision.bfloat16_products`. The validation's are not.
         distributed: whether all processes of torch's default process group train this model together, each on its share
             of every batch, and end with the same weights; all call ``fit`` with the same data. The step is not compiled.
+        keep_last: whether the record holds the weights of the last epoch, too, beside those of the best one in the model.
         checkpoint: where to keep the state of the fit, or the path of its file; if the file is there, this same fit,
             interrupted, goes on from it and ends with the same weights bit for bit, on the same machine and versions.
 
@@ -159,7 +164,9 @@ def fit(
     check_criterion(criterion)
     check_arguments(epochs, patience, clip_norm, num_samples, validation)
     check_functions(schedule=schedule, on_epoch=on_epoch)
-    check_options(seed=seed, names=names, compile=compile, plain=plain, bf16=bf16, distributed=distributed)
+    check_options(
+        seed=seed, names=names, compile=compile, plain=plain, bf16=bf16, distributed=distributed, keep_last=keep_last
+    )
     epochs, num_samples = int(epochs), int(num_samples)
     x, y = as_rows(model, x, y)
     if isinstance(validation, Sequence):
@@ -198,7 +205,7 @@ def fit(
         kept = None if checkpoint is None else Kept(checkpoint, identity_of(objective, source, held_out, settings))
         loop = Epochs(state, source, step, rates, score if callable(score) else None, kept, on_epoch)
         last = loop.run(epochs)
-    return _finished(state, last, validated=validation is not None)
+    return _finished(state, last, validated=validation is not None, keep_last=keep_last)
 
 
 @contextmanager
@@ -210,10 +217,12 @@ def _by_itself(x: Tensor | RowStream, device: torch.device, seed: int) -> Iterat
         yield
 
 
-def _finished(state: FitState, last: int, *, validated: bool) -> Fit:
+def _finished(state: FitState, last: int, *, validated: bool, keep_last: bool) -> Fit:
     """The record of a fit whose last epoch was ``last``; leaves the kept weights in the model, and says who diverged."""
     replicas, train, scores = state.replicas, state.train[:last], state.scores[:last]
     state.model.eval()
+    # As the loop or a checkpoint of its end left them.
+    kept_last = {k: v.detach().to("cpu", copy=True) for k, v in state.model.state_dict().items()} if keep_last else None
     for parameter in replicas.parameters:
         parameter.grad = None  # it would hold all the memory of a captured step
     if validated:
@@ -234,4 +243,4 @@ def _finished(state: FitState, last: int, *, validated: bool) -> Fit:
             RuntimeWarning,
             stacklevel=5,  # through fit and its two decorators to its caller
         )
-    return Fit(train.cpu(), scores.cpu(), replicas.best_epoch.cpu(), replicas.best_nll.cpu(), diverged)
+    return Fit(train.cpu(), scores.cpu(), replicas.best_epoch.cpu(), replicas.best_nll.cpu(), diverged, kept_last)

@@ -239,8 +239,11 @@ def test_best_epoch_of_each_replica_is_kept():
     x, y = data()
     seen = []
     model = process("M-Mix")
-    result = fit(model, x, y, epochs=25, validation=data(seed=1), learning_rate=0.05,
+    result = fit(model, x, y, epochs=25, validation=data(seed=1), learning_rate=0.05, keep_last=True,
                  on_epoch=lambda epoch, best: seen.append(weights(model)))  # fmt: skip
+    assert result.last is not None
+    for key, value in seen[-1].items():
+        assert torch.equal(result.last[key], value) and not torch.equal(weights(model)[key], value)
     best = result.validation_nll.argmin(0)
     assert (result.best_epoch == best + 1).all() and len(set(best.tolist())) > 1
     torch.testing.assert_close(result.best_nll, result.validation_nll.min(0).values)
@@ -517,6 +520,7 @@ def test_what_does_not_fit_is_refused_before_training():
         ((x, y), {"seed": 0.5}, r"seed=0.5, expected an integer.*Try"),
         ((x, y), {"names": 3}, r"names=3, expected a name for each replica.*Try"),
         ((x, y), {"compile": "yes"}, r"compile='yes', expected True, False or 'auto'.*Try"),
+        ((x, y), {"keep_last": 1}, r"keep_last=1, expected True or False.*Try"),
         ((x, y), {"bf16": None}, r"bf16=None, expected True or False.*Try"),
         ((x, y), {"validation": torch.distributions.Normal(0.0, 1.0)}, r"validation rows of type Normal.*Try"),
         ((x.to_sparse(), y), {}, r"x as a sparse tensor, expected a dense one.*Try"),

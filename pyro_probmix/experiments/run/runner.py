@@ -17,6 +17,7 @@ from pyro_probmix.experiments.data.problem import Part, Problem
 from pyro_probmix.inference import Checkpoint, Fit, fit
 from pyro_probmix.inference.methods import build_criterion, build_graph, build_process, only_regression
 from pyro_probmix.inference.pseudo_rows import with_pseudo_rows
+from pyro_probmix.inference.sealed import under
 from pyro_probmix.models import (
     LIKELIHOODS,
     METHODS,
@@ -61,19 +62,17 @@ class FittedMethod:
 
     Attributes:
         density: with the weights of the best epoch.
-        fit: the record.
-        last: the weights of the last epoch, where these are scored.
+        fit: the record, with the weights of the last epoch where these are scored.
     """
 
     density: ConditionalDensity
     fit: Fit
-    last: dict[str, Tensor] | None = None
 
     def at_last(self) -> FittedMethod:
         """The density with the weights of its last epoch, in a record that says so."""
-        assert self.last is not None
+        assert self.fit.last is not None
         density = copy.deepcopy(self.density)
-        density.load_state_dict(self.last)
+        density.load_state_dict(under(self.fit.last, "density."))
         epochs = torch.full_like(self.fit.best_epoch, len(self.fit.train_loss))
         return FittedMethod(density, replace(self.fit, best_epoch=epochs, best_nll=self.fit.validation_nll[-1]))
 
@@ -215,14 +214,6 @@ def fit_method(
         x, y, weights = with_pseudo_rows(method.pseudo_rows, x, y, None, seeds=seeds, alphas=alphas)
         of_graph, of_each = Part(x, y), list(range(len(chosen)))
     process = _process(method, config, density, of_graph, of_each, alphas, tries).to(device)
-    last: dict[str, Tensor] = {}
-
-    def after_epoch(epoch: int, best: Tensor) -> None:
-        if epoch == config.epochs and config.best_epoch != "validation":
-            last.update({name: tensor.detach().clone() for name, tensor in density.state_dict().items()})
-        if on_epoch is not None:
-            on_epoch(epoch, best)
-
     result = fit(
         process,
         x,
@@ -236,12 +227,12 @@ def fit_method(
         num_samples=config.validation_samples,
         seed=seed,
         names=_names(problem, tries, members),
-        on_epoch=after_epoch,
+        on_epoch=on_epoch,
         plain=False,  # the random numbers of the recorded runs
-        # One of a finished training no longer has the weights of its last epoch.
-        checkpoint=checkpoint if config.best_epoch == "validation" else None,
+        keep_last=config.best_epoch != "validation",
+        checkpoint=checkpoint,
     )
-    return FittedMethod(density, result, last or None)
+    return FittedMethod(density, result)
 
 
 def _process(

@@ -296,6 +296,31 @@ def test_two_runs_on_one_folder_do_no_harm(alone, tmp_path):
     pd.testing.assert_frame_equal(numbers(tmp_path), numbers(alone))
 
 
+@pytest.mark.parametrize("best_epoch", ["both", "last"])
+@pytest.mark.parametrize("ended_after", [4, 9])
+def test_a_job_with_its_last_epoch_goes_on_from_where_it_was_ended(tmp_path, best_epoch, ended_after):
+    """Ended in the middle of a training, or between its end and the scores, it leaves the weights of both epochs."""
+    config = replace(SMALL, methods=("M-ProbMix",), epochs=9, learning_rate=0.2, best_epoch=best_epoch)
+    job, device, path = list_jobs(config)[0], torch.device("cpu"), tmp_path / "job.safetensors"
+
+    def end(epoch, _best):
+        if epoch == ended_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, device, end, Checkpoint(path, seconds=0))
+    epochs: list[int] = []
+    resumed = run_job(job, device, lambda epoch, _best: epochs.append(epoch), Checkpoint(path))
+    whole = run_job(job, device)
+    assert epochs == list(range(ended_after + 1, 10)) and not resumed.warnings
+    for one, other in zip(resumed.scored, whole.scored, strict=True):
+        assert one.setting == other.setting and one.curves == other.curves
+        assert {**one.values, "seconds": 0} == {**other.values, "seconds": 0}
+    assert len({tuple(one.values["nll"]) for one in whole.scored}) == (2 if best_epoch == "both" else 1)
+    for name, weights in whole.weights.items():
+        assert torch.equal(resumed.weights[name], weights), name
+
+
 def test_a_job_in_flight_goes_on_from_its_checkpoint(tmp_path):
     job = list_jobs(replace(SMALL, methods=("M-ProbMix",), epochs=5))[0]
     path = tmp_path / "job.safetensors"
