@@ -26,7 +26,10 @@ def _last_value(windows: Windows, rows: IntArray) -> tuple[FloatArray, FloatArra
     """The last close, with the root mean square change of the rows that train as standard deviation."""
     change = windows.y[windows.split.train] - _closes(windows, windows.split.train)[:, -1]
     last = _closes(windows, rows)[:, -1]
-    return np.asarray(norm.logpdf(windows.y[rows], last, np.sqrt((change**2).mean()))), last
+    deviation = np.sqrt((change**2).mean())
+    if not deviation > 0:
+        raise ValueError(_still(f"over {HORIZON} days, in the windows that train,"))
+    return np.asarray(norm.logpdf(windows.y[rows], last, deviation)), last
 
 
 def _random_walk(windows: Windows, rows: IntArray, *, drift: bool) -> tuple[FloatArray, FloatArray]:
@@ -35,8 +38,20 @@ def _random_walk(windows: Windows, rows: IntArray, *, drift: bool) -> tuple[Floa
     daily = np.diff(logs, axis=1)
     mean = HORIZON * daily.mean(1) if drift else np.zeros(len(rows))
     deviation = np.sqrt(HORIZON * (daily.var(1, ddof=1) if drift else (daily**2).mean(1)))
+    # Days of equal growth differ by what the logarithms are rounded by.
+    rounding = 8 * np.finfo(np.float64).eps * (1 + np.abs(logs).max(1))
+    still = np.flatnonzero(deviation <= rounding)
+    if len(still):
+        raise ValueError(_still(f"in the window up to day {windows.last_day[rows[still[0]]]}"))
     forecast = lognorm(deviation, scale=np.exp(logs[:, -1] + mean))
     return forecast.logpdf(windows.y[rows]), np.asarray(forecast.mean())
+
+
+def _still(where: str) -> str:
+    return (
+        f"the changes of the closing price {where} have no spread, expected some, from which a forecast takes the width of its "
+        "density. Try a price that moves."
+    )
 
 
 #: Name -> the forecast.
@@ -52,6 +67,9 @@ def naive_scores(windows: Windows) -> dict[str, tuple[float, float]]:
 
     Args:
         windows: of a series; only its past counts for a forecast.
+
+    Raises:
+        ValueError: where the price did not move, so that a forecast would have no density.
 
     Example:
         >>> import numpy as np

@@ -56,3 +56,19 @@ def test_the_error_is_that_of_the_mean():
         np.mean([(close[windows.last_day[r] + HORIZON] - close[windows.last_day[r]]) ** 2 for r in rows])
     )
     assert naive_scores(windows)["last value"][1] == pytest.approx(expected)
+
+
+def test_a_price_that_does_not_move_has_no_density():
+    """For the whole series, in one window that is forecast, and for days of the same growth."""
+    with pytest.raises(ValueError, match=r"over 21 days, in the windows that train, have no spread.* Try"):
+        naive_scores(windows_of(np.full((505, 4), 7.0)))
+    close, windows = series()
+    row = windows.split.test[5]
+    last = windows.last_day[row]
+    close[last - WINDOW + 1 : last + 1] = 50.0
+    with pytest.raises(ValueError, match=rf"in the window up to day {last} have no spread.* Try"):
+        naive_scores(windows_of(np.stack([close] * 4, 1)))
+    close, _ = series()
+    close[last - WINDOW + 1 : last + 1] = 50.0 * 1.01 ** np.arange(WINDOW)
+    with pytest.raises(ValueError, match=rf"in the window up to day {last} have no spread.* Try"):
+        naive_scores(windows_of(np.stack([close] * 4, 1)))
