@@ -57,10 +57,10 @@ def check_config(config: Config) -> None:
     _require(0 <= noise < math.inf, "label_noise", noise, "a finite value of at least 0", 0.5)
     _require(df is None or 0 < df < math.inf, "noise_df", df, "a finite value above 0", 3)
     changed = [name for name in _OF_TABLES if getattr(config, name) != getattr(EXPERIMENTS["uci"], name)]
-    if changed and (config.experiment not in ("uci", "table") or config.task == "classification"):
-        raise ValueError(
-            f"{changed[0]} was given for {config.experiment}, expected a regression of uci or table. Try leaving it out."
-        )
+    if changed and config.experiment not in ("uci", "table"):
+        raise ValueError(f"{changed[0]} was given for {config.experiment}, expected uci or table. Try leaving it out.")
+    if df is not None and noise == 0:
+        raise ValueError(f"noise_df is {df} without label_noise, expected a label_noise above 0. Try label_noise 0.5.")
     _check_setting(config)
     both = config.patience is None or config.best_epoch == "validation"
     _require(both, "patience", config.patience, f"none with best_epoch {config.best_epoch}", config.epochs)

@@ -61,7 +61,7 @@ class Config:
             ``"both"``, under two settings.
         weight: whether each ``"pair"`` has a mixing weight of its own, or all pairs of a ``"batch"`` have one.
         labelled_rows: so many rows of a table train and validate, together; None for all.
-        label_noise: noise on their targets, in standard deviations of the targets that are trained on.
+        label_noise: of a regression, noise on their targets, in standard deviations of the targets that are trained on.
         noise_df: degrees of freedom of Student's t for that noise; None is a normal.
         shift: whether a table's test rows are those farthest along the inputs' first principal direction.
         setting: ``"fixed"`` takes alpha and beta, with any other entries. So does ``"paper"``, with the entries of ``PAPER`` as

@@ -101,7 +101,14 @@ def _table_problem(config: Config, names: tuple[str, ...]) -> Problem:
     toy = config.experiment != "table" and config.dataset in ("toy-regression", "toy-classification")
     if toy:
         return _stacked([_tables(config, k) for k in config.splits], names)
-    return _stacked([_harder(one, k, config) for one, k in zip(_dealt(config), config.splits, strict=True)], names)
+    dealt = _dealt(config)
+    table = dealt[0][0]
+    if config.label_noise > 0 and table.task == "classification":
+        raise ValueError(
+            f"label_noise is {config.label_noise} for the classes of {table.name}, expected the targets of a regression. Try "
+            "leaving it out."
+        )
+    return _stacked([_harder(one, k, config) for one, k in zip(dealt, config.splits, strict=True)], names)
 
 
 def _harder(dealt: tuple[Table, Table, Split], seed: int, config: Config) -> tuple[Table, Table, Split]:

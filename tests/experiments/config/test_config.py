@@ -105,6 +105,11 @@ def test_patience_ends_a_job_and_keeps_the_best_epoch(capsys, tmp_path):
         ({"methods": "ERM"}, 'has "ERM" for methods, expected list[str, ...]. Try ["ERM", "ProbMix"].'),
         ({"splits": 2}, "has 2 for splits, expected list[int, ...]. Try [0, 1, 2]."),
         ({"network": "lstm"}, "unknown network 'lstm', expected one of mlp. Try leaving it out."),
+        (
+            {"dataset": "iris", "label_noise": 0.5},
+            "label_noise is 0.5 for the classes of iris, expected the targets of a",
+        ),
+        ({"noise_df": 3}, "noise_df is 3.0 without label_noise, expected a label_noise above 0"),
         ({"labels": "soft"}, "unknown labels 'soft', expected one of sample, expected"),
         ({"seed": -1}, "seed is -1, expected at least 0"),
         ({"experiment": "toy-regression"}, "dataset is 'diabetes' for toy-regression, expected 'toy-regression'"),

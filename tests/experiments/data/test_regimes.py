@@ -65,9 +65,24 @@ def test_a_problem_has_the_changes_and_its_test_rows_no_noise():
         ({"labelled_rows": 5}, "labelled_rows"),
         ({"label_noise": -1.0}, "label_noise"),
         ({"noise_df": 0.0}, "noise_df"),
+        ({"noise_df": 3.0}, "noise_df is 3.0 without label_noise"),
         ({"experiment": "toy-regression", "dataset": "toy-regression", "shift": True}, "shift"),
     ],
 )
 def test_what_is_no_regime_is_refused(change, told):
     with pytest.raises(ValueError, match=f"{told}.*Try"):
         check_config(replace(TABLE, **change))
+
+
+@pytest.mark.parametrize("task", [None, "classification"])
+def test_classes_have_fewer_rows_and_shifts_and_no_noise(task):
+    """Whether the table says that it is of classes or the configuration, too."""
+    iris = replace(TABLE, dataset="iris", task=task, splits=(0,))
+    harder = replace(iris, labelled_rows=50, shift=True)
+    for config in (replace(harder, shift=False), harder):
+        check_config(config)
+    assert load_problem(harder).train.x.shape[1] == 40
+    with pytest.raises(ValueError, match=r"label_noise is 0.5 for the classes of iris, expected .* regression. Try"):
+        noisy_classes = replace(iris, label_noise=0.5)
+        check_config(noisy_classes)
+        load_problem(noisy_classes)
