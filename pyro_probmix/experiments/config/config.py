@@ -63,7 +63,8 @@ class Config:
         labelled_rows: so many rows of a table train and validate, together; None for all.
         label_noise: of a regression, noise on their targets, in standard deviations of the targets that are trained on.
         noise_df: degrees of freedom of Student's t for that noise; None is a normal.
-        shift: whether a table's test rows are those farthest along the inputs' first principal direction.
+        shift: whether a table's test rows are those farthest along the inputs' first principal direction, of a random half of
+            its rows for each split.
         setting: ``"fixed"`` takes alpha and beta, with any other entries. So does ``"paper"``, with the entries of ``PAPER`` as
             they are there, and ``"relative"``, for stocks, with prices as changes from the last close of their window; see
             :func:`with_setting`. ``"chosen"`` tries all pairs of ``alphas`` and ``betas`` (initial weights in the place of what

@@ -115,7 +115,7 @@ def _harder(dealt: tuple[Table, Table, Split], seed: int, config: Config) -> tup
     """A dealt table with the configuration's changes: its labels' noise is that of the rows that do not test alone."""
     table, test, split = dealt
     if config.shift:
-        split = shifted(table.x, split, seed)
+        split = shifted(table.x, seed)
     if config.labelled_rows is not None:
         split = fewer_rows(split, config.labelled_rows, seed)
     if config.label_noise > 0:

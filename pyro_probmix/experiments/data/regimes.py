@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["fewer_rows", "noisy", "shifted"]
+__all__ = ["BEYOND", "DRAWN", "fewer_rows", "noisy", "shifted"]
 
 import numpy as np
 
-from pyro_probmix.experiments.data.tables import FloatArray, IntArray, Split, train_validation_split
+from pyro_probmix.experiments.data.tables import FEWEST_ROWS, FloatArray, IntArray, Split, train_validation_split
+
+#: The share of a table's rows that a split of a shift draws, and the share of these that test: with a half and a fifth as
+#: many test as in a published split.
+DRAWN = 0.5
+BEYOND = 0.2
 
 
 def fewer_rows(split: Split, rows: int, seed: int) -> Split:
@@ -29,31 +34,50 @@ def fewer_rows(split: Split, rows: int, seed: int) -> Split:
     labelled = np.concatenate([split.train, split.validation])
     if rows > len(labelled):
         raise ValueError(
-            f"labelled_rows is {rows}, expected at most the {len(labelled)} rows that do not test. Try labelled_rows "
-            f"{len(labelled)}."
+            f"labelled_rows is {rows}, expected at most the {len(labelled)} rows that a split has beside those that test. Try "
+            f"labelled_rows {len(labelled)}."
         )
     chosen = np.random.default_rng(seed).permutation(np.sort(labelled))[:rows]
     train, validation = train_validation_split(rows, seed=seed)
     return Split(chosen[train], chosen[validation], split.test)
 
 
-def shifted(x: FloatArray, split: Split, seed: int, share: float = 0.2) -> Split:
-    """A split whose test rows are those that lie farthest along the inputs' first principal direction.
+def shifted(x: FloatArray, seed: int) -> Split:
+    """A split of a random half of the rows, of which the fifth that lies farthest along one direction tests.
+
+    The direction is the first principal one of all rows' inputs, each scaled to a standard deviation of 1, and the same for
+    every seed; its largest component is positive. The half is drawn for each seed, so that splits differ in their test rows,
+    of which any two have about a half in common; the rows of the other half are left out.
 
     Args:
         x: the features of all rows, [n, d].
-        split: of the table, for the number of its rows that train.
-        seed: of the rest's deal into rows that train and that validate.
-        share: of the rows that test.
+        seed: of the half, and of the deal of its other rows into those that train and those that validate.
+
+    Example:
+        >>> import numpy as np
+        >>> split = shifted(np.arange(100.0)[:, None], seed=0)
+        >>> len(split.train), len(split.validation), len(split.test)
+        (32, 8, 10)
+        >>> bool(split.test.min() > max(split.train.max(), split.validation.max()))
+        True
     """
+    rows = max(FEWEST_ROWS, round(DRAWN * len(x)))
+    drawn: IntArray = np.sort(np.random.default_rng(seed).permutation(len(x))[:rows])
+    order = drawn[np.argsort(_along(x)[drawn], kind="stable")]
+    testing = max(1, round(BEYOND * rows))
+    rest = np.sort(order[:-testing])
+    train, validation = train_validation_split(len(rest), seed=seed)
+    return Split(rest[train], rest[validation], np.sort(order[-testing:]))
+
+
+def _along(x: FloatArray) -> FloatArray:
+    """How far each row lies along the first principal direction, [n]."""
     scale = x.std(0)
     standard = (x - x.mean(0)) / np.where(scale > 0, scale, 1.0)
     direction = np.linalg.svd(standard, full_matrices=False)[2][0]
-    order: IntArray = np.argsort(standard @ direction, kind="stable")
-    testing = max(1, round(share * len(x)))
-    rest = np.sort(order[: len(x) - testing])
-    train, validation = train_validation_split(len(rest), seed=seed)
-    return Split(rest[train], rest[validation], np.sort(order[len(x) - testing :]))
+    # A direction has no sign of its own. Components that differ by rounding alone count as equal, of which the first decides.
+    largest = np.argmax(np.abs(direction).round(6))
+    return np.asarray(standard @ direction * np.sign(direction[largest]))
 
 
 def noisy(y: FloatArray, scale: FloatArray, noise: float, df: float | None, seed: int) -> FloatArray:

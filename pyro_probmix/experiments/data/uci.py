@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UCI_DATASETS", "load_uci"]
+__all__ = ["UCI_DATASETS", "UCI_ROWS", "load_uci"]
 
 import logging
 import os
@@ -17,16 +17,18 @@ from tqdm import tqdm
 
 from pyro_probmix.experiments.data.tables import FloatArray, IntArray, Split, Table, train_validation_split
 
-UCI_DATASETS = (
-    "bostonHousing",
-    "concrete",
-    "energy",
-    "kin8nm",
-    "naval-propulsion-plant",
-    "power-plant",
-    "wine-quality-red",
-    "yacht",
-)
+#: Name -> how many rows the data set has.
+UCI_ROWS = {
+    "bostonHousing": 506,
+    "concrete": 1030,
+    "energy": 768,
+    "kin8nm": 8192,
+    "naval-propulsion-plant": 11934,
+    "power-plant": 9568,
+    "wine-quality-red": 1599,
+    "yacht": 308,
+}
+UCI_DATASETS = tuple(UCI_ROWS)
 SPLITS = 20
 FILES = ("data.txt", "index_features.txt", "index_target.txt", *(f"index_test_{k}.txt" for k in range(SPLITS)))
 COMMIT = "6eb4497628d12b0f300f4b4f6bdc386bebad565c"

@@ -39,11 +39,37 @@ def test_the_test_rows_of_a_shift_lie_beyond_the_others():
     rng = np.random.default_rng(0)
     along = rng.normal(size=200)
     x = np.stack([along, 2 * along + 0.01 * rng.normal(size=200), rng.normal(size=200)], 1)
-    split = shifted(x, SPLIT, seed=0)
+    split = shifted(x, seed=0)
     rest = np.concatenate([split.train, split.validation])
-    assert len(split.test) == 40 and len(rest) == 160 and not set(rest) & set(split.test)
-    side = 1 if along[split.test].mean() > 0 else -1
-    assert (side * along[split.test]).min() > (side * along[rest]).max() - 0.2
+    assert len(split.test) == 20 and len(rest) == 80 and len({*rest, *split.test}) == 100
+    assert along[split.test].min() > along[rest].max() - 0.2
+
+
+def test_the_splits_of_a_shift_differ_and_are_the_same_again():
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    splits = [shifted(x, seed) for seed in range(20)]
+    shares = [len({*one.test} & {*two.test}) / 40 for one in splits for two in splits if one is not two]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.06)
+    for one, two in zip(splits, [shifted(x, seed) for seed in range(20)], strict=True):
+        for part in ("train", "validation", "test"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(two, part))
+
+
+def test_the_end_of_a_shift_does_not_hang_on_the_sign_of_a_decomposition(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(60, 3)) @ np.diag([1.0, 2.0, 3.0])
+    found, plain = shifted(x, seed=0), np.linalg.svd
+
+    def turned(*arguments, **options):
+        u, s, v = plain(*arguments, **options)
+        return -u, s, -v
+
+    monkeypatch.setattr(np.linalg, "svd", turned)
+    np.testing.assert_array_equal(shifted(x, seed=0).test, found.test)
+
+
+def test_the_smallest_table_can_be_shifted():
+    split = shifted(np.arange(4.0)[:, None], seed=0)
+    assert (len(split.train), len(split.validation), list(split.test)) == (2, 1, [3])
 
 
 def test_a_problem_has_the_changes_and_its_test_rows_no_noise():
@@ -56,7 +82,7 @@ def test_a_problem_has_the_changes_and_its_test_rows_no_noise():
     gap = (noise.train.y * noise.scale + noise.loc) - (again.train.y * again.scale + again.loc)
     assert bool((gap.abs() > 0.01).float().mean() > 0.95)
     beyond = load_problem(replace(TABLE, shift=True))
-    assert beyond.test.x.shape[1] == round(0.2 * 442)
+    assert beyond.test.x.shape[1] == round(0.2 * 221) and not torch.equal(*beyond.test.x)
 
 
 @pytest.mark.parametrize(

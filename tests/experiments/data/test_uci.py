@@ -18,7 +18,7 @@ import pooch
 import pytest
 
 from pyro_probmix.experiments.data import uci
-from pyro_probmix.experiments.data.uci import UCI_DATASETS, load_uci
+from pyro_probmix.experiments.data.uci import UCI_DATASETS, UCI_ROWS, load_uci
 
 PUBLISHED = {
     "bostonHousing": (506, 13, 51),
@@ -45,7 +45,7 @@ def published() -> Path:
 def test_the_published_sets_have_their_sizes_and_20_splits(name: str, published: Path) -> None:
     rows, features, testing = PUBLISHED[name]
     table, splits = load_uci(name, published)
-    assert table.x.shape == (rows, features)
+    assert table.x.shape == (rows, features) and rows == UCI_ROWS[name]
     assert table.y.shape == (rows,)
     assert len(splits) == 20
     for k, split in enumerate(splits):
