@@ -14,7 +14,8 @@ import pandas as pd
 
 from pyro_probmix.experiments.audit.effects import Audited, audits
 from pyro_probmix.experiments.audit.pictures import draw
-from pyro_probmix.experiments.audit.tables import summary, tables
+from pyro_probmix.experiments.audit.summary import summary
+from pyro_probmix.experiments.audit.tables import tables
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
 from pyro_probmix.experiments.report.claims.evidence import SHARED, Evidence
 from pyro_probmix.experiments.report.claims.verdicts import Verdict

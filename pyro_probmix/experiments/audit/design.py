@@ -12,7 +12,7 @@ from typing import Any
 
 from pyro_probmix.experiments.config import EXPERIMENTS, Config
 from pyro_probmix.experiments.data.uci import UCI_DATASETS
-from pyro_probmix.models import METHODS, Method
+from pyro_probmix.models import METHODS, Method, find_method
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,17 @@ def _any(method: Method) -> bool:
     return True
 
 
+def _scaled(method: Method) -> bool:
+    """Another likelihood than the Gaussian, or categorical, maps its scale in its own way."""
+    return method.likelihood is None or _drawn(method)
+
+
 def _fused(method: Method) -> bool:
     return method.site is not None
+
+
+def _weighted(method: Method) -> bool:
+    return _fused(method) and method.alpha is None
 
 
 def _embedded(method: Method) -> bool:
@@ -71,12 +80,12 @@ def _drawn(method: Method) -> bool:
 
 
 _TARGETS = Factor("targets", "standardised", "in their units", {"targets": "raw"}, _any)
-_SCALE = Factor("scale", "softplus, floor 0.001", "exp(r / 2), no floor", {"scale": "exp", "scale_floor": 0.0}, _any)
+_SCALE = Factor("scale", "softplus, floor 0.001", "exp(r / 2), no floor", {"scale": "exp", "scale_floor": 0.0}, _scaled)
 _EMBEDDING = Factor("embedding", "after its activation", "before it", {"before_activation": True}, _embedded)
 _START = Factor("start", "r - 3", "r", {"scale_start": 0.0}, _drawn)
 _LAYERS = Factor("variance network", "shares the layer", "one layer of its own", {"variance_layers": 1}, _drawn)
 _WEIGHT = Factor("weight", "one for a pair", "one for a batch", {"weight": "batch"}, _fused)
-_ALPHA = Factor("alpha", "0.1", "1", {"alpha": 1.0}, _fused)
+_ALPHA = Factor("alpha", "0.1", "1", {"alpha": 1.0}, _weighted)
 _BETA = Factor("beta", "0", "0.01", {"beta": 0.01}, _fused)
 _BATCH = Factor("batch", "32 rows", "all rows", {"batch_size": None}, _any)
 
@@ -175,7 +184,8 @@ def design(part: Part, *, full: bool = False) -> list[Point]:
 
 def factors_of(part: Part, method: str) -> list[Factor]:
     """The choices that a method depends on."""
-    return [factor for factor in part.factors if factor.touches(METHODS[method])]
+    of_name = find_method(method)
+    return [factor for factor in part.factors if factor.touches(of_name)]
 
 
 def canonical(part: Part, point: Point, method: str) -> tuple[str, dict[str, Any]]:

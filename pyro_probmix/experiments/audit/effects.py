@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 __all__ = [
+    "GATHERED",
     "LAST",
+    "NUMBERS",
     "Audited",
     "audited",
     "audits",
+    "by_level",
     "gather",
     "holding",
     "in_part",
@@ -21,34 +24,47 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from pyro_probmix.experiments.audit.design import PARTS, Part, Point, canonical, design, methods_of
+from pyro_probmix.experiments.audit.design import PARTS, Part, Point, canonical, design, factors_of
+from pyro_probmix.experiments.audit.kept import gathered_before, with_former
+from pyro_probmix.experiments.audit.running import numbers_in
 from pyro_probmix.experiments.report.claims import CLAIMS
 from pyro_probmix.experiments.report.claims.evidence import Evidence
 from pyro_probmix.experiments.report.claims.verdicts import Finding
-from pyro_probmix.experiments.report.numbers.paper import paper_tables
-from pyro_probmix.experiments.run.jobs import LAST_EPOCH
+from pyro_probmix.experiments.report.numbers.paper import paper_tables, scaled
+from pyro_probmix.experiments.report.numbers.tidy import in_order, lower_is_better
+from pyro_probmix.experiments.run.results import COLUMNS
+from pyro_probmix.names import printable, shown
 
 #: The choice that each training is scored for twice.
 LAST = "best epoch"
 _METRICS = ("nll", "rmse", "accuracy", "sharpness")
-_KEYS = ["part", "folder", "epoch", "method", "split", "metric"]
+#: The file of a command's numbers, and its columns.
+NUMBERS = "audit.parquet"
+GATHERED = ("part", "folder", "epoch", "method", "split", "metric", "value")
 
 
 def gather(out: Path) -> pd.DataFrame:
-    """The numbers of all folders of an audit: columns part, folder, epoch, method, split, metric, value."""
-    frames = []
-    for name in PARTS:
-        for file in sorted((out / name).glob("*/results.parquet")):
-            rows = pd.read_parquet(file)
-            rows = rows[rows["metric"].isin(_METRICS)]
-            last = rows["setting"].str.endswith(LAST_EPOCH)
-            epoch = last.map({True: "last", False: "validation"})
-            frames.append(rows.assign(part=name, folder=file.parent.name, epoch=epoch)[[*_KEYS, "value"]])
-    if not frames:
-        raise ValueError(f"{out} holds no run of an audit. Try probmix run audit --out {out}.")
-    return pd.concat(frames, ignore_index=True)
+    """The numbers of an audit: of all its folders, and of a former command's file those of runs without a folder.
+
+    Returns:
+        columns ``GATHERED``.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    frames = [
+        rows[rows["metric"].isin(_METRICS)].assign(part=name, folder=folder)[list(GATHERED)]
+        for name in PARTS
+        for folder, rows in numbers_in(out, name)
+    ]
+    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(GATHERED))
+    numbers = with_former(found, gathered_before(out, NUMBERS, GATHERED), ("part", "folder", "method"))
+    if numbers.empty:
+        raise ValueError(f"{shown(out)} holds no run of an audit. Try probmix run audit --out {printable(out)}.")
+    return numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +76,10 @@ class Audited:
         part: its design.
         points: the settings: the levels of the choices, whether the last epoch counts among them.
         scores: for each setting the rows, with the columns of a run's results; empty where a method is still missing.
-        runs: seeds, or splits.
+            A number of a training that diverged is the worst.
+        runs: seeds, or splits, that all methods have at all settings.
         full: whether the settings are all combinations of the choices, not a fraction of them.
+        methods: those that have run, the paper's first.
     """
 
     name: str
@@ -70,6 +88,12 @@ class Audited:
     scores: tuple[pd.DataFrame, ...]
     runs: int
     full: bool
+    methods: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called on a page."""
+        return "The toy regression by targets and scale" if self.name == "lead" else self.name
 
     @property
     def complete(self) -> bool:
@@ -81,6 +105,10 @@ class Audited:
         """Each choice: its name, our level, the other."""
         own = [(one.name, one.ours, one.other) for one in self.part.factors]
         return [*own, (LAST, "by validation", "the last")]
+
+    def depends(self, method: str, choice: str) -> bool:
+        """Whether a method depends on a choice."""
+        return choice == LAST or choice in [factor.name for factor in factors_of(self.part, method)]
 
     @cached_property
     def findings(self) -> dict[int, dict[str, Finding]]:
@@ -101,7 +129,9 @@ def audits(gathered: pd.DataFrame) -> list[Audited]:
 
 
 def audited(gathered: pd.DataFrame, name: str) -> Audited | None:
-    """One data set of gathered numbers by its settings: all combinations where they have run, else those of the fraction.
+    """One data set of gathered numbers by its settings.
+
+    They are all combinations where these have run and each choice matters to a method that has, else those of the fraction.
 
     Returns:
         None if the data set is not among the numbers.
@@ -109,28 +139,41 @@ def audited(gathered: pd.DataFrame, name: str) -> Audited | None:
     part, mine = PARTS[name], gathered[gathered["part"] == name]
     if mine.empty:
         return None
-    ran = [method for method in methods_of(part) if method in set(mine["method"])]
+    mine = _as_results(mine, part)
+    ran = tuple(in_order(sorted(mine["method"].unique())))
     by_folder = dict(list(mine.groupby(["folder", "method"])))
 
     def numbers_at(point: Point) -> list[pd.DataFrame]:
         found = (by_folder.get((canonical(part, point, method)[0], method)) for method in ran)
         return [frame for frame in found if frame is not None]
 
-    full = all(len(numbers_at(point)) == len(ran) for point in design(part, full=True))
-    points, scores = [], []
-    for point in design(part, full=full):
-        there = numbers_at(point)
-        rows = pd.concat(there) if len(there) == len(ran) else mine.iloc[:0]
+    # A method that depends on few choices has run at all combinations of all as soon as it has run at those of its own.
+    matter = {factor.name for method in ran for factor in factors_of(part, method)}
+    full = len(matter) == len(part.factors) and all(
+        len(numbers_at(point)) == len(ran) for point in design(part, full=True)
+    )
+    points = design(part, full=full)
+    there = [numbers_at(point) for point in points]
+    # A run that a method lacks would else be taken for one that diverged.
+    splits = [set(frame["split"]) for frames in there if len(frames) == len(ran) for frame in frames]
+    shared = set.intersection(*splits) if splits else set()
+    settings, scores = [], []
+    for point, frames in zip(points, there, strict=True):
+        rows = pd.concat(frames) if len(frames) == len(ran) else mine.iloc[:0]
+        rows = rows[rows["split"].isin(shared)]
         for epoch in ("validation", "last"):
-            points.append({**point, LAST: epoch == "last"})
-            scores.append(_as_results(rows[rows["epoch"] == epoch], part))
-    return Audited(name, part, tuple(points), tuple(scores), int(mine["split"].nunique()), full)
+            settings.append({**point, LAST: epoch == "last"})
+            scores.append(rows.loc[rows["epoch"] == epoch, list(COLUMNS)])
+    return Audited(name, part, tuple(settings), tuple(scores), len(shared), full, ran)
 
 
 def _as_results(rows: pd.DataFrame, part: Part) -> pd.DataFrame:
+    """The numbers with the columns of a run's results, too."""
     config = part.config
-    named = rows.assign(experiment=config.experiment, dataset=config.dataset, network=config.network, setting="audit")
-    return named[["experiment", "dataset", "network", "method", "setting", "split", "metric", "value"]]
+    worst = rows["metric"].map(lambda metric: np.inf if lower_is_better(metric) else -np.inf)
+    value = rows["value"].where(rows["value"].notna(), worst)
+    keys = {"experiment": config.experiment, "dataset": config.dataset, "network": config.network, "setting": "audit"}
+    return rows.assign(**keys, value=value)
 
 
 def holding(one: Audited) -> pd.DataFrame:
@@ -153,14 +196,18 @@ def _of_claims(one: Audited, number: Callable[[Finding], float]) -> pd.DataFrame
     return table.reindex([claim.id for claim in CLAIMS if claim.id in table.index])
 
 
+def by_level(one: Audited, numbers: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Numbers [row, setting] at our level and at the other of each choice, by (choice, level)."""
+    found = {}
+    for name, *levels in one.choices:
+        for is_other, level in enumerate(levels):
+            found[name, level] = numbers[[k for k in settings_in(numbers) if one.points[k][name] == bool(is_other)]]
+    return found
+
+
 def moved(one: Audited, numbers: pd.DataFrame) -> pd.DataFrame:
     """The mean of numbers [row, setting] at our level and at the other of each choice: columns (choice, level)."""
-    found = {}
-    for name, ours, other in one.choices:
-        at_other = [k for k in settings_in(numbers) if one.points[k][name]]
-        at_ours = [k for k in settings_in(numbers) if not one.points[k][name]]
-        found[name, ours], found[name, other] = numbers[at_ours].mean(axis=1), numbers[at_other].mean(axis=1)
-    return pd.DataFrame(found)
+    return pd.DataFrame({level: own.mean(axis=1) for level, own in by_level(one, numbers).items()})
 
 
 def settings_in(numbers: pd.DataFrame) -> list[int]:
@@ -169,7 +216,7 @@ def settings_in(numbers: pd.DataFrame) -> list[int]:
 
 
 def medians(one: Audited, metric: str) -> pd.DataFrame:
-    """The median over the runs of each method at each setting, [method, setting]."""
+    """The median over the runs of each method at each setting, [method, setting]; infinite where half of the runs diverged."""
     columns = {
         k: scores[scores["metric"] == metric].groupby("method", sort=False)["value"].median()
         for k, scores in enumerate(one.scores)
@@ -185,7 +232,7 @@ def nearness(one: Audited) -> pd.DataFrame:
     paper = paper_tables()
     paper = paper[(paper["dataset"] == one.part.config.dataset) & (paper["network"] == "mlp")]
     rows = {}
-    for k, scores in enumerate(one.scores):
+    for k, scores in enumerate(map(scaled, one.scores)):
         within, total, ranks = 0, 0, []
         for metric in ("nll", "rmse"):
             theirs = paper[paper["metric"] == metric].set_index("method")
@@ -195,7 +242,14 @@ def nearness(one: Audited) -> pd.DataFrame:
                 continue
             within += int(((ours[common] - theirs["mean"][common]).abs() <= theirs["std"][common]).sum())
             total += len(common)
-            ranks.append(ours[common].corr(theirs["mean"][common], method="spearman"))
+            ranks.append(_rank_correlation(ours[common], theirs["mean"][common]))
         if total:
             rows[k] = {"cells": within, "of": total, "rank correlation": sum(ranks) / len(ranks)}
     return pd.DataFrame(rows).T
+
+
+def _rank_correlation(one: pd.Series[float], other: pd.Series[float]) -> float:
+    """Spearman's; 0 where all are equal, as methods of which each has a run that diverged, which is no order."""
+    if min(one.nunique(), other.nunique()) < 2:
+        return 0.0
+    return float(one.rank().corr(other.rank()))

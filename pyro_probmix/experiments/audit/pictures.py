@@ -29,8 +29,8 @@ def draw(found: Sequence[Audited]) -> dict[str, Save]:
     for one in found:
         if one.complete and len(held := holding(one)):
             figures[f"claims-{one.name}"] = (_claims if held.shape[1] <= _COLUMNS else _effects)(one, held)
-        if one.name == "lead" and len(middles := medians(one, "nll")):
-            figures["lead"] = _lead(one, middles)
+        if one.complete and one.name == "lead":
+            figures["lead"] = _lead(one, medians(one, "nll"))
     return {name: partial(_write, png(figure, dpi=130)) for name, figure in figures.items()}
 
 
@@ -91,7 +91,10 @@ def _effects(one: Audited, held: pd.DataFrame) -> Figure:
 
 
 def _lead(one: Audited, found: pd.DataFrame) -> Figure:
-    """Median NLL of each method at the settings of the first part, with the middle half of the runs."""
+    """Median NLL of each method at the settings of the first part, with the middle half of the runs.
+
+    A method whose middle half ends in runs that diverged has an arrow at the end of the axis.
+    """
     kept = [k for k in settings_in(found) if not one.points[k]["best epoch"]]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, len(kept), sharex=True, sharey=True, squeeze=False)[0]
@@ -99,12 +102,13 @@ def _lead(one: Audited, found: pd.DataFrame) -> Figure:
         scores = one.scores[k]
         nll = scores[scores["metric"] == "nll"]
         for place, method in enumerate(found.index):
-            low, middle, high = nll[nll["method"] == method]["value"].quantile(
-                [0.25, 0.5, 0.75], interpolation="nearest"
-            )
+            middle_half = nll[nll["method"] == method]["value"].quantile([0.25, 0.5, 0.75], interpolation="nearest")
+            there = middle_half[np.isfinite(middle_half)]
             colour = style_of(str(method)).colour
-            ax.plot([low, high], [place, place], color=colour, linewidth=2.5, alpha=0.45)
-            ax.plot([middle], [place], "o", color=colour, markersize=6)
+            ax.plot(there, [place] * len(there), color=colour, linewidth=2.5, alpha=0.45)
+            ax.plot(there[there.index == 0.5], [place] * (0.5 in there.index), "o", color=colour, markersize=6)
+            if len(there) < len(middle_half):
+                ax.plot([1], [place], ">", color=colour, transform=ax.get_yaxis_transform(), clip_on=False)
         ax.set_xscale("log")
         ax.set_yticks(range(len(found.index)), [str(name) for name in found.index])
         ax.set_title(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "CHOSEN", "DATASETS", "LARGEST", "METHODS_THERE", "REGIMES", "TRIES", "compared", "gather_regimes", "plans", "run_regimes",
+    "CHOSEN", "DATASETS", "LARGEST", "METHODS_THERE", "REFERENCE", "REGIMES", "TRIES", "compared", "gather_regimes", "plans",
+    "run_regimes",
 ]  # fmt: skip
 
 import argparse
@@ -17,10 +18,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from pyro_probmix.experiments.audit.running import Plan, run_plan
+from pyro_probmix.experiments.audit.kept import gathered_before, with_former
+from pyro_probmix.experiments.audit.options import options_of
+from pyro_probmix.experiments.audit.running import Plan, numbers_in, run_plan
 from pyro_probmix.experiments.config import EXPERIMENTS
 from pyro_probmix.experiments.report.claims.evidence import SHARED
-from pyro_probmix.experiments.run.jobs import LAST_EPOCH
 from pyro_probmix.files import write_files
 from pyro_probmix.names import printable, shown
 
@@ -50,7 +52,10 @@ TRIES: dict[str, dict[str, Any]] = {
     "100 rows alpha 1 K 15": {"labelled_rows": ROWS, "alpha": 1.0, "neighbors": 15, "seed": 3},
 }
 DATASETS = ("yacht", "bostonHousing", "energy", "concrete")
+_NUMBERS = "regimes.parquet"
 _COLUMNS = ["dataset", "regime", "epoch", "method", "split", "value"]
+#: What the others are compared with.
+REFERENCE = "ERM"
 METHODS_THERE = ("ERM", "Mix", "ProbMix", "M-ProbMix", "LocM-ProbMix")
 
 
@@ -70,44 +75,53 @@ def plans(datasets: Sequence[str], methods: Sequence[str], splits: Sequence[int]
 def run_regimes(arguments: argparse.Namespace, splits: tuple[int, ...]) -> None:
     """Runs what the folder does not hold yet, and writes ``regimes.parquet``.
 
+    ERM, with which the others are compared, is among the methods whatever is asked for.
+
     Args:
         arguments: of ``probmix run``.
         splits: published splits; none for all.
 
     Raises:
-        ValueError: for an unknown data set.
+        ValueError: for an option that the regimes do not take, an unknown data set or method, or a file of another kind that
+            would be replaced.
     """
-    datasets = [name.strip() for name in arguments.dataset.split(",")] if arguments.dataset else list(DATASETS)
-    unknown = [name for name in datasets if name not in DATASETS]
+    asked = options_of(arguments)
+    unknown = [name for name in asked.datasets if name not in DATASETS]
     if unknown:
         raise ValueError(
             f"regimes has no data set {shown(unknown[0])}, expected one of {', '.join(DATASETS)}. Try --dataset yacht."
         )
-    methods = [name.strip() for names in arguments.method or () for name in names.split(",")] or list(METHODS_THERE)
-    out = Path(arguments.out or "runs/regimes")
-    run_plan(plans(datasets, methods, splits), out, arguments.data_dir, arguments.device or "auto")
-    numbers = gather_regimes(out)
-    write_files(out, {"regimes.parquet": partial(numbers.to_parquet, index=False)}, advice="Try another --out.")
-    print(f"numbers: {printable(out)}/regimes.parquet")
+    methods = asked.methods or METHODS_THERE
+    if REFERENCE not in methods:
+        methods = (REFERENCE, *methods)
+        print(f"{REFERENCE} runs too: the others are compared with it.")
+    gathered_before(asked.out, _NUMBERS, _COLUMNS)
+    run_plan(plans(asked.datasets or DATASETS, methods, splits), asked.out, asked.data_dir, asked.device)
+    numbers = gather_regimes(asked.out)
+    write_files(asked.out, {_NUMBERS: partial(numbers.to_parquet, index=False)}, advice="Try another --out.")
+    print(f"numbers: {printable(asked.out)}/{_NUMBERS}")
 
 
 def gather_regimes(out: Path) -> pd.DataFrame:
-    """The NLLs of all folders: columns dataset, regime, epoch, method, split, value."""
-    found = [_read(out, name) for name in REGIMES]
-    if not any(map(len, found)):
+    """The NLLs of all folders, and of a former command's file those of runs without a folder.
+
+    Returns:
+        columns dataset, regime, epoch, method, split, value.
+    """
+    frames = [frame for frame in (*(_read(out, name) for name in REGIMES), _chosen(out)) if len(frame)]
+    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_COLUMNS, "metric"])
+    found = found.loc[found["metric"] == "nll", _COLUMNS]
+    numbers = with_former(found, gathered_before(out, _NUMBERS, _COLUMNS), ("dataset", "regime", "method"))
+    if numbers.empty:
         raise ValueError(f"{shown(out)} holds no run of the regimes. Try probmix run regimes --out {printable(out)}.")
-    numbers = pd.concat([*found, _chosen(out)])
-    return numbers.loc[numbers["metric"] == "nll", _COLUMNS].reset_index(drop=True)
+    return numbers
 
 
 def _read(out: Path, name: str) -> pd.DataFrame:
     """All numbers of one regime."""
-    frames = [pd.read_parquet(file) for file in sorted(out.glob(f"*/{name.replace(' ', '-')}/results.parquet"))]
-    if not frames:
-        return pd.DataFrame(columns=[*_COLUMNS, "metric"])
-    rows = pd.concat(frames)
-    epoch = rows["setting"].str.endswith(LAST_EPOCH).map({True: "last", False: "validation"})
-    return rows.assign(regime=name, epoch=epoch)[[*_COLUMNS, "metric"]]
+    columns = [*_COLUMNS, "metric"]
+    frames = [rows.assign(regime=name)[columns] for _, rows in numbers_in(out, "*", name.replace(" ", "-"))]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
 
 
 def _chosen(out: Path) -> pd.DataFrame:
@@ -123,7 +137,7 @@ def _chosen(out: Path) -> pd.DataFrame:
     return tried.merge(best[[*of_one, "regime"]]).assign(regime=CHOSEN)
 
 
-def compared(numbers: pd.DataFrame, reference: str = "ERM") -> pd.DataFrame:
+def compared(numbers: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     r"""Paired differences of the NLL to a reference's on the same split, with the error rate over all of them controlled.
 
     A difference of more than ``LARGEST`` nats counts as so many: else a single split decides, on which a few test rows lie far
