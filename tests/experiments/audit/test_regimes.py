@@ -1,5 +1,6 @@
 """The regimes: their runs, and verdicts on differences that are known."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy.stats import t
 from pyro_probmix.cli import main
 from pyro_probmix.experiments.audit.regimes import CHOSEN, REGIMES, TRIES, compared, gather_regimes, plans
 from pyro_probmix.experiments.config.checks import check_config
+from pyro_probmix.experiments.data.regimes import fewer_rows
+from pyro_probmix.experiments.data.tables import Split
 
 
 def numbers(gains: dict[str, float], noise: float = 0.1, splits: int = 20) -> pd.DataFrame:
@@ -108,3 +111,70 @@ def test_one_split_far_off_does_not_decide():
     assert row["gain"] == pytest.approx(gaps.mean(), abs=0.1)
     frame.loc[far, "value"] = np.nan  # diverged
     assert compared(frame).iloc[0]["gain"] == pytest.approx(row["gain"])
+
+
+def error_of(regime: str, dataset: str = "yacht") -> float:
+    """The standard error of a regime's gain, in standard deviations of the difference on 10 splits."""
+    frame = numbers({regime: 0.1}, splits=10).assign(dataset=dataset)
+    gap = frame.pivot(index="split", columns="method", values="value")
+    return float(compared(frame)["error"].iloc[0] / (gap["ERM"] - gap["Mix"]).std())
+
+
+@pytest.mark.parametrize(
+    ("regime", "dataset", "share"),
+    [
+        ("all rows", "yacht", 1 / 10),
+        ("25 rows", "yacht", 1 / 10),
+        ("100 rows", "concrete", 1 / 10),
+        ("100 rows", "yacht", 100 / 308),
+        ("label noise 1", "yacht", 100 / 308),
+        (CHOSEN, "yacht", 100 / 308),
+        ("200 rows", "bostonHousing", 200 / 506),
+        ("shift", "concrete", 1 / 2),
+    ],
+)
+def test_the_error_allows_for_the_rows_that_splits_share(regime, dataset, share):
+    """The tenth that tests in two published splits, or the labelled rows that two draws have in common."""
+    assert error_of(regime, dataset) == pytest.approx((1 / 10 + share / (1 - share)) ** 0.5)
+
+
+def test_labelled_rows_are_shared_as_the_error_has_it():
+    """Of rows that are drawn for each split anew, two splits share the very share that is drawn."""
+    rng = np.random.default_rng(0)
+    rows = 308
+    tests = [rng.permutation(rows)[:31] for _ in range(40)]
+    drawn = []
+    for seed, test in enumerate(tests):
+        rest = np.setdiff1d(np.arange(rows), test)
+        few = fewer_rows(Split(rest[:221], rest[221:], test), 100, seed)
+        drawn.append({*few.train, *few.validation})
+    shares = [len(one & two) / 100 for one, two in combinations(drawn, 2)]
+    assert np.mean(shares) == pytest.approx(100 / rows, abs=0.01)
+
+
+@pytest.mark.parametrize("splits", [3, 10, 20])
+def test_differences_that_count_as_the_largest_tell_no_more_than_their_signs(splits):
+    frame = numbers({"a": 0.0}, splits=splits)
+    far = frame["method"].eq("Mix")
+    frame.loc[far, "value"] += 1e3
+    row = compared(frame).iloc[0]
+    assert row["gain"] == -3 and row["p"] == pytest.approx(2.0 ** (1 - splits)) and row["error"] > 0.3
+    assert row["verdict"] == ("open" if splits == 3 else "worse")
+    frame.loc[far & frame["split"].eq(0), "value"] -= 1e3 - 2.9  # nearly as far
+    assert compared(frame).iloc[0]["p"] == pytest.approx(2.0 ** (1 - splits))
+
+
+def test_equal_differences_have_an_error():
+    frame = numbers({"a": 0.3, "b": 0.0}, noise=0.0, splits=4)
+    table = compared(frame).set_index("regime")
+    assert table["p"].to_dict() == {"a": pytest.approx(1 / 8), "b": 1.0} and set(table["verdict"]) == {"open"}
+
+
+def test_a_split_that_has_not_run_is_none_that_diverged():
+    frame = numbers({"a": 0.5})
+    fewer = frame[frame["method"].eq("ERM") | frame["split"].lt(8)]
+    row = compared(fewer).iloc[0]
+    assert row["splits"] == 8 and row["gain"] == pytest.approx(0.5, abs=0.1)
+    both = frame.assign(value=frame["value"].where(frame["split"] > 0, np.nan))
+    row = compared(both).iloc[0]
+    assert row["splits"] == 20 and row["gain"] == pytest.approx(0.5 * 19 / 20, abs=0.1)
