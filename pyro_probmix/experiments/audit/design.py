@@ -108,7 +108,7 @@ def _of_drawn(factor: Factor) -> Factor:
     return replace(factor, touches=_drawn)
 
 
-_SCALES = replace(_SCALE, other="exp(r / 2)", changes={**_SCALE.changes, "scale_start": 0.0})
+_SCALES = replace(_SCALE, other="exp(r / 2), no floor, start r", changes={**_SCALE.changes, "scale_start": 0.0})
 
 #: Name -> a data set of the audit; the first is the toy regression by the two choices that matter most there, with more runs.
 PARTS: dict[str, Part] = {

@@ -46,7 +46,7 @@ def summary(found: Sequence[Audited]) -> str:
             continue
         means = moved(one, held)
         lines = [f"**{one.title}**, {held.shape[1]} settings, {one.runs} runs of each method:", ""]
-        if one.name == "lead" and set(_BEST) <= set(one.methods):
+        if one.part.config.experiment == "toy-regression" and set(_BEST) <= set(one.methods):
             lines += [_leaders(one), ""]
         for kind, claims in kinds_of(held).items():
             listed = [
@@ -63,18 +63,20 @@ def summary(found: Sequence[Audited]) -> str:
 
 
 def _leaders(one: Audited) -> str:
-    """At how many settings of either scale M-ProbMix and LocM-ProbMix have the lowest medians of all."""
-    name, *levels = next(choice for choice in one.choices if choice[0] == "scale")
+    """At how many settings M-ProbMix and LocM-ProbMix have the lowest medians of all, and at which levels more often."""
     parts = []
     for metric, label in (("nll", "NLL"), ("rmse", "MSE")):
         found = medians(one, metric)
         lowest = {k: found[k][np.isfinite(found[k])].nsmallest(2).index for k in settings_in(found)}
         first = {k: set(names) == set(_BEST) for k, names in lowest.items()}
-        counts = []
-        for level in levels:
-            own = [k for k in first if one.points[k][name] is (level == levels[1])]
-            counts.append(f"{sum(first[k] for k in own)} of {len(own)} with {level}")
-        parts.append(f"in {label} in {' and '.join(counts)}")
+        each = []
+        for name, *words in one.choices:
+            own = [[held for k, held in first.items() if one.points[k][name] is other] for other in (False, True)]
+            if abs(sum(own[1]) / len(own[1]) - sum(own[0]) / len(own[0])) >= 0.25:
+                counts = (f"{sum(held)} of {len(held)} with {word}" for held, word in zip(own, words, strict=True))
+                each.append(f"{name}: {', '.join(counts)}")
+        listed = f" ({'; '.join(each)})" if each else ""
+        parts.append(f"in {label} in {sum(first.values())} of {len(first)}{listed}")
     return f"{' and '.join(_BEST)} have the two lowest medians of {len(one.methods)} methods {'; '.join(parts)}."
 
 
