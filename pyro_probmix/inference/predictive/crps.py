@@ -32,6 +32,8 @@ COARSE, FINE = np.polynomial.legendre.leggauss(5), np.polynomial.legendre.leggau
 MOST_GAUSSIANS = 1500
 #: Counts of wider rows are summed over on a grid of so many.
 MOST_COUNTS = 20_000
+#: A narrower Gaussian counts as so wide, which to all digits has the score of a point: a scale may have underflowed to 0.
+NARROWEST = 1e-100
 #: The most numbers in one block of work.
 LARGEST_BLOCK = 2_000_000
 
@@ -111,9 +113,11 @@ def _closed(marginals: Any, parameters: list[Array], y: Array) -> Array | None:
         weights, *gaussians = parameters
         if len(weights) <= MOST_GAUSSIANS:
             tiny = np.finfo(np.float64).tiny
-            return crps_gaussian_mixture(y, gaussians[0], gaussians[1], np.maximum(weights, tiny))
+            return crps_gaussian_mixture(
+                y, gaussians[0], np.maximum(gaussians[1], NARROWEST), np.maximum(weights, tiny)
+            )
     if isinstance(marginals, dist.Normal | dist.MultivariateNormal) and len(parameters[0]) <= MOST_GAUSSIANS:
-        return crps_gaussian_mixture(y, parameters[0], parameters[1])
+        return crps_gaussian_mixture(y, parameters[0], np.maximum(parameters[1], NARROWEST))
     if isinstance(marginals, dist.StudentT) and len(parameters[0]) == 1:
         df, loc, scale = (v[0] for v in parameters[:3])
         return _of_student(df, loc, scale, y)

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -114,6 +115,27 @@ def test_a_member_without_finite_weights_spoils_its_split_alone():
     values, _ = measure(ill, problem, num_samples=1, seed=0, members=MEMBERS)
     assert math.isnan(values["nll"][1])
     assert values["nll"][::2] == healthy["nll"][::2]
+
+
+def test_a_scale_that_has_underflowed_has_the_worst_nll_and_leaves_the_other_splits_alone():
+    """With exp(r / 2) and no floor a scale may be 0: such a split has no finite NLL, and the job ends as any other."""
+    problem = load_problem(EXPERIMENTS["toy-regression"]).replicas([0, 1, 2])
+    density = build_density(
+        METHODS["ERM"],
+        num_features=1,
+        likelihood=partial(Gaussian, scale="exp", floor=0.0),
+        widths=(8, 4),
+        replicas=SPLITS,
+    )
+    initialise(density, range(SPLITS))
+    density.requires_grad_(False)
+    healthy, _ = measure(density, problem, num_samples=1, seed=0)
+    with torch.no_grad():
+        dict(density.named_parameters())["likelihood.linear.bias"][1, ..., 1] = -1000.0
+    values, _ = measure(density, problem, num_samples=1, seed=0)
+    assert not math.isfinite(values["nll"][1]) and values["sharpness"][1] == 0
+    assert values["crps"][1] <= values["rmse"][1]  # a mean absolute error
+    assert values["nll"][::2] == healthy["nll"][::2] and values["crps"][::2] == healthy["crps"][::2]
 
 
 @pytest.mark.parametrize("members", [1, MEMBERS])

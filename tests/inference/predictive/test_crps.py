@@ -136,3 +136,22 @@ def test_many_components_are_as_exact_by_quadrature_as_in_closed_form(monkeypatc
 def test_what_is_not_finite_has_no_score():
     mixture = PredictiveMixture(dist.Normal(torch.tensor([[0.0, np.nan]]), 1.0, validate_args=False), 1)
     assert np.isnan(crps_at(mixture, np.array([0.0, 0.0]))).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda loc, scale: dist.Normal(loc, scale, validate_args=False),
+        lambda loc, scale: dist.MixtureSameFamily(
+            dist.Categorical(torch.full((1, 3, 2), 0.5).double()),
+            dist.Normal(loc.unsqueeze(-1).expand(1, 3, 2), scale.unsqueeze(-1).expand(1, 3, 2), validate_args=False),
+        ),
+    ],
+    ids=["gaussian", "mixture of gaussians"],
+)
+def test_where_a_scale_has_underflowed_the_score_is_that_of_a_point(make):
+    """The absolute error, also where the point is hit."""
+    loc = torch.tensor([[0.0, 1.0, -3e4]]).double()
+    y = np.array([2.5, 1.0, 7e4])
+    found = crps_at(PredictiveMixture(make(loc, torch.zeros(1, 3).double()), 1), y)
+    assert found == pytest.approx([2.5, 0.0, 1e5], abs=1e-12)
