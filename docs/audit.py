@@ -16,6 +16,7 @@ from pyro_probmix.experiments.audit.effects import Audited, audits
 from pyro_probmix.experiments.audit.pictures import draw
 from pyro_probmix.experiments.audit.summary import summary
 from pyro_probmix.experiments.audit.tables import tables
+from pyro_probmix.experiments.audit.whole import whole
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
 from pyro_probmix.experiments.report.claims.evidence import SHARED, Evidence
 from pyro_probmix.experiments.report.claims.verdicts import Verdict
@@ -141,7 +142,8 @@ def _said(verdict: Verdict) -> str:
 
 def page(text: str, found: Sequence[Audited], results: Path = RESULTS) -> str:
     """The page's text with its tables as the runs have them now."""
-    for name, written in (("summary", summary(found)), ("claims", claims(results)), ("tables", tables(found))):
+    blocks = {"summary": summary(found), "claims": claims(results), "whole": whole(found), "tables": tables(found)}
+    for name, written in blocks.items():
         begin = f"<!-- written by docs/audit.py: {name} -->\n"
         before, rest = text.split(begin)
         text = before + begin + "\n" + written + "\n" + END + rest.split(END, 1)[1]

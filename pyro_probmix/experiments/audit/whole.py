@@ -12,6 +12,7 @@ import pandas as pd
 
 from pyro_probmix.experiments.audit.design import PARTS, Point
 from pyro_probmix.experiments.audit.effects import Audited, in_part, nearness, settings_in
+from pyro_probmix.experiments.audit.markdown import table as in_markdown
 from pyro_probmix.experiments.config.config import PAPER
 
 #: The columns of :func:`nearest` that its last one is made of: shares, but for the correlation.
@@ -26,16 +27,17 @@ def whole(found: Sequence[Audited], shown: int = 3) -> str:
     names = [name for name in table.columns if name not in (*MEASURES, "whole", "error")]
     ours, papers = (_row_of(table[names], point) for point in ({}, _of_paper()))
     words = _words(found)
-    lines = ["| setting | place | claims in part | cells | rank correlation | as a whole |", f"|{' --- |' * 6}"]
+    lines = []
     for k in dict.fromkeys([*table.index[:shown], ours, papers]):
         row = table.loc[k]
         who = {ours: "ours: ", papers: "--setting paper: "}.get(k, "")
         changed = ", ".join(f"{name} {words[name]}" for name in names if row[name]) or "all as ours"
         place = int((table["whole"] > row["whole"]).sum()) + 1
-        measures = f"{row['claims']:.0%} | {row['cells']:.0%} | {row['rank correlation']:.2f}"
-        lines.append(f"| {who}{changed} | {place} | {measures} | {row['whole']:.3f} ± {row['error']:.3f} |")
+        measures = (f"{row['claims']:.0%}", f"{row['cells']:.0%}", f"{row['rank correlation']:.2f}")
+        lines.append((f"{who}{changed}", place, *measures, f"{row['whole']:.3f} ± {row['error']:.3f}"))
     sets = ", ".join(one.name for one in _counted(found))
-    return f"Of {len(table)} settings, by what each choice adds on {sets}:\n\n" + "\n".join(lines) + "\n"
+    head = ("setting", "place", "claims in part", "cells", "rank correlation", "as a whole")
+    return f"Of {len(table)} settings, by what each choice adds on {sets}:\n\n{in_markdown(head, lines)}\n"
 
 
 def nearest(found: Sequence[Audited]) -> pd.DataFrame:

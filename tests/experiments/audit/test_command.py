@@ -50,7 +50,9 @@ def test_the_command_runs_resumes_and_writes(lead, tmp_path):
         "last",
     }
     assert (tmp_path / "audit" / "lead.png").stat().st_size > 1000
-    assert "| in their units, exp(r / 2), no floor, start r, the last |" in (tmp_path / "audit" / "audit.md").read_text()
+    assert (
+        "| in their units, exp(r / 2), no floor, start r, the last |" in (tmp_path / "audit" / "audit.md").read_text()
+    )
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "audit").rglob("cells/*.json")}
     assert len(before) == 8 and main(command) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing is run again

@@ -16,7 +16,7 @@ TABLE = {"targets": 0.1, "scale": 0.1, "batch": -0.2, LAST: -0.1}
 def audited(name):
     part = part_of(name)
     points = [{**point, LAST: last} for point in design(part) for last in (False, True)]
-    return Audited(name, part, tuple(points), (pd.DataFrame({"value": [1.0]}),) * len(points), 3, False)
+    return Audited(name, part, tuple(points), (pd.DataFrame({"value": [1.0]}),) * len(points), 3, False, ("ERM",))
 
 
 @pytest.fixture
