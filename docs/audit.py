@@ -19,6 +19,7 @@ from pyro_probmix.experiments.audit.tables import tables
 from pyro_probmix.experiments.audit.whole import whole
 from pyro_probmix.experiments.report.claims import CLAIMS, verdicts
 from pyro_probmix.experiments.report.claims.evidence import SHARED, Evidence
+from pyro_probmix.experiments.report.claims.paired import of_mean
 from pyro_probmix.experiments.report.claims.verdicts import Verdict
 from pyro_probmix.experiments.report.numbers.paper import PROBABILISTIC, paper_tables, scaled
 from pyro_probmix.experiments.report.tables.again import flips, twice
@@ -127,8 +128,8 @@ def _on_uci(runs: pd.DataFrame) -> Iterator[str]:
 
 def _gap(each: pd.Series[float]) -> str:
     """A mean, with the standard error of splits that share rows (Nadeau and Bengio, 2003); the paper has no pairs."""
-    error = f" ± {each.std() * (1 / len(each) + SHARED) ** 0.5:.2f}" if len(each) > 1 else ""
-    return f"{round(each.mean(), 2) + 0.0:.2f}{error}"
+    mean, error, _ = of_mean(each, SHARED)
+    return f"{round(mean, 2) + 0.0:.2f}" + (f" ± {error:.2f}" if error == error else "")
 
 
 def _row(*cells: str) -> str:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import pandas as pd
 
-from docs.paired import LEVEL, of_mean
-from pyro_probmix.experiments.report.claims.evidence import SHARED
-from pyro_probmix.experiments.report.claims.resampling import Centres
-from pyro_probmix.experiments.report.claims.verdicts import Finding
+from pyro_probmix.experiments.report.claims.evidence import diverged_as_worst
+from pyro_probmix.experiments.report.claims.paired import Paired, of_mean
+from pyro_probmix.experiments.report.claims.verdicts import LEVEL
 from pyro_probmix.models import METHODS
 
-#: Metric -> what is better, its sign.
-SIGNS = {"nll": -1, "rmse": -1, "accuracy": 1}
+METRICS = ("nll", "rmse", "accuracy")
+#: What is said of a method that is ahead of another, behind it, or neither.
+SIDES = {"ahead": "better", "open": "undecided", "behind": "worse"}
 #: The methods that a task has to have; those with a star are of the UCI sets only.
 NEEDED = {name for name in METHODS if "*" not in name}
-#: Experiment -> test rows of a split in training rows. The other experiments' runs are no splits of one table.
-SHARED_ROWS = {"uci": SHARED}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,43 +25,33 @@ class Task:
 
     Attributes:
         name: data set, network, setting.
-        experiment: it says what the runs are: new data for each in a toy, splits of one table, or seeds.
-        metric: a key of ``SIGNS``.
-        scores: [run, method].
+        paired: the scores.
     """
 
     name: str
-    experiment: str
-    metric: str
-    scores: pd.DataFrame
+    paired: Paired
 
-    @cached_property
-    def medians(self) -> Centres | None:
-        """Of a toy's runs, a few of which have an NLL that is many times the others' and decides any mean."""
-        return Centres(self.scores, self.experiment, self.metric) if self.experiment.startswith("toy") else None
+    @property
+    def metric(self) -> str:
+        """A key of ``METRICS``."""
+        return self.paired.metric
 
     def centre(self, method: str) -> float:
         """The mean, or median, of a method's scores."""
-        return float(self.medians[method][0] if self.medians else self.scores[method].mean())
+        return self._centre(method)[0]
 
     def score(self, method: str) -> str:
         """The centre and how uncertain it is."""
-        centre = f"{round(self.centre(method), 2) + 0.0:.2f}"
-        if self.medians:
-            low, high = self.medians.interval(self.medians[method])
-            return f"{centre} [{low:.2f}, {high:.2f}]"
-        return f"{centre} ± {of_mean(self.scores[method], SHARED_ROWS.get(self.experiment, 0.0))[1]:.2f}"
+        centre, uncertain = self._centre(method)
+        return f"{round(centre, 2) + 0.0:.2f} {uncertain}"
 
-    def gain(self, method: str, reference: str) -> tuple[float, float]:
-        """By how much a method is better than another on the same runs, and p of no difference."""
-        sign = SIGNS[self.metric]
-        if self.medians:
-            gains = sign * self.medians.gap(method, reference)
-            return float(gains[0]), Finding(gains > 0, gains < 0, runs=self.medians.runs).p_value
-        gain, _, p = of_mean(
-            sign * (self.scores[method] - self.scores[reference]), SHARED_ROWS.get(self.experiment, 0.0)
-        )
-        return gain, p
+    def _centre(self, method: str) -> tuple[float, str]:
+        medians = self.paired.medians and self.paired.medians.among(method)
+        if medians:
+            low, high = medians.interval(medians[method])
+            return float(medians[method][0]), f"[{low:.2f}, {high:.2f}]"
+        mean, error, _ = of_mean(self.paired.scores[method], self.paired.shared)
+        return mean, f"± {error:.2f}"
 
 
 def tables(results: pd.DataFrame) -> list[str]:
@@ -76,24 +63,24 @@ def tables(results: pd.DataFrame) -> list[str]:
 
 def _tasks(results: pd.DataFrame) -> Iterator[Task]:
     keys = ["experiment", "dataset", "network", "setting", "metric"]
-    for (experiment, data, network, setting, metric), own in results.groupby(keys, sort=False):
+    for (experiment, data, network, setting, metric), own in diverged_as_worst(results).groupby(keys, sort=False):
         scores = own.pivot_table("value", "split", "method", sort=False)
         # A task of which some methods are still to be run would be counted for those that are.
         if set(scores.columns) >= NEEDED:
             words = [data] + [network.upper()] * (network != "mlp") + [f"({setting})"] * (setting != "fixed")
-            yield Task(" ".join(words), experiment, metric, scores)
+            yield Task(" ".join(words), Paired(scores, experiment, metric))
 
 
 def _gains(tasks: list[Task]) -> Iterator[dict[str, object]]:
     for task in tasks:
-        for method in task.scores.columns.drop("ERM"):
-            gain, p = task.gain(method, "ERM")
-            side = "undecided" if p >= LEVEL else "better" if gain > 0 else "worse"
-            yield {"task": task.name, "metric": task.metric, "method": method, "gain": gain, "side": side}
+        for method in task.paired.scores.columns.drop("ERM"):
+            if found := task.paired.difference(method, "ERM"):
+                own = {"task": task.name, "metric": task.metric, "method": method}
+                yield {**own, "gain": found.gain, "side": SIDES[found.side]}
 
 
 def _by_method(gains: pd.DataFrame) -> str:
-    sides = ("better", "undecided", "worse")
+    sides = tuple(SIDES.values())
     heads = [f"{what}: better" for what in ("NLL", "RMSE or accuracy")]
     lines = [table_row("method", "mean rank, NLL", heads[0], *sides[1:], heads[1], *sides[1:]), table_row(*["---"] * 8)]
     # Those of the methods that all tasks have.
@@ -132,9 +119,10 @@ def _by_task(tasks: list[Task]) -> str:
     """For each task the lowest NLL and which methods may be as good."""
     lines = [table_row("task", "NLL, ERM", "lowest NLL", "of", "not told apart from it"), table_row(*["---"] * 5)]
     for task in (one for one in tasks if one.metric == "nll"):
-        methods = [name for name in METHODS if name in task.scores]
+        methods = [name for name in METHODS if name in task.paired.scores]
         best = min(methods, key=task.centre)
-        near = [escaped(name) for name in methods if name != best and task.gain(best, name)[1] >= LEVEL]
+        gaps = {name: task.paired.difference(best, name) for name in methods if name != best}
+        near = [escaped(name) for name, gap in gaps.items() if gap is None or gap.side == "open"]
         lines.append(
             table_row(task.name, task.score("ERM"), task.score(best), escaped(best), ", ".join(near) or "none")
         )

@@ -19,12 +19,10 @@ from torch import Tensor, nn
 
 from pyro_probmix import CompleteGraph, ProbMix, fit, fuse, predict
 from pyro_probmix.calibration import class_log_score, expected_calibration_error
+from pyro_probmix.experiments.report.claims.paired import of_mean
+from pyro_probmix.experiments.report.claims.verdicts import LEVEL, holm
 from pyro_probmix.graphs import Graph, NearestNeighborGraph
 from pyro_probmix.models import Categorical, ConditionalDensity, GaussianEmbedding, PointEmbedding
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from docs.paired import LEVEL, holm, of_mean
 
 TUTORIALS = Path(__file__).parent / "tutorials"
 KEPT = Path(__file__).parents[1] / "results" / "digits"

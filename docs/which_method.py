@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from pyro_probmix.experiments.audit.regimes import CHOSEN, METHODS_THERE, REGIMES, compared
+from pyro_probmix.experiments.report.claims.paired import of_mean
+from pyro_probmix.experiments.report.claims.verdicts import LEVEL, holm
 from pyro_probmix.models import METHODS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs import by_task
-from docs.by_task import SIGNS, escaped, listed, table_row
-from docs.paired import LEVEL, holm, of_mean
+from docs.by_task import METRICS, escaped, listed, table_row
 
 PAGE = Path(__file__).with_name("which_method.md")
 RUNS = Path(__file__).parents[1] / "results"
@@ -38,7 +39,7 @@ ALL_ROWS = (
 def tables(runs: Path = RUNS) -> str:
     """All tables of the page, in Markdown."""
     read = [pd.read_parquet(path) for path in sorted(runs.glob("*/results.parquet"))]
-    results = pd.concat([frame[frame["metric"].isin(SIGNS) & frame["method"].isin(METHODS)] for frame in read])
+    results = pd.concat([frame[frame["metric"].isin(METRICS) & frame["method"].isin(METHODS)] for frame in read])
     single = results[~results["setting"].str.startswith("alpha=") & (results["setting"] != "paper")]
     parts = by_task.tables(single)
     parts += [_by_alpha(own, str(data)) for data, own in _grids(results)]

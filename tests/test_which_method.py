@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from pyro_probmix.experiments.report.claims.evidence import SHARED
+from pyro_probmix.experiments.report.claims.paired import of_mean
+from pyro_probmix.experiments.report.claims.verdicts import holm
 from pyro_probmix.models import METHODS
 from tests.test_docs import ROOT, load
 
@@ -25,23 +27,6 @@ def counts(text: str, method: str) -> list[str]:
     """How often a method is better, undecided and worse in NLL, from the table of all methods."""
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {method} |")]
     return line.split(" | ")[2:5]
-
-
-def test_p_of_a_mean_is_students_and_splits_of_one_table_count_for_less():
-    paired = load("paired")
-    gains = pd.Series([1.0, 2.0, 3.0, 4.0, 5.0])
-    mean, error, p = paired.of_mean(gains)
-    assert mean == 3 and error == pytest.approx(gains.sem()) and p == pytest.approx(0.0132, abs=1e-4)
-    _, shared, more = paired.of_mean(gains, 1 / 9)
-    assert shared == pytest.approx(gains.std() * np.sqrt(1 / 5 + 1 / 9)) and more > p
-    assert paired.of_mean(pd.Series([0.0, 0.0]))[2] == 1 and paired.of_mean(pd.Series([1.0, 1.0]))[2] == 0
-
-
-def test_holms_procedure_stops_at_the_first_p_that_is_too_large():
-    holm = load("paired").holm
-    assert holm([0.04, 0.01, 0.02]).tolist() == [True, True, True]
-    assert holm([0.03, 0.02, 0.001, 0.026]).tolist() == [False, False, True, False]
-    assert holm([0.04, 0.02, 0.03]).tolist() == [False, False, False]
 
 
 def test_a_toy_is_judged_by_medians_whatever_a_few_runs_have():
@@ -125,7 +110,6 @@ def test_the_digits_are_as_the_pages_say():
 
 def test_the_autoencoders_are_as_their_page_says():
     numbers = pd.read_parquet(RESULTS / "digits" / "autoencoder.parquet")
-    of_mean = load("paired").of_mean
     found = {}
     for metric in ("bound", "distance of midpoints"):
         wide = numbers.pivot_table(metric, "seed", "method")
@@ -149,14 +133,13 @@ def test_the_methods_of_others_are_behind_where_choices_says():
     keys = ["dataset", "split"]
     others = beyond[beyond["metric"] == "nll"].pivot_table("value", keys, "method")
     erm = own[(own["metric"] == "nll") & (own["method"] == "ERM")].set_index(keys)["value"]
-    paired = load("paired")
     gains = {
-        (data, name): paired.of_mean(part, SHARED)
+        (data, name): of_mean(part, SHARED)
         for name in others
         for data, part in (erm - others[name]).dropna().groupby("dataset")
     }
     assert len(gains) == 24
-    clear = paired.holm([p for *_, p in gains.values()])
+    clear = holm([p for *_, p in gains.values()])
     found = {at: gain < 0 for (at, (gain, *_)), is_clear in zip(gains.items(), clear, strict=True) if is_clear}
     assert found == {("yacht", name): True for name in others if name != "SK-M-ProbMix"}
 

@@ -173,7 +173,38 @@ def test_exact_numbers_of_a_small_run(tmp_path):
     assert ours[0][2:4] == ["-1.10 ± 0.14", "-1.35 ★ ✓ ± 0.07"]  # the paper has -1.14 and -1.01
     assert ours[1][2:4] == ["7.50 ★ ± 0.71", "9.00 (1 of 2)"]  # RMSE x 100; the paper has 7.41 and 7.73
     paired = [row for row in rows if row[:2] == ["kin8nm", "fixed"]]
-    assert paired[0][2] == "-0.250 ± 0.150"
+    assert paired[0][2] == "-0.250 ± 0.166"  # 0.15 for runs that share no rows, here a ninth of 2 splits more
+    assert paired[1][2] == "+2.00 (1 of 2)"
+
+
+def test_paired_differences_are_of_medians_for_toys_and_say_what_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    erm, mix = rng.normal(10, 1, (2, 40))
+    erm[:3] = 1e6  # by which the mean of ERM is far above that of Mix, which is worse in all other runs
+    toy = [
+        cases.rows(("toy-regression", "toy-regression", "mlp", name, "fixed"), {"nll": own})
+        for name, own in (("ERM", erm), ("Mix", mix + 3), ("ProbMix", np.where(erm < 1e5, erm - 3, np.nan)))
+    ]
+    lost = np.where(np.arange(20) < 2, np.nan, 1.0 + 0.01 * np.arange(20))
+    uci = [
+        cases.rows(("uci", "yacht", "mlp", name, "fixed"), {"nll": own})
+        for name, own in (("ERM", np.linspace(0, 1, 20)), ("Mix", lost), ("ProbMix", np.linspace(0, 1, 20) + 1e-3))
+    ]
+    run = cases.write_run(tmp_path / "run", pd.concat(toy))
+    splits = cases.write_run(tmp_path / "splits", pd.concat(uci))
+    out = write_report([run, splits], tmp_path / "out")
+    text = out.with_suffix(".md").read_text(encoding="utf-8").split("## Paired differences")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in text.split("minus its counterpart")[0].splitlines()]
+    cells = {line[0]: line[2:] for line in lines}
+    gap = np.median(mix) + 3 - np.median(erm)
+    assert cells["toy-regression"][0].startswith(f"+{gap:.2f} \\[") and cells["toy-regression"][0].endswith("\\] ○")
+    assert cells["toy-regression"][1].startswith("-") and cells["toy-regression"][1].endswith("●")
+    assert cells["yacht"][0].endswith(" (18 of 20) ○") and cells["yacht"][1] == "+0.001 ± 0.000 ○"
+    assert cells["data sets ahead, behind"][:2] == ["● 0  ○ 2 of 2", "● 1  ○ 1 of 2"]
+    for words in ("Toys: the difference of the medians", "UCI sets: the mean over the splits", "of the 6 comparisons"):
+        assert words in text.replace("\\", ""), words
+    alone = write_report([splits], tmp_path / "alone").with_suffix(".md").read_text(encoding="utf-8")
+    assert "Toys: " not in alone and "UCI sets: the mean" in alone and "stocks in dollars" not in alone
 
 
 def test_epochs_that_patience_may_cut_short_are_told(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LEVEL", "Finding", "Outcome", "Verdict", "decide"]
+__all__ = ["LEVEL", "Finding", "Outcome", "Verdict", "decide", "holm"]
 
 import math
 from bisect import bisect_left
@@ -18,7 +18,8 @@ from scipy.stats import t as student
 Outcome = Literal["supported", "contradicted", "undecided", "not measured"]
 BoolArray = npt.NDArray[np.bool_]
 
-#: The probability of any wrong verdict among all claims of some results is at most so much (Holm).
+#: The probability with which methods that are alike are called different: in one comparison, or, by Holm's procedure, in any of
+#: many, as among all claims of some results.
 LEVEL = 0.05
 #: More runs than this are not counted out.
 _MANY = 1_000_000
@@ -119,20 +120,26 @@ class Verdict:
     at_most: bool = False
 
 
-def decide(findings: Sequence[Finding | None]) -> list[Verdict]:
-    """The verdicts on claims from their findings, None for one that is not measured.
+def holm(p: Sequence[float]) -> BoolArray:
+    """Which of many differences are clear, with a probability of at most ``LEVEL`` of any wrong one among them (Holm, 1979).
 
-    Holm's procedure (1979) keeps the probability of any wrong verdict at or below ``LEVEL``, however the claims depend on each
-    other, as they do here: many are about the same runs. A share of false ones, as Benjamini and Hochberg's procedure controls,
-    would not tell which of the verdicts stand.
+    It holds however they depend on each other, as those of the same runs do. A share of false ones, as Benjamini and Hochberg's
+    procedure controls, would not tell which of them stand.
+
+    Args:
+        p: of each, by itself.
     """
+    order = np.argsort(p, kind="stable")
+    clear = np.zeros(len(p), bool)
+    clear[order] = np.minimum.accumulate(np.asarray(p)[order] <= LEVEL / (len(p) - np.arange(len(p))))
+    return clear
+
+
+def decide(findings: Sequence[Finding | None]) -> list[Verdict]:
+    """The verdicts on claims from their findings, None for one that is not measured, by Holm's procedure over all of them."""
     tested = [found for found in findings if found is not None and len(found.yes) > 1]
-    order = sorted(tested, key=lambda found: found.p_value)
-    rejected: set[int] = set()
-    for k, found in enumerate(order):
-        if found.p_value > LEVEL / (len(order) - k):
-            break
-        rejected.add(id(found))
+    clear = holm([found.p_value for found in tested])
+    rejected = {id(found) for found, is_clear in zip(tested, clear, strict=True) if is_clear}
     return [_verdict(found, len(tested), rejected) for found in findings]
 
 

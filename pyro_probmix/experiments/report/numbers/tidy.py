@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
 from pyro_probmix.experiments.report.numbers.paper import METHODS
@@ -16,12 +15,10 @@ __all__ = [
     "ablation",
     "cells",
     "counterpart",
-    "difference",
     "grid_values",
     "groups",
     "in_order",
     "lower_is_better",
-    "paired",
     "settings_of",
     "tabulated",
     "wide",
@@ -39,7 +36,6 @@ COUNTERPARTS = {
 
 _GRID = re.compile(r"alpha=(\S+) beta=(\S+)")
 _ENSEMBLE = re.compile(r"\d+x (.+)")
-_GROUP = [key for key in KEYS if key != "method"]
 
 
 def lower_is_better(metric: str) -> bool:
@@ -108,36 +104,6 @@ def cells(results: pd.DataFrame) -> pd.DataFrame:
     """
     grouped = results.groupby([*KEYS, "metric"], sort=False, observed=True)["value"]
     return grouped.agg(mean="mean", std="std", finite="count", of="size").reset_index()
-
-
-def paired(results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Differences of two methods over the splits that both have.
-
-    Args:
-        results: columns ``COLUMNS``.
-        metric: for example ``"nll"``.
-        pairs: (method, reference).
-
-    Returns:
-        columns experiment, dataset, network, setting, method, reference, ``difference`` (mean of method minus reference),
-        ``error`` (its standard error, NaN for one split), ``splits``; rows of the pairs that are there.
-    """
-    chosen = results[results["metric"] == metric]
-    lines = []
-    for group, part in groups(chosen, _GROUP):
-        wide = part.pivot(index="split", columns="method", values="value")
-        for method, reference in pairs:
-            if method in wide and reference in wide:
-                mean, error, count = difference(wide[method], wide[reference])
-                lines.append((*group, method, reference, mean, error, count))
-    return pd.DataFrame(lines, columns=[*_GROUP, "method", "reference", "difference", "error", "splits"])
-
-
-def difference(a: pd.Series, b: pd.Series) -> tuple[float, float, int]:
-    """Mean of a - b over the splits where both are finite, its standard error, and how many splits those are."""
-    gap = (a - b).replace([np.inf, -np.inf], np.nan).dropna()
-    error = float(gap.std() / np.sqrt(len(gap))) if len(gap) > 1 else float("nan")
-    return float(gap.mean()) if len(gap) else float("nan"), error, len(gap)
 
 
 def ablation(results: pd.DataFrame, experiment: str, metric: str) -> dict[tuple[float, float], pd.DataFrame]:

@@ -124,16 +124,6 @@ def test_rank_agreement():
     assert rank_agreement(comparison(_exact(methods=paper.METHODS[:3]), 1)).empty
 
 
-def test_paired_differences_take_the_splits_that_both_have():
-    a = cases.rows(("uci", "yacht", "mlp", "Mix", "fixed"), {"nll": [1.0, 2.0, 4.0, np.nan, 9.0]})
-    b = cases.rows(("uci", "yacht", "mlp", "ERM", "fixed"), {"nll": [0.0, 0.0, 0.0, 0.0, np.inf]})
-    line = n.paired(pd.concat([a, b]), "nll", [("Mix", "ERM"), ("M-Mix", "ERM")]).iloc[0]
-    assert line["difference"] == pytest.approx(7 / 3) and line["splits"] == 3
-    assert line["error"] == pytest.approx(np.std([1, 2, 4], ddof=1) / np.sqrt(3))
-    single = n.paired(pd.concat([a[:1], b[:1]]), "nll", [("Mix", "ERM")]).iloc[0]
-    assert np.isnan(single["error"]) and single["splits"] == 1
-
-
 def test_counterparts():
     assert n.counterpart("LocM-ProbMix*") == "LocM-Mix" and n.counterpart("5x LocM-ProbMix*") == "LocM-ProbMix*"
     assert n.counterpart("RegMixup") is None
