@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyro_probmix.experiments.audit.regimes import CHOSEN, METHODS_THERE, REGIMES, compared
+from pyro_probmix.experiments.audit.regimes import CHOSEN, METHODS_THERE, REGIMES, compared, together
 from pyro_probmix.experiments.report.claims.paired import of_mean
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL, holm
 from pyro_probmix.models import METHODS
@@ -77,9 +77,10 @@ def where_it_pays(runs: Path = RUNS) -> str:
     numbers = numbers[numbers["regime"].map(cells == cells.max())]  # a regime that has run in part would count for less
     all_rows = [_with_all_rows(runs, *one) for one in ALL_ROWS]
     table = compared(pd.concat([numbers, *all_rows]))
-    parts = [*_of_images(runs), _verdicts(table, numbers), _of_ensembles(all_rows[0], all_rows[2])]
+    sums = together(table)
+    parts = [*_of_images(runs), _verdicts(table, numbers), _on_all_sets(sums), _of_ensembles(all_rows[0], all_rows[2])]
     for epoch, title in (("validation", "The best epoch by the validation rows"), ("last", "The last of 500 epochs")):
-        parts.append(_gains_by_regime(table[table["epoch"] == epoch], title))
+        parts.append(_gains_by_regime(sums[sums["epoch"] == epoch], title))
     return "\n\n".join(parts) + "\n"
 
 
@@ -179,25 +180,36 @@ def _if_last(epoch: str) -> str:
     return ", last epoch" if epoch == "last" else ""
 
 
-def _gains_by_regime(table: pd.DataFrame, title: str) -> str:
-    """The mean gain over the data sets, its range, and on how many of them it is clear."""
-    methods = list(dict.fromkeys(table["method"]))
+def _on_all_sets(sums: pd.DataFrame) -> str:
+    """What is clear on all data sets of a regime together, in words."""
+    told = []
+    for side in ("better", "worse"):
+        own = sums[sums["verdict"] == side].sort_values("gain", ascending=side == "worse", kind="stable")
+        each = (
+            f"{escaped(one.method)}, {one.regime}{_if_last(one.epoch)}, by {abs(one.gain):.2f} ± {one.error:.2f}"
+            for one in own.itertuples()
+        )
+        told.append(f"* {side}: {'; '.join(each) or 'none'}.")
+    return f"On all data sets of a regime together, {len(sums)} comparisons with ERM, {CHANCE}:\n\n" + "\n".join(told)
+
+
+def _gains_by_regime(sums: pd.DataFrame, title: str) -> str:
+    """The mean gain over the data sets, and on how many it is above 0."""
+    methods = list(dict.fromkeys(sums["method"]))
     lines = [table_row("regime", "data sets", *map(escaped, methods)), table_row(*["---"] * (len(methods) + 2))]
-    for regime, own in table.groupby("regime", sort=False):
+    for regime, own in sums.groupby("regime", sort=False):
+        each = {one.method: one for one in own.itertuples()}
         cells = []
         for method in methods:
-            part = own[own["method"] == method]
-            if part.empty:
-                cells.append("–")
-                continue
-            marks = "●" * int((part["verdict"] == "better").sum()) + "○" * int((part["verdict"] == "worse").sum())
+            one = each.get(method)
+            mark = {"better": " ●", "worse": " ○"}.get(one.verdict if one else "", "")
             cells.append(
-                f"{part['gain'].mean() + 0.0:+.2f} ({(part['gain'] > 0).sum()} of {len(part)}) {marks}".rstrip()
+                f"{one.gain + 0.0:+.2f} ± {one.error:.2f} ({one.above} of {one.datasets}){mark}" if one else "–"
             )
-        lines.append(table_row(str(regime), str(own["dataset"].nunique()), *cells))
+        lines.append(table_row(str(regime), str(own["datasets"].max()), *cells))
     return (
-        f"{title}: nats of NLL gained on ERM, mean over the data sets (in brackets on how many it is above 0; ● clearly "
-        "better on one, ○ clearly worse):\n\n" + "\n".join(lines)
+        f"{title}: nats of NLL gained on ERM, mean over the data sets and its standard error (in brackets on how many it is "
+        "above 0; ● clearly better, ○ clearly worse on all together):\n\n" + "\n".join(lines)
     )
 
 

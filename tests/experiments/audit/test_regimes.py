@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from pyro_probmix.cli import main
-from pyro_probmix.experiments.audit.regimes import CHOSEN, REGIMES, TRIES, compared, gather_regimes, plans
+from pyro_probmix.experiments.audit.regimes import CHOSEN, REGIMES, TRIES, compared, gather_regimes, plans, together
 from pyro_probmix.experiments.config.checks import check_config
 from pyro_probmix.experiments.data.regimes import fewer_rows
 from pyro_probmix.experiments.data.tables import Split
@@ -178,3 +178,20 @@ def test_a_split_that_has_not_run_is_none_that_diverged():
     both = frame.assign(value=frame["value"].where(frame["split"] > 0, np.nan))
     row = compared(both).iloc[0]
     assert row["splits"] == 20 and row["gain"] == pytest.approx(0.5 * 19 / 20, abs=0.1)
+
+
+def test_data_sets_together_tell_more_than_each():
+    """Four sets, on each of which the gain is open, and one set alone, of which nothing is told."""
+    each = numbers({"a": 0.16, "b": 0.0}, noise=0.25)
+    sets = [each.assign(dataset=name, split=each["split"], value=each["value"] + k) for k, name in enumerate("wxyz")]
+    alone = numbers({"c": 1.0})
+    table = compared(pd.concat([*sets, alone]))
+    assert set(table[table["regime"] == "a"]["verdict"]) == {"open"}
+    found = together(table).set_index("regime")
+    assert found["verdict"].to_dict() == {"a": "better", "b": "open"}
+    of_a = table[table["regime"] == "a"]
+    assert (
+        found["gain"]["a"] == pytest.approx(of_a["gain"].mean()) and found["above"]["a"] == found["datasets"]["a"] == 4
+    )
+    assert found["error"]["a"] == pytest.approx(of_a["error"].iloc[0] / 2)  # of four equal ones
+    assert found["p"]["a"] == pytest.approx(2 * t.sf(found["gain"]["a"] / found["error"]["a"], 19))
