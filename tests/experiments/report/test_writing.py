@@ -207,6 +207,22 @@ def test_paired_differences_are_of_medians_for_toys_and_say_what_they_are(tmp_pa
     assert "Toys: " not in alone and "UCI sets: the mean" in alone and "stocks in dollars" not in alone
 
 
+def test_scores_of_toys_are_medians_and_the_middle_half_of_their_runs(tmp_path):
+    erm, mix = np.array([1.0, 2.0, 3.0, 4.0, 1e6]), np.array([2.0, 3.0, 4.0, 5.0, np.nan])
+    toy = [
+        cases.rows(("toy-regression", "toy-regression", "mlp", name, "fixed"), {"nll": own, "nll (plug-in)": own + 1})
+        for name, own in (("ERM", erm), ("Mix", mix))
+    ]
+    mine = [cases.rows(("table", "mine", "mlp", name, "fixed"), {"nll": [1.0, 2.0, 6.0]}) for name in ("ERM", "Mix")]
+    run, table = cases.write_run(tmp_path / "run", pd.concat(toy)), cases.write_run(tmp_path / "table", pd.concat(mine))
+    rows = Page(write_report([run, table], tmp_path / "out").read_text(encoding="utf-8")).rows
+    shown = [[" ".join(cell.split()) for cell in row] for row in rows]
+    scores = {row[0]: row[2:] for row in shown if row[1:2] == ["NLL, fixed"]}
+    assert scores["toy-regression"] == ["3.00 ★ [2.00, 4.00]", "4.00 [3.00, 5.00] (4 of 5)"]
+    assert scores["mine"] == ["3.00 ★ ± 2.65", "3.00 ★ ± 2.65"]
+    assert ["toy-regression", "fixed", "3.000 / 4.000", "4.000 / 5.000"] in shown
+
+
 def test_epochs_that_patience_may_cut_short_are_told(tmp_path):
     run = cases.write_run(tmp_path / "run", cases.uci(("yacht",), ["ERM"], splits=2))
     told = json.loads((run / "config.json").read_text(encoding="utf-8")) | {"patience": 50}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pyro_probmix.experiments.report.claims.evidence import diverged_as_worst
+from pyro_probmix.experiments.report.claims.paired import by_medians
 from pyro_probmix.experiments.report.numbers.paper import paper_tables, scaled
 from pyro_probmix.experiments.report.numbers.reading import KEYS
 from pyro_probmix.experiments.report.numbers.tidy import (
@@ -36,8 +39,7 @@ def other_scores(results: pd.DataFrame) -> list[Block]:
         return [Text("Left out: no run of a toy or of a table of yours is among these.")]
     methods = in_order(rows["method"])
     lines = []
-    summed = cells(rows)
-    for (_, dataset, network), group in groups(summed, ["experiment", "dataset", "network"]):
+    for (_, dataset, network), group in groups(_centres(rows), ["experiment", "dataset", "network"]):
         first = True
         for metric in (name for name in LABELS if name in set(group["metric"])):
             for setting in settings_of(group):
@@ -50,31 +52,48 @@ def other_scores(results: pd.DataFrame) -> list[Block]:
                     lines.append(Row((*head, *_scores(part, methods, metric)), first=first))
                     first = False
     caption = (
-        "Scores, mean and standard deviation over the splits; ★ best of its row; (n of m): n of m splits have a number."
+        "Scores: of a toy the median of the runs and the middle half of them, of other data sets the mean and standard "
+        "deviation over the splits; ★ best of its row; (n of m): n of m have a number."
     )
     return [Table(("data set", "numbers", *methods), tuple(lines), caption, heads=2)]
+
+
+def _centres(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means and standard deviations over the splits; of the toys medians, since a few runs have an NLL that decides any mean.
+
+    Returns:
+        columns of ``cells``, in ``mean`` the medians, too; ``low`` and ``high``, between which the middle half of a toy's runs
+        lie, those that diverged being the worst.
+    """
+    keys = [*KEYS, "metric"]
+    toys = diverged_as_worst(rows[rows["experiment"].map(by_medians).astype(bool)])
+    middle = toys.groupby(keys, observed=True)["value"].agg(
+        median="median",
+        low=lambda own: own.quantile(0.25, interpolation="lower"),
+        high=lambda own: own.quantile(0.75, interpolation="higher"),
+    )
+    found = cells(rows).merge(middle.reset_index(), how="left", on=keys)
+    return found.assign(mean=found["median"].fillna(found["mean"]))
 
 
 def _scores(part: pd.DataFrame, methods: list[str], metric: str) -> list[Cell]:
     digits = 3 if metric == "accuracy" else 2
     rounded = part["mean"].round(digits)
     best = rounded.min() if lower_is_better(metric) else rounded.max()
-    return [
-        Cell(
-            number(part["mean"][name], digits),
-            spread(part["std"][name], digits) + diverged(part["finite"][name], part["of"][name]),
-            best=rounded[name] == best,
-        )
-        if name in part.index
-        else Cell("")
-        for name in methods
-    ]
+    own = part.to_dict("index")
+    return [_score(own[name], digits, rounded[name] == best) if name in own else Cell("") for name in methods]
+
+
+def _score(own: Mapping[Any, Any], digits: int, best: bool) -> Cell:
+    middle = f"[{number(own['low'], digits)}, {number(own['high'], digits)}]"
+    small = spread(own["std"], digits) if pd.isna(own["median"]) else middle
+    return Cell(number(own["mean"], digits), (small + diverged(own["finite"], own["of"])).strip(), best=best)
 
 
 def embedding_table(results: pd.DataFrame) -> list[Block]:
     """Drawn embeddings beside their means, for the methods that have both."""
     rows = scaled(tabulated(results))
-    summed = cells(rows)
+    summed = _centres(rows)
     blocks: list[Block] = []
     for metric, label in LABELS.items():
         both = summed[summed["metric"] == metric].merge(
@@ -96,7 +115,10 @@ def embedding_table(results: pd.DataFrame) -> list[Block]:
                 ]
                 head = Cell(row_name(dataset, network) if k == 0 else "", kind="head"), Cell(setting, kind="head")
                 lines.append(Row((*head, *line), first=k == 0))
-        caption = f"{label}: the mixture over draws of the embedding / its mean passed on; mean over the splits."
+        caption = (
+            f"{label}: the mixture over draws of the embedding / its mean passed on; mean over the splits, median of a toy's "
+            "runs."
+        )
         blocks.append(Table(("data set", "setting", *methods), tuple(lines), caption, heads=2))
     return blocks or [Text("Left out: these runs hold no method with a drawn embedding.")]
 
