@@ -72,7 +72,7 @@ def _add_choices(add: Callable[..., object]) -> None:
     add(
         "--setting",
         metavar="NAME",
-        help="fixed (default); paper: the choices that come nearest to its numbers; relative: stocks as changes of prices; "
+        help="fixed (default); paper: log variances, targets in their units; relative: stocks as changes of prices; "
         "chosen: a grid of alpha and beta, by the validation rows; or grid; audit: fraction (default) or full",
     )
     add("--graph", metavar="NAME", help="one graph for all methods that have one")

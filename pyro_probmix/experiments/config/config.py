@@ -157,7 +157,7 @@ EXPERIMENTS: dict[str, Config] = {
 }
 
 
-#: The setting "paper": the choices of a regression that the audit found to come nearest to the paper's numbers.
+#: The setting "paper": choices of a regression by which the methods that the paper finds best lead, see ``docs/audit.md``.
 PAPER: dict[str, Any] = {"targets": "raw", "scale": "exp", "scale_floor": 0.0, "scale_start": 0.0}
 #: Setting -> the entries that its name stands for, in the results and in a report; the others leave all entries free.
 OF_SETTINGS: dict[str, dict[str, Any]] = {"paper": PAPER, "relative": {"targets": "standardised"}}
