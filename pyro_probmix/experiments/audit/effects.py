@@ -117,7 +117,7 @@ class Audited:
         claims = [claim for claim in CLAIMS if claim.id[0] == kind]
         found = {}
         for k, scores in enumerate(self.scores):
-            evidence = Evidence(scores, "audit")
+            evidence = Evidence(scores, "audit", resampled=False)
             checked = {claim.id: claim.check(evidence) for claim in claims}
             found[k] = {name: finding for name, finding in checked.items() if finding is not None}
         return found

@@ -71,7 +71,7 @@ def _effects(one: Audited, held: pd.DataFrame) -> Figure:
     right.imshow(gaps, cmap="PuOr", aspect="auto", vmin=-1, vmax=1)
     for ax, numbers, form in ((left, share.to_numpy()[:, None], "{:.0%}"), (right, gaps, "{:+.0%}")):
         for (i, j), number in np.ndenumerate(numbers):
-            ax.text(j, i, form.format(number), ha="center", va="center", fontsize=8)
+            ax.text(j, i, form.format(round(number, 2) + 0.0), ha="center", va="center", fontsize=8)
         ax.tick_params(length=0)
         ax.xaxis.tick_top()
     left.set_yticks(range(len(share)), [str(name) for name in share.index])

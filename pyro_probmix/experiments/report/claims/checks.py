@@ -267,8 +267,7 @@ def _pair(found: Centres, metric: str, a: str, b: str) -> str:
 
 def _means(row: Centres, names: Sequence[str]) -> str:
     text = ", ".join(f"{name} {number(row[name][0])}" for name in names)
-    if len(set(names)) == 2 and row.runs > 1:
-        gap = row.gap(names[0], names[1])
+    if len(set(names)) == 2 and len(gap := row.gap(names[0], names[1])) > 1:
         text += ", difference {} [{}, {}]".format(number(gap[0]), *map(number, row.interval(gap)))
     return text
 

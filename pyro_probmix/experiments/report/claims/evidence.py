@@ -31,11 +31,13 @@ class Evidence:
         results: columns ``COLUMNS``.
         setting: for example ``"fixed"``.
         tabulated: whether these are a table's means, each in the place of a single run, and not runs.
+        resampled: whether to tell how uncertain what is found is; else it is of the runs as they are, in far less time.
     """
 
     results: pd.DataFrame
     setting: str
     tabulated: bool = False
+    resampled: bool = True
     _found: dict[tuple[str | int | float, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def toy(self, task: str, metric: str) -> Centres:
@@ -48,7 +50,7 @@ class Evidence:
         if self.setting == "fixed" and self.setting not in scores:
             grid = self.grid(task, metric)
             return grid[alike] if alike in grid else Centres(pd.DataFrame(), task, metric)
-        return Centres(scores.get(self.setting, pd.DataFrame()), f"toy-{task}", metric)
+        return Centres(scores.get(self.setting, pd.DataFrame()), self._unit(f"toy-{task}"), metric)
 
     def grid(self, task: str, metric: str) -> dict[tuple[float, float], Centres]:
         """Medians of an ablation, at each (alpha, beta)."""
@@ -56,7 +58,9 @@ class Evidence:
 
     def _grid(self, task: str, metric: str) -> dict[tuple[float, float], Centres]:
         name = f"ablation-{task}"
-        return {at: Centres(frame, name, metric) for at, frame in ablation(self._of(name), name, metric).items()}
+        return {
+            at: Centres(frame, self._unit(name), metric) for at, frame in ablation(self._of(name), name, metric).items()
+        }
 
     def at_beta(self, task: str, metric: str, beta: float) -> Centres:
         """Medians of an ablation at one beta, of each run's mean over alpha."""
@@ -65,7 +69,7 @@ class Evidence:
     def _at_beta(self, task: str, metric: str, beta: float) -> Centres:
         frames = [cell.frame for (_, b), cell in self.grid(task, metric).items() if b == beta]
         frame = reduce(add, frames) / len(frames) if frames else pd.DataFrame()
-        return Centres(frame, f"ablation-{task}", metric)
+        return Centres(frame, self._unit(f"ablation-{task}"), metric)
 
     def rows(self, table: int) -> dict[tuple[str, str], Centres]:
         """Means of each row of a table, at (network, dataset); without runs where a method is missing."""
@@ -86,13 +90,16 @@ class Evidence:
             complete = set(part["method"]) <= set(frame.columns)
             rows[network, dataset] = Centres(
                 frame.dropna() if complete else pd.DataFrame(),
-                f"{network} {dataset}",
+                self._unit(f"{network} {dataset}"),
                 metric,
                 "mean",
                 SHARED if network == "mlp" else 0.0,
                 self.tabulated,
             )
         return rows
+
+    def _unit(self, name: str) -> str | None:
+        return name if self.resampled else None
 
     def _of(self, experiment: str, network: str | None = None) -> pd.DataFrame:
         """An experiment's rows of the paper's methods, those that diverged as the worst."""

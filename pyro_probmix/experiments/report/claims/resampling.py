@@ -24,13 +24,16 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @lru_cache(maxsize=32)
-def positions(unit: str, runs: int) -> npt.NDArray[np.int32]:
+def positions(unit: str | None, runs: int) -> npt.NDArray[np.int32]:
     """Positions of the runs of each resample, [1 + resamples, runs]; the first row is the runs themselves.
 
     Args:
-        unit: what the runs are of: all scores of one unit are resampled together, so that differences stay paired.
+        unit: what the runs are of: all scores of one unit are resampled together, so that differences stay paired. None for no
+            resamples.
         runs: how many there are.
     """
+    if unit is None:
+        return np.arange(runs, dtype=np.int32)[None]
     seed = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8], "big")
     count = RESAMPLES_OF_FEW if runs in FEW else RESAMPLES
     drawn = np.random.default_rng(seed).integers(runs, size=(count, runs), dtype=np.int32)
@@ -44,7 +47,7 @@ class Centres:
     Attributes:
         frame: the scores, [run, method]; infinite, the worst, for a run that diverged. A method has no number where it was not
             run, see :meth:`among`.
-        unit: see :func:`positions`.
+        unit: see :func:`positions`; without resamples there is nothing but the centres of the runs as they are.
         metric: of the scores.
         of: how the centre is taken, ``"median"`` or ``"mean"``.
         shared: the share of a run's test rows in its training rows of which runs are drawn from one table, for the variance of
@@ -54,7 +57,7 @@ class Centres:
     """
 
     frame: pd.DataFrame
-    unit: str
+    unit: str | None
     metric: str
     of: str = "median"
     shared: float = 0.0
@@ -113,14 +116,14 @@ class Centres:
 
 
 @lru_cache(maxsize=32)
-def _counts(unit: str, runs: int) -> npt.NDArray[np.int16]:
+def _counts(unit: str | None, runs: int) -> npt.NDArray[np.int16]:
     """How often each run is in each resample, [1 + resamples, runs]."""
     drawn = positions(unit, runs)
     flat = drawn + np.arange(len(drawn), dtype=np.int64)[:, None] * runs
     return np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.int16)
 
 
-def _ordered(values: FloatArray, unit: str, places: Sequence[int]) -> list[FloatArray]:
+def _ordered(values: FloatArray, unit: str | None, places: Sequence[int]) -> list[FloatArray]:
     """The numbers at some places of each resample in order, the lowest at 1.
 
     The runs are sorted once; a resample's number at a place is the first run by which it has so many.
@@ -130,19 +133,19 @@ def _ordered(values: FloatArray, unit: str, places: Sequence[int]) -> list[Float
     return [values[order][np.count_nonzero(so_many < place, axis=1)] for place in places]
 
 
-def _median(values: FloatArray, unit: str) -> FloatArray:
+def _median(values: FloatArray, unit: str | None) -> FloatArray:
     low, high = _ordered(values, unit, ((len(values) + 1) // 2, len(values) // 2 + 1))
     return np.asarray((low + high) / 2)
 
 
-def _mean(values: FloatArray, unit: str) -> FloatArray:
+def _mean(values: FloatArray, unit: str | None) -> FloatArray:
     return np.asarray(values[positions(unit, len(values))].mean(axis=1))
 
 
-def _iqr(values: FloatArray, unit: str) -> FloatArray:
+def _iqr(values: FloatArray, unit: str | None) -> FloatArray:
     low, high = _ordered(values, unit, [math.ceil(share * len(values)) for share in (0.25, 0.75)])
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(high - low, nan=np.inf, posinf=np.inf))
 
 
-_STATISTICS: dict[str, Callable[[FloatArray, str], FloatArray]] = {"median": _median, "mean": _mean, "iqr": _iqr}
+_STATISTICS: dict[str, Callable[[FloatArray, str | None], FloatArray]] = {"median": _median, "mean": _mean, "iqr": _iqr}

@@ -345,3 +345,21 @@ def test_settings_of_other_numbers_of_runs_are_apart():
     many, few = toy("regression", means, runs=40), toy("regression", means, runs=12, setting="paper")
     found = verdict("R1", pd.concat([many, few]), "paper")
     assert found == verdict("R1", few, "paper") and found.runs == 12 and "inf" not in found.numbers[0]
+
+
+def test_without_resamples_the_runs_are_judged_as_they_are():
+    results = pd.concat([
+        toy("regression", {"rmse": {"Mix": 29.9, "else": 30}, "nll": {"Mix": 40, "else": 30}}, noise=5.0, runs=15),
+        grid("regression", {"rmse": {"M-ProbMix": 1, "else": 3}, "nll": {"M-ProbMix": 1, "else": 3}},
+             {"rmse": {"else": 3}, "nll": {"else": 3}}),
+        uci(lambda name, m: METHODS.index(m) * 1.0, lambda name, m: METHODS.index(m) * 1.0),
+    ])  # fmt: skip
+    whole, plain = (
+        [claim.check(Evidence(results, "fixed", resampled=resampled)) for claim in CLAIMS]
+        for resampled in (True, False)
+    )
+    measured = [(one, two) for one, two in zip(whole, plain, strict=True) if one is not None or two is not None]
+    assert len(measured) > 15
+    for one, two in measured:
+        assert one is not None and two is not None and len(two.yes) == 1
+        assert (bool(one.yes[0]), bool(one.no[0]), one.runs) == (bool(two.yes[0]), bool(two.no[0]), two.runs)
