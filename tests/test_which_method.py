@@ -128,6 +128,16 @@ def test_the_advice_of_which_method_is_what_its_tables_say():
     assert undecided > better + worse
 
 
+def test_the_first_lines_of_which_method_are_what_its_regimes_say():
+    script = load("which_method")
+    numbers = pd.read_parquet(RESULTS / "regimes" / "regimes.parquet")
+    table = script.compared(pd.concat([numbers, *(script._with_all_rows(RESULTS, *one) for one in script.ALL_ROWS)]))
+    first = " ".join((ROOT / "docs" / "which_method.md").read_text("utf-8").split("<!--")[0].split())
+    assert "no method is clearly better than maximum likelihood in any of thirteen regimes" in first
+    assert table["regime"].nunique() == 13 and not (table["verdict"] == "better").any()
+    assert "some are clearly worse" in first and (table["verdict"] == "worse").any()
+
+
 def test_the_methods_of_others_are_behind_where_choices_says():
     beyond, own = (pd.read_parquet(RESULTS / name / "results.parquet") for name in ("uci-beyond", "uci"))
     keys = ["dataset", "split"]

@@ -106,8 +106,8 @@ def test_a_claim_and_the_leaders_take_a_run_that_diverged_for_the_worst():
         one = audited(with_losses(numbers, lost), "lead")
         assert one is not None
         told.append(summary([one]))
-    assert "in NLL in 4 of 4 with softplus, floor 0.001 and 4 of 4" in told[0]
-    assert "in NLL in 0 of 4 with softplus, floor 0.001 and 0 of 4" in told[1]
+    assert "methods in NLL in 8 of 8; in MSE in 8 of 8." in told[0]
+    assert "methods in NLL in 0 of 8; in MSE in 0 of 8." in told[1]
 
 
 def test_the_figure_has_an_arrow_where_runs_diverged(tmp_path, monkeypatch):
