@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from pyro_probmix.experiments.audit.effects import Audited, audits
+from pyro_probmix.experiments.audit.markdown import escaped, table
 from pyro_probmix.experiments.audit.pictures import draw
 from pyro_probmix.experiments.audit.summary import summary
 from pyro_probmix.experiments.audit.tables import tables
@@ -44,12 +45,13 @@ def claims(results: Path) -> str:
         setting: verdicts(Evidence(scaled(runs if setting == "fixed" else runs[runs["setting"] == setting]), setting))
         for setting in SETTINGS
     }
-    lines = [_row("claim", "ours", "runs", "--setting paper", "runs"), _row(*["---"] * 5)]
+    lines = []
     for claim, one, two in zip(CLAIMS, *found.values(), strict=True):
         text = claim.text.rstrip(".")
         cells = [cell for verdict in (one, two) for cell in (_said(verdict), str(verdict.runs or "–"))]
-        lines.append(_row(f"{claim.id}: {text}", *cells))
-    parts = [_counted(*found.values()), _again(runs), "\n".join(lines), *_on_uci(scaled(runs))]
+        lines.append((f"{claim.id}: {text}", *cells))
+    verdicts_of = table(("claim", "ours", "runs", "--setting paper", "runs"), lines)
+    parts = [_counted(*found.values()), _again(runs), verdicts_of, *_on_uci(scaled(runs))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -110,7 +112,7 @@ def _on_uci(runs: pd.DataFrame) -> Iterator[str]:
     if not both:
         return
     beside = ("M-ProbMix", "LocM-ProbMix")
-    lines = [_row("set", "", "lowest mean NLL", "ERM", *(f"{name}, less ERM's" for name in beside)), _row(*["---"] * 6)]
+    lines = []
     counts = dict.fromkeys(["in the paper", *(f"under {name}" for name in SETTINGS.values())], 0)
     for name in both:
         owners = [paper.loc[[name]], *(wide.loc[(setting, name)] for setting in SETTINGS)]
@@ -118,22 +120,17 @@ def _on_uci(runs: pd.DataFrame) -> Iterator[str]:
             means = own.mean()
             lowest = str(means.idxmin())
             counts[label] += lowest in PROBABILISTIC
-            escaped = lowest.replace("*", "\\*")
             gaps = (_gap(own[method] - own["ERM"]) for method in beside)
-            lines.append(_row(name, label, f"{means[lowest]:.2f} ({escaped})", f"{means['ERM']:.2f}", *gaps))
+            lines.append((name, label, f"{means[lowest]:.2f} ({escaped(lowest)})", f"{means['ERM']:.2f}", *gaps))
     counted = ", ".join(f"{label} on {count}" for label, count in counts.items())
     yield f"The {len(both)} UCI sets that have run under both. A probabilistic method has the lowest mean NLL {counted}:"
-    yield "\n".join(lines)
+    yield table(("set", "", "lowest mean NLL", "ERM", *(f"{name}, less ERM's" for name in beside)), lines)
 
 
 def _gap(each: pd.Series[float]) -> str:
     """A mean, with the standard error of splits that share rows (Nadeau and Bengio, 2003); the paper has no pairs."""
     mean, error, _ = of_mean(each, SHARED)
     return f"{round(mean, 2) + 0.0:.2f}" + (f" ± {error:.2f}" if error == error else "")
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _said(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pyro_probmix.experiments.audit.markdown import escaped
 from pyro_probmix.experiments.report.claims.evidence import diverged_as_worst
 from pyro_probmix.experiments.report.claims.paired import Paired, of_mean
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL
@@ -136,11 +137,6 @@ def listed(names: Iterable[str]) -> str:
     """Names in a sentence."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def escaped(method: str) -> str:
-    """A method's name in Markdown."""
-    return method.replace("*", "\\*")
 
 
 def table_row(*cells: str) -> str:

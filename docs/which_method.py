@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyro_probmix.experiments.audit.markdown import escaped
 from pyro_probmix.experiments.audit.regimes import CHOSEN, METHODS_THERE, REGIMES, compared, together
 from pyro_probmix.experiments.report.claims.paired import of_mean
 from pyro_probmix.experiments.report.claims.verdicts import LEVEL, holm
@@ -19,7 +20,7 @@ from pyro_probmix.models import METHODS
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs import by_task
-from docs.by_task import METRICS, escaped, listed, table_row
+from docs.by_task import METRICS, listed, table_row
 
 PAGE = Path(__file__).with_name("which_method.md")
 RUNS = Path(__file__).parents[1] / "results"

@@ -95,7 +95,7 @@ def test_counts_are_as_far_apart_as_the_numbers_that_they_are(of_each):
     if of_each:
         x, y = x.expand(2, 12, 2), y.expand(2, 12, 1)
     for of, v in (("y", y), ("x", x)):
-        process = ProbMix(density_of("M-ProbMix", 2), at="z", alpha=SimilarityKernel(of=of))  # type: ignore[arg-type]
+        process = ProbMix(density_of("M-ProbMix", 2), at="z", alpha=SimilarityKernel(of=of))  # type: ignore[arg-type] # a literal
         pyro.set_rng_seed(0)
         found, edges = shapes_of_edges(process, x.float(), y)
         with_integers = process._alpha_of_rows(edges, 6, x, y)[..., :6]
